@@ -1,0 +1,82 @@
+# make retrain   from a fresh clone to a served classifier        make down   stop what was started
+# make test      every test                                       make check  lint, format, types
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+export UV_PYTHON_DOWNLOADS := never
+
+UV_VERSION := 0.13.8
+UV := .venv/uv/bin/uv
+UV_MADE := .venv/uv/.made-with-uv-$(UV_VERSION)
+STACK := .venv/airflow/bin/python -m stack
+
+# A shell may have a NAME of its own (WSL does), so only what stands on make's command line counts.
+given = $(if $(filter command line,$(origin $(1))),$($(1)))
+
+.PHONY: help
+help:  ## this list
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+.PHONY: setup
+setup: .venv/airflow/.installed .venv/ml/.installed  ## make both Python environments, again only when their pins changed
+
+.PHONY: up
+up: setup  ## start the local stack: S3, local_sagemaker, Airflow
+	@$(STACK) up
+
+.PHONY: retrain
+retrain: setup  ## retrain and serve the digits; FORCE=1 even if nothing changed; DATA=folder NAME=name: your own images
+	@$(STACK) retrain $(if $(filter-out 0,$(call given,FORCE)),--force) \
+		$(if $(call given,DATA),--data="$$DATA") $(if $(call given,NAME),--name="$$NAME")
+
+.PHONY: status
+status: .venv/airflow/.installed  ## what of the local stack is running
+	@$(STACK) status
+
+.PHONY: down
+down:  ## stop what up or retrain started, and nothing else; the data stays
+	@if [ -x .venv/airflow/bin/python ]; then $(STACK) down; else echo "Nothing was ever started here."; fi
+
+.PHONY: local-env
+local-env: .venv/airflow/.installed  ## export lines for AWS clients: eval "$(make -s local-env)"
+	@$(STACK) env
+
+.PHONY: compose-env
+compose-env: .venv/airflow/.installed  ## write .env with secrets for docker compose, once
+	@$(STACK) compose-env
+
+.PHONY: test
+test: setup  ## every test; ARGS='-k name -x' or ARGS=tests/ml/test_x.py goes to pytest
+	@$(STACK) test $(ARGS)
+
+.PHONY: check
+check: .venv/airflow/.installed  ## ruff and mypy
+	@.venv/airflow/bin/ruff check .
+	@.venv/airflow/bin/ruff format --check .
+	@.venv/airflow/bin/mypy
+
+.PHONY: lock
+lock: $(UV_MADE)  ## compile the dependency groups of pyproject.toml into requirements/, keeping pins that still fit
+	@for group in airflow ml; do \
+		echo "locking requirements/$$group.txt"; \
+		$(UV) pip compile --quiet --group $$group --python-version 3.11 --no-header --no-emit-index-url \
+			--output-file requirements/$$group.txt || exit 1; \
+	done
+
+# Progress goes to stderr: what `make -s local-env` prints is meant for a shell.
+.venv/%/.installed: requirements/%.txt $(UV_MADE)
+	@echo "setup: .venv/$* from requirements/$*.txt$(if $(filter ml,$*), (torch is large: some minutes on a slow line))" >&2
+	@.venv/$*/bin/python -c '' 2>/dev/null || $(UV) venv --quiet --clear --python .venv/uv/bin/python .venv/$*
+	@[ -t 2 ] || quiet=--quiet; $(UV) pip sync $$quiet --python .venv/$*/bin/python requirements/$*.txt >&2
+	@touch $@
+
+$(UV_MADE):
+	@python= ; for candidate in $(or $(PYTHON),python3.11 python3 python); do \
+		if "$$candidate" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' >/dev/null 2>&1; then \
+			python=$$candidate; break; fi; done; \
+	if [ -z "$$python" ]; then \
+		echo "Python 3.11 is needed (the last one that smdebug runs on), and it was not found as $(or $(PYTHON),python3.11 or python3)." >&2; \
+		echo "Install it (Debian, Ubuntu: python3.11 and python3.11-venv; macOS: brew install python@3.11; anywhere: pyenv" >&2; \
+		echo "install 3.11) or tell where it is: make $(or $(MAKECMDGOALS),setup) PYTHON=/path/to/python3.11" >&2; exit 1; fi; \
+	echo "setup: uv $(UV_VERSION) with $$("$$python" -c 'import sys; print(sys.executable)')" >&2; \
+	rm -rf .venv/uv; "$$python" -m venv .venv/uv && .venv/uv/bin/python -m pip install --quiet uv==$(UV_VERSION) >&2
+	@touch $@
