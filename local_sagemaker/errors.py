@@ -1,0 +1,36 @@
+"""The errors the API answers with: SageMaker's codes, wording and HTTP statuses, because clients match on them."""
+
+
+class ApiError(Exception):
+    """An error as AWS sends it. `code` is what boto3 shows as ClientError.response["Error"]["Code"]."""
+
+    def __init__(self, code: str, message: str, status: int = 400) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.status = status
+
+
+def validation(message: str) -> ApiError:
+    return ApiError("ValidationException", message)
+
+
+def resource_in_use(arn: str) -> ApiError:
+    return ApiError(
+        "ResourceInUse",
+        f"Job name must be unique within an AWS account and region, and a job with this name already exists ({arn})",
+    )
+
+
+def resource_not_found(message: str) -> ApiError:
+    return ApiError("ResourceNotFound", message)
+
+
+def unknown_operation(service: str, operation: str) -> ApiError:
+    """The answer to everything this server does not do; it names the operation so that nobody has to guess."""
+    return ApiError(
+        "UnknownOperationException",
+        f"local_sagemaker does not implement {operation} of the service '{service}'. "
+        "`python -m local_sagemaker --operations` lists what it implements.",
+        501 if service != "sagemaker" else 400,
+    )

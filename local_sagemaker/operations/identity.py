@@ -1,0 +1,33 @@
+"""STS GetCallerIdentity and IAM GetRole: what clients ask before they start."""
+
+from __future__ import annotations
+
+import time
+import urllib.parse
+from typing import Any
+
+from local_sagemaker.platform import Platform
+
+
+def get_caller_identity(platform: Platform, request: dict[str, Any]) -> dict[str, Any]:
+    account = platform.settings.account
+    return {"Arn": f"arn:aws:iam::{account}:root", "UserId": account, "Account": account}
+
+
+def get_role(platform: Platform, request: dict[str, Any]) -> dict[str, Any]:
+    """Every role exists here and may do everything: permissions are AWS's business, not this machine's."""
+    name = request.get("RoleName", "")
+    trust = (
+        '{"Version":"2012-10-17","Statement":[{"Effect":"Allow",'
+        '"Principal":{"Service":"sagemaker.amazonaws.com"},"Action":"sts:AssumeRole"}]}'
+    )
+    return {
+        "Role": {
+            "Path": "/",
+            "RoleName": name,
+            "RoleId": "AROALOCALSAGEMAKER000",
+            "Arn": f"arn:aws:iam::{platform.settings.account}:role/{name}",
+            "CreateDate": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(0)),
+            "AssumeRolePolicyDocument": urllib.parse.quote(trust),
+        }
+    }

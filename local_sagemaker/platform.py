@@ -1,0 +1,91 @@
+"""What every part of the server shares: state, logs, storage, the machine's cores and the running jobs."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import logging
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from local_sagemaker.cores import Cores
+from local_sagemaker.images import ImageMap
+from local_sagemaker.logs import Logs
+from local_sagemaker.s3 import ObjectStore
+from local_sagemaker.settings import Settings
+from local_sagemaker.store import Store
+
+if TYPE_CHECKING:
+    from local_sagemaker.endpoint import Endpoints
+
+log = logging.getLogger("local_sagemaker")
+
+
+@dataclasses.dataclass(kw_only=True)
+class Platform:
+    settings: Settings
+    store: Store
+    logs: Logs
+    objects: ObjectStore
+    images: ImageMap
+    cores: Cores
+    background: Background
+    endpoints: Endpoints
+
+    @property
+    def slots(self) -> threading.BoundedSemaphore:
+        return self.background.slots
+
+    def folder(self, kind: str, name: str) -> Path:
+        """Where a job lives on disk. All lower-case, because smdebug lower-cases the paths in its configuration."""
+        digest = hashlib.sha1(name.encode(), usedforsecurity=False).hexdigest()[:6]
+        return self.settings.root / kind / f"{name.lower()}-{digest}"
+
+
+class Background:
+    """The threads that carry jobs; each is known by its kind and name, so that an API call can tell it to stop."""
+
+    def __init__(self, max_concurrent_jobs: int) -> None:
+        self.slots = threading.BoundedSemaphore(max_concurrent_jobs)
+        self.shutdown = threading.Event()
+        """Set once, when the server stops: running jobs end their processes and return."""
+        self._lock = threading.Lock()
+        self._threads: dict[tuple[str, str], tuple[threading.Thread, threading.Event]] = {}
+
+    def start(self, kind: str, name: str, run: Callable[[threading.Event], None]) -> None:
+        """Run `run(stop_event)` in a thread until it returns."""
+        stop = threading.Event()
+        thread = threading.Thread(target=self._carry, args=(kind, name, run, stop), name=f"{kind}/{name}", daemon=True)
+        with self._lock:
+            self._threads[kind, name] = (thread, stop)
+        thread.start()
+
+    def stop(self, kind: str, name: str) -> None:
+        """Ask a job's thread to stop it; does nothing when it has ended."""
+        with self._lock:
+            entry = self._threads.get((kind, name))
+        if entry:
+            entry[1].set()
+
+    def close(self, timeout_s: float) -> None:
+        """Ask all threads to end and wait for them, together at most `timeout_s` seconds."""
+        self.shutdown.set()
+        deadline = time.monotonic() + timeout_s
+        with self._lock:
+            entries = list(self._threads.values())
+        for _, stop in entries:
+            stop.set()
+        for thread, _ in entries:
+            thread.join(max(0.0, deadline - time.monotonic()))
+
+    def _carry(self, kind: str, name: str, run: Callable[[threading.Event], None], stop: threading.Event) -> None:
+        try:
+            run(stop)
+        except Exception:
+            log.exception("%s '%s' ended in an error of the server", kind, name)
+        finally:
+            with self._lock:
+                self._threads.pop((kind, name), None)

@@ -1,0 +1,154 @@
+"""One script as a process group of its own: started, followed, limited, stopped whole.
+
+The script runs under a one-line shell that records its process id and exit code in the job's folder, and prints into a
+file there. So a job outlives a killed server, and the next server adopts it: it finds the process by the id, knows it
+by the folder in its command line (ids are reused), and learns how it ended from the exit code file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import psutil
+
+# The trap keeps the shell alive to write the exit code when the group gets SIGTERM; the script itself gets the signal.
+_SHELL = """
+trap : TERM INT
+echo $$ > "$0/pid"
+"$@"
+echo $? > "$0/exit_code.part"
+mv "$0/exit_code.part" "$0/exit_code"
+"""
+
+KILLED = 137
+"""Exit code of a process that ended without saying how: SIGKILL, as a shell reports it."""
+
+
+class JobProcess:
+    """Not thread-safe: one job thread owns it."""
+
+    def __init__(self, folder: Path, popen: subprocess.Popen[bytes] | None, pid: int) -> None:
+        self._folder = folder
+        self._popen = popen
+        self.pid = pid
+        """Process id of the group's leader, which is also the group's id."""
+
+    @classmethod
+    def start(
+        cls, command: list[str], *, environment: dict[str, str], cwd: Path, folder: Path, nice: int
+    ) -> JobProcess:
+        """Run `command` with exactly this environment; `folder` keeps pid, output.log and exit_code.
+
+        Raises OSError when it cannot be started.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in ("pid", "exit_code"):
+            (folder / name).unlink(missing_ok=True)
+        with output_path(folder).open("ab") as output:
+            popen = subprocess.Popen(
+                ["/bin/sh", "-c", _SHELL, str(folder), *command],
+                env=environment,
+                cwd=cwd,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        if nice:
+            with contextlib.suppress(OSError):  # it may have ended already
+                os.setpriority(os.PRIO_PGRP, popen.pid, nice)
+        return cls(folder, popen, popen.pid)
+
+    @classmethod
+    def adopt(cls, folder: Path) -> JobProcess | None:
+        """The process an earlier server started in this folder: still running, or ended with a recorded exit code."""
+        try:
+            pid = int((folder / "pid").read_text())
+        except (OSError, ValueError):
+            return None
+        process = cls(folder, None, pid)
+        return process if process.running() or (folder / "exit_code").exists() else None
+
+    def running(self) -> bool:
+        if self._popen is not None:
+            return self._popen.poll() is None
+        try:
+            process = psutil.Process(self.pid)
+            return process.status() != psutil.STATUS_ZOMBIE and str(self._folder) in process.cmdline()
+        except psutil.Error:
+            return False
+
+    def wait(self, timeout_s: float) -> int | None:
+        """The exit code, or None when it still runs after `timeout_s` seconds."""
+        if self._popen is not None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._popen.wait(timeout_s)
+        elif self.running():
+            with contextlib.suppress(psutil.Error):
+                psutil.Process(self.pid).wait(timeout_s)
+        return None if self.running() else self.exit_code()
+
+    def exit_code(self) -> int:
+        try:
+            return int((self._folder / "exit_code").read_text())
+        except (OSError, ValueError):
+            return KILLED
+
+    def terminate(self) -> None:
+        self._signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End the whole group now, also what the script left behind in it."""
+        self._signal(signal.SIGKILL)
+
+    def stop(self, grace_s: float) -> int:
+        """SIGTERM, at most `grace_s` seconds to obey, SIGKILL; returns the exit code."""
+        self.terminate()
+        deadline = time.monotonic() + grace_s
+        code = None
+        while code is None and time.monotonic() < deadline:
+            code = self.wait(min(0.2, grace_s))
+        self.kill()
+        return code if code is not None else (self.wait(5.0) or KILLED)
+
+    def _signal(self, number: signal.Signals) -> None:
+        # While the leader lives its group id is ours. Once it has been reaped only a group with members keeps the id,
+        # and such members are the script's own daemons.
+        if self._popen is None and not self.running():
+            return
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, number)
+
+
+def output_path(folder: Path) -> Path:
+    return folder / "output.log"
+
+
+class OutputTail:
+    """New complete lines of a growing file, each time it is asked."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.offset = 0
+        """Bytes read so far."""
+        self._rest = b""
+
+    def lines(self, *, final: bool = False) -> list[str]:
+        """What has been printed since the last call; a line without its end is held back until `final`."""
+        try:
+            with self._path.open("rb") as file:
+                file.seek(self.offset)
+                chunk = file.read()
+        except FileNotFoundError:
+            return []
+        self.offset += len(chunk)
+        *complete, self._rest = (self._rest + chunk).split(b"\n")
+        if final and self._rest:
+            complete.append(self._rest)
+            self._rest = b""
+        return [line.decode(errors="replace").rstrip("\r") for line in complete]

@@ -1,0 +1,205 @@
+"""Between S3 and folders: channels in, artifacts out. Objects are compared and counted as sets, never by list order."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import dataclasses
+import json
+import os
+import posixpath
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import boto3
+import botocore.config
+import botocore.exceptions
+
+from local_sagemaker.jobs import JobFailedError
+from local_sagemaker.settings import Settings
+
+# Small objects are latency-bound: 16 threads reach about what the store can give on two cores.
+TRANSFER_THREADS = 16
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Object:
+    bucket: str
+    key: str
+    relative: str
+    """Path below the channel's folder."""
+
+    @property
+    def uri(self) -> str:
+        return f"s3://{self.bucket}/{self.key}"
+
+
+def split_uri(uri: str) -> tuple[str, str]:
+    """`s3://bucket/key` → (bucket, key); raises JobFailedError for anything else."""
+    scheme, _, rest = uri.partition("://")
+    bucket, _, key = rest.partition("/")
+    if scheme != "s3" or not bucket:
+        raise JobFailedError(f"ClientError: '{uri}' is not an S3 URI; it must look like s3://bucket/key")
+    return bucket, key
+
+
+def join(uri: str, *parts: str) -> str:
+    return "/".join([uri.rstrip("/"), *parts])
+
+
+def relative_path(prefix: str, key: str) -> str:
+    """Where an object of an S3Prefix lands below the channel's folder.
+
+    `data/` and `data` give `a/1.png` for `data/a/1.png`; the prefix `data/img` also matches `data/img1.png`, which
+    keeps its name; a prefix that is the whole key gives the file's name.
+    """
+    if key == prefix:
+        return posixpath.basename(key)
+    folder = prefix if prefix.endswith("/") else f"{prefix}/"
+    if not prefix or key.startswith(folder):
+        return key[len(folder) :] if prefix else key
+    return key[len(posixpath.dirname(prefix)) :].lstrip("/")
+
+
+class ObjectStore:
+    """S3 as the jobs need it. Any thread may call any method (boto3 clients are thread-safe)."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._client = boto3.client(
+            "s3",
+            region_name=settings.region,
+            endpoint_url=settings.s3_endpoint,
+            aws_access_key_id=settings.access_key_id,
+            aws_secret_access_key=settings.secret_access_key,
+            config=botocore.config.Config(
+                max_pool_connections=2 * TRANSFER_THREADS, retries={"mode": "standard", "max_attempts": 5}
+            ),
+        )
+
+    def objects(self, s3_data_type: str, uri: str) -> list[Object]:
+        """The objects of an S3DataSource (S3Prefix or ManifestFile), folder markers left out.
+
+        Raises JobFailedError when there are none, or the manifest is not one.
+        """
+        try:
+            if s3_data_type == "ManifestFile":
+                found = self._manifest(uri)
+            else:
+                found = self._prefix(uri)
+        except botocore.exceptions.ClientError as error:
+            raise JobFailedError(f"ClientError: Data download failed: {uri}: {error}") from error
+        if not found:
+            raise JobFailedError(f'ClientError: No S3 objects found under S3 URL "{uri}" given in input data source')
+        return found
+
+    def _prefix(self, uri: str) -> list[Object]:
+        bucket, prefix = split_uri(uri)
+        pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
+        keys = [item["Key"] for page in pages for item in page.get("Contents", [])]
+        return [Object(bucket, key, relative_path(prefix, key)) for key in keys if not key.endswith("/")]
+
+    def _manifest(self, uri: str) -> list[Object]:
+        problem = f"ClientError: manifest {uri} must be a JSON list of {{'prefix': 's3://…'}} and the keys below it"
+        try:
+            entries = json.loads(self.read(uri))
+        except ValueError as error:
+            raise JobFailedError(f"{problem}: {error}") from error
+        if not isinstance(entries, list) or not entries or not isinstance(entries[0], dict):
+            raise JobFailedError(problem)
+        head, *keys = entries
+        if "prefix" not in head or not all(isinstance(key, str) for key in keys):
+            raise JobFailedError(problem)
+        bucket, prefix = split_uri(head["prefix"])
+        return [Object(bucket, prefix + key, key) for key in keys] if keys else self._prefix(head["prefix"])
+
+    def read(self, uri: str) -> bytes:
+        bucket, key = split_uri(uri)
+        return bytes(self._client.get_object(Bucket=bucket, Key=key)["Body"].read())
+
+    def write(self, uri: str, body: bytes, content_type: str = "application/octet-stream") -> None:
+        bucket, key = split_uri(uri)
+        self._client.put_object(Bucket=bucket, Key=key, Body=body, ContentType=content_type)
+
+    def exists(self, uri: str) -> bool:
+        bucket, key = split_uri(uri)
+        try:
+            self._client.head_object(Bucket=bucket, Key=key)
+        except botocore.exceptions.ClientError:
+            return False
+        return True
+
+    def download(self, objects: Iterable[Object], folder: Path) -> int:
+        """Fetch objects to their relative paths below `folder`; returns the number of bytes."""
+        wanted = [(item, _inside(folder, item)) for item in objects]
+        for parent in {path.parent for _, path in wanted}:
+            parent.mkdir(parents=True, exist_ok=True)
+
+        def fetch(item: Object, path: Path) -> int:
+            try:
+                with path.open("wb") as file:
+                    for chunk in self._client.get_object(Bucket=item.bucket, Key=item.key)["Body"].iter_chunks(2**20):
+                        file.write(chunk)
+                    return file.tell()
+            except botocore.exceptions.ClientError as error:
+                raise JobFailedError(f"ClientError: Data download failed: {item.uri}: {error}") from error
+
+        with concurrent.futures.ThreadPoolExecutor(TRANSFER_THREADS) as pool:
+            return sum(pool.map(lambda pair: fetch(*pair), wanted))
+
+    def upload_file(self, path: Path, uri: str) -> None:
+        bucket, key = split_uri(uri)
+        self._client.upload_file(str(path), bucket, key)
+
+    def upload_files(self, folder: Path, relative: Iterable[str], uri: str) -> None:
+        """Upload some files of a folder to the same relative keys below `uri`."""
+        with concurrent.futures.ThreadPoolExecutor(TRANSFER_THREADS) as pool:
+            list(pool.map(lambda name: self.upload_file(folder / name, join(uri, name)), relative))
+
+
+class Mirror:
+    """One folder's files, copied to a prefix as they change; `sync` is called now and then, and once at the end."""
+
+    def __init__(self, objects: ObjectStore, folder: Path, uri: str) -> None:
+        self._objects = objects
+        self._folder = folder
+        self._uri = uri
+        self._seen: dict[str, tuple[int, int]] = {}
+
+    def sync(self) -> None:
+        changed: dict[str, tuple[int, int]] = {}
+        for name, stat in walk(self._folder):
+            if self._seen.get(name) != stat:
+                changed[name] = stat
+        if changed:
+            self._objects.upload_files(self._folder, changed, self._uri)
+            self._seen.update(changed)
+
+
+def walk(folder: Path) -> list[tuple[str, tuple[int, int]]]:
+    """Relative path and (size, mtime ns) of each regular file; links are not followed."""
+    found = []
+    for root, _, names in os.walk(folder):
+        for name in names:
+            path = Path(root, name)
+            try:
+                stat = path.lstat()
+            except FileNotFoundError:  # a job's temporary file, gone again
+                continue
+            if not path.is_symlink() and path.is_file():
+                found.append((str(path.relative_to(folder)), (stat.st_size, stat.st_mtime_ns)))
+    return found
+
+
+def _inside(folder: Path, item: Object) -> Path:
+    path = Path(os.path.normpath(folder / item.relative))
+    if not path.is_relative_to(folder) or "\0" in item.relative:
+        raise JobFailedError(f"ClientError: object {item.uri} would be written outside its channel; rename the key")
+    return path
+
+
+def data_source(channel: dict[str, Any]) -> tuple[str, str]:
+    """(S3DataType, S3Uri) of a Channel or TransformInput."""
+    source = channel["DataSource"].get("S3DataSource")
+    if source is None:
+        raise JobFailedError("ClientError: only S3DataSource inputs run here; EFS and FSx file systems do not exist")
+    return source["S3DataType"], source["S3Uri"]

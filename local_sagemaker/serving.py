@@ -1,0 +1,308 @@
+"""One model server: a model's artifact in a sandbox, and the program that stands in for its image serving it.
+
+The program gets what a SageMaker container gets (model below /opt/ml/model, moved by SAGEMAKER_BASE_DIR; a port to
+bind; the model's Environment) and must answer GET /ping and POST /invocations. It listens on loopback.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import http.client
+import os
+import random
+import shutil
+import socket
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from local_sagemaker import cores, opt_ml, s3
+from local_sagemaker.errors import validation
+from local_sagemaker.images import Image
+from local_sagemaker.jobs import JobFailedError
+from local_sagemaker.platform import Platform
+from local_sagemaker.process import JobProcess, OutputTail, output_path
+
+MODEL = "model"
+MODEL_PACKAGE = "model-package"
+
+STARTUP_TIMEOUT_S = 480.0
+"""How long a model may take until its first successful ping; SageMaker's default is about eight minutes."""
+
+_PING_TIMEOUT_S = 2.0
+_STOP_GRACE_S = 30.0
+_LAST_LINES = 12
+_CONTAINER_BASE = "/opt/ml"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ServedModel:
+    """Everything a server of a model is made from. Copied into who uses it, so that deleting the model is harmless."""
+
+    name: str
+    image: str
+    data: dict[str, str] | None
+    """An S3ModelDataSource (S3Uri, S3DataType, CompressionType); None when the image brings its own model."""
+    environment: dict[str, str]
+    network_isolation: bool = False
+
+
+def resolve(platform: Platform, name: str) -> ServedModel:
+    """What model `name` consists of now; a registry version is looked up. Raises a ValidationException."""
+    record = platform.store.get(MODEL, name)
+    if record is None:
+        raise validation(f'Could not find model "{platform.settings.arn(MODEL, name)}".')
+    container = record.describe["PrimaryContainer"]
+    environment = container.get("Environment", {})
+    if package := container.get("ModelPackageName"):
+        container = package_container(platform, package)
+        environment = container.get("Environment", {}) | environment
+    return ServedModel(
+        name=name,
+        image=container["Image"],
+        data=data_source(container),
+        environment=environment,
+        network_isolation=record.describe.get("EnableNetworkIsolation", False),
+    )
+
+
+def package_key(arn_or_name: str) -> str:
+    """The key of a registry version in the store: `arn:…:model-package/Clf/3` and `clf/3` are both `clf/3`."""
+    return arn_or_name.rpartition(f":{MODEL_PACKAGE}/")[2].lower()
+
+
+def package_container(platform: Platform, arn_or_name: str) -> dict[str, Any]:
+    """The container of a registry version's InferenceSpecification. Raises a ValidationException."""
+    record = platform.store.get(MODEL_PACKAGE, package_key(arn_or_name))
+    if record is None:
+        raise validation(f"ModelPackage {arn_or_name} does not exist.")
+    containers = record.describe.get("InferenceSpecification", {}).get("Containers", [])
+    if len(containers) != 1 or "Image" not in containers[0]:
+        raise validation(
+            f"ModelPackage {record.describe['ModelPackageArn']} has {len(containers)} containers in its "
+            "InferenceSpecification; exactly one with an Image can be served here"
+        )
+    container: dict[str, Any] = containers[0]
+    return container
+
+
+def data_source(container: dict[str, Any]) -> dict[str, str] | None:
+    """A container's model data as S3ModelDataSource, from either of the two members that can hold it."""
+    if source := container.get("ModelDataSource", {}).get("S3DataSource"):
+        return {key: source[key] for key in ("S3Uri", "S3DataType", "CompressionType")}
+    if url := container.get("ModelDataUrl"):
+        return {"S3Uri": url, "S3DataType": "S3Object", "CompressionType": "Gzip"}
+    return None
+
+
+class ModelServer:
+    """Not thread-safe: one thread owns it. `port` may be read by any."""
+
+    def __init__(
+        self,
+        platform: Platform,
+        model: ServedModel,
+        folder: Path,
+        *,
+        log: tuple[str, str],
+        num_threads: int,
+        nice: int,
+        environment: dict[str, str] | None = None,
+    ) -> None:
+        """`log` is the log group and stream of what it prints; `environment` goes over the model's own."""
+        self._platform = platform
+        self._model = model
+        self._folder = folder
+        self._base = folder / "opt/ml"
+        self._log = log
+        self._num_threads = num_threads
+        self._nice = nice
+        self._extra = environment or {}
+        self._process: JobProcess | None = None
+        self._tail = OutputTail(output_path(folder / "process"))
+        self._logged_bytes = 0
+        self._last_lines: list[str] = []
+        self.port = 0
+        """Loopback port; 0 before `start`."""
+
+    def start(self) -> None:
+        """Fetch the model and start the program; it is ready once `ping` says so. Raises JobFailedError."""
+        image = self._image()
+        end_orphan(self._folder)
+        model = self._base / "model"
+        model.mkdir(parents=True)
+        self._fetch(model)
+        environment = self._environment(image)
+        self.port = _free_port()
+        environment["SAGEMAKER_BIND_TO_PORT"] = str(self.port)
+        try:
+            self._process = JobProcess.start(
+                [image.interpreter, *(image.serve or ())],
+                environment=environment,
+                cwd=model,
+                folder=self._folder / "process",
+                nice=self._nice,
+            )
+        except OSError as error:
+            raise JobFailedError(f"InternalServerError: the model server cannot be started: {error}") from error
+
+    def running(self) -> bool:
+        return self._process is not None and self._process.running()
+
+    def ping(self) -> bool:
+        """Whether GET /ping answers 200 within two seconds."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=_PING_TIMEOUT_S)
+        try:
+            connection.request("GET", "/ping")
+            return connection.getresponse().status == 200
+        except (OSError, http.client.HTTPException):
+            return False
+        finally:
+            connection.close()
+
+    def follow(self, *, final: bool = False) -> None:
+        """Take what the program has printed since the last call to the logs."""
+        lines = self._tail.lines(final=final)
+        self._last_lines = (self._last_lines + [line for line in lines if line.strip()])[-_LAST_LINES:]
+        limit = self._platform.settings.max_log_bytes
+        if self._tail.offset > limit:
+            # It appends, so the file may be cut under it; lines printed at this very moment are lost.
+            os.truncate(output_path(self._folder / "process"), 0)
+            self._tail.offset = 0
+        if not lines or self._logged_bytes > limit:
+            return
+        self._logged_bytes += sum(len(line) for line in lines)
+        if self._logged_bytes > limit:
+            lines.append(f"[local_sagemaker] more than {limit} bytes were printed; further output is not kept")
+        self._platform.logs.put(*self._log, lines)
+
+    def say(self, message: str) -> None:
+        """A line of the platform's own in the log."""
+        self._platform.logs.put(*self._log, [f"[local_sagemaker] {message}"])
+
+    def last_output(self) -> str:
+        """What it printed last, for a FailureReason; empty when it printed nothing."""
+        self.follow(final=not self.running())
+        text = "\n".join(self._last_lines)
+        return f" Last output: {text[-700:]}" if text else ""
+
+    def end_reason(self) -> str:
+        """Why it does not run any more."""
+        code = self._process.exit_code() if self._process else None
+        hint = " (killed, most often because the machine ran out of memory)" if code == 137 else ""
+        return f"the model server ended with exit code {code}{hint}."
+
+    def stop(self, grace_s: float = _STOP_GRACE_S) -> None:
+        """SIGTERM, at most `grace_s` seconds to end, SIGKILL; the sandbox is removed."""
+        if self._process:
+            self._process.stop(grace_s)
+            self._process = None
+            self.follow(final=True)
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _image(self) -> Image:
+        image = self._platform.images.find(self._model.image)
+        if image is None:
+            raise JobFailedError(f"ClientError: {self._platform.images.explain(self._model.image)} with 'serve'")
+        if image.serve is None:
+            raise JobFailedError(
+                f"ClientError: the image map's entry for {', '.join(image.match)} has no 'serve'; add one to images.toml"
+            )
+        return image
+
+    def _fetch(self, folder: Path) -> None:
+        source = self._model.data
+        if source is None:
+            return
+        uri = source["S3Uri"]
+        if source["CompressionType"] == "Gzip":
+            self._fetch_archive(uri, folder)
+        else:
+            self._platform.objects.download(self._platform.objects.objects("S3Prefix", uri), folder)
+
+    def _fetch_archive(self, uri: str, folder: Path) -> None:
+        archive = self._folder / "archive.tar.gz"
+        bucket, key = s3.split_uri(uri)
+        self._platform.objects.download([s3.Object(bucket, key, archive.name)], self._folder)
+        opt_ml.unpack(archive, folder, uri)
+        archive.unlink()
+
+    def _environment(self, image: Image) -> dict[str, str]:
+        settings = self._platform.settings
+        temporary = self._folder / "tmp"
+        temporary.mkdir()
+        environment = {
+            "PATH": f"{Path(image.interpreter).parent}:{os.defpath}",
+            "PYTHONUNBUFFERED": "1",
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "HOME": str(self._folder),
+            "TMPDIR": str(temporary),
+            "LANG": "C.UTF-8",
+            "AWS_REGION": settings.region,
+            "SAGEMAKER_REGION": settings.region,
+            "SAGEMAKER_BASE_DIR": str(self._base),
+            "SM_MODEL_DIR": str(self._base / "model"),
+            **cores.thread_environment(self._num_threads),
+        }
+        if not self._model.network_isolation:
+            # The role's credentials, as a container has them. With network isolation SageMaker gives none.
+            environment |= {
+                "AWS_ACCESS_KEY_ID": settings.access_key_id,
+                "AWS_SECRET_ACCESS_KEY": settings.secret_access_key,
+                "AWS_DEFAULT_REGION": settings.region,
+                "AWS_ENDPOINT_URL": settings.url,
+                **({"AWS_ENDPOINT_URL_S3": settings.s3_endpoint} if settings.s3_endpoint else {}),
+            }
+        environment |= {name: self._moved(value) for name, value in (self._model.environment | self._extra).items()}
+        if environment.get("SAGEMAKER_SUBMIT_DIRECTORY", "").startswith("s3://"):
+            code = self._base / "code"
+            code.mkdir()
+            self._fetch_archive(environment["SAGEMAKER_SUBMIT_DIRECTORY"], code)
+            environment["SAGEMAKER_SUBMIT_DIRECTORY"] = str(code)
+        return environment
+
+    def _moved(self, value: str) -> str:
+        """A path below the container's /opt/ml, below the sandbox instead."""
+        if value == _CONTAINER_BASE or value.startswith(f"{_CONTAINER_BASE}/"):
+            return str(self._base) + value.removeprefix(_CONTAINER_BASE)
+        return value
+
+
+def await_ping(server: ModelServer, timeout_s: float, cancelled: threading.Event) -> bool:
+    """Wait for a server's first successful ping; False when the event `cancelled` came first.
+
+    Raises JobFailedError when it ends before, or takes longer than `timeout_s` seconds.
+    """
+    deadline = time.monotonic() + timeout_s
+    while not server.ping():
+        server.follow()
+        if not server.running():
+            raise JobFailedError(f"AlgorithmError: {server.end_reason()}{server.last_output()}")
+        if time.monotonic() > deadline:
+            raise JobFailedError(f"AlgorithmError: no successful ping within {timeout_s:.0f} s.{server.last_output()}")
+        if cancelled.wait(0.05):
+            return False
+    return True
+
+
+def num_threads(platform: Platform, instance_type: str | None) -> int:
+    """Threads of a server: all cores, at most the instance's vCPUs. Serving does not share with training."""
+    total = platform.cores.total
+    return min(total, cores.vcpus(instance_type)) if instance_type else total
+
+
+def end_orphan(folder: Path) -> None:
+    """End the server that an earlier run of this program left behind in `folder`, and remove the folder."""
+    if process := JobProcess.adopt(folder / "process"):
+        process.kill()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _free_port() -> int:
+    """A free loopback port outside the range of outgoing connections, one of which could take it before the server."""
+    while True:
+        port = random.randrange(20_000, 32_768)
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port

@@ -1,0 +1,46 @@
+"""Everything one server instance is configured by; the command line in __main__ is its only writer."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Settings:
+    root: Path
+    """Folder that holds the state: SQLite databases and one folder per job and endpoint worker."""
+    images: Path | None = None
+    """images.toml; None maps every training image to the server's own interpreter."""
+    host: str = "127.0.0.1"
+    port: int = 14330
+    region: str = "us-east-1"
+    account: str = "000000000000"
+    access_key_id: str
+    secret_access_key: str
+    """The only key pair whose signatures are accepted, and the one that jobs get as their role's credentials."""
+    s3_endpoint: str | None = None
+    """Where buckets live; None asks boto3's own configuration."""
+    allowed_hosts: tuple[str, ...] = ()
+    """Host names beyond loopback that a request may address (a compose service name)."""
+    verify_signatures: bool = True
+    stop_grace_s: float = 120.0
+    """Time between SIGTERM and SIGKILL of a job, as SageMaker gives it."""
+    max_concurrent_jobs: int = 4
+    """Training jobs that run at once; further ones wait with SecondaryStatus Pending."""
+    max_log_bytes: int = 64 * 2**20
+    """A job that prints more than this is failed: a runaway loop must not fill the disk."""
+
+    def __post_init__(self) -> None:
+        if not (self.account.isdigit() and len(self.account) == 12):
+            raise ValueError(f"account is '{self.account}'; an AWS account id has 12 digits")
+        if self.max_concurrent_jobs < 1:
+            raise ValueError(f"max_concurrent_jobs is {self.max_concurrent_jobs}; it must be at least 1")
+
+    @property
+    def url(self) -> str:
+        return f"http://{self.host}:{self.port}"
+
+    def arn(self, kind: str, name: str) -> str:
+        """SageMaker lower-cases the last part of an ARN; the *Name* members keep their case."""
+        return f"arn:aws:sagemaker:{self.region}:{self.account}:{kind}/{name.lower()}"

@@ -1,0 +1,97 @@
+"""Signature Version 4, the verifying side (docs.aws.amazon.com, "Create a signed AWS API request")."""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import hmac
+import urllib.parse
+from collections.abc import Mapping
+
+from local_sagemaker.errors import ApiError
+
+MAX_SKEW = datetime.timedelta(minutes=15)
+
+
+def signing_service(authorization: str) -> str:
+    """The service a request was signed for (`sagemaker`, `sts`, …); empty when the header is not SigV4."""
+    scope = _fields(authorization).get("Credential", "").split("/")
+    return scope[3] if len(scope) == 5 else ""
+
+
+def verify(
+    method: str,
+    path: str,
+    query: str,
+    headers: Mapping[str, str],
+    body: bytes,
+    *,
+    access_key_id: str,
+    secret_access_key: str,
+    now: datetime.datetime,
+) -> None:
+    """Raise an ApiError with AWS's code unless the request carries a valid signature by the given key pair.
+
+    `path` and `query` are as sent (still percent-encoded); header names are lower-case.
+    """
+    authorization = headers.get("authorization", "")
+    if not authorization.startswith("AWS4-HMAC-SHA256 "):
+        raise ApiError("MissingAuthenticationToken", "Request is missing Authentication Token", 403)
+    fields = _fields(authorization)
+    try:
+        key_id, date, region, service, terminator = fields["Credential"].split("/")
+        signed_headers = fields["SignedHeaders"].split(";")
+        signature = fields["Signature"]
+        timestamp = headers["x-amz-date"]
+        signed_at = datetime.datetime.strptime(timestamp, "%Y%m%dT%H%M%SZ").replace(tzinfo=datetime.UTC)
+    except (KeyError, ValueError):
+        raise ApiError("IncompleteSignature", "The Authorization header is not a complete SigV4 header", 403) from None
+    if key_id != access_key_id or terminator != "aws4_request":
+        raise ApiError(
+            "UnrecognizedClientException",
+            f"The security token included in the request is invalid: access key '{key_id}' is not this server's. "
+            "`make -s local-env` prints the right environment.",
+            403,
+        )
+    if abs(now - signed_at) > MAX_SKEW:
+        raise ApiError(
+            "InvalidSignatureException",
+            f"Signature expired: {timestamp} is more than 15 minutes from {now:%Y%m%dT%H%M%SZ}",
+            403,
+        )
+    canonical = "\n".join(
+        [
+            method,
+            # S3 is the one service that is not double-encoded, and it is served elsewhere.
+            urllib.parse.quote(path, safe="/~-._"),
+            _canonical_query(query),
+            *(f"{name}:{' '.join(headers.get(name, '').split())}" for name in signed_headers),
+            "",
+            ";".join(signed_headers),
+            hashlib.sha256(body).hexdigest(),
+        ]
+    )
+    scope = f"{date}/{region}/{service}/aws4_request"
+    to_sign = f"AWS4-HMAC-SHA256\n{timestamp}\n{scope}\n{hashlib.sha256(canonical.encode()).hexdigest()}"
+    key = f"AWS4{secret_access_key}".encode()
+    for part in (date, region, service, "aws4_request"):
+        key = hmac.digest(key, part.encode(), "sha256")
+    if not hmac.compare_digest(hmac.digest(key, to_sign.encode(), "sha256").hex(), signature):
+        raise ApiError(
+            "InvalidSignatureException",
+            "The request signature we calculated does not match the signature you provided. "
+            "Check your AWS Secret Access Key and signing method.",
+            403,
+        )
+
+
+def _fields(authorization: str) -> dict[str, str]:
+    _, _, rest = authorization.partition(" ")
+    pairs = (part.strip().partition("=") for part in rest.split(","))
+    return {name: value for name, _, value in pairs}
+
+
+def _canonical_query(query: str) -> str:
+    pairs = urllib.parse.parse_qsl(query, keep_blank_values=True)
+    encoded = sorted((urllib.parse.quote(k, safe="-_.~"), urllib.parse.quote(v, safe="-_.~")) for k, v in pairs)
+    return "&".join(f"{k}={v}" for k, v in encoded)

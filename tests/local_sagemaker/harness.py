@@ -1,0 +1,173 @@
+"""What the server's tests stand on: a server process, real boto3 clients for it, and requests."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import tarfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import boto3
+import botocore.config
+import botocore.exceptions
+
+from local_sagemaker import service_model
+
+BUCKET = "test-bucket"
+KEY_ID, SECRET = "test-key-id", "test-secret"
+ROLE = "arn:aws:iam::000000000000:role/test"
+IMAGE = "763104351884.dkr.ecr.us-east-1.amazonaws.com/pytorch:2.14-cpu-amzn2023-sagemaker"
+REPOSITORY = Path(__file__).parents[2]
+
+
+def free_ports(count: int, also: int = 0) -> list[int]:
+    """Free loopback ports below 40000; with `also`, port + also is free as well (SeaweedFS' gRPC)."""
+    found: list[int] = []
+    while len(found) < count:
+        port = random.randrange(20000, 40000)
+        if port not in found and all(is_free(number) for number in {port, port + also}):
+            found.append(port)
+    return found
+
+
+def is_free(port: int) -> bool:
+    try:
+        socket.create_server(("127.0.0.1", port)).close()
+    except OSError:
+        return False
+    return True
+
+
+CLIENT: dict[str, Any] = {
+    "region_name": "us-east-1",
+    "aws_access_key_id": KEY_ID,
+    "aws_secret_access_key": SECRET,
+    "config": botocore.config.Config(retries={"total_max_attempts": 1}, parameter_validation=False),
+}
+
+
+@dataclasses.dataclass
+class Server:
+    """A server process and clients for it; every SageMaker response is held against the service model."""
+
+    root: Path
+    port: int
+    s3_endpoint: str
+    images: Path
+    arguments: tuple[str, ...] = ()
+    process: subprocess.Popen[bytes] | None = None
+
+    def __post_init__(self) -> None:
+        self.sagemaker = self.client("sagemaker")
+        self.runtime = self.client("sagemaker-runtime")
+        self.logs = self.client("logs")
+        self.s3 = boto3.client("s3", endpoint_url=self.s3_endpoint, **CLIENT)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def client(self, service: str, **overrides: Any) -> Any:
+        client = boto3.client(service, endpoint_url=self.url, **(CLIENT | overrides))
+        if service == "sagemaker":
+            client.meta.events.register("before-parse.sagemaker.*", check_response)
+        return client
+
+    def start(self) -> None:
+        self.root.mkdir(parents=True, exist_ok=True)
+        with (self.root / "server.log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [
+                    sys.executable,
+                    "-m",
+                    "local_sagemaker",
+                    "--port",
+                    str(self.port),
+                    "--root",
+                    str(self.root),
+                    "--images",
+                    str(self.images),
+                    "--stop-grace",
+                    "3",
+                    *self.arguments,
+                ],
+                cwd=REPOSITORY,
+                env=os.environ
+                | {
+                    "AWS_ACCESS_KEY_ID": KEY_ID,
+                    "AWS_SECRET_ACCESS_KEY": SECRET,
+                    "AWS_ENDPOINT_URL_S3": self.s3_endpoint,
+                },
+                stdout=log,
+                stderr=log,
+            )
+        deadline = time.monotonic() + 30
+        while not self.answers():
+            assert self.process.poll() is None and time.monotonic() < deadline, self.log()
+            time.sleep(0.1)
+
+    def answers(self) -> bool:
+        try:
+            self.client("sts").get_caller_identity()
+        except botocore.exceptions.BotoCoreError:
+            return False
+        return True
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
+        if self.process and self.process.poll() is None:
+            self.process.send_signal(number)
+            self.process.wait(20)
+
+    def log(self) -> str:
+        return (self.root / "server.log").read_text()
+
+    def put_source(self, files: dict[str, str], key: str) -> str:
+        """Upload a sourcedir.tar.gz; returns its URI."""
+        buffer = io.BytesIO()
+        with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
+            for name, content in files.items():
+                info = tarfile.TarInfo(name)
+                info.size = len(content.encode())
+                tar.addfile(info, io.BytesIO(content.encode()))
+        self.s3.put_object(Bucket=BUCKET, Key=key, Body=buffer.getvalue())
+        return f"s3://{BUCKET}/{key}"
+
+    def wait(self, describe: Callable[[], dict[str, Any]], member: str, *, timeout_s: float = 60) -> dict[str, Any]:
+        """Poll until `member` (a status) is terminal; returns the last answer."""
+        deadline = time.monotonic() + timeout_s
+        while True:
+            answer = describe()
+            if answer[member] in {"Completed", "Failed", "Stopped", "InService"}:
+                return answer
+            assert time.monotonic() < deadline, f"{member} is still {answer[member]}\n{self.log()[-2000:]}"
+            time.sleep(0.1)
+
+
+def check_response(operation_model: Any, response_dict: dict[str, Any], **_: Any) -> None:
+    if response_dict["status_code"] == 200 and response_dict["body"]:
+        problems = service_model.check_response("sagemaker", operation_model.name, json.loads(response_dict["body"]))
+        assert not problems, f"{operation_model.name}: {problems}"
+
+
+def training_request(server: Server, name: str, script: str, **changes: Any) -> dict[str, Any]:
+    """A minimal script-mode CreateTrainingJob request that runs `script` as train.py."""
+    source = server.put_source({"train.py": script}, f"code/{name}/sourcedir.tar.gz")
+    return {
+        "TrainingJobName": name,
+        "RoleArn": ROLE,
+        "AlgorithmSpecification": {"TrainingImage": IMAGE, "TrainingInputMode": "File"},
+        "HyperParameters": {"sagemaker_program": "train.py", "sagemaker_submit_directory": source},
+        "OutputDataConfig": {"S3OutputPath": f"s3://{BUCKET}/jobs"},
+        "ResourceConfig": {"InstanceType": "ml.m5.large", "InstanceCount": 1, "VolumeSizeInGB": 10},
+        "StoppingCondition": {"MaxRuntimeInSeconds": 60},
+    } | changes

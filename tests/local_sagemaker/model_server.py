@@ -1,0 +1,59 @@
+"""The serving image of the tests: a model server of the standard library that does what its model or a request says.
+
+The model's model.json may ask for a slow or a failing start; the words in `serve` change what a request gets.
+"""
+
+import http.server
+import json
+import os
+import pathlib
+import sys
+import time
+
+BASE = pathlib.Path(os.environ["SAGEMAKER_BASE_DIR"])
+MODEL = json.loads((BASE / "model/model.json").read_text())
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # headers and body are two writes; waiting between them costs 40 ms a request
+
+    def do_GET(self) -> None:
+        self.answer(200 if self.path == "/ping" else 404, b"")
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        command = body.decode(errors="replace").strip()
+        if command == "crash":
+            os._exit(3)
+        if command == "unsupported":
+            return self.answer(415, b'{"error": "UNSUPPORTED"}')
+        if command == "broken":
+            return self.answer(500, b"Traceback: broken")
+        if command.startswith("sleep "):
+            time.sleep(float(command.split()[1]))
+        print(f"answering {len(body)} bytes", flush=True)
+        seen = {
+            "version": MODEL["version"], "pid": os.getpid(), "bytes": len(body), "path": self.path,
+            "headers": {key.lower(): value for key, value in self.headers.items()},
+            "environment": {key: os.environ[key] for key in os.environ if key.startswith(("SAGEMAKER_", "OMP_", "MY_"))},
+        }  # fmt: skip
+        self.answer(200, json.dumps(seen).encode())
+
+    def answer(self, status: int, body: bytes) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("X-Amzn-SageMaker-Custom-Attributes", "from-the-model")
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *arguments: object) -> None:
+        pass
+
+
+if __name__ == "__main__":
+    if MODEL.get("start") == "fail":
+        sys.exit("no such weights: model.pth")
+    time.sleep(MODEL.get("start_s", 0))
+    http.server.ThreadingHTTPServer(("127.0.0.1", int(os.environ["SAGEMAKER_BIND_TO_PORT"])), Handler).serve_forever()

@@ -1,0 +1,66 @@
+"""The server's own command line."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.local_sagemaker.harness import REPOSITORY
+
+KEYS = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}
+
+
+def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+    return subprocess.run(
+        [sys.executable, "-m", "local_sagemaker", *arguments],
+        cwd=REPOSITORY,
+        env=clean | environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+def test_help_is_its_manual() -> None:
+    result = run("--help")
+    assert result.returncode == 0
+    assert "AWS_ENDPOINT_URL_S3" in result.stdout
+
+
+def test_operations_are_listed_from_the_code() -> None:
+    listed = run("--operations").stdout.split()
+    assert {"CreateTrainingJob", "UpdateEndpoint", "GetLogEvents", "GetRole"} <= set(listed)
+    assert "CreateDomain" not in listed
+
+
+def test_taken_port_is_named(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        result = run("--port", port, "--root", str(tmp_path), **KEYS)
+    assert result.returncode == 1
+    assert f"port {port}" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "said"),
+    [
+        ((), {}, "AWS_ACCESS_KEY_ID is not set"),
+        (("--host", "0.0.0.0"), KEYS, "--expose"),
+        (("--account", "12"), KEYS, "12 digits"),
+        (("--images", "no-such.toml"), KEYS, "no-such.toml"),
+    ],
+)
+def test_what_cannot_be_served_is_one_clear_line(
+    tmp_path: Path, arguments: tuple[str, ...], environment: dict[str, str], said: str
+) -> None:
+    result = run("--port", "0", "--root", str(tmp_path), *arguments, **environment)
+    assert result.returncode == 2
+    assert said in result.stderr
+    assert result.stderr.count("\n") == 1

@@ -1,0 +1,359 @@
+"""Endpoints: serving, switching without a lost request, coming back after anything dies."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import botocore.exceptions
+import psutil
+import pytest
+
+from tests.local_sagemaker.harness import Server, free_ports
+from tests.local_sagemaker.serving import (
+    create_config,
+    create_model,
+    deploy,
+    invoke,
+    unique,
+    wait_endpoint,
+    write_image_map,
+)
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_image_map(tmp_path_factory.mktemp("images"))
+
+
+@pytest.fixture(scope="module")
+def endpoint(server: Server) -> str:
+    """One endpoint for the tests that only ask."""
+    return deploy(server, create_config(server, create_model(server, {"MY_SETTING": "7"}, version=1)))
+
+
+@pytest.fixture(scope="module")
+def mortal(tmp_path_factory: pytest.TempPathFactory, s3_endpoint: str, images: Path) -> Iterator[Server]:
+    """A server for the tests that stop it."""
+    server = Server(tmp_path_factory.mktemp("mortal"), free_ports(1)[0], s3_endpoint, images)
+    server.start()
+    yield server
+    server.stop()
+
+
+def error(call: Callable[[], Any]) -> dict[str, Any]:
+    with pytest.raises(botocore.exceptions.ClientError) as caught:
+        call()
+    answer: dict[str, Any] = caught.value.response
+    return answer
+
+
+def update(server: Server, name: str, config: str) -> dict[str, Any]:
+    server.sagemaker.update_endpoint(EndpointName=name, EndpointConfigName=config)
+    return wait_endpoint(server, name)
+
+
+def gone(pid: int) -> bool:
+    deadline = time.monotonic() + 10
+    while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+# -- invocations ------------------------------------------------------------------------------------------------------
+
+
+def test_headers_travel_both_ways(server: Server, endpoint: str) -> None:
+    answer = server.runtime.invoke_endpoint(
+        EndpointName=endpoint, Body=b"\xff\xd8image", ContentType="image/jpeg", Accept="application/json",
+        CustomAttributes="trace=1", InferenceId="id-1",
+    )  # fmt: skip
+    assert answer["InvokedProductionVariant"] == "AllTraffic"
+    assert answer["ContentType"] == "application/json"
+    assert answer["CustomAttributes"] == "from-the-model"
+    headers = json.loads(answer["Body"].read())["headers"]
+    assert headers["content-type"] == "image/jpeg"
+    assert headers["accept"] == "application/json"
+    assert headers["x-amzn-sagemaker-custom-attributes"] == "trace=1"
+    assert headers["x-amzn-sagemaker-inference-id"] == "id-1"
+    assert "authorization" not in headers
+
+
+def test_server_gets_the_models_environment(server: Server, endpoint: str) -> None:
+    environment = invoke(server, endpoint)["environment"]
+    assert environment["MY_SETTING"] == "7"
+    assert 1 <= int(environment["OMP_NUM_THREADS"]) <= 2  # an ml.m5.large has two
+
+
+@pytest.mark.parametrize(("body", "status", "kind"), [(b"unsupported", 415, "client"), (b"broken", 500, "server")])
+def test_model_errors_carry_the_models_answer(
+    server: Server, endpoint: str, body: bytes, status: int, kind: str
+) -> None:
+    answer = error(lambda: invoke(server, endpoint, body))
+    assert answer["Error"]["Code"] == "ModelError"
+    assert answer["ResponseMetadata"]["HTTPStatusCode"] == 424
+    assert answer["Error"]["Message"].startswith(f"Received {kind} error ({status}) from primary with message")
+    assert answer["OriginalStatusCode"] == status
+    assert answer["OriginalMessage"] in ('{"error": "UNSUPPORTED"}', "Traceback: broken")
+    assert answer["LogStreamArn"].endswith(f":/aws/sagemaker/Endpoints/{endpoint}")
+
+
+def test_unknown_endpoint_is_not_found(server: Server) -> None:
+    answer = error(lambda: invoke(server, "nobody"))["Error"]
+    assert answer == {"Code": "ValidationError", "Message": "Endpoint nobody of account 000000000000 not found."}
+
+
+def test_25_megabytes_are_accepted_and_no_more(server: Server, endpoint: str) -> None:
+    assert invoke(server, endpoint, bytes(25 * 2**20))["bytes"] == 25 * 2**20
+    answer = error(lambda: invoke(server, endpoint, bytes(25 * 2**20 + 1)))["Error"]
+    assert answer["Code"] == "ValidationError"
+    assert "26214401 bytes" in answer["Message"]
+
+
+def test_output_reaches_cloudwatch_logs(server: Server, endpoint: str) -> None:
+    invoke(server, endpoint, b"12345")
+    group = f"/aws/sagemaker/Endpoints/{endpoint}"
+    deadline = time.monotonic() + 10
+    while True:
+        (stream,) = server.logs.describe_log_streams(logGroupName=group)["logStreams"] or [None]
+        events = stream and server.logs.get_log_events(
+            logGroupName=group, logStreamName=stream["logStreamName"], startFromHead=True
+        )
+        if events and any(event["message"] == "answering 5 bytes" for event in events["events"]):
+            break
+        assert time.monotonic() < deadline, events
+        time.sleep(0.1)
+    assert stream["logStreamName"].startswith("AllTraffic/")
+
+
+def test_variants_share_by_weight_and_can_be_named(server: Server) -> None:
+    models = [create_model(server, version=version) for version in (1, 2)]
+    name = deploy(server, create_config(server, *models, weights=(0.0, 1.0)))
+    assert {invoke(server, name)["version"] for _ in range(10)} == {2}
+    assert invoke(server, name, TargetVariant="AllTraffic")["version"] == 1
+    answer = error(lambda: invoke(server, name, TargetVariant="Third"))["Error"]
+    assert answer["Code"] == "ValidationError"
+    server.sagemaker.delete_endpoint(EndpointName=name)
+
+
+# -- the control plane ------------------------------------------------------------------------------------------------
+
+
+def test_describe_tells_counts_as_asked(server: Server, endpoint: str) -> None:
+    answer = server.sagemaker.describe_endpoint(EndpointName=endpoint)
+    (variant,) = answer["ProductionVariants"]
+    assert (variant["CurrentInstanceCount"], variant["DesiredInstanceCount"], variant["CurrentWeight"]) == (2, 2, 1.0)
+    listed = server.sagemaker.list_endpoints(NameContains=endpoint, StatusEquals="InService")["Endpoints"]
+    assert [item["EndpointArn"] for item in listed] == [answer["EndpointArn"]]
+
+
+def test_errors_are_sagemakers(server: Server, endpoint: str) -> None:
+    client = server.sagemaker
+    config = client.describe_endpoint(EndpointName=endpoint)["EndpointConfigName"]
+    expected = [
+        (lambda: client.describe_endpoint(EndpointName="none"), 'Could not find endpoint "arn:'),
+        (lambda: client.delete_endpoint(EndpointName="none"), 'Could not find endpoint "arn:'),
+        (
+            lambda: client.create_endpoint(EndpointName="new", EndpointConfigName="none"),
+            'Could not find endpoint configuration "arn:',
+        ),
+        (
+            lambda: client.create_endpoint(EndpointName=endpoint, EndpointConfigName=config),
+            'Cannot create already existing endpoint "arn:',
+        ),
+        (
+            lambda: client.update_endpoint(EndpointName=endpoint, EndpointConfigName=config),
+            "Cannot update endpoint with the currently in use endpoint configuration",
+        ),
+        (lambda: client.describe_endpoint_config(EndpointConfigName="none"), "Could not find endpoint configuration"),
+        (lambda: client.delete_endpoint_config(EndpointConfigName="none"), "Could not find endpoint configuration"),
+    ]
+    for call, message in expected:
+        answer = error(call)["Error"]
+        assert answer["Code"] == "ValidationException"
+        assert answer["Message"].startswith(message)
+
+
+def test_configs_are_checked_and_listed(server: Server) -> None:
+    model = create_model(server, version=1)
+    name = create_config(server, model)
+    answer = server.sagemaker.describe_endpoint_config(EndpointConfigName=name)
+    assert answer["ProductionVariants"][0]["ModelName"] == model
+    assert name in [
+        item["EndpointConfigName"]
+        for item in server.sagemaker.list_endpoint_configs(NameContains=name)["EndpointConfigs"]
+    ]
+    variant = answer["ProductionVariants"][0]
+    capture = {
+        "EnableCapture": True, "InitialSamplingPercentage": 100, "DestinationS3Uri": "s3://b/c",
+        "CaptureOptions": [{"CaptureMode": "Input"}],
+    }  # fmt: skip
+    refused: list[tuple[dict[str, Any], str]] = [
+        ({"EndpointConfigName": name, "ProductionVariants": [variant]}, "Cannot create already existing endpoint conf"),
+        ({"ProductionVariants": [{**variant, "ModelName": "none"}]}, "Could not find model"),
+        ({"ProductionVariants": [variant, variant]}, "Production variant names must be unique"),
+        ({"ProductionVariants": [{"VariantName": "v", "ModelName": model}]}, "Production variant 'v' must have either"),
+        (
+            {"ProductionVariants": [variant], "DataCaptureConfig": capture},
+            "DataCaptureConfig: local_sagemaker does not",
+        ),
+    ]
+    for request, message in refused:
+        call = {"EndpointConfigName": unique("Config"), **request}
+        problem = error(lambda call=call: server.sagemaker.create_endpoint_config(**call))["Error"]  # type: ignore[misc]
+        assert problem["Code"] == "ValidationException"
+        assert problem["Message"].startswith(message)
+    server.sagemaker.delete_endpoint_config(EndpointConfigName=name)
+    error(lambda: server.sagemaker.describe_endpoint_config(EndpointConfigName=name))
+
+
+def test_model_that_cannot_start_fails_with_its_last_words(server: Server) -> None:
+    name = unique("Endpoint")
+    config = create_config(server, create_model(server, version=1, start="fail"))
+    server.sagemaker.create_endpoint(EndpointName=name, EndpointConfigName=config)
+    answer = wait_endpoint(server, name)
+    assert answer["EndpointStatus"] == "Failed"
+    assert "exit code 1" in answer["FailureReason"]
+    assert "no such weights: model.pth" in answer["FailureReason"]
+    other = create_config(server, create_model(server, version=2))
+    refused = error(lambda: server.sagemaker.update_endpoint(EndpointName=name, EndpointConfigName=other))["Error"]
+    assert "delete it and create it again" in refused["Message"]
+    server.sagemaker.delete_endpoint(EndpointName=name)
+    server.sagemaker.get_waiter("endpoint_deleted").wait(EndpointName=name, WaiterConfig={"Delay": 1})
+
+
+def test_image_without_a_stand_in_fails_with_the_way_out(server: Server) -> None:
+    model = unique("Model")
+    server.sagemaker.create_model(ModelName=model, PrimaryContainer={"Image": "111122223333.dkr.ecr/mine:1"})
+    name = unique("Endpoint")
+    server.sagemaker.create_endpoint(EndpointName=name, EndpointConfigName=create_config(server, model))
+    assert "images.toml" in wait_endpoint(server, name)["FailureReason"]
+
+
+def test_deleted_endpoint_leaves_no_process(server: Server) -> None:
+    name = deploy(server, create_config(server, create_model(server, version=1)))
+    pid = invoke(server, name)["pid"]
+    server.sagemaker.delete_endpoint(EndpointName=name)
+    assert error(lambda: server.sagemaker.delete_endpoint(EndpointName=name))["Error"]["Message"]
+    server.sagemaker.get_waiter("endpoint_deleted").wait(EndpointName=name, WaiterConfig={"Delay": 1})
+    assert gone(pid)
+    assert error(lambda: invoke(server, name))["Error"]["Code"] == "ValidationError"
+
+
+def test_deleted_name_can_be_used_again(server: Server) -> None:
+    config = create_config(server, create_model(server, version=1))
+    name = deploy(server, config)
+    server.sagemaker.delete_endpoint(EndpointName=name)
+    while True:
+        try:
+            server.sagemaker.create_endpoint(EndpointName=name, EndpointConfigName=config)
+            break
+        except botocore.exceptions.ClientError:
+            time.sleep(0.01)
+    assert wait_endpoint(server, name)["EndpointStatus"] == "InService"
+    assert invoke(server, name)["version"] == 1
+
+
+# -- updates ----------------------------------------------------------------------------------------------------------
+
+
+def test_update_loses_no_request(server: Server) -> None:
+    name = deploy(server, create_config(server, create_model(server, version=1)))
+    old_pid = invoke(server, name)["pid"]
+    config = create_config(server, create_model(server, version=2, start_s=0.5))
+    versions: list[int] = []
+    switched = threading.Event()
+
+    def ask(number: int) -> None:
+        versions.append(invoke(server, name, b"sleep 0.02")["version"])
+
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        slow = pool.submit(invoke, server, name, b"sleep 1.5")  # in flight on the old worker while it is retired
+        time.sleep(0.2)
+        server.sagemaker.update_endpoint(EndpointName=name, EndpointConfigName=config)
+        assert server.sagemaker.describe_endpoint(EndpointName=name)["EndpointStatus"] == "Updating"
+        busy = error(lambda: server.sagemaker.delete_endpoint(EndpointName=name))["Error"]["Message"]
+        assert busy.startswith("Cannot update in-progress endpoint")
+        while not switched.is_set() or len(versions) < 200:
+            list(pool.map(ask, range(20)))
+            if 2 in versions:
+                switched.set()
+        assert slow.result()["version"] == 1
+    answer = wait_endpoint(server, name)
+    assert answer["EndpointConfigName"] == config
+    assert len(versions) >= 200
+    assert {1, 2} == set(versions)
+    assert gone(old_pid)
+    assert invoke(server, name)["version"] == 2
+
+
+def test_update_to_a_broken_model_keeps_the_old_one(server: Server) -> None:
+    good = create_config(server, create_model(server, version=1))
+    name = deploy(server, good)
+    pid = invoke(server, name)["pid"]
+    answer = update(server, name, create_config(server, create_model(server, version=2, start="fail")))
+    assert (answer["EndpointStatus"], answer["EndpointConfigName"]) == ("InService", good)
+    assert "no such weights" in answer["FailureReason"]
+    assert "PendingDeploymentSummary" not in answer
+    assert invoke(server, name)["pid"] == pid
+    better = create_config(server, create_model(server, version=3))
+    answer = update(server, name, better)
+    assert answer["EndpointConfigName"] == better
+    assert "FailureReason" not in answer
+
+
+def test_served_model_may_be_deleted(server: Server) -> None:
+    model = create_model(server, version=1)
+    config = create_config(server, model)
+    name = deploy(server, config)
+    server.sagemaker.delete_endpoint_config(EndpointConfigName=config)
+    server.sagemaker.delete_model(ModelName=model)
+    os.kill(invoke(server, name)["pid"], signal.SIGKILL)
+    assert invoke(server, name)["version"] == 1
+
+
+# -- deaths -----------------------------------------------------------------------------------------------------------
+
+
+def test_killed_worker_comes_back(server: Server) -> None:
+    name = deploy(server, create_config(server, create_model(server, version=1)))
+    pid = invoke(server, name)["pid"]
+    os.kill(pid, signal.SIGKILL)
+    assert invoke(server, name)["pid"] != pid
+    answer = error(lambda: invoke(server, name, b"crash"))
+    assert answer["Error"]["Code"] == "ModelError"
+    assert "model process exited" in answer["Error"]["Message"]
+    assert invoke(server, name)["version"] == 1
+    assert server.sagemaker.describe_endpoint(EndpointName=name)["EndpointStatus"] == "InService"
+
+
+def test_restarted_server_serves_again(mortal: Server) -> None:
+    name = deploy(mortal, create_config(mortal, create_model(mortal, version=1)))
+    pid = invoke(mortal, name)["pid"]
+    mortal.stop()
+    assert gone(pid)
+    mortal.start()
+    assert invoke(mortal, name)["pid"] != pid
+
+
+def test_killed_server_ends_its_orphans_and_goes_on_updating(mortal: Server) -> None:
+    name = deploy(mortal, create_config(mortal, create_model(mortal, version=1)))
+    pid = invoke(mortal, name)["pid"]
+    config = create_config(mortal, create_model(mortal, version=2, start_s=1))
+    mortal.sagemaker.update_endpoint(EndpointName=name, EndpointConfigName=config)
+    mortal.stop(signal.SIGKILL)
+    assert psutil.pid_exists(pid)
+    mortal.start()
+    assert gone(pid)
+    assert invoke(mortal, name)["version"] in (1, 2)
+    assert wait_endpoint(mortal, name)["EndpointConfigName"] == config
+    assert invoke(mortal, name)["version"] == 2
