@@ -1,0 +1,70 @@
+"""What the profiler measured of a job's machine: SageMaker's system metric files -> samples in order of time.
+
+The files are `<profiler-output>/system/incremental/<hour>/<minute>.algo-1.json`, one JSON object per line.
+"""
+
+import json
+import re
+from collections import defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path
+
+SAME_SAMPLE_S = 0.02  # readings closer than this belong to one sample
+FILE = re.compile(r"\d{10}\.(algo-\d+)\.json")
+
+
+@dataclass
+class Sample:
+    """One reading of every sensor of a node. Percent, except throughput (bytes/s) and iops (1/s)."""
+
+    time: float  # epoch seconds
+    cpu: dict = field(default_factory=dict)  # core -> utilisation
+    io_wait: dict = field(default_factory=dict)  # core -> share of time spent waiting
+    gpu: dict = field(default_factory=dict)  # GPU -> utilisation
+    gpu_memory: dict = field(default_factory=dict)
+    memory: float | None = None
+    io: dict = field(default_factory=dict)  # IOPS, ReadThroughputInBytesPerSecond, WriteThroughputInBytesPerSecond
+    network: dict = field(default_factory=dict)  # ReceiveBytesPerSecond, TransmitBytesPerSecond
+
+
+def read_usage(folder):
+    """node ("algo-1") -> its samples. Empty if there are no files; a half-written last line is skipped."""
+    readings = defaultdict(list)
+    for path in sorted(Path(folder).glob("system/incremental/*/*.json")):
+        if FILE.fullmatch(path.name):
+            for line in path.read_text(encoding="utf-8").splitlines():
+                reading = parse(line)
+                if reading:
+                    readings[reading["NodeId"]].append(reading)
+    return {node: samples_of(found) for node, found in sorted(readings.items())}
+
+
+def parse(line):
+    try:
+        reading = json.loads(line)
+        float(reading["Value"]), float(reading["Timestamp"]), reading["NodeId"], reading["Type"], reading["Name"]
+    except (ValueError, KeyError, TypeError):
+        return None
+    return reading
+
+
+def samples_of(readings):
+    samples = []
+    for reading in sorted(readings, key=lambda reading: reading["Timestamp"]):
+        if not samples or reading["Timestamp"] - samples[-1].time > SAME_SAMPLE_S:
+            samples.append(Sample(reading["Timestamp"]))
+        place(samples[-1], reading["Type"], reading["Name"], reading.get("Dimension") or "", float(reading["Value"]))
+    return samples
+
+
+def place(sample, kind, name, dimension, value):
+    if kind == "cpu":
+        (sample.io_wait if dimension == "I/OWaitPercentage" else sample.cpu)[name] = value
+    elif kind == "gpu":
+        (sample.gpu_memory if dimension == "GPUMemoryUtilization" else sample.gpu)[name] = value
+    elif kind == "memory":
+        sample.memory = value
+    elif kind == "i/o":
+        sample.io[name] = max(0.0, value)
+    elif kind == "network" and dimension != "Platform":  # what the platform itself moves is not the job's
+        sample.network[name] = max(0.0, value)
