@@ -1,0 +1,27 @@
+"""Recipes that cannot become a DAG, as one import error in Airflow's list.
+
+Airflow ties an import error to a file and retires every DAG of that file. So the DAGs are made in
+retrain_classifier.py, which passes over bad recipes, and the complaint comes from here, where no DAG can be hurt.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from retraining.environment import recipe_folders
+from retraining.recipe import RecipeError, find_recipes, load_recipe
+
+errors = []
+names: dict[str, Path] = {}
+for path in find_recipes(recipe_folders(os.environ, Path(__file__).parent)):
+    try:
+        recipe = load_recipe(path)
+    except RecipeError as error:
+        errors.append(str(error))
+        continue
+    if (first := names.setdefault(recipe.name, path)) != path:
+        errors.append(f"{path}: name = {recipe.name!r}: is also the name of {first}. Give each recipe its own name.")
+
+if errors:
+    raise RecipeError("dags", len(errors), "recipes cannot become a DAG", "\n" + "\n".join(errors))

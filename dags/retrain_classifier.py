@@ -1,0 +1,123 @@
+"""One DAG per recipe: `recipes/digits.yaml` becomes `retrain_digits`. A new classifier is a new YAML file, no Python.
+
+The end of this file reads as the table of contents of a run. What each task does is in `plugins/retraining/steps.py`
+and `plugins/retraining/operators/`. A recipe with an error makes no DAG; `recipe_errors.py` reports it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from airflow.providers.standard.operators.python import PythonOperator, ShortCircuitOperator
+from airflow.sdk import DAG, CronTriggerTimetable
+
+from retraining import steps
+from retraining.environment import AWS_CONN_ID, poll_seconds, recipe_folders
+from retraining.operators.approval import OptionalApprovalOperator
+from retraining.operators.endpoint import DeployOperator, RollbackOperator
+from retraining.operators.jobs import TrainingOperator, TransformOperator, TuningOperator
+from retraining.operators.register import RegisterOperator
+from retraining.operators.resources import EndpointConfigOperator, ModelOperator
+from retraining.recipe import Recipe, RecipeError, find_recipes, load_recipe
+from retraining.retries import RETRIES
+from retraining.run import Run, request
+from retraining.sensors import DebuggerVerdictSensor
+from retraining.trigger_form import trigger_form
+
+DOC = """
+Retrains the **{name}** classifier on Amazon SageMaker, and lets the new model serve only if it is at least as good as
+the one that does. {description}
+
+Source `{source}` · endpoint `{endpoint}` · promoted when {metric} ≥ champion {min_improvement:+g} and ≥ {min_value}.
+
+A run without changes in data, code or recipe ends early; `force` retrains anyway. Clearing a task looks at its job
+again and never pays for a second one; to repeat the work, trigger a new run. `report` says what happened.
+"""
+
+
+def retrain(recipe: Recipe) -> DAG:
+    waiting = {"poll_seconds": poll_seconds(os.environ)}
+
+    def step(
+        body: Callable[[Run], Any], operator: type[PythonOperator] = PythonOperator, **kwargs: Any
+    ) -> PythonOperator:
+        """A task of the same name as its function in `steps`."""
+        return operator(
+            task_id=body.__name__, python_callable=lambda **context: body(Run(recipe, context)), **kwargs
+        )  # fmt: skip
+
+    def sagemaker(operator: type, task_id: str, build: Callable[[Run], dict[str, Any]], **kwargs: Any) -> Any:
+        """A task that sends `build(run)` to SageMaker."""
+        return operator(task_id=task_id, config=request(recipe, build), aws_conn_id=AWS_CONN_ID, **kwargs)
+
+    with DAG(
+        dag_id=f"retrain_{recipe.name}",
+        description=recipe.description or f"Retrains the {recipe.name} classifier",
+        doc_md=DOC.format(**vars(recipe) | vars(recipe.promotion)),
+        # No start_date: with one, unpausing the DAG would at once run, and pay for, the last missed week.
+        schedule=CronTriggerTimetable(recipe.schedule, timezone="UTC", interval=timedelta(weeks=1)) if recipe.schedule else None,
+        catchup=False,
+        max_active_runs=1,
+        default_args=RETRIES,
+        params=trigger_form(recipe),
+        tags=["retraining", "sagemaker", recipe.name],
+    ) as dag:  # fmt: skip
+        preflight = step(steps.preflight)
+        sync_dataset = step(steps.sync_dataset)
+        needs_retraining = step(steps.needs_retraining, ShortCircuitOperator)
+        package_source = step(steps.package_source)
+        tune = sagemaker(TuningOperator, "tune", steps.tuning_request, **waiting)
+        train = sagemaker(TrainingOperator, "train", steps.training_request, **waiting)
+        debugger_verdict = DebuggerVerdictSensor(
+            task_id="debugger_verdict", config=request(recipe, steps.verdict_request), **waiting
+        )
+        profiler_report = step(steps.profiler_report, trigger_rule="all_done")
+        create_model = sagemaker(ModelOperator, "create_model", steps.model_request)
+        score_candidate = sagemaker(TransformOperator, "score_candidate", steps.candidate_scoring_request, **waiting)
+        score_champion = sagemaker(TransformOperator, "score_champion", steps.champion_scoring_request, **waiting)
+        # score_champion is skipped on the first run.
+        compare = step(steps.compare, ShortCircuitOperator, trigger_rule="none_failed")
+        approve = OptionalApprovalOperator(
+            task_id="approve",
+            subject=f"Let the new {recipe.name} model serve?",
+            body="{{ ti.xcom_pull(task_ids='compare', key='comparison')['decision']['reason'] }}",
+            response_timeout=timedelta(days=3),
+            defaults="Reject",
+        )
+        # approve is skipped unless somebody asked for it.
+        register = sagemaker(RegisterOperator, "register", steps.registration_request, trigger_rule="none_failed")
+        create_endpoint_config = sagemaker(
+            EndpointConfigOperator, "create_endpoint_config", steps.endpoint_config_request
+        )
+        deploy = sagemaker(DeployOperator, "deploy", steps.endpoint_request, **waiting)
+        smoke_test = step(steps.smoke_test)
+        update_champion = step(steps.update_champion)
+        rollback = sagemaker(RollbackOperator, "rollback", steps.rollback_request, trigger_rule="one_failed", **waiting)
+        prune = step(steps.prune)
+        # A teardown runs whatever happened before it, and its success does not make a failed run green.
+        report = step(steps.report).as_teardown()
+
+        preflight >> sync_dataset >> needs_retraining >> package_source >> tune >> train
+        train >> debugger_verdict >> profiler_report
+        # Batch scoring needs a Model too: the very Model that is scored is the one that later serves.
+        train >> create_model >> [score_candidate, score_champion]
+        [debugger_verdict, profiler_report, score_candidate, score_champion] >> compare
+        compare >> approve >> register >> create_endpoint_config >> deploy >> smoke_test >> update_champion >> prune
+        [deploy, smoke_test, update_champion] >> rollback
+        [debugger_verdict, profiler_report, score_candidate, score_champion, prune, rollback] >> report
+    return dag
+
+
+made: set[str] = set()
+for path in find_recipes(recipe_folders(os.environ, Path(__file__).parent)):
+    try:
+        recipe = load_recipe(path)
+    except RecipeError:
+        continue  # recipe_errors.py turns it into an import error that leaves the other DAGs alone
+    if recipe.name not in made:  # a second recipe of one name is an error too, reported there
+        made.add(recipe.name)
+        globals()[f"retrain_{recipe.name}"] = retrain(recipe)

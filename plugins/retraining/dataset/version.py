@@ -1,0 +1,176 @@
+"""A version of a data set: which images count, in which split, and what was kept out. Pure: data in, data out."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from retraining.dataset.sources import SourceFile
+from retraining.dataset.split import SPLITS, SplitName, assign_splits
+from retraining.dataset.verify import Rejected, VerifiedImage
+from retraining.fingerprint import dataset_fingerprint
+from retraining.recipe import Split
+
+# A few bad files are normal; many mean that the source is broken, and a model of the rest would be a surprise.
+QUARANTINE_SHARE = 0.02
+QUARANTINE_CLASS_SHARE = 0.10
+QUARANTINE_ALWAYS = 3
+
+
+class DatasetError(ValueError):
+    """The data must not be trained on."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Image:
+    """One image of a version; several equal files of a source are one image."""
+
+    label: str
+    sha256: str
+    extension: str
+    split: SplitName
+    file: SourceFile
+
+    @property
+    def entry(self) -> str:
+        """Its name in manifests, and below data/images/ in S3."""
+        return f"{self.label}/{self.sha256[:20]}.{self.extension}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quarantined:
+    """A file that was kept out, and why."""
+
+    file: SourceFile
+    code: str
+    detail: str
+
+    def as_dict(self) -> dict[str, str]:
+        return {"name": self.file.name, "class": self.file.label, "code": self.code, "detail": self.detail}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Version:
+    """Everything about one version of the data."""
+
+    images: list[Image]
+    quarantined: list[Quarantined]
+    duplicates: int
+    source: str
+    shares: Split
+
+    @property
+    def classes(self) -> list[str]:
+        return sorted({image.label for image in self.images})
+
+    @property
+    def fingerprint(self) -> str:
+        return dataset_fingerprint((image.split, image.label, image.sha256) for image in self.images)
+
+    @property
+    def counts(self) -> dict[str, dict[str, int]]:
+        """Split → class → number of images."""
+        counted = Counter((image.split, image.label) for image in self.images)
+        return {split: {label: counted[split, label] for label in self.classes} for split in SPLITS}
+
+    def manifest(self, split: SplitName, images_uri: str) -> list[Any]:
+        """SageMaker's ManifestFile: the prefix, then the names below it."""
+        entries = sorted(image.entry for image in self.images if image.split == split)
+        return [{"prefix": images_uri}, *entries]
+
+    def document(self) -> dict[str, Any]:
+        """dataset.json. The same data gives the same bytes: no times, no run names."""
+        return {
+            "format": 1,
+            "fingerprint": self.fingerprint,
+            "classes": self.classes,
+            "counts": self.counts,
+            "split": asdict(self.shares),
+            "source": self.source,
+            "duplicates": self.duplicates,
+            "quarantined": [entry.as_dict() for entry in self.quarantined],
+        }
+
+
+def make_version(judged: Sequence[tuple[SourceFile, VerifiedImage | Rejected]], source: str, shares: Split) -> Version:
+    """Divide verified files into a version; DatasetError or SplitError when they must not be trained on."""
+    quarantined = [
+        Quarantined(file=file, code=verdict.code, detail=verdict.detail)
+        for file, verdict in judged
+        if isinstance(verdict, Rejected)
+    ]
+    by_digest: dict[str, list[tuple[SourceFile, VerifiedImage]]] = defaultdict(list)
+    for file, verdict in judged:
+        if isinstance(verdict, VerifiedImage):
+            by_digest[verdict.sha256].append((file, verdict))
+    conflicts = {d: copies for d, copies in by_digest.items() if len({file.label for file, _ in copies}) > 1}
+    for copies in conflicts.values():
+        names = ", ".join(sorted(file.name for file, _ in copies))
+        quarantined += [
+            Quarantined(file=file, code="LABEL_CONFLICT", detail=f"the same bytes are in several classes: {names}")
+            for file, _ in copies
+        ]
+    _check_budget([file for file, _ in judged], quarantined)
+    usable = {digest: copies for digest, copies in by_digest.items() if digest not in conflicts}
+    images = _divide(usable, shares)
+    lost = {file.label for file, _ in judged} - {image.label for image in images}
+    if lost:
+        raise DatasetError(f"No usable image is left in {sorted(lost)}. Repair the images or remove the class.")
+    return Version(
+        images=sorted(images, key=lambda image: image.entry),
+        quarantined=sorted(quarantined, key=lambda entry: entry.file.name),
+        duplicates=sum(len(copies) - 1 for copies in usable.values()),
+        source=source,
+        shares=shares,
+    )
+
+
+def _divide(usable: Mapping[str, list[tuple[SourceFile, VerifiedImage]]], shares: Split) -> list[Image]:
+    """Splits the source already has are kept; the missing ones are taken from what it calls train, or from all."""
+    present = {file.split for copies in usable.values() for file, _ in copies if file.split is not None}
+    fixed = present - {"train"}
+    open_shares: dict[SplitName, float] = {s: getattr(shares, s) for s in SPLITS if s not in fixed}
+    labels: dict[str, dict[str, SplitName | None]] = defaultdict(dict)
+    for digest, copies in usable.items():
+        # Equal bytes in train and test would leak: the copy that is measured with stays.
+        kept = max((file.split for file, _ in copies), key=lambda split: SPLITS.index(split) if split else -1)
+        labels[copies[0][0].label][digest] = kept if kept in fixed else None
+    images = []
+    for label, digests in sorted(labels.items()):
+        splits = assign_splits(label, [d for d, split in digests.items() if split is None], open_shares)
+        for digest, kept in digests.items():
+            file, verified = min(usable[digest], key=lambda copy: copy[0].name)
+            split = kept or splits[digest]
+            images.append(Image(label=label, sha256=digest, extension=verified.extension, split=split, file=file))
+    for split in fixed:
+        if missing := sorted(set(labels) - {image.label for image in images if image.split == split}):
+            raise DatasetError(
+                f"The source's own {split} folder has no usable image of {missing}. Add some, or remove it."
+            )
+    return images
+
+
+def _check_budget(files: Sequence[SourceFile], quarantined: Sequence[Quarantined]) -> None:
+    _over_budget("the source", len(files), list(quarantined), QUARANTINE_SHARE)
+    sizes = Counter(file.label for file in files)
+    for label, size in sorted(sizes.items()):
+        bad = [entry for entry in quarantined if entry.file.label == label]
+        _over_budget(f"class {label!r}", size, bad, QUARANTINE_CLASS_SHARE)
+
+
+def _over_budget(where: str, total: int, bad: list[Quarantined], share: float) -> None:
+    if len(bad) <= max(QUARANTINE_ALWAYS, share * total):
+        return
+    codes = ", ".join(f"{code} {count}" for code, count in Counter(entry.code for entry in bad).most_common())
+    examples = "".join(f"\n    {entry.file.name}: {entry.code}, {entry.detail}" for entry in bad[:5])
+    raise DatasetError(
+        f"{len(bad)} of {total} files of {where} cannot be used ({codes}); at most {share:.0%} may be left out. "
+        f"Repair or remove them and run again. For example:{examples}"
+    )
+
+
+def as_json(document: Any) -> bytes:
+    return json.dumps(document, indent=1, ensure_ascii=False).encode()

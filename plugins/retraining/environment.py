@@ -1,0 +1,79 @@
+"""Where a run takes place: read from the process environment when a task runs, never when a DAG is parsed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+AWS_CONN_ID = "aws_default"
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+class ConfigurationError(ValueError):
+    """The environment cannot be used; the message says which variable to set."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Environment:
+    """One place to run: AWS, or a SageMaker-compatible server on this machine."""
+
+    local: bool
+    bucket: str
+    role_arn: str
+    region: str
+    source_dir: Path
+    bucket_owner: str | None = None
+    """12-digit account that must own the bucket; not checked when unset."""
+    endpoint_url: str | None = None
+    """Where the SageMaker API is; None on AWS."""
+    training_image: str | None = None
+    serving_image: str | None = None
+    training_instance_type: str | None = None
+    serving_instance_type: str | None = None
+    poll_seconds: float = 30
+
+    @classmethod
+    def of(cls, environ: Mapping[str, str]) -> Environment:
+        """The environment described by RETRAINING_* and AWS_* variables; ConfigurationError names what is missing."""
+
+        def need(name: str, example: str) -> str:
+            if value := environ.get(name):
+                return value
+            raise ConfigurationError(f"{name} is not set. Set it on every Airflow process, for example to {example}.")
+
+        kind = environ.get("RETRAINING_ENVIRONMENT", "aws")
+        if kind not in ("local", "aws"):
+            raise ConfigurationError(f"RETRAINING_ENVIRONMENT = {kind!r}: must be 'local' or 'aws'.")
+        role_arn = need("RETRAINING_ROLE_ARN", "arn:aws:iam::111122223333:role/sagemaker")
+        if not re.fullmatch(r"arn:aws[a-z-]*:iam::\d{12}:role/.+", role_arn):
+            raise ConfigurationError(f"RETRAINING_ROLE_ARN = {role_arn!r}: must be the full ARN of an IAM role.")
+        return cls(
+            local=kind == "local",
+            bucket=need("RETRAINING_BUCKET", "my-retraining-bucket"),
+            role_arn=role_arn,
+            region=environ.get("AWS_REGION") or need("AWS_DEFAULT_REGION", "us-east-1"),
+            source_dir=Path(environ.get("RETRAINING_SOURCE_DIR") or REPOSITORY / "ml"),
+            bucket_owner=environ.get("RETRAINING_BUCKET_OWNER") or None,
+            endpoint_url=environ.get("AWS_ENDPOINT_URL_SAGEMAKER") or environ.get("AWS_ENDPOINT_URL") or None,
+            training_image=environ.get("RETRAINING_TRAINING_IMAGE") or None,
+            serving_image=environ.get("RETRAINING_SERVING_IMAGE") or None,
+            training_instance_type=environ.get("RETRAINING_TRAINING_INSTANCE_TYPE") or None,
+            serving_instance_type=environ.get("RETRAINING_SERVING_INSTANCE_TYPE") or None,
+            poll_seconds=poll_seconds(environ),
+        )
+
+
+def poll_seconds(environ: Mapping[str, str]) -> float:
+    """Seconds between two looks at a running job; a local server costs nothing to ask."""
+    local = environ.get("RETRAINING_ENVIRONMENT") == "local"
+    return float(environ.get("RETRAINING_POLL_SECONDS") or (2 if local else 30))
+
+
+def recipe_folders(environ: Mapping[str, str], dags_folder: Path) -> list[Path]:
+    """The folders that hold recipes: dags/recipes, and those of RETRAINING_RECIPES (separated like PATH)."""
+    import os
+
+    extra = environ.get("RETRAINING_RECIPES", "")
+    return [dags_folder / "recipes", *(Path(folder) for folder in extra.split(os.pathsep) if folder)]

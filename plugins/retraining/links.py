@@ -1,0 +1,46 @@
+"""From a task in Airflow's UI to its SageMaker job: the AWS console, or the page of the local server."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from airflow.sdk import BaseOperatorLink
+
+from retraining.environment import Environment
+
+if TYPE_CHECKING:
+    from airflow.sdk import BaseOperator
+
+CONSOLE_PAGES = {
+    "tuning": "hyper-tuning-jobs",
+    "training": "jobs",
+    "transform": "transform-jobs",
+    "endpoint": "endpoints",
+}
+
+
+def job_url(kind: str, name: str, environment: Environment) -> str:
+    """The page of one job, for a person."""
+    if environment.endpoint_url:
+        return f"{environment.endpoint_url.rstrip('/')}/jobs/{kind}/{quote(name)}"
+    region = environment.region
+    return (
+        f"https://{region}.console.aws.amazon.com/sagemaker/home?region={region}#/{CONSOLE_PAGES[kind]}/{quote(name)}"
+    )
+
+
+class SageMakerJobLink(BaseOperatorLink):
+    """Resolved in the worker from what the task pushed about its job, and kept with the run."""
+
+    name = "SageMaker job"
+
+    def get_link(self, operator: BaseOperator, *, ti_key: Any) -> str:
+        from airflow.sdk.bases.xcom import BaseXCom
+
+        job = BaseXCom.get_value(ti_key=ti_key, key="job")
+        return job_url(job["kind"], job["name"], Environment.of(os.environ)) if job else ""
+
+
+JOB_LINKS: Any = (SageMakerJobLink(),)

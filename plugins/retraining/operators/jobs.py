@@ -1,0 +1,96 @@
+"""The three paid job types of the DAG, durable, deferrable, and returning small records."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from airflow.providers.amazon.aws.operators.sagemaker import (
+    SageMakerTrainingOperator,
+    SageMakerTransformOperator,
+    SageMakerTuningOperator,
+)
+from airflow.sdk.exceptions import AirflowFailException
+
+from retraining.job_kinds import KINDS
+from retraining.links import JOB_LINKS
+from retraining.operators.durable import DurableJob, log_tail
+
+# SageMaker gives a transform job no time limit of its own: this is ours.
+TRANSFORM_LIMIT_SECONDS = 4 * 3600
+
+
+class TuningOperator(DurableJob, SageMakerTuningOperator):
+    """A hyperparameter tuning job → its best trial and that trial's full hyperparameters."""
+
+    kind = KINDS["tuning"]
+
+    def limit_seconds(self) -> int:
+        return int(self.config["HyperParameterTuningJobConfig"]["ResourceLimits"]["MaxRuntimeInSeconds"])
+
+    def result(self, job: Mapping[str, Any]) -> dict[str, Any]:
+        best = job.get("BestTrainingJob")
+        if not best:
+            raise AirflowFailException(self.failure(job))
+        static = job["TrainingJobDefinition"]["StaticHyperParameters"]
+        metric = best["FinalHyperParameterTuningJobObjectiveMetric"]
+        return {
+            "name": job["HyperParameterTuningJobName"],
+            "arn": job["HyperParameterTuningJobArn"],
+            "best": best["TrainingJobName"],
+            "objective": {metric["MetricName"]: metric["Value"]},
+            "hyperparameters": {
+                key: value
+                for key, value in (static | best["TunedHyperParameters"]).items()
+                if not key.startswith(("sagemaker_", "_tuning"))
+            },
+        }
+
+    def failure(self, job: Mapping[str, Any]) -> str:
+        """A tuning job fails when no trial gave a number, so the trials hold the reasons."""
+        answer = self.hook.conn.list_training_jobs_for_hyper_parameter_tuning_job(
+            HyperParameterTuningJobName=job["HyperParameterTuningJobName"], StatusEquals="Failed", MaxResults=3
+        )
+        reasons = [
+            f"\n  trial {trial['TrainingJobName']}: {trial.get('FailureReason', 'no reason given')}"
+            + "".join(f"\n    {line}" for line in log_tail(KINDS["training"], trial["TrainingJobName"])[-8:])
+            for trial in answer["TrainingJobSummaries"]
+        ]
+        return super().failure(job) + "".join(reasons)
+
+
+class TrainingOperator(DurableJob, SageMakerTrainingOperator):
+    """A training job → where its model is, and its final metrics."""
+
+    kind = KINDS["training"]
+
+    def limit_seconds(self) -> int:
+        stopping = self.config["StoppingCondition"]
+        return int(stopping.get("MaxWaitTimeInSeconds") or stopping["MaxRuntimeInSeconds"])
+
+    def result(self, job: Mapping[str, Any]) -> dict[str, Any]:
+        return {
+            "name": job["TrainingJobName"],
+            "arn": job["TrainingJobArn"],
+            "model_data_url": job["ModelArtifacts"]["S3ModelArtifacts"],
+            "metrics": {metric["MetricName"]: metric["Value"] for metric in job.get("FinalMetricDataList", [])},
+        }
+
+
+class TransformOperator(DurableJob, SageMakerTransformOperator):
+    """A batch transform job → where its answers are. An empty config skips the task."""
+
+    operator_extra_links = JOB_LINKS  # the stock operator has a link to the console only
+    kind = KINDS["transform"]
+
+    def limit_seconds(self) -> int:
+        return TRANSFORM_LIMIT_SECONDS
+
+    def result(self, job: Mapping[str, Any]) -> dict[str, Any]:
+        return {
+            "name": job["TransformJobName"],
+            "arn": job["TransformJobArn"],
+            "model": job["ModelName"],
+            "input_uri": job["TransformInput"]["DataSource"]["S3DataSource"]["S3Uri"],
+            "output_uri": job["TransformOutput"]["S3OutputPath"],
+        }

@@ -1,0 +1,46 @@
+"""Models and endpoint configurations: created once, found again by every later attempt."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from airflow.providers.amazon.aws.operators.sagemaker import SageMakerEndpointConfigOperator, SageMakerModelOperator
+from airflow.sdk import Context
+from botocore.exceptions import ClientError
+
+from retraining.job_kinds import already_exists
+
+
+class ModelOperator(SageMakerModelOperator):
+    """CreateModel, or the model an earlier attempt made under this name."""
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        self.preprocess_config()
+        create_once(self.hook.conn.create_model, self.config)
+        model = self.hook.conn.describe_model(ModelName=self.config["ModelName"])
+        return {"name": model["ModelName"], "arn": model["ModelArn"]}
+
+
+class EndpointConfigOperator(SageMakerEndpointConfigOperator):
+    """CreateEndpointConfig, or the configuration an earlier attempt made under this name."""
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        self.preprocess_config()
+        create_once(self.hook.conn.create_endpoint_config, self.config)
+        config = self.hook.conn.describe_endpoint_config(EndpointConfigName=self.config["EndpointConfigName"])
+        return {"name": config["EndpointConfigName"], "arn": config["EndpointConfigArn"]}
+
+
+def create_once(create: Any, request: Mapping[str, Any]) -> bool:
+    """Whether this call created the thing; False when its name was taken already.
+
+    Our names belong to one run, so a taken name is our own earlier attempt.
+    """
+    try:
+        create(**request)
+    except ClientError as error:
+        if already_exists(error.response["Error"]["Code"], error.response["Error"]["Message"]):
+            return False
+        raise
+    return True

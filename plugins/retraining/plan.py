@@ -1,0 +1,140 @@
+"""Every name and S3 address of one run, before the run begins.
+
+Names derive from the run's id, so a retry, a cleared task and a second attempt find what the first one made instead of
+paying for it again. They never derive from the clock or from a logical date, which API and asset runs do not have.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from retraining.environment import Environment
+from retraining.recipe import Recipe
+
+# A tuning job's name may have 32 characters: 9 for the recipe, 20 for the run, 3 for "-g2", a second generation.
+MAX_PREFIX = 9
+
+
+def name_prefix(recipe_name: str) -> str:
+    """What all names of one recipe begin with: its name, or when too long the beginning and a digest."""
+    if len(recipe_name) <= MAX_PREFIX:
+        return recipe_name
+    return f"{recipe_name[:5].rstrip('-')}-{hashlib.sha256(recipe_name.encode()).hexdigest()[:3]}"
+
+
+def run_name(recipe_name: str, run_after: datetime, run_id: str) -> str:
+    """For example digits-261121-030000-a1b2c, at most 29 characters, the same for every attempt of a run."""
+    at = run_after.astimezone(UTC).strftime("%y%m%d-%H%M%S")
+    digest = hashlib.sha256(f"retrain_{recipe_name}|{run_id}".encode()).hexdigest()[:5]
+    return f"{name_prefix(recipe_name)}-{at}-{digest}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """One run of one recipe in one environment."""
+
+    recipe: Recipe
+    environment: Environment
+    run_name: str
+
+    @classmethod
+    def of(cls, recipe: Recipe, environment: Environment, run_after: datetime, run_id: str) -> Plan:
+        return cls(recipe=recipe, environment=environment, run_name=run_name(recipe.name, run_after, run_id))
+
+    # Jobs and resources. The model and the endpoint configuration carry the run's name, so that an endpoint tells
+    # which run it serves.
+    @property
+    def tuning_job(self) -> str:
+        return self.run_name
+
+    @property
+    def training_job(self) -> str:
+        return f"{self.run_name}-train"
+
+    @property
+    def candidate_scoring_job(self) -> str:
+        return f"{self.run_name}-candidate"
+
+    @property
+    def champion_scoring_job(self) -> str:
+        return f"{self.run_name}-champion"
+
+    @property
+    def model(self) -> str:
+        return self.run_name
+
+    @property
+    def endpoint_config(self) -> str:
+        return self.run_name
+
+    @property
+    def endpoint(self) -> str:
+        return self.recipe.endpoint
+
+    @property
+    def model_package_group(self) -> str:
+        return f"retraining-{self.recipe.name}"
+
+    def owns(self, name: str) -> bool:
+        """Whether a model or endpoint configuration was made by some run of this recipe."""
+        pattern = re.escape(name_prefix(self.recipe.name)) + r"-\d{6}-\d{6}-[0-9a-f]{5}"
+        return re.fullmatch(pattern, name) is not None
+
+    # S3. Keys are relative to the bucket.
+    @property
+    def root(self) -> str:
+        return self.recipe.name
+
+    @property
+    def images_key(self) -> str:
+        return f"{self.root}/data/images/"
+
+    @property
+    def quarantine_key(self) -> str:
+        return f"{self.root}/data/quarantine/"
+
+    @property
+    def champion_key(self) -> str:
+        return f"{self.root}/champion.json"
+
+    @property
+    def run_key(self) -> str:
+        return f"{self.root}/runs/{self.run_name}"
+
+    @property
+    def report_key(self) -> str:
+        return f"{self.run_key}/report.json"
+
+    def version_key(self, fingerprint: str) -> str:
+        return f"{self.root}/data/versions/{fingerprint}"
+
+    def manifest_key(self, fingerprint: str, split: str) -> str:
+        return f"{self.version_key(fingerprint)}/{split}.manifest"
+
+    def source_key(self, digest: str) -> str:
+        return f"{self.root}/code/{digest}/sourcedir.tar.gz"
+
+    def scoring_key(self, job_name: str) -> str:
+        return f"{self.run_key}/scoring/{job_name}"
+
+    def uri(self, key: str) -> str:
+        return f"s3://{self.environment.bucket}/{key}"
+
+    # Machines: the environment may replace what the recipe says.
+    @property
+    def training_instance_type(self) -> str:
+        return self.environment.training_instance_type or self.recipe.training.instance_type
+
+    @property
+    def serving_instance_type(self) -> str:
+        return self.environment.serving_instance_type or self.recipe.serving.instance_type
+
+    @property
+    def tuning_limit_seconds(self) -> int:
+        """How long the whole search may take: its rounds of parallel trials, with ten minutes for each to start."""
+        tuning = self.recipe.tuning
+        rounds = -(-tuning.max_jobs // tuning.max_parallel_jobs)
+        return rounds * (self.recipe.training.max_runtime_seconds + 600)

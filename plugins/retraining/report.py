@@ -1,0 +1,121 @@
+"""What happened in one run, for people and for `make retrain`: one dict, and the same as Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Outcome = Literal["promoted", "kept", "skipped", "failed"]
+BAD_STATES = ("failed", "upstream_failed")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Findings:
+    """What the tasks of a run left behind; None for tasks that did not run."""
+
+    run_name: str
+    recipe: str
+    states: Mapping[str, str | None]
+    """Task id → Airflow state, in the order of the chain."""
+    failures: Mapping[str, str]
+    """Task id → what it said when it failed."""
+    need: Mapping[str, Any] | None = None
+    dataset: Mapping[str, Any] | None = None
+    tuning: Mapping[str, Any] | None = None
+    trials: Sequence[Mapping[str, Any]] = ()
+    training: Mapping[str, Any] | None = None
+    rules: Sequence[Mapping[str, str]] = ()
+    profiler: Mapping[str, Any] | None = None
+    comparison: Mapping[str, Any] | None = None
+    approval: Mapping[str, Any] | None = None
+    endpoint: Mapping[str, Any] | None = None
+    smoke_test: Mapping[str, Any] | None = None
+    model_package: Mapping[str, Any] | None = None
+    task_seconds: Mapping[str, float] = field(default_factory=dict)
+
+
+def run_report(found: Findings) -> dict[str, Any]:
+    """The report every run ends with, whatever its outcome."""
+    outcome, reason = judge(found)
+    comparison = found.comparison or {}
+    return {
+        "run_name": found.run_name,
+        "recipe": found.recipe,
+        "outcome": outcome,
+        "reason": reason,
+        "tasks": dict(found.states),
+        "failures": dict(found.failures),
+        "dataset": dict(found.dataset) if found.dataset else None,
+        "tuning": (
+            {"job": found.tuning["name"], "best": found.tuning["best"], "trials": [dict(t) for t in found.trials]}
+            if found.tuning
+            else None
+        ),
+        "training": ({"job": found.training["name"], "metrics": found.training["metrics"]} if found.training else None),
+        "rules": [{key: rule[key] for key in ("rule", "status", "details")} for rule in found.rules],
+        "profiler_report": found.profiler["html"] if found.profiler else None,
+        "profiler": dict(found.profiler) if found.profiler else None,
+        "candidate": comparison.get("candidate"),
+        "champion": comparison.get("champion"),
+        "endpoint": ({key: found.endpoint[key] for key in ("name", "config")} if found.endpoint else None),
+        "smoke_test": dict(found.smoke_test) if found.smoke_test else None,
+        "model_package_arn": found.model_package["arn"] if found.model_package else None,
+    }
+
+
+def judge(found: Findings) -> tuple[Outcome, str]:
+    """The outcome of a run and the one sentence that explains it."""
+    broken = [task for task, state in found.states.items() if state in BAD_STATES]
+    if broken:
+        # Those that failed themselves explain those that could not run after them.
+        culprit = next((task for task in broken if found.states[task] == "failed"), broken[0])
+        return "failed", f"{culprit}: {found.failures.get(culprit, 'see the log of this task')}"
+    if found.need is not None and not found.need["needed"]:
+        return "skipped", str(found.need["reason"])
+    if found.approval and "Reject" in found.approval.get("chosen_options", []):
+        return "kept", f"rejected by {(found.approval.get('responded_by_user') or {}).get('name', 'a person')}"
+    decision = (found.comparison or {}).get("decision")
+    if decision and not decision["promote"]:
+        return "kept", decision["reason"]
+    if decision and found.states.get("update_champion") == "success":
+        return "promoted", decision["reason"]
+    return "failed", "the run ended before it came to a decision"
+
+
+def as_markdown(report: Mapping[str, Any]) -> str:
+    """The report for a log or a page; every section only when there is something in it."""
+    lines = [
+        f"# {report['recipe']}: {report['outcome']}",
+        "",
+        f"{report['reason']}",
+        "",
+        f"Run `{report['run_name']}`.",
+    ]
+    if dataset := report["dataset"]:
+        sizes = ", ".join(f"{split} {sum(counts.values())}" for split, counts in dataset["counts"].items())
+        lines += ["", f"**Data** `{dataset['fingerprint']}`: {sizes}; {dataset['quarantined']} quarantined."]
+    scored = [(who, report[who]) for who in ("candidate", "champion") if report[who]]
+    if scored:
+        lines += ["", "| | accuracy | macro F1 | log loss | test images |", "|---|---|---|---|---|"]
+        lines += [
+            f"| {who} | {s['accuracy']:.4f} | {s['macro_f1']:.4f} | {s['log_loss']:.4f} | {s['n']} |"
+            for who, s in scored
+        ]
+    if tuning := report["tuning"]:
+        lines += ["", f"**Tuning** `{tuning['job']}`", "", "| trial | status | objective | hyperparameters |"]
+        lines += ["|---|---|---|---|"]
+        for trial in tuning["trials"]:
+            star = " ★" if trial["name"] == tuning["best"] else ""
+            values = ", ".join(f"{key} {value}" for key, value in trial["hyperparameters"].items())
+            lines.append(f"| {trial['name']}{star} | {trial['status']} | {trial['objective']} | {values} |")
+    if report["rules"]:
+        lines += ["", "**Debugger**", ""]
+        lines += [f"- {rule['rule']}: {rule['status']} {rule['details'].strip()}".rstrip() for rule in report["rules"]]
+    if report["profiler_report"]:
+        lines += ["", f"**Profiler** {report['profiler_report']}"]
+    if endpoint := report["endpoint"]:
+        lines += ["", f"**Endpoint** `{endpoint['name']}` serves `{endpoint['config']}`."]
+    if smoke := report["smoke_test"]:
+        lines += [f"It calls {smoke['image']} a {smoke['answer']['label']!r}, in {smoke['latency_ms']:.0f} ms."]
+    return "\n".join(lines) + "\n"

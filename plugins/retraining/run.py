@@ -1,0 +1,110 @@
+"""One DAG run as a task sees it: the recipe with this run's parameters, the plan, and what earlier tasks found out."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any
+
+from airflow.sdk import Context
+
+from retraining.environment import AWS_CONN_ID, Environment
+from retraining.images import Images
+from retraining.plan import Plan
+from retraining.recipe import Recipe
+
+
+class Run:
+    """A view, made anew in every task. Names and addresses are the same in each; facts come from XCom."""
+
+    def __init__(self, recipe: Recipe, context: Context) -> None:
+        self.context = context
+        self.params: dict[str, Any] = dict(context["params"])
+        self.recipe = recipe.with_params(self.params)
+        self.environment = Environment.of(os.environ)
+        dag_run = context["dag_run"]
+        # run_after exists for every kind of run; logical_date does not.
+        self.plan = Plan.of(self.recipe, self.environment, dag_run.run_after, dag_run.run_id)
+
+    def find(self, task_id: str, key: str = "return_value") -> Any:
+        """What a task of this run returned (or pushed under `key`); None when it has not run."""
+        return self.context["ti"].xcom_pull(task_ids=task_id, key=key)
+
+    def fact(self, task_id: str, key: str = "return_value") -> Any:
+        """Like find, for what this task cannot do without."""
+        value = self.find(task_id, key)
+        if value is None:
+            raise LookupError(
+                f"Task {task_id} of run {self.plan.run_name} left no {key}. Clear it and what follows it."
+            )
+        return value
+
+    def push(self, key: str, value: Any) -> None:
+        self.context["ti"].xcom_push(key=key, value=value)
+
+    # What earlier tasks of the chain found out.
+    @property
+    def images(self) -> Images:
+        return Images(**self.fact("preflight")["images"])
+
+    @property
+    def fingerprint(self) -> str:
+        return str(self.fact("sync_dataset")["fingerprint"])
+
+    @property
+    def source_uri(self) -> str:
+        return str(self.fact("package_source")["uri"])
+
+    @property
+    def model_data_url(self) -> str:
+        return str(self.fact("train")["model_data_url"])
+
+    @property
+    def champion(self) -> dict[str, Any] | None:
+        """champion.json as it was when this run began; None on the first run."""
+        champion = self.fact("needs_retraining", key="champion")["document"]
+        return dict(champion) if champion else None
+
+    # Clients. They follow the Airflow connection, and through it AWS_ENDPOINT_URL*.
+    @cached_property
+    def s3(self) -> Any:
+        return client("s3")
+
+    @cached_property
+    def sagemaker(self) -> Any:
+        return client("sagemaker")
+
+    @cached_property
+    def runtime(self) -> Any:
+        return client("sagemaker-runtime")
+
+    def read_json(self, key: str) -> Any:
+        return json.loads(self.s3.get_object(Bucket=self.environment.bucket, Key=key)["Body"].read())
+
+    def write_json(self, key: str, document: Any) -> str:
+        """Store a document and return its URI."""
+        body = json.dumps(document, indent=1, sort_keys=True).encode()
+        self.s3.put_object(Bucket=self.environment.bucket, Key=key, Body=body, ContentType="application/json")
+        return self.plan.uri(key)
+
+
+def client(service: str) -> Any:
+    """A boto3 client of the one AWS connection this package uses."""
+    from airflow.providers.amazon.aws.hooks.base_aws import AwsGenericHook
+
+    return AwsGenericHook(aws_conn_id=AWS_CONN_ID, client_type=service).conn
+
+
+def request(recipe: Recipe, build: Callable[[Run], dict[str, Any]]) -> Any:
+    """`build(run)` as the value of an operator's templated `config`: Airflow calls it when the task starts or resumes.
+
+    Requests are built in Python and not in Jinja, because Jinja would turn every number into a text.
+    """
+
+    def config(context: Context, jinja_env: Any = None) -> dict[str, Any]:
+        return build(Run(recipe, context))
+
+    config.__qualname__ = build.__name__  # what the UI shows as the template
+    return config

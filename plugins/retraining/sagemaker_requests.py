@@ -1,0 +1,292 @@
+"""A plan to the requests of the SageMaker API, written as AWS documents them.
+
+Pure: no defaults of our own beyond what is visible here. `tests/contract/test_requests.py` checks each request against
+botocore's service model, including the enums, patterns and limits that botocore itself does not check.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from retraining.hyperparameters import as_text
+from retraining.images import Images
+from retraining.plan import Plan
+from retraining.recipe import METRICS
+
+Request = dict[str, Any]
+
+# The metric lines of ml/train.py. The last line repeats the best epoch, and SageMaker keeps the last match as final.
+METRIC_NAMES = ("train:loss", "train:accuracy", *METRICS)
+METRIC_DEFINITIONS = [{"Name": name, "Regex": f"{name}=([0-9.eE+-]+)"} for name in METRIC_NAMES]
+
+SERVING_ENVIRONMENT = {"SAGEMAKER_PROGRAM": "inference.py", "SAGEMAKER_SUBMIT_DIRECTORY": "/opt/ml/model/code"}
+
+
+def tuning_job(plan: Plan, images: Images, fingerprint: str, source_uri: str) -> Request:
+    """CreateHyperParameterTuningJob: the search. Its trials cannot carry Debugger settings (SageMaker's rule)."""
+    tuning = plan.recipe.tuning
+    static = {name: as_text(value) for name, value in plan.recipe.hyperparameters.items()}
+    return {
+        "HyperParameterTuningJobName": plan.tuning_job,
+        "HyperParameterTuningJobConfig": {
+            "Strategy": tuning.strategy,
+            "HyperParameterTuningJobObjective": {"Type": tuning.goal, "MetricName": tuning.objective},
+            "ResourceLimits": {
+                "MaxNumberOfTrainingJobs": tuning.max_jobs,
+                "MaxParallelTrainingJobs": tuning.max_parallel_jobs,
+                "MaxRuntimeInSeconds": max(120, plan.tuning_limit_seconds),
+            },
+            "ParameterRanges": _parameter_ranges(plan),
+            "TrainingJobEarlyStoppingType": tuning.early_stopping,
+            "RandomSeed": int(plan.recipe.hyperparameters.get("seed", 0)),
+        },
+        "TrainingJobDefinition": {
+            "StaticHyperParameters": static | _script_mode(plan, source_uri),
+            "AlgorithmSpecification": _algorithm(images),
+            "RoleArn": plan.environment.role_arn,
+            "InputDataConfig": _channels(plan, fingerprint),
+            "OutputDataConfig": {"S3OutputPath": plan.uri(f"{plan.run_key}/tuning")},
+            **_machine(plan),
+        },
+        "Tags": _tags(plan),
+    }
+
+
+def training_job(
+    plan: Plan, images: Images, fingerprint: str, source_uri: str, hyperparameters: Mapping[str, str]
+) -> Request:
+    """CreateTrainingJob: the final model, with the best hyperparameters, watched by Debugger and profiler."""
+    debugger = plan.recipe.debugger
+    output = plan.uri(f"{plan.run_key}/training")
+    request: Request = {
+        "TrainingJobName": plan.training_job,
+        "RoleArn": plan.environment.role_arn,
+        "AlgorithmSpecification": _algorithm(images),
+        "HyperParameters": dict(hyperparameters) | _script_mode(plan, source_uri),
+        "InputDataConfig": _channels(plan, fingerprint),
+        "OutputDataConfig": {"S3OutputPath": output},
+        **_machine(plan),
+        "Environment": {"PYTHONUNBUFFERED": "1"},
+        "Tags": _tags(plan),
+    }
+    if debugger.mode == "managed":
+        if debugger.rules:
+            request["DebugHookConfig"] = _debug_hook(output, debugger.save_interval)
+            request["DebugRuleConfigurations"] = [_rule(images, rule) for rule in debugger.rules]
+        if debugger.profiler:
+            request["ProfilerConfig"] = {"S3OutputPath": output, "ProfilingIntervalInMilliseconds": 500}
+            request["ProfilerRuleConfigurations"] = [_rule(images, "ProfilerReport")]
+    return request
+
+
+def model(plan: Plan, name: str, image: str, model_data_url: str) -> Request:
+    """CreateModel: the artifact with its own inference code, in the serving image."""
+    return {
+        "ModelName": name,
+        "ExecutionRoleArn": plan.environment.role_arn,
+        "PrimaryContainer": serving_container(plan, image, model_data_url),
+        "Tags": _tags(plan),
+    }
+
+
+def serving_container(plan: Plan, image: str, model_data_url: str) -> Request:
+    return {
+        "Image": image,
+        "ModelDataUrl": model_data_url,
+        "Environment": SERVING_ENVIRONMENT | {"SAGEMAKER_REGION": plan.environment.region},
+    }
+
+
+def transform_job(plan: Plan, name: str, model_name: str, fingerprint: str) -> Request:
+    """CreateTransformJob: the test images through the serving code, one request per image."""
+    return {
+        "TransformJobName": name,
+        "ModelName": model_name,
+        "BatchStrategy": "SingleRecord",
+        "MaxConcurrentTransforms": 4,
+        "MaxPayloadInMB": 25,
+        "ModelClientConfig": {"InvocationsTimeoutInSeconds": 120, "InvocationsMaxRetries": 1},
+        "TransformInput": {
+            "DataSource": {
+                "S3DataSource": {
+                    "S3DataType": "ManifestFile",
+                    "S3Uri": plan.uri(plan.manifest_key(fingerprint, "test")),
+                }
+            },
+            # One type for the whole job, JPEG and PNG alike: the inference code looks at the first bytes.
+            "ContentType": "application/x-image",
+            "SplitType": "None",
+            "CompressionType": "None",
+        },
+        "TransformOutput": {
+            "S3OutputPath": plan.uri(plan.scoring_key(name)),
+            "Accept": "application/json",
+            "AssembleWith": "None",
+        },
+        "TransformResources": {"InstanceType": plan.serving_instance_type, "InstanceCount": 1},
+        "Tags": _tags(plan),
+    }
+
+
+def endpoint_config(plan: Plan) -> Request:
+    """CreateEndpointConfig: one variant that takes all traffic."""
+    return {
+        "EndpointConfigName": plan.endpoint_config,
+        "ProductionVariants": [
+            {
+                "VariantName": "AllTraffic",
+                "ModelName": plan.model,
+                "InstanceType": plan.serving_instance_type,
+                "InitialInstanceCount": plan.recipe.serving.instance_count,
+                "InitialVariantWeight": 1.0,
+                "ContainerStartupHealthCheckTimeoutInSeconds": 600,
+            }
+        ],
+        "Tags": _tags(plan),
+    }
+
+
+def endpoint(plan: Plan, endpoint_config_name: str) -> Request:
+    """CreateEndpoint or UpdateEndpoint. Without a DeploymentConfig SageMaker updates blue/green, all at once."""
+    return {"EndpointName": plan.endpoint, "EndpointConfigName": endpoint_config_name}
+
+
+def model_package_group(plan: Plan) -> Request:
+    return {
+        "ModelPackageGroupName": plan.model_package_group,
+        "ModelPackageGroupDescription": f"Classifiers retrained by the DAG retrain_{plan.recipe.name}",
+    }
+
+
+def model_package(
+    plan: Plan, image: str, model_data_url: str, evaluation_uri: str, training_job_arn: str, facts: Mapping[str, str]
+) -> Request:
+    """CreateModelPackage: the approved model with its measurements and where it came from.
+
+    The client token is the run's name: registering twice in one run is one version.
+    """
+    return {
+        "ModelPackageGroupName": plan.model_package_group,
+        "ModelPackageDescription": f"Run {plan.run_name}",
+        "ModelApprovalStatus": "Approved",
+        "InferenceSpecification": {
+            "Containers": [serving_container(plan, image, model_data_url)],
+            "SupportedContentTypes": ["image/jpeg", "image/png", "application/x-image", "application/json"],
+            "SupportedResponseMIMETypes": ["application/json"],
+            "SupportedRealtimeInferenceInstanceTypes": [plan.serving_instance_type],
+            "SupportedTransformInstanceTypes": [plan.serving_instance_type],
+        },
+        "ModelMetrics": {
+            "ModelQuality": {"Statistics": {"ContentType": "application/json", "S3Uri": evaluation_uri}},
+        },
+        "MetadataProperties": {"GeneratedBy": training_job_arn},
+        "CustomerMetadataProperties": {"run_name": plan.run_name} | {key: value[:256] for key, value in facts.items()},
+        "Domain": "COMPUTER_VISION",
+        "Task": "IMAGE_CLASSIFICATION",
+        "ClientToken": plan.run_name,
+    }
+
+
+# --- parts ----------------------------------------------------------------------------------------------------------
+
+
+def _algorithm(images: Images) -> Request:
+    return {
+        "TrainingImage": images.training,
+        "TrainingInputMode": "File",
+        "MetricDefinitions": [dict(definition) for definition in METRIC_DEFINITIONS],
+    }
+
+
+def _script_mode(plan: Plan, source_uri: str) -> dict[str, str]:
+    return {
+        "sagemaker_program": "train.py",
+        "sagemaker_submit_directory": source_uri,
+        "sagemaker_region": plan.environment.region,
+        "sagemaker_container_log_level": "20",
+    }
+
+
+def _channels(plan: Plan, fingerprint: str) -> list[Request]:
+    channels = [
+        _channel("train", "ManifestFile", plan.uri(plan.manifest_key(fingerprint, "train"))),
+        _channel("validation", "ManifestFile", plan.uri(plan.manifest_key(fingerprint, "validation"))),
+        # A prefix that matches exactly one object, and lands as <channel>/dataset.json.
+        _channel("dataset", "S3Prefix", plan.uri(f"{plan.version_key(fingerprint)}/dataset.json")),
+    ]
+    if plan.recipe.pretrained is not None:
+        channels.append(_channel("pretrained", "S3Prefix", plan.recipe.pretrained))
+    return channels
+
+
+def _channel(name: str, data_type: str, uri: str) -> Request:
+    source = {"S3DataType": data_type, "S3Uri": uri, "S3DataDistributionType": "FullyReplicated"}
+    return {"ChannelName": name, "DataSource": {"S3DataSource": source}, "InputMode": "File"}
+
+
+def _machine(plan: Plan) -> Request:
+    training = plan.recipe.training
+    stopping = {"MaxRuntimeInSeconds": training.max_runtime_seconds}
+    if training.spot:
+        # How long SageMaker may wait for spot capacity and run, together.
+        stopping["MaxWaitTimeInSeconds"] = 2 * training.max_runtime_seconds
+    return {
+        "ResourceConfig": {
+            "InstanceType": plan.training_instance_type,
+            "InstanceCount": 1,
+            "VolumeSizeInGB": training.volume_size_gb,
+        },
+        "StoppingCondition": stopping,
+        "EnableManagedSpotTraining": training.spot,
+    }
+
+
+def _parameter_ranges(plan: Plan) -> Request:
+    ranges: Request = {
+        "ContinuousParameterRanges": [],
+        "IntegerParameterRanges": [],
+        "CategoricalParameterRanges": [],
+    }
+    for name, choices in plan.recipe.tuning.ranges.items():
+        if choices.type == "categorical":
+            values = [as_text(value) for value in choices.values]
+            ranges["CategoricalParameterRanges"].append({"Name": name, "Values": values})
+            continue
+        low, high = choices.bounds
+        whole = choices.type == "integer"
+        ranges["IntegerParameterRanges" if whole else "ContinuousParameterRanges"].append(
+            {
+                "Name": name,
+                "MinValue": str(int(low)) if whole else repr(low),
+                "MaxValue": str(int(high)) if whole else repr(high),
+                "ScalingType": choices.scaling,
+            }
+        )
+    return ranges
+
+
+def _debug_hook(output: str, save_interval: int) -> Request:
+    every = {"save_interval": str(save_interval)}
+    return {
+        "S3OutputPath": output,
+        "CollectionConfigurations": [
+            # The rules about losses compare phases, so losses are saved in both, and cost next to nothing.
+            {"CollectionName": "losses", "CollectionParameters": every},
+            {"CollectionName": "gradients", "CollectionParameters": every},
+            # What PoorWeightInitialization reads; smdebug knows this collection only when it is described.
+            {"CollectionName": "relu_input", "CollectionParameters": {"include_regex": ".*relu_input"} | every},
+        ],
+    }
+
+
+def _rule(images: Images, rule: str) -> Request:
+    return {
+        "RuleConfigurationName": rule,
+        "RuleEvaluatorImage": images.rules,
+        "RuleParameters": {"rule_to_invoke": rule},
+    }
+
+
+def _tags(plan: Plan) -> list[dict[str, str]]:
+    return [{"Key": "retraining:recipe", "Value": plan.recipe.name}, {"Key": "retraining:run", "Value": plan.run_name}]

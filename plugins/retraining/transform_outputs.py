@@ -1,0 +1,36 @@
+"""The answers of a batch transform job, read back from S3."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from retraining.promotion import ScoreError
+
+# S3 answers in tens of milliseconds; this many requests at a time read a thousand answers in a few seconds.
+THREADS = 16
+
+
+def read_answers(s3: Any, output_uri: str) -> dict[str, list[float]]:
+    """Test image, as "<class>/<file>", → the probabilities the model gave, in the model's class order."""
+    bucket, _, prefix = output_uri.removeprefix("s3://").partition("/")
+    keys = [key for key in list_keys(s3, bucket, f"{prefix.rstrip('/')}/") if key.endswith(".out")]
+
+    def read(key: str) -> tuple[str, list[float]]:
+        body = s3.get_object(Bucket=bucket, Key=key)["Body"].read()
+        try:
+            probabilities = json.loads(body)["probabilities"]
+        except (ValueError, KeyError, TypeError):
+            raise ScoreError(f"s3://{bucket}/{key} holds no probabilities but {body[:200]!r}") from None
+        return key.removeprefix(f"{prefix.rstrip('/')}/").removesuffix(".out"), probabilities
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        return dict(pool.map(read, keys))
+
+
+def list_keys(s3: Any, bucket: str, prefix: str) -> Iterator[str]:
+    """All keys under a prefix, in no particular order."""
+    for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
+        yield from (entry["Key"] for entry in page.get("Contents", []))
