@@ -1,0 +1,144 @@
+"""A recipe for a folder of one's own: `make retrain DATA=… NAME=…`."""
+
+import json
+import re
+from pathlib import Path
+
+from stack.errors import StackError
+
+NAME = re.compile(r"(?=.{2,32}$)[a-z](-?[a-z0-9])+")
+SPLIT_FOLDERS = {"train", "valid", "validation", "val", "test"}
+IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
+
+# Sized for a laptop and some hundred to some thousand images: training from scratch at 64 px, a few minutes in all.
+TEMPLATE = """\
+# Made by `make retrain`; yours to edit. dags/recipes/digits.yaml explains each line.
+name: {name}
+description: {description}
+source: {source}
+split: {{train: 0.7, validation: 0.15, test: 0.15}}
+schedule: "0 3 * * 1"
+training: {{instance_type: ml.m5.xlarge, volume_size_gb: 30, max_runtime_seconds: 3600, spot: false}}
+serving: {{instance_type: ml.m5.large, instance_count: 1}}
+hyperparameters:
+  arch: resnet18
+  stem: standard
+  image-size: 64
+  epochs: 8
+  optimizer: adam
+  weights: none
+  trainable: all
+  seed: 7
+tuning:
+  objective: validation:accuracy
+  goal: Maximize
+  strategy: Bayesian
+  max_jobs: 4
+  max_parallel_jobs: 2
+  early_stopping: "Off"
+  ranges:
+    lr: {{type: continuous, min: 0.0003, max: 0.01, scaling: Logarithmic}}
+    batch-size: {{type: categorical, values: [16, 32, 64]}}
+debugger:
+  mode: managed
+  rules:
+    LossNotDecreasing: fail
+    VanishingGradient: warn
+    Overfit: warn
+    Overtraining: warn
+    PoorWeightInitialization: warn
+  profiler: true
+  save_interval: 10
+# Without a min_value the first model is served however good it is. Set one once you know what good means here.
+promotion: {{metric: accuracy, min_improvement: 0.0, min_value: null}}
+approval: false
+"""
+
+
+def text(name: str, source: str) -> str:
+    """The recipe's YAML. A JSON string is a YAML string, whatever characters a path has."""
+    return TEMPLATE.format(name=name, source=json.dumps(source), description=json.dumps(f"The images in {source}"))
+
+
+def name_for(data: str, name: str) -> str:
+    """The checked name of the classifier; without one, the last part of the data's path."""
+    if not name:
+        stem = Path(data.rstrip("/")).name.split(".")[0]
+        name = re.sub(r"[^a-z0-9]+", "-", stem.lower()).strip("-")[:32].strip("-")
+        if not NAME.fullmatch(name):
+            raise StackError(f"DATA={data} does not tell how to name the classifier; add a name: NAME=…")
+    if not NAME.fullmatch(name):
+        raise StackError(
+            f"NAME={name}: a classifier's name has 2 to 32 lower-case letters, digits and single hyphens "
+            "between them, and begins with a letter. For example: NAME=dog-breeds"
+        )
+    return name
+
+
+def source_for(data: str) -> str:
+    """What goes into the recipe for DATA=…: a local folder or file as absolute path, an address as it is."""
+    if "://" in data:
+        return data
+    path = Path(data).expanduser().resolve()
+    if not path.exists():
+        raise StackError(f"DATA={data}: there is no {path}. Name a folder that holds one folder of images per class.")
+    if path.is_dir():
+        require_classes(path)
+    return str(path)
+
+
+def require_classes(folder: Path) -> None:
+    """Refuses a folder that cannot make a classifier: fewer than two folders with images."""
+    subfolders = [entry for entry in sorted(folder.iterdir()) if entry.is_dir() and not entry.name.startswith(".")]
+    splits = [entry for entry in subfolders if entry.name.lower() in SPLIT_FOLDERS]
+    parents = splits if any(entry.name.lower() == "train" for entry in splits) else [folder]
+    classes = {
+        entry.name
+        for parent in parents
+        for entry in parent.iterdir()
+        if entry.is_dir() and not entry.name.startswith(".") and _has_image(entry)
+    }
+    if len(classes) < 2:
+        found = f"only one: {next(iter(classes))}" if classes else "none"
+        raise StackError(
+            f"DATA={folder}: a classifier needs at least 2 folders with images, one per class; "
+            f"this folder has {found}. Expected: {folder}/cat/1.jpg, {folder}/dog/1.jpg, …"
+        )
+
+
+def _has_image(folder: Path) -> bool:
+    return any(path.suffix.lower() in IMAGE_SUFFIXES for path in folder.rglob("*"))
+
+
+def ensure(recipes: Path, *, data: str, name: str) -> str:
+    """The name of the recipe to run for DATA and NAME, written first if it does not exist yet."""
+    if not data and not name:
+        return "digits"
+    if not data:
+        name_for("", name)
+        path = recipes / f"{name}.yaml"
+        if not path.exists():
+            known = ", ".join(sorted(entry.stem for entry in recipes.glob("*.yaml"))) or "none"
+            raise StackError(
+                f"NAME={name}: there is no recipe {path} (recipes: {known}). "
+                f"To make one from a folder of images: make retrain DATA=… NAME={name}"
+            )
+        return name
+    name, source = name_for(data, name), source_for(data)
+    path = recipes / f"{name}.yaml"
+    if not path.exists():
+        path.write_text(text(name, source))
+    elif not _same_source(path, source):
+        raise StackError(
+            f"NAME={name}: the recipe {path} exists and its source is not {source}. "
+            f"Run it as it is with `make retrain NAME={name}`, change its `source:` line, or choose another NAME."
+        )
+    return name
+
+
+def _same_source(path: Path, source: str) -> bool:
+    for line in path.read_text().splitlines():
+        key, colon, value = line.partition(":")
+        if colon and key == "source":
+            return value.strip().strip("\"'") == json.dumps(source)[1:-1] or value.strip() == source
+    return False

@@ -1,0 +1,52 @@
+"""`make test`: pytest in the interpreter of Airflow and in that of torch, as one run with one exit status."""
+
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+NOTHING_COLLECTED = 5  # pytest's exit status
+ML_TESTS = "tests/ml"
+
+
+@dataclass(frozen=True)
+class Suite:
+    """One call of pytest."""
+
+    interpreter: str
+    arguments: tuple[str, ...]
+
+
+def chosen(arguments: list[str]) -> list[Suite]:
+    """Which interpreter runs pytest with what; arguments that name tests go only to the interpreter they need."""
+    paths = [word for word in arguments if word == "tests" or word.startswith("tests/")]
+    options = tuple(word for word in arguments if word not in paths)
+    ml_paths = [path for path in paths if path == ML_TESTS or path.startswith(f"{ML_TESTS}/")]
+    everything = not paths or any(path in ("tests", "tests/") for path in paths)
+    airflow_paths = ["tests"] if everything else [path for path in paths if path not in ml_paths]
+    if everything and not ml_paths:
+        ml_paths = [ML_TESTS]
+    suites = []
+    if airflow_paths:
+        suites.append(Suite("airflow", (*airflow_paths, f"--ignore={ML_TESTS}", *options)))
+    if ml_paths:
+        # The scripts of ml/ import each other by bare name, as in a container.
+        suites.append(Suite("ml", ("-o", "pythonpath=ml", *ml_paths, *options)))
+    return suites
+
+
+def verdict(statuses: list[int], *, narrowed: bool) -> int:
+    """One exit status of several. With a narrower choice than everything, one suite may well have no such test."""
+    if narrowed and any(status == 0 for status in statuses):
+        statuses = [status for status in statuses if status != NOTHING_COLLECTED]
+    return next((status for status in statuses if status), 0)
+
+
+def run(root: Path, arguments: list[str]) -> int:
+    statuses = []
+    for suite in chosen(arguments):
+        print(f"== pytest in .venv/{suite.interpreter}: {' '.join(suite.arguments)}", flush=True)
+        python = root / ".venv" / suite.interpreter / "bin" / "python"
+        statuses.append(
+            subprocess.run([str(python), "-m", "pytest", *suite.arguments], cwd=root, check=False).returncode
+        )
+    return verdict(statuses, narrowed=bool(arguments))
