@@ -1,0 +1,91 @@
+"""Who may import whom: three programs that meet only on the wire (the arrows of README's picture)."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+STANDARD_LIBRARY = frozenset(sys.stdlib_module_names)
+ML_SIBLINGS = frozenset(path.stem for path in (ROOT / "ml").glob("*.py"))
+
+#: What each program may import beside the standard library.
+ALLOWED = {
+    "dags": {"airflow", "retraining"},
+    "plugins": {
+        "retraining",
+        "airflow",
+        "boto3",
+        "botocore",
+        "sagemaker",
+        "sklearn",
+        "numpy",
+        "PIL",
+        "yaml",
+        "asgiref",
+    },
+    "local_sagemaker": {"local_sagemaker", "boto3", "botocore", "httpx", "optuna", "psutil", "starlette", "uvicorn"},
+    "stack": {"stack", "boto3", "botocore", "httpx", "psutil", "yaml"},
+    "ml": {"torch", "torchvision", "numpy", "PIL", "smdebug", "starlette", "uvicorn", *ML_SIBLINGS},
+}
+
+#: Decisions of the core: functions from data to data, tested without anything running.
+PURE_CORE = {
+    "plugins/retraining": [
+        "fingerprint", "hyperparameters", "plan", "promotion", "recipe", "report", "rule_verdicts",
+        "sagemaker_requests",
+    ],
+    "local_sagemaker": ["jobs", "metrics"],
+}  # fmt: skip
+PURE_ALLOWED = {"retraining", "local_sagemaker", "yaml"}
+
+
+def imports(path: Path, *, top_level_only: bool = False) -> set[str]:
+    """Top-level package names a file imports (relative imports count as the package itself)."""
+    tree = ast.parse(path.read_text())
+    nodes = tree.body if top_level_only else list(ast.walk(tree))
+    names: set[str] = set()
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            names |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names.add(node.module.split(".")[0])
+    return names - STANDARD_LIBRARY
+
+
+@pytest.mark.parametrize("program", sorted(ALLOWED))
+def test_program_imports_only_what_it_may(program: str) -> None:
+    files = sorted((ROOT / program).rglob("*.py"))
+    foreign = {str(path.relative_to(ROOT)): imports(path) - ALLOWED[program] for path in files}
+    assert files
+    assert {name: extra for name, extra in foreign.items() if extra} == {}
+
+
+@pytest.mark.parametrize("folder", sorted(PURE_CORE))
+def test_core_needs_nothing_but_the_standard_library(folder: str) -> None:
+    foreign = {name: imports(ROOT / folder / f"{name}.py") - PURE_ALLOWED for name in PURE_CORE[folder]}
+    assert {name: extra for name, extra in foreign.items() if extra} == {}
+
+
+def test_machinery_never_imports_operations() -> None:
+    machinery = [path for path in (ROOT / "local_sagemaker").glob("*.py") if path.stem not in {"app", "__main__"}]
+    guilty = [path.name for path in machinery if "local_sagemaker.operations" in path.read_text()]
+    assert guilty == []
+
+
+def test_only_debug_and_the_rules_know_smdebug() -> None:
+    """A training must run where smdebug is not installed: in every image since PyTorch 2.1."""
+    users = {path.name for path in (ROOT / "ml").glob("*.py") if "smdebug" in imports(path)}
+    at_import = {path.name for path in (ROOT / "ml").glob("*.py") if "smdebug" in imports(path, top_level_only=True)}
+    assert users <= {"debug.py", "tensors.py"}
+    assert at_import == set()
+
+
+def test_ml_ships_as_flat_scripts() -> None:
+    """setup.py would switch SageMaker's toolkit to package mode, and there is no package to import from."""
+    names = {path.name for path in (ROOT / "ml").iterdir() if path.name != "__pycache__"}
+    assert not names & {"setup.py", "__init__.py"}
+    assert all(path.is_file() for path in (ROOT / "ml").iterdir() if path.name != "__pycache__")

@@ -1,0 +1,38 @@
+"""The README is held to what the repository is."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+PROGRAMS = ("dags", "plugins", "ml", "local_sagemaker", "stack")
+
+
+def tree() -> dict[str, str]:
+    """README's tree: path → its note."""
+    block = re.search(r"```tree\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert block, "README.md has no ```tree block"
+    paths: dict[str, str] = {}
+    folders: list[str] = []
+    for line in block.group(1).splitlines():
+        entry, _, note = line.strip().partition("  ")
+        depth = (len(line) - len(line.lstrip())) // 2
+        folders[depth:] = [entry.rstrip("/")] if entry.endswith("/") else []
+        paths["/".join([*folders[:depth], entry])] = note.strip()
+    return paths
+
+
+def test_every_source_file_has_its_line_in_the_tree() -> None:
+    files = {str(path.relative_to(ROOT)) for program in PROGRAMS for path in (ROOT / program).rglob("*.py")}
+    missing = {path for path in files - set(tree()) if not path.endswith("__init__.py")}
+    assert missing == set()
+
+
+def test_the_tree_names_nothing_that_is_not_there() -> None:
+    gone = [path for path in tree() if not (ROOT / path).exists()]
+    assert gone == []
+
+
+def test_every_line_of_the_tree_says_what_the_file_is_for() -> None:
+    assert [path for path, note in tree().items() if not note] == []

@@ -1,0 +1,154 @@
+"""Our requests against the service model botocore ships: names, types, and what botocore does not check itself."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+from botocore.model import ListShape, MapShape, ServiceModel, Shape, StructureShape
+from botocore.validate import ParamValidator
+
+from retraining import sagemaker_requests as requests
+from retraining.environment import Environment
+from retraining.images import resolve_images
+from retraining.plan import Plan
+from retraining.recipe import load_recipe, read_recipe
+
+DIGITS = Path(__file__).parents[2] / "dags" / "recipes" / "digits.yaml"
+ENVIRONMENT = Environment.of(
+    {
+        "RETRAINING_ENVIRONMENT": "local",
+        "RETRAINING_BUCKET": "retraining-local",
+        "RETRAINING_ROLE_ARN": "arn:aws:iam::000000000000:role/local-sagemaker",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }
+)
+# Java's names of character classes, which Python's re does not know; the model uses them inside [] only.
+UNICODE_CLASSES = {"L": r"\w", "M": r"\w", "N": r"\w", "Z": r"\s", "S": r"$+<=>^`|~", "P": r"!-#%-*,-/:;?@\[-\]_{}"}
+DIGITS_RECIPE = load_recipe(DIGITS)
+LONG_RECIPE = read_recipe(
+    {
+        "name": "a-very-long-name-for-chest-x-rays-2026",
+        "source": "s3://images/x-rays",
+        "training": {"instance_type": "ml.g5.xlarge", "spot": True},
+        "hyperparameters": {"arch": "resnet50", "weights": "channel"},
+        "pretrained": "s3://weights/resnet50.pth",
+        "tuning": {
+            "strategy": "Random",
+            "ranges": {
+                "lr": {"type": "continuous", "min": 1e-05, "max": 0.1},
+                "epochs": {"type": "integer", "min": 2, "max": 9},
+            },
+        },
+        "debugger": {"mode": "off"},
+    },
+    where="test",
+)
+
+
+@cache
+def service_model() -> ServiceModel:
+    from botocore.loaders import Loader
+
+    return ServiceModel(Loader().load_service_model("sagemaker", "service-2"))
+
+
+def violations(shape: Shape, value: Any, at: str) -> Iterator[str]:
+    """Enum, pattern and maximum: they stand in the model, and botocore's own validator ignores them."""
+    rules = shape.metadata
+    allowed = getattr(shape, "enum", None)
+    if allowed and value not in allowed:
+        yield f"{at}: {value!r} is none of {allowed}"
+    if isinstance(value, str):
+        # "${1,256}" at the end of two patterns is a slip in the model: Java repeats the $, Python refuses to.
+        pattern = re.sub(r"\$\{1,\d+\}$", "", rules.get("pattern", "(?s).*"))
+        pattern = re.sub(r"\\p\{(.)\}", lambda java: UNICODE_CLASSES[java[1]], pattern)
+        if not re.fullmatch(pattern, value):
+            yield f"{at}: {value!r} does not match {pattern}"
+    size = len(value) if isinstance(value, str | list | dict) else value
+    if isinstance(size, int | float) and not rules.get("min", size) <= size <= rules.get("max", size):
+        yield f"{at}: {size} is outside {rules.get('min')} to {rules.get('max')}"
+    if isinstance(shape, StructureShape):
+        for key, item in value.items():
+            yield from violations(shape.members[key], item, f"{at}.{key}")
+    elif isinstance(shape, ListShape):
+        for index, item in enumerate(value):
+            yield from violations(shape.member, item, f"{at}[{index}]")
+    elif isinstance(shape, MapShape):
+        for key, item in value.items():
+            yield from violations(shape.key, key, f"{at} key")
+            yield from violations(shape.value, item, f"{at}.{key}")
+
+
+def problems(operation: str, request: dict[str, Any]) -> list[str]:
+    """Everything the service would refuse in this request."""
+    shape = service_model().operation_model(operation).input_shape
+    report = ParamValidator().validate(request, shape)
+    return [report.generate_report()] if report.has_errors() else list(violations(shape, request, operation))
+
+
+def every_request(recipe: Any) -> dict[str, dict[str, Any]]:
+    plan = Plan.of(recipe, ENVIRONMENT, datetime(2026, 11, 21, 3, tzinfo=UTC), "scheduled__2026-11-21T03:00:00+00:00")
+    images = resolve_images(recipe, ENVIRONMENT)
+    source = plan.uri(plan.source_key("0123456789abcdef"))
+    artifact = plan.uri(f"{plan.run_key}/training/{plan.training_job}/output/model.tar.gz")
+    role = "arn:aws:sagemaker:us-east-1:000000000000:training-job/" + plan.training_job
+    return {
+        "CreateHyperParameterTuningJob": requests.tuning_job(plan, images, "f" * 20, source),
+        "CreateTrainingJob": requests.training_job(plan, images, "f" * 20, source, {"arch": "resnet18", "lr": "0.001"}),
+        "CreateModel": requests.model(plan, plan.model, images.serving, artifact),
+        "CreateTransformJob": requests.transform_job(plan, plan.candidate_scoring_job, plan.model, "f" * 20),
+        "CreateEndpointConfig": requests.endpoint_config(plan),
+        "CreateEndpoint": requests.endpoint(plan, plan.endpoint_config),
+        "UpdateEndpoint": requests.endpoint(plan, plan.endpoint_config),
+        "CreateModelPackageGroup": requests.model_package_group(plan),
+        "CreateModelPackage": requests.model_package(
+            plan, images.serving, artifact, plan.uri("evaluation.json"), role, {"dataset": "f" * 20, "accuracy": "0.98"}
+        ),
+    }
+
+
+@pytest.mark.parametrize("recipe", [DIGITS_RECIPE, LONG_RECIPE], ids=["digits", "long"])
+@pytest.mark.parametrize("operation", every_request(DIGITS_RECIPE))
+def test_sagemaker_would_accept_the_request(operation: str, recipe: Any) -> None:
+    assert problems(operation, every_request(recipe)[operation]) == []
+
+
+def test_the_checker_sees_what_botocore_overlooks() -> None:
+    request = every_request(DIGITS_RECIPE)["CreateTrainingJob"]
+    request["AlgorithmSpecification"]["TrainingInputMode"] = "NotAnEnum"
+    request["TrainingJobName"] = "-starts-with-a-dash"
+    request["HyperParameters"]["lr"] = "9" * 3000
+    assert len(problems("CreateTrainingJob", request)) == 3
+
+
+def test_the_checker_sees_an_unknown_member() -> None:
+    request = every_request(DIGITS_RECIPE)["CreateEndpoint"] | {"EndpointNmae": "x"}
+    assert "EndpointNmae" in problems("CreateEndpoint", request)[0]
+
+
+def test_tuning_names_leave_room_for_a_second_generation() -> None:
+    name = every_request(LONG_RECIPE)["CreateHyperParameterTuningJob"]["HyperParameterTuningJobName"]
+    assert len(f"{name}-g2") <= 32
+
+
+def test_no_hyperparameter_is_both_fixed_and_tuned() -> None:
+    request = every_request(DIGITS_RECIPE)["CreateHyperParameterTuningJob"]
+    ranges = request["HyperParameterTuningJobConfig"]["ParameterRanges"].values()
+    tuned = {entry["Name"] for entries in ranges for entry in entries}
+    assert tuned == {"lr", "batch-size"}
+    assert not tuned & request["TrainingJobDefinition"]["StaticHyperParameters"].keys()
+
+
+def test_debugger_off_sends_no_debugger_members() -> None:
+    assert not [key for key in every_request(LONG_RECIPE)["CreateTrainingJob"] if key.startswith(("Debug", "Profiler"))]
+
+
+def test_trials_carry_no_debugger_members() -> None:
+    definition = every_request(DIGITS_RECIPE)["CreateHyperParameterTuningJob"]["TrainingJobDefinition"]
+    assert not [key for key in definition if key.startswith(("Debug", "Profiler"))]

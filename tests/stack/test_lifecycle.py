@@ -1,0 +1,60 @@
+import shutil
+import socket
+from collections import namedtuple
+from pathlib import Path
+
+import pytest
+
+from stack import lifecycle, processes
+from stack.errors import StackError
+from stack.settings import Settings
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    with socket.socket() as first:
+        first.bind(("127.0.0.1", 0))
+        port = 20_000 + first.getsockname()[1] % 20_000
+    return Settings(
+        root=tmp_path, state=tmp_path / ".local", sagemaker_port=port, s3_port=port + 10, airflow_port=port + 20
+    )
+
+
+def test_a_taken_port_stops_the_start_before_anything_runs(settings: Settings) -> None:
+    with socket.create_server(("127.0.0.1", settings.airflow_port)):
+        with pytest.raises(StackError, match=rf"api-server needs port {settings.airflow_port}"):
+            lifecycle.start(settings, lambda line: None)
+    assert processes.all_recorded(lifecycle.run_folder(settings)) == []
+
+
+def test_a_nearly_full_disk_is_named_before_anything_runs(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10**12, 10**12, 10**9))
+    with pytest.raises(StackError, match=r"has 0\.9 GB left; the stack needs at least 2 GB"):
+        lifecycle.start(settings, lambda line: None)
+    assert processes.all_recorded(lifecycle.run_folder(settings)) == []
+
+
+def test_a_program_that_ends_at_once_is_quoted_and_the_others_are_stopped(settings: Settings) -> None:
+    """The folder holds no local_sagemaker, so that its process ends with Python's own complaint."""
+    with pytest.raises(StackError) as failure:
+        lifecycle.start(settings, lambda line: None)
+    assert "local_sagemaker ended. Its last words:" in str(failure.value)
+    assert "No module named" in str(failure.value)
+    assert processes.all_recorded(lifecycle.run_folder(settings)) == []
+    assert not any(lifecycle.status(settings, lambda line: None) for _ in range(1))
+
+
+def test_stop_without_anything_running_says_so(settings: Settings) -> None:
+    said: list[str] = []
+    lifecycle.stop(settings, said.append)
+    assert said == ["Nothing of this checkout's stack is running."]
+
+
+def test_a_second_holder_of_a_lock_is_refused_with_the_first_ones_process(settings: Settings) -> None:
+    with lifecycle.only_one(settings, "retrain", "busy in process {holder}"):
+        with pytest.raises(StackError, match=r"busy in process \d+"):
+            with lifecycle.only_one(settings, "retrain", "busy in process {holder}"):
+                pass
+    with lifecycle.only_one(settings, "retrain", "never"):
+        pass
