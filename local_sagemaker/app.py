@@ -16,10 +16,10 @@ import botocore
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from local_sagemaker import invoke, service_model, signature, training_job, transform_job, tuning_job
+from local_sagemaker import invoke, pages, service_model, signature, training_job, transform_job, tuning_job
 from local_sagemaker.cores import Cores
 from local_sagemaker.endpoint import Endpoints
 from local_sagemaker.errors import ApiError, unknown_operation
@@ -139,8 +139,21 @@ def create_app(platform: Platform) -> Starlette:
             return call.error(error)
         return await invoke.invoke_endpoint(platform, request, request.path_params["name"])
 
+    async def page(request: Request) -> Response:
+        try:
+            _check_host(request, allowed_hosts)
+            if request.headers.get("sec-fetch-dest", "document") != "document":
+                raise ApiError("AccessDeniedException", "this page is not served into another one", 403)
+            if "name" in request.path_params:
+                return await run_in_threadpool(pages.job, platform, **request.path_params)
+            return await run_in_threadpool(pages.index, platform)
+        except ApiError as error:
+            return PlainTextResponse(error.message, error.status)
+
     return Starlette(
         routes=[
+            Route("/", page, methods=["GET"]),
+            Route("/jobs/{word}/{name}", page, methods=["GET"]),
             Route("/endpoints/{name}/invocations", invocation, methods=["POST"]),
             Route("/{path:path}", control_plane, methods=["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"]),
         ],
@@ -163,11 +176,16 @@ def shut_down(platform: Platform) -> None:
     platform.logs.close()
 
 
-def _check_origin(request: Request, allowed_hosts: set[str]) -> None:
-    """Refuse what a browser could be tricked into sending: a foreign Host (DNS rebinding) or any other site's page."""
+def _check_host(request: Request, allowed_hosts: set[str]) -> None:
+    """Refuse a foreign Host: a web page whose name was made to point here (DNS rebinding)."""
     host = urlsplit(f"//{request.headers.get('host', '')}").hostname or ""
     if host not in allowed_hosts:
         raise ApiError("AccessDeniedException", f"Host '{host}' is not served; --allow-host adds one", 403)
+
+
+def _check_origin(request: Request, allowed_hosts: set[str]) -> None:
+    """Refuse what a browser could be tricked into sending."""
+    _check_host(request, allowed_hosts)
     origin = request.headers.get("origin")
     if origin or request.headers.get("sec-fetch-site", "none") not in {"none", "same-origin"}:
         raise ApiError("AccessDeniedException", f"requests from the web page '{origin}' are refused", 403)

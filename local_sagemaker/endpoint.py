@@ -6,7 +6,8 @@ threads, started from the same records, take up every endpoint where it was.
 
 Each production variant is served by one worker, whatever its instance count: more processes would share the same
 cores. Traffic shifting (canary, linear), baking times and alarms are accepted and have no effect: with one worker the
-shift is all at once. Once it has answered its first ping, a worker is watched for its end and not pinged again.
+shift is all at once. Once it has answered its first ping, a worker is watched for its end, and pinged again only
+after it has broken a connection.
 
 Concurrency contract: `Endpoints` may be used from any thread. The workers belong to the endpoint's thread; only which
 slots take requests, and how many are in flight, is shared, under the endpoint's lock.
@@ -14,6 +15,7 @@ slots take requests, and how many are in flight, is shared, under the endpoint's
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import random
@@ -101,6 +103,11 @@ class Lease:
     def release(self) -> None:
         self.endpoint.release(self)
 
+    def lost(self) -> None:
+        """The worker broke the connection: nobody else is sent to it before it has answered a ping again."""
+        self.slot.port = None
+        self.endpoint.wake()
+
 
 class Slot:
     """One variant's place: its worker, started again when it dies, with growing pauses between failing starts."""
@@ -110,14 +117,17 @@ class Slot:
         self._endpoint = endpoint
         self.variant = variant
         self.port: int | None = None
-        """Where requests go; None while there is no worker that answers."""
+        """Where requests go; None while there is no worker that answers. Any thread may set it to None."""
         self.in_flight = 0
         """Guarded by the endpoint's lock."""
         self.failure: str | None = None
         """Why the last start failed or the last worker ended; None once one answers."""
         self._server: ModelServer | None = None
         self._failures = 0
-        self._started_at = self._retry_at = 0.0
+        self._retry_at = 0.0
+        self._waiting_since: float | None = None
+        """When it began to wait for a ping; None while it answers."""
+        self._answered_at: float | None = None
 
     def tend(self) -> None:
         """Do what is due now: start, ping, notice an end. Blocks no longer than fetching the model takes."""
@@ -130,14 +140,7 @@ class Slot:
         if not self._server.running():
             self._fail(f"AlgorithmError: {self._server.end_reason()}")
         elif self.port is None:
-            if self._server.ping():
-                self.failure = None
-                self.port = self._server.port
-            elif now - self._started_at > self.variant.startup_timeout_s:
-                self._fail(
-                    "AlgorithmError: it did not pass the ping health check within "
-                    f"{self.variant.startup_timeout_s:.0f} s."
-                )
+            self._await(self._server, now)
 
     def stop(self, grace_s: float | None = None) -> None:
         self.port = None
@@ -145,9 +148,20 @@ class Slot:
             self._server.stop() if grace_s is None else self._server.stop(grace_s)
             self._server = None
 
+    def _await(self, server: ModelServer, now: float) -> None:
+        """One ping."""
+        self._waiting_since = self._waiting_since or now
+        if server.ping():
+            self.failure = self._waiting_since = None
+            self._answered_at = self._answered_at or now
+            self.port = server.port
+        elif now - self._waiting_since > self.variant.startup_timeout_s:
+            limit = f"{self.variant.startup_timeout_s:.0f} s"
+            self._fail(f"AlgorithmError: it did not pass the ping health check within {limit}.")
+
     def _start(self) -> None:
         identity = uuid.uuid4().hex[:12]
-        self._started_at = time.monotonic()
+        self._waiting_since = self._answered_at = None
         self._server = ModelServer(
             self._platform,
             self.variant.model,
@@ -166,7 +180,7 @@ class Slot:
 
     def _fail(self, reason: str) -> None:
         now = time.monotonic()
-        stable = self.port is not None and now - self._started_at > _STABLE_S
+        stable = self._answered_at is not None and now - self._answered_at > _STABLE_S
         self._failures = 1 if stable else self._failures + 1
         pause = min(_MAX_BACKOFF_S, 0.25 * 2**self._failures)
         self._retry_at = now + pause
@@ -213,16 +227,18 @@ class Endpoint:
         with self._lock:
             if not self._slots:
                 raise not_found(self._platform, self.name)
-            eligible = [slot for slot in self._slots if variant in (None, slot.variant.name)]
+            if variant is None:
+                eligible = [slot for slot in self._slots if slot.variant.weight > 0] or self._slots
+            else:
+                eligible = [slot for slot in self._slots if slot.variant.name == variant]
             if not eligible:
                 raise ApiError("ValidationError", f"Variant {variant} not found for endpoint {self.name}.")
-            ready = [slot for slot in eligible if slot.port is not None]
+            ready = [(slot, port) for slot in eligible if (port := slot.port) is not None]
             if not ready:
                 return None
-            weights = [slot.variant.weight for slot in ready]
-            (slot,) = random.choices(ready, weights if sum(weights) > 0 else None)
+            ((slot, port),) = random.choices(ready, [slot.variant.weight or 1.0 for slot, _ in ready])
             slot.in_flight += 1
-            return Lease(self, slot, f"http://127.0.0.1:{slot.port}")
+            return Lease(self, slot, f"http://127.0.0.1:{port}")
 
     def release(self, lease: Lease) -> None:
         with self._lock:
@@ -269,22 +285,22 @@ class Endpoint:
     def _roll_out(self, record: Record) -> None:
         """Start the pending deployment's workers beside the serving ones; then switch, or give them up."""
         fresh = self._make_slots(record.internal["pending"])
-        while not all(slot.port for slot in fresh):
-            self._tend([*self._slots, *fresh])
-            failed = [slot for slot in fresh if slot.failure]
-            if failed:
-                return self._abandon(fresh, failed[0])
-            if self._closed.wait(_TICK_S):
-                return self._abandon(fresh)
+        with contextlib.ExitStack() as unless_accepted:
+            for slot in fresh:
+                unless_accepted.callback(slot.stop, _ABANDON_GRACE_S)
+            while not all(slot.port for slot in fresh):
+                self._tend([*self._slots, *fresh])
+                for slot in fresh:
+                    if slot.failure:
+                        return self._reject(slot)
+                if self._closed.wait(_TICK_S):
+                    return
+            unless_accepted.pop_all()
         self._retire_all(fresh)
         self._platform.store.update(KIND, self.name, _accepted)
 
-    def _abandon(self, fresh: list[Slot], failed: Slot | None = None) -> None:
-        """End a roll-out: because a worker failed, or for now, because the server ends."""
-        for slot in fresh:
-            slot.stop(_ABANDON_GRACE_S)
-        if failed:
-            self._platform.store.update(KIND, self.name, lambda record: _rejected(record, failed))
+    def _reject(self, failed: Slot) -> None:
+        self._platform.store.update(KIND, self.name, lambda record: _rejected(record, failed))
 
     def _tend(self, slots: list[Slot]) -> None:
         for slot in slots:
@@ -304,7 +320,7 @@ class Endpoint:
         deadline = time.monotonic() + INVOCATION_TIMEOUT_S + 1
         while slot.in_flight and time.monotonic() < deadline and not self._closed.is_set():
             time.sleep(_TICK_S)
-        slot.stop()
+        slot.stop(_ABANDON_GRACE_S if self._closed.is_set() else None)
 
     def _make_slots(self, variants: list[dict[str, Any]]) -> list[Slot]:
         return [Slot(self._platform, self.name, Variant.from_json(variant)) for variant in variants]

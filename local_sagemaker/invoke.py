@@ -20,7 +20,7 @@ from local_sagemaker.platform import Platform, log
 MAX_BODY_BYTES = 25 * 2**20
 """SageMaker's limit of a real-time request, and of its answer."""
 
-_READY_TIMEOUT_S = 10.0
+_READY_TIMEOUT_S = 30.0
 """How long a request waits for a worker that is being restarted, before it is told to try again."""
 
 _ORIGINAL_MESSAGE_LIMIT = 4096
@@ -67,10 +67,11 @@ async def _invoke(platform: Platform, name: str, headers: dict[str, str], body: 
             return _answer(platform, name, lease, answer)
         except httpx.ConnectError:
             # Nothing was sent: the worker has just died. The next one may have this request.
-            await asyncio.sleep(0.05)
+            lease.lost()
         except (TimeoutError, httpx.TimeoutException):
             return _model_error(platform, name, 0, _TIMED_OUT)
         except httpx.TransportError:
+            lease.lost()
             return _model_error(platform, name, 0, _CRASHED)
         finally:
             lease.release()

@@ -208,7 +208,7 @@ class ModelServer:
             raise JobFailedError(f"ClientError: {self._platform.images.explain(self._model.image)} with 'serve'")
         if image.serve is None:
             raise JobFailedError(
-                f"ClientError: the image map's entry for {', '.join(image.match)} has no 'serve'; add one to images.toml"
+                f"ClientError: the entry for {', '.join(image.match)} in images.toml has no 'serve'; add a model server"
             )
         return image
 

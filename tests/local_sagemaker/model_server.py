@@ -36,7 +36,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         seen = {
             "version": MODEL["version"], "pid": os.getpid(), "bytes": len(body), "path": self.path,
             "headers": {key.lower(): value for key, value in self.headers.items()},
-            "environment": {key: os.environ[key] for key in os.environ if key.startswith(("SAGEMAKER_", "OMP_", "MY_"))},
+            "environment": {key: os.environ[key] for key in os.environ if key.startswith(("SAGEMAKER", "OMP", "MY"))},
         }  # fmt: skip
         self.answer(200, json.dumps(seen).encode())
 

@@ -152,7 +152,7 @@ def test_model_that_cannot_start_fails_with_its_last_words(server: Server) -> No
 
 def test_stop_ends_the_process_and_keeps_what_is_done(server: Server, model: str) -> None:
     uri = put(server, "slow", {"1.png": b"quick", "2.png": b"sleep 60"})
-    name = start(server, model, uri)
+    name = start(server, model, uri, MaxConcurrentTransforms=2)
     while not (found := outputs(server, name)):
         time.sleep(0.05)
     server.sagemaker.stop_transform_job(TransformJobName=name)
@@ -197,7 +197,7 @@ def test_names_are_unique_and_unknown_ones_are_named(server: Server, model: str)
 def test_restarted_server_begins_the_job_anew(make_server: Callable[..., Server]) -> None:
     server = make_server()
     uri = put(server, "again", {"1.png": b"quick", "2.png": b"sleep 3"})
-    name = start(server, create_model(server, version=1), uri)
+    name = start(server, create_model(server, version=1), uri, MaxConcurrentTransforms=2)
     while not (first := outputs(server, name)):
         time.sleep(0.05)
     server.stop(signal.SIGKILL)
