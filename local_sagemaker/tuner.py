@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import random
+import statistics
 from collections.abc import Iterable
 from typing import Any, Protocol
 
@@ -152,6 +153,21 @@ def suggest(
     if strategy == "Random" or len(finished) < _STARTUP_TRIALS:
         return {item.name: item.format(item.draw(rng)) for item in ranges}
     return _suggest_by_model(ranges, history, maximize, rng.getrandbits(32))
+
+
+def hopeless(values: list[float], finished: list[list[float]], *, maximize: bool) -> bool:
+    """SageMaker's early stopping (Auto): worse now than the median of the others' running averages at this point.
+
+    `values` are the objectives a running job has printed so far, `finished` those of the jobs that ended. The median
+    stopping rule of Golovin et al. 2017 (Google Vizier), section 3.2, with the latest value instead of the best.
+    """
+    step = len(values)
+    comparable = [other for other in finished if len(other) >= step]
+    if not values or not comparable:
+        return False
+    averages = [statistics.fmean(other[:step]) for other in comparable]
+    median = statistics.median(averages)
+    return values[-1] < median if maximize else values[-1] > median
 
 
 def usable(ranges: list[Range], hyperparameters: dict[str, str]) -> dict[str, str] | None:

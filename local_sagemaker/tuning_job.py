@@ -14,7 +14,7 @@ from typing import Any
 from local_sagemaker import training_job, tuner
 from local_sagemaker.jobs import TERMINAL
 from local_sagemaker.metrics import as_float32
-from local_sagemaker.platform import Platform
+from local_sagemaker.platform import Platform, log
 from local_sagemaker.store import Record
 
 KIND = "hyper-parameter-tuning-job"
@@ -126,6 +126,13 @@ class TuningJob:
         self._ranges = tuner.parse_ranges(self._config["ParameterRanges"])
 
     def run(self) -> None:
+        try:
+            self._search()
+        except Exception as error:
+            log.exception("tuning job '%s'", self._record.name)
+            self._end("Failed", [], f"InternalServerError: {type(error).__name__}: {error}")
+
+    def _search(self) -> None:
         if self._record.status == "Stopping":
             self._stop.set()
         seen: list[tuple[str, str | None]] = []
@@ -136,6 +143,8 @@ class TuningJob:
             if state != seen:
                 self._publish(jobs)
                 seen = state
+            for job in self._hopeless(jobs):
+                training_job.stop(self._platform, job.name)
             if self._stop.is_set() or self._expired():
                 for job in running:
                     training_job.stop(self._platform, job.name)
@@ -188,6 +197,17 @@ class TuningJob:
         tuned = ((job, tuner.usable(self._ranges, job.describe.get("HyperParameters", {}))) for job in jobs)
         return [self._trial(job, values) for job, values in tuned if values and job.status in TERMINAL]
 
+    def _hopeless(self, jobs: list[Record]) -> list[Record]:
+        """The running jobs that early stopping gives up."""
+        if self._config.get("TrainingJobEarlyStoppingType", "Off") == "Off":
+            return []
+        finished = [self._values(job) for job in jobs if job.status == "Completed"]
+        running = [job for job in jobs if job.status == "InProgress"]
+        return [job for job in running if tuner.hopeless(self._values(job), finished, maximize=self._maximize)]
+
+    def _values(self, job: Record) -> list[float]:
+        return [value for _, value in job.internal.get("metrics", {}).get(self._metric, []) if math.isfinite(value)]
+
     def _expired(self) -> bool:
         return time.time() > self._record.created + self._limits.get("MaxRuntimeInSeconds", math.inf)
 
@@ -214,8 +234,7 @@ class TuningJob:
 
         self._platform.store.update(KIND, self._record.name, change)
 
-    def _end(self, status: str, jobs: list[Record]) -> None:
-        reason = None
+    def _end(self, status: str, jobs: list[Record], reason: str | None = None) -> None:
         if status == "Completed" and self._best(jobs) is None:
             status = "Failed"
             reasons = {job.describe.get("FailureReason", "no value of the objective was printed") for job in jobs}

@@ -71,12 +71,8 @@ def _check(platform: Platform, request: dict[str, Any]) -> None:
         raise validation(
             f"Strategy '{config['Strategy']}' is not yet implemented here; there is {' and '.join(_STRATEGIES)}."
         )
-    for member, value, usable in (
-        ("TrainingJobEarlyStoppingType", config.get("TrainingJobEarlyStoppingType", "Off"), "Off"),
-        ("Autotune", request.get("Autotune"), None),
-    ):
-        if value != usable:
-            raise validation(f"{member}: not yet implemented by local_sagemaker; leave it out.")
+    if "Autotune" in request:
+        raise validation("Autotune: not yet implemented by local_sagemaker; leave it out.")
     if "ParameterRanges" not in config or "HyperParameterTuningJobObjective" not in config:
         raise validation("HyperParameterTuningJobConfig needs ParameterRanges and HyperParameterTuningJobObjective.")
     _check_names(config, definition)

@@ -126,6 +126,29 @@ def test_restart_goes_on_where_the_tuning_job_was(make_server: Any) -> None:
     assert len(children(server, "tune-on")) == 5
 
 
+def test_early_stopping_gives_up_a_job_worse_than_the_median(server: Server) -> None:
+    """The second job prints a bad value and would run for ten minutes."""
+    script = """
+import os, time
+second = "-002-" in os.environ["TRAINING_JOB_NAME"]
+print(f"score={1 if second else 5}", flush=True)
+time.sleep(600 if second else 0)
+"""
+    ranges = {"IntegerParameterRanges": [{"Name": "x", "MinValue": "1", "MaxValue": "2"}]}
+    request = tuning_request(
+        server,
+        "tune-early",
+        script,
+        ParameterRanges=ranges,
+        TrainingJobEarlyStoppingType="Auto",
+        ResourceLimits={"MaxNumberOfTrainingJobs": 2, "MaxParallelTrainingJobs": 1},
+    )
+    job = run(server, request)
+    assert job["TrainingJobStatusCounters"]["Stopped"] == 1
+    assert job["ObjectiveStatusCounters"]["Succeeded"] == 2
+    assert job["BestTrainingJob"]["FinalHyperParameterTuningJobObjectiveMetric"]["Value"] == 5
+
+
 @pytest.mark.parametrize(
     ("range_", "said"),
     [
