@@ -24,4 +24,4 @@ for path in find_recipes(recipe_folders(os.environ, Path(__file__).parent)):
         errors.append(f"{path}: name = {recipe.name!r}: is also the name of {first}. Give each recipe its own name.")
 
 if errors:
-    raise RecipeError("dags", len(errors), "recipes cannot become a DAG", "\n" + "\n".join(errors))
+    raise ValueError("These recipes cannot become a DAG:\n" + "\n".join(errors))

@@ -46,9 +46,7 @@ def retrain(recipe: Recipe) -> DAG:
         body: Callable[[Run], Any], operator: type[PythonOperator] = PythonOperator, **kwargs: Any
     ) -> PythonOperator:
         """A task of the same name as its function in `steps`."""
-        return operator(
-            task_id=body.__name__, python_callable=lambda **context: body(Run(recipe, context)), **kwargs
-        )  # fmt: skip
+        return operator(task_id=body.__name__, python_callable=lambda **context: body(Run(recipe, context)), **kwargs)
 
     def sagemaker(operator: type, task_id: str, build: Callable[[Run], dict[str, Any]], **kwargs: Any) -> Any:
         """A task that sends `build(run)` to SageMaker."""
@@ -59,13 +57,13 @@ def retrain(recipe: Recipe) -> DAG:
         description=recipe.description or f"Retrains the {recipe.name} classifier",
         doc_md=DOC.format(**vars(recipe) | vars(recipe.promotion)),
         # No start_date: with one, unpausing the DAG would at once run, and pay for, the last missed week.
-        schedule=CronTriggerTimetable(recipe.schedule, timezone="UTC", interval=timedelta(weeks=1)) if recipe.schedule else None,
+        schedule=recipe.schedule and CronTriggerTimetable(recipe.schedule, timezone="UTC", interval=timedelta(weeks=1)),
         catchup=False,
         max_active_runs=1,
         default_args=RETRIES,
         params=trigger_form(recipe),
         tags=["retraining", "sagemaker", recipe.name],
-    ) as dag:  # fmt: skip
+    ) as dag:
         preflight = step(steps.preflight)
         sync_dataset = step(steps.sync_dataset)
         needs_retraining = step(steps.needs_retraining, ShortCircuitOperator)

@@ -271,8 +271,11 @@ def _debug_hook(output: str, save_interval: int) -> Request:
     return {
         "S3OutputPath": output,
         "CollectionConfigurations": [
-            # The rules about losses compare phases, so losses are saved in both, and cost next to nothing.
-            {"CollectionName": "losses", "CollectionParameters": every},
+            # Losses cost next to nothing. Validation has few steps, and rules compare them: every one is saved.
+            {
+                "CollectionName": "losses",
+                "CollectionParameters": {"train.save_interval": str(save_interval), "eval.save_interval": "1"},
+            },
             {"CollectionName": "gradients", "CollectionParameters": every},
             # What PoorWeightInitialization reads; smdebug knows this collection only when it is described.
             {"CollectionName": "relu_input", "CollectionParameters": {"include_regex": ".*relu_input"} | every},

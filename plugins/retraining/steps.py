@@ -393,8 +393,8 @@ def _ask(run: Run, content_type: str, body: bytes) -> dict[str, Any]:
 def _check_answer(entry: str, label: str, kind: str, answer: dict[str, Any]) -> None:
     if answer.get("label") != label:
         raise SmokeTestFailed(
-            f"The endpoint answers {answer.get('label')!r} for {entry}, sent as {kind}; in batch the same model answered "
-            f"{label!r}, which is right. Real-time and batch serving differ."
+            f"The endpoint answers {answer.get('label')!r} for {entry}, sent as {kind}; in batch the same model "
+            f"answered {label!r}, which is right. Real-time and batch serving differ."
         )
 
 

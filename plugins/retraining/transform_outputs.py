@@ -9,8 +9,8 @@ from typing import Any
 
 from retraining.promotion import ScoreError
 
-# S3 answers in tens of milliseconds; this many requests at a time read a thousand answers in a few seconds.
-THREADS = 16
+# As many connections as a boto3 client keeps. S3 answers in tens of milliseconds: a thousand answers take seconds.
+THREADS = 10
 
 
 def read_answers(s3: Any, output_uri: str) -> dict[str, list[float]]:

@@ -15,6 +15,7 @@ from botocore.validate import ParamValidator
 
 from retraining import sagemaker_requests as requests
 from retraining.environment import Environment
+from retraining.hyperparameters import HYPERPARAMETERS
 from retraining.images import resolve_images
 from retraining.plan import Plan
 from retraining.recipe import load_recipe, read_recipe
@@ -143,6 +144,12 @@ def test_no_hyperparameter_is_both_fixed_and_tuned() -> None:
     tuned = {entry["Name"] for entries in ranges for entry in entries}
     assert tuned == {"lr", "batch-size"}
     assert not tuned & request["TrainingJobDefinition"]["StaticHyperParameters"].keys()
+
+
+def test_recipes_and_training_script_know_the_same_hyperparameters() -> None:
+    """The script's flags, read from its text: it belongs to another interpreter."""
+    flags = re.findall(r'"--([a-z-]+)"', (DIGITS.parents[2] / "ml" / "flags.py").read_text())
+    assert {flag for flag in flags if not flag.endswith("-dir")} == set(HYPERPARAMETERS)
 
 
 def test_debugger_off_sends_no_debugger_members() -> None:

@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -15,6 +16,12 @@ from uuid import uuid4
 
 import boto3
 import pytest
+
+# Before anything imports airflow, and only where no other conftest has already done so.
+os.environ.setdefault("AIRFLOW_HOME", tempfile.mkdtemp(prefix="airflow-test-"))
+os.environ.setdefault("AIRFLOW__CORE__LOAD_EXAMPLES", "False")
+os.environ.setdefault("AIRFLOW__CORE__PLUGINS_FOLDER", str(Path(__file__).parents[2] / "plugins"))
+
 from retraining.environment import Environment
 from retraining.plan import Plan
 from retraining.recipe import Recipe, read_recipe
@@ -120,3 +127,62 @@ def make_plan(recipe_data: dict[str, Any]) -> Callable[..., Plan]:
         return Plan.of(recipe, environment, datetime(2026, 11, 21, 3, tzinfo=UTC), "manual__1")
 
     return make
+
+
+@pytest.fixture(scope="session")
+def sagemaker(s3: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A boto3 client of a local_sagemaker for the session, whose only image is this interpreter.
+
+    The provider's hooks reach it through AWS_ENDPOINT_URL, as they do in a real installation.
+    """
+    folder, (port,) = tmp_path_factory.mktemp("sagemaker"), free_ports(1)
+    images = folder / "images.toml"
+    images.write_text(
+        f'[[image]]\nmatch = ["*"]\ninterpreter = "{sys.executable}"\nserve = ["{folder / "serve.py"}"]\n'
+    )
+    (folder / "serve.py").write_text(SERVE)
+    environment = {
+        "AWS_ACCESS_KEY_ID": KEYS["aws_access_key_id"],
+        "AWS_SECRET_ACCESS_KEY": KEYS["aws_secret_access_key"],
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
+        "AWS_ENDPOINT_URL_S3": s3.meta.endpoint_url,
+        "AIRFLOW_CONN_AWS_DEFAULT": "aws://",
+    }
+    command = [sys.executable, "-m", "local_sagemaker", "--port", str(port), "--root", str(folder / "state")]
+    patched = pytest.MonkeyPatch()
+    for name, value in environment.items():
+        patched.setenv(name, value)
+    with (folder / "server.log").open("wb") as log:
+        process = subprocess.Popen(
+            [*command, "--images", str(images), "--stop-grace", "1"], cwd=ROOT, stdout=log, stderr=log
+        )
+    try:
+        client = boto3.client("sagemaker")
+        deadline = time.monotonic() + 40
+        while True:
+            try:
+                client.list_training_jobs()
+                break
+            except Exception:
+                assert time.monotonic() < deadline, (folder / "server.log").read_text(errors="replace")[-2000:]
+                time.sleep(0.2)
+        yield client
+    finally:
+        patched.undo()
+        process.terminate()
+        process.wait(30)
+
+
+# A model server that starts only for a model that wants to.
+SERVE = """
+import http.server, os, pathlib, sys
+if (pathlib.Path(os.environ["SAGEMAKER_BASE_DIR"]) / "model" / "refuses").exists():
+    sys.exit("this model refuses to start")
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+http.server.ThreadingHTTPServer(("127.0.0.1", int(os.environ["SAGEMAKER_BIND_TO_PORT"])), Handler).serve_forever()
+"""

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from PIL import Image
+
 from retraining.dataset.sources import SourceError
 from retraining.dataset.sync import sync_dataset
 from retraining.dataset.version import DatasetError
@@ -44,9 +45,7 @@ def read_json(s3: Any, bucket: str, key: str) -> Any:
     return json.loads(s3.get_object(Bucket=bucket, Key=key)["Body"].read())
 
 
-def test_manifests_name_every_object_once(
-    s3: Any, bucket: str, make_plan: Callable[..., Plan], tmp_path: Path
-) -> None:
+def test_manifests_name_every_object_once(s3: Any, bucket: str, make_plan: Callable[..., Plan], tmp_path: Path) -> None:
     plan = make_plan(bucket, source=str(write_classes(tmp_path / "in", {"cat": 20, "dog": 20})))
     synced = sync_dataset(plan, s3)
     named = []
@@ -68,15 +67,15 @@ def test_second_sync_uploads_nothing(s3: Any, bucket: str, make_plan: Callable[.
     assert second.version.fingerprint == first.version.fingerprint
 
 
-def test_one_new_image_uploads_one_image(
-    s3: Any, bucket: str, make_plan: Callable[..., Plan], tmp_path: Path
-) -> None:
+def test_one_new_image_uploads_one_image(s3: Any, bucket: str, make_plan: Callable[..., Plan], tmp_path: Path) -> None:
     source = write_classes(tmp_path / "in", {"cat": 9, "dog": 9})
     before = sync_dataset(make_plan(bucket, source=str(source)), s3).version
     (source / "cat" / "new.png").write_bytes(picture(999))
     after = sync_dataset(make_plan(bucket, source=str(source)), s3)
     assert after.uploaded == 1 + 4
-    moved = {i.sha256: i.split for i in before.images}.items() - {i.sha256: i.split for i in after.version.images}.items()
+    moved = {i.sha256: i.split for i in before.images}.items() - {
+        i.sha256: i.split for i in after.version.images
+    }.items()
     assert not moved
 
 

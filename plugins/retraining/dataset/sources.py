@@ -33,7 +33,7 @@ SPLIT_FOLDERS = {
     "test": "test",
 }
 IGNORED_NAMES = {"thumbs.db", "desktop.ini", "__macosx"}
-THREADS = 16
+THREADS = 10  # as many connections as a boto3 client keeps
 
 
 class SourceError(ValueError):

@@ -23,7 +23,7 @@ from retraining.transform_outputs import list_keys
 
 log = logging.getLogger(__name__)
 
-UPLOAD_THREADS = 16
+UPLOAD_THREADS = 10  # as many connections as a boto3 client keeps
 VERIFY_THREADS = 4
 CONTENT_TYPES = {"jpg": "image/jpeg", "png": "image/png"}
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import warnings
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,8 +55,11 @@ def verify_image(path: Path) -> VerifiedImage | Rejected:
     extension = next((name for magic, name in SIGNATURES.items() if body.startswith(magic)), None)
     if extension is None:
         return _foreign(body)
-    return _decode(body, extension) or VerifiedImage(
-        sha256=hashlib.sha256(body).hexdigest(), extension=extension, size_bytes=size
+    broken = _broken_png(body) if extension == "png" else None
+    return (
+        broken
+        or _decode(body, extension)
+        or VerifiedImage(sha256=hashlib.sha256(body).hexdigest(), extension=extension, size_bytes=size)
     )
 
 
@@ -64,6 +68,25 @@ def _foreign(body: bytes) -> Rejected:
         if body.startswith(magic):
             return Rejected(code="FORMAT", detail=f"{name} is not read; convert it to JPEG or PNG")
     return Rejected(code="NOT_IMAGE", detail=f"neither JPEG nor PNG, it begins with {body[:12]!r}")
+
+
+def _broken_png(body: bytes) -> Rejected | None:
+    """None when every chunk of a PNG is there with the right checksum.
+
+    Pillow is content once it has all pixels, and would take a file that lost its end.
+    """
+    at = 8
+    while at + 12 <= len(body):
+        size, kind = int.from_bytes(body[at : at + 4]), body[at + 4 : at + 8]
+        end = at + 8 + size
+        if end + 4 > len(body):
+            break
+        if zlib.crc32(body[at + 4 : end]) != int.from_bytes(body[end : end + 4]):
+            return Rejected(code="CORRUPT", detail=f"the checksum of chunk {kind!r} is wrong")
+        if kind == b"IEND":
+            return None
+        at = end + 4
+    return Rejected(code="TRUNCATED", detail="the file ends before the picture does")
 
 
 def _decode(body: bytes, extension: str) -> Rejected | None:

@@ -40,6 +40,7 @@ class DurableJob(SageMakerBaseOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         if not self.config:
+            context["ti"].xcom_push(key="job", value=None)  # so that the link finds that there is none
             raise AirflowSkipException(f"There is nothing for {self.task_id} to do in this run.")
         self.preprocess_config()
         return self.ensure(context)

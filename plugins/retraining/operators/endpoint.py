@@ -54,7 +54,7 @@ class DeployOperator(SageMakerEndpointOperator):
         context["ti"].xcom_push(key="job", value={"kind": "endpoint", "name": name})
         if endpoint is None:
             self.log.info("Creating endpoint %s on %s.", name, wanted)
-            self.hook.conn.create_endpoint(**self.config)
+            self.hook.conn.create_endpoint(**self.request)
             return self._wait_for(name, requested=True)
         if KINDS["endpoint"].in_progress(endpoint):
             return self._wait_for(name, requested)
@@ -65,8 +65,13 @@ class DeployOperator(SageMakerEndpointOperator):
         if requested:
             raise AirflowFailException(self._rolled_back(endpoint, wanted))
         self.log.info("Updating endpoint %s from %s to %s.", name, endpoint["EndpointConfigName"], wanted)
-        self.hook.conn.update_endpoint(**self.config)
+        self.hook.conn.update_endpoint(**self.request)
         return self._wait_for(name, requested=True)
+
+    @property
+    def request(self) -> dict[str, Any]:
+        """What SageMaker is sent."""
+        return dict(self.config)
 
     def describe(self, name: str) -> dict[str, Any] | None:
         try:
@@ -96,8 +101,9 @@ class DeployOperator(SageMakerEndpointOperator):
         name = endpoint["EndpointName"]
         tail = "".join(f"\n    {line}" for line in log_tail(KINDS["endpoint"], name))
         return (
-            f"Endpoint {name} is {endpoint['EndpointStatus']}: {endpoint.get('FailureReason', 'no reason given')}{tail}\n"
-            f"SageMaker cannot update it. Delete it (aws sagemaker delete-endpoint --endpoint-name {name}) and run again."
+            f"Endpoint {name} is {endpoint['EndpointStatus']}: {endpoint.get('FailureReason', 'no reason given')}{tail}"
+            "\nSageMaker cannot update it. Delete it and run again: "
+            f"aws sagemaker delete-endpoint --endpoint-name {name}"
         )
 
     def _rolled_back(self, endpoint: Mapping[str, Any], wanted: str) -> str:
@@ -115,6 +121,7 @@ class RollbackOperator(DeployOperator):
     """
 
     def execute(self, context: Context) -> dict[str, Any]:
+        context["ti"].xcom_push(key="job", value=None)  # so that the link finds that there is none
         if not self.config:
             raise AirflowSkipException("The run ended before it touched the endpoint.")
         endpoint = self.describe(self.config["EndpointName"])
@@ -127,8 +134,11 @@ class RollbackOperator(DeployOperator):
         failed, champion = self.config["Failed"], self.config["EndpointConfigName"]
         if champion is None:
             return self._withdraw(self.config["EndpointName"], failed, requested)
-        self.config = {key: value for key, value in self.config.items() if key != "Failed"}
         return super().ensure(context, requested)
+
+    @property
+    def request(self) -> dict[str, Any]:
+        return {key: value for key, value in self.config.items() if key != "Failed"}
 
     def _withdraw(self, name: str, failed: str, requested: bool) -> dict[str, Any]:
         """The first run of a classifier failed: an endpoint that gives wrong answers is worse than none."""

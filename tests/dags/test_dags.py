@@ -1,0 +1,160 @@
+"""The DAG files: what they make, what they cost to parse, and what a bad recipe does."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+DAGS = Path(__file__).parents[2] / "dags"
+
+TASKS = {
+    "preflight", "sync_dataset", "needs_retraining", "package_source", "tune", "train", "debugger_verdict",
+    "profiler_report", "score_candidate", "score_champion", "compare", "approve", "register", "create_model",
+    "create_endpoint_config", "deploy", "smoke_test", "update_champion", "rollback", "prune", "report",
+}  # fmt: skip
+
+GOOD = """
+name: second
+source: s3://images/second
+hyperparameters: {epochs: 3}
+tuning: {ranges: {lr: {type: continuous, min: 0.001, max: 0.1}}}
+"""
+
+
+def parse(folder: Path = DAGS) -> Any:
+    from airflow.dag_processing.dagbag import DagBag
+
+    return DagBag(str(folder))
+
+
+@pytest.fixture(scope="module")
+def digits() -> Any:
+    bag = parse()
+    assert bag.import_errors == {}
+    return bag.dags["retrain_digits"]
+
+
+def test_every_task_of_the_design_is_there(digits: Any) -> None:
+    assert set(digits.task_ids) == TASKS
+
+
+def test_a_run_waits_for_nobody_and_never_overlaps(digits: Any) -> None:
+    assert (digits.catchup, digits.max_active_runs, digits.start_date) == (False, 1, None)
+    assert digits.timetable.expression == "0 3 * * 1"
+
+
+def test_nothing_that_is_paid_for_starts_before_the_checks(digits: Any) -> None:
+    for task in ("tune", "train", "score_candidate", "deploy"):
+        assert {"preflight", "sync_dataset", "needs_retraining"} <= digits.get_task(task).get_flat_relative_ids(
+            upstream=True
+        )
+
+
+def test_the_champion_changes_only_after_the_smoke_test(digits: Any) -> None:
+    assert digits.get_task("update_champion").upstream_task_ids == {"smoke_test"}
+
+
+def test_the_report_cannot_make_a_failed_run_green(digits: Any) -> None:
+    report = digits.get_task("report")
+    assert report.is_teardown
+    assert not report.on_failure_fail_dagrun
+    assert report.get_flat_relative_ids(upstream=True) == TASKS - {"report"}
+
+
+def test_every_wait_is_deferred(digits: Any) -> None:
+    from retraining.operators.durable import DurableJob
+    from retraining.operators.endpoint import DeployOperator
+    from retraining.sensors import DebuggerVerdictSensor
+
+    waiting = ("tune", "train", "debugger_verdict", "score_candidate", "score_champion", "deploy", "rollback")
+    assert all(isinstance(digits.get_task(t), DurableJob | DeployOperator | DebuggerVerdictSensor) for t in waiting)
+
+
+def test_the_form_shows_five_fields_and_folds_the_others(digits: Any) -> None:
+    form = {name: digits.params.get_param(name) for name in digits.params}
+    unfolded = [name for name, param in form.items() if not param.schema.get("section")]
+    assert unfolded == ["force", "source", "max_jobs", "epochs", "approval"]
+    assert {param.schema.get("section") for param in form.values()} == {None, "Tuning", "Training", "Promotion"}
+    assert all(param.schema.get("title") for param in form.values())
+
+
+def test_serialisation_keeps_the_dag(digits: Any) -> None:
+    from airflow.serialization.serialized_objects import DagSerialization
+
+    serialised = DagSerialization.serialize_dag(digits)
+    assert set(DagSerialization.deserialize_dag(serialised).task_dict) == TASKS
+
+
+def test_parsing_twice_gives_the_same_dag(digits: Any) -> None:
+    """A DAG that differs from parse to parse would become a new version every half minute."""
+    from airflow.serialization.serialized_objects import DagSerialization
+
+    again = parse().dags["retrain_digits"]
+    first, second = (json.dumps(DagSerialization.serialize_dag(dag), sort_keys=True) for dag in (digits, again))
+    assert first == second
+
+
+def test_another_recipe_is_another_dag(write_recipe: Callable[[str, str], Path]) -> None:
+    write_recipe("second.yaml", GOOD)
+    assert set(parse().dags) == {"retrain_digits", "retrain_second"}
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        (GOOD + "trainning: {}\n", "bad.yaml: trainning = {}: is not a key of this section. Did you mean training?"),
+        (GOOD + 'schedule: "61 3 * * 1"\n', "bad.yaml: schedule = '61 3 * * 1': must be a cron line"),
+        ("{name: [", "bad.yaml: file = 'bad.yaml': is not valid YAML"),
+    ],
+)
+def test_a_bad_recipe_is_an_import_error_and_hides_no_other_dag(
+    write_recipe: Callable[[str, str], Path], text: str, complaint: str
+) -> None:
+    write_recipe("bad.yaml", text)
+    write_recipe("second.yaml", GOOD)
+    bag = parse()
+    assert set(bag.dags) == {"retrain_digits", "retrain_second"}
+    ((file, error),) = bag.import_errors.items()
+    assert file.endswith("recipe_errors.py")
+    assert complaint in error
+
+
+def test_two_recipes_of_one_name_are_an_import_error(write_recipe: Callable[[str, str], Path]) -> None:
+    write_recipe("one.yaml", GOOD)
+    write_recipe("two.yaml", GOOD)
+    bag = parse()
+    assert set(bag.dags) == {"retrain_digits", "retrain_second"}
+    assert "Give each recipe its own name" in next(iter(bag.import_errors.values()))
+
+
+def test_parsing_is_quick_and_imports_nothing_heavy() -> None:
+    """Every task parses the file anew, so each second here is twenty seconds of a run."""
+    script = f"""
+import sys, time
+import airflow.providers.amazon.aws.operators.sagemaker
+from airflow.dag_processing.dagbag import DagBag
+began = time.process_time()
+bag = DagBag({str(DAGS)!r})
+seconds = time.process_time() - began
+assert not bag.import_errors, bag.import_errors
+heavy = {{"torch", "pandas", "sagemaker", "numpy", "sklearn", "PIL", "aiobotocore"}} & set(sys.modules)
+print("PARSED", seconds, sorted(heavy))
+sys.exit(bool(heavy) or seconds > 2)
+"""
+    done = subprocess.run([sys.executable, "-c", script], env=dict(os.environ), capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-500:] + done.stderr[-2000:]
+
+
+def test_parsing_asks_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No environment of ours, no network: a DAG file is read far more often than it is run."""
+    for name in [name for name in os.environ if name.startswith(("RETRAINING_", "AWS_"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setattr("socket.socket.connect", lambda *_: pytest.fail("the DAG file opened a connection"))
+    assert parse().import_errors == {}

@@ -1,0 +1,94 @@
+"""Where a run takes place, and how links lead there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from retraining.environment import ConfigurationError, Environment, poll_seconds, recipe_folders
+from retraining.fingerprint import Ingredients, recipe_fingerprint
+from retraining.images import resolve_images
+from retraining.links import job_url
+from retraining.recipe import Recipe
+
+AWS = {
+    "RETRAINING_BUCKET": "b",
+    "RETRAINING_ROLE_ARN": "arn:aws:iam::111122223333:role/sagemaker",
+    "AWS_DEFAULT_REGION": "eu-central-1",
+}
+LOCAL = AWS | {"RETRAINING_ENVIRONMENT": "local", "AWS_ENDPOINT_URL": "http://127.0.0.1:14330/"}
+
+
+def test_aws_is_the_default() -> None:
+    environment = Environment.of(AWS)
+    assert (environment.local, environment.poll_seconds, environment.endpoint_url) == (False, 30, None)
+    assert environment.source_dir == Path(__file__).parents[2] / "ml"
+
+
+@pytest.mark.parametrize("missing", sorted(AWS))
+def test_a_missing_variable_is_named(missing: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"{missing} is not set. Set it on every Airflow process"):
+        Environment.of({name: value for name, value in AWS.items() if name != missing})
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"RETRAINING_ENVIRONMENT": "prod"}, "'prod': must be 'local' or 'aws'"),
+        ({"RETRAINING_ROLE_ARN": "sagemaker"}, "'sagemaker': must be the full ARN"),
+    ],
+)
+def test_a_wrong_variable_is_explained(change: dict[str, str], complaint: str) -> None:
+    with pytest.raises(ConfigurationError, match=complaint):
+        Environment.of(AWS | change)
+
+
+def test_a_local_server_is_asked_often() -> None:
+    assert (poll_seconds(LOCAL), poll_seconds(LOCAL | {"RETRAINING_POLL_SECONDS": "0.5"})) == (2, 0.5)
+
+
+def test_more_recipe_folders_can_be_named() -> None:
+    folders = recipe_folders({"RETRAINING_RECIPES": "/a:/b"}, Path("/dags"))
+    assert folders == [Path("/dags/recipes"), Path("/a"), Path("/b")]
+
+
+def test_links_lead_to_the_console_or_to_the_local_server() -> None:
+    console = "https://eu-central-1.console.aws.amazon.com/sagemaker/home?region=eu-central-1#/jobs/j"
+    assert job_url("training", "j", Environment.of(AWS)) == console
+    assert job_url("training", "j", Environment.of(LOCAL)) == "http://127.0.0.1:14330/jobs/training/j"
+
+
+def test_images_carry_smdebug_only_where_debugger_needs_it(recipe: Recipe) -> None:
+    with_debugger = resolve_images(recipe, Environment.of(LOCAL))
+    without = resolve_images(recipe.with_params({"debugger": "off"}), Environment.of(LOCAL))
+    assert "pytorch-training:2.0.1-cpu-py310" in with_debugger.training
+    assert "pytorch-training:2.9.0-cpu-py312" in without.training
+
+
+def test_an_image_can_be_replaced(recipe: Recipe) -> None:
+    images = resolve_images(recipe, Environment.of(LOCAL | {"RETRAINING_SERVING_IMAGE": "mine:1"}))
+    assert images.serving == "mine:1"
+
+
+@pytest.mark.slow
+def test_aws_images_are_those_of_the_region(recipe: Recipe) -> None:
+    """Opt-in regions have registries of their own, which only the SDK knows."""
+    images = resolve_images(recipe, Environment.of(AWS | {"AWS_DEFAULT_REGION": "eu-south-1"}))
+    assert images.training == "692866216735.dkr.ecr.eu-south-1.amazonaws.com/pytorch-training:2.0.1-cpu-py310"
+    assert images.rules.endswith(".eu-south-1.amazonaws.com/sagemaker-debugger-rules:latest")
+
+
+def test_what_changed_since_the_champion_is_named(recipe: Recipe) -> None:
+    now = Ingredients(dataset="d", code="c", recipe=recipe_fingerprint(recipe))
+    champion = {"ingredients": now.as_dict() | {"code": "old"}}
+    assert now.changed_since(champion) == ["code"]
+    assert now.changed_since(None) == ["dataset", "code", "recipe"]
+
+
+def test_only_what_makes_the_model_changes_the_recipes_fingerprint(recipe: Recipe) -> None:
+    before = recipe_fingerprint(recipe)
+    assert (
+        recipe_fingerprint(recipe.with_params({"max_parallel_jobs": 1, "min_value": 0.1, "approval": True})) == before
+    )
+    assert recipe_fingerprint(recipe.with_params({"epochs": 9})) != before

@@ -1,0 +1,115 @@
+"""A recipe is right, or its error tells file, key, value, rule and way out."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from retraining.recipe import TRIGGER_PARAMS, Recipe, RecipeError, load_recipe, read_recipe
+
+DIGITS = Path(__file__).parents[2] / "dags" / "recipes" / "digits.yaml"
+
+
+def put(path: str, value: Any) -> Callable[[dict[str, Any]], None]:
+    """A change to recipe data: put("tuning.max_jobs", 0)."""
+
+    def change(data: dict[str, Any]) -> None:
+        *sections, key = path.split(".")
+        for section in sections:
+            data = data.setdefault(section, {})
+        data[key] = value
+
+    return change
+
+
+def test_the_embedded_recipe_is_valid() -> None:
+    recipe = load_recipe(DIGITS)
+    assert (recipe.name, recipe.endpoint) == ("digits", "retraining-digits")
+
+
+def test_what_is_left_out_has_its_default(recipe: Recipe) -> None:
+    assert (recipe.endpoint, recipe.training.volume_size_gb, recipe.split.test) == ("retraining-shapes", 30, 0.15)
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (put("trainning", {}), r"trainning = {}: is not a key of this section\. Did you mean training\?"),
+        (put("tuning.max_job", 3), r"tuning\.max_job = 3: is not a key .* Did you mean max_jobs\?"),
+        (put("tuning.ranges.lr.min", 0.5), r"tuning\.ranges\.lr\.min = 0\.5: must be smaller than max = 0\.1\. Swap"),
+        (put("tuning.ranges.lr.min", 0), r"lr\.min = 0\.0: a Logarithmic range must start above 0\. Use Linear"),
+        (put("tuning.ranges.lr.max", float("nan")), r"lr\.max = nan: must be a finite number"),
+        (put("tuning.ranges.lr.max", 99.0), r"tuning\.ranges\.lr\.max = 99\.0: must be a number from 1e-08 to 10"),
+        (put("tuning.ranges.lr.min", "1e-4"), r"YAML reads this as a text\. Write it as 0\.0001"),
+        (put("tuning.ranges", {}), r"tuning\.ranges = {}: tuning needs at least one range"),
+        (put("tuning.max_parallel_jobs", 9), r"max_parallel_jobs = 9: must be 1 to 10 and at most max_jobs = 4"),
+        (put("tuning.goal", "Minimize"), r"tuning\.goal = 'Minimize': .* gets better when you Maximize it"),
+        (put("tuning.strategy", "Bayes"), r"must be one of Bayesian, Random\. Did you mean Bayesian\?"),
+        (
+            put("hyperparameters.epoch", 3),
+            r"hyperparameters\.epoch = 3: train\.py has no such .* Did you mean epochs\?",
+        ),
+        (put("hyperparameters.epochs", 0), r"hyperparameters\.epochs = 0: must be a whole number from 1 to 1000"),
+        (put("hyperparameters.epochs", True), r"hyperparameters\.epochs = True: must be"),
+        (put("hyperparameters.lr", 0.1), r"hyperparameters\.lr = 0\.1: is also in tuning\.ranges\. Keep one"),
+        (put("hyperparameters.weights", "channel"), r"pretrained = None: must name a \.pth object in S3 exactly when"),
+        (put("split", {"train": 0.9, "validation": 0.2, "test": 0.2}), r"must add up to 1, they make 1\.3"),
+        (put("split", {"train": 1.0, "validation": 0.0, "test": 0.0}), r"split\.train = 1\.0: must be a share"),
+        (put("training.instance_type", "m5.xlarge"), r"training\.instance_type = 'm5\.xlarge': must be a SageMaker"),
+        (put("training.spot", "yes"), r"training\.spot = 'yes': must be true or false"),
+        (
+            put("debugger.rules", {"LossNotDecresing": "fail"}),
+            r"is not a rule known here\. Did you mean LossNotDecreasing",
+        ),
+        (put("debugger.rules", {"Overfit": "stop"}), r"debugger\.rules\.Overfit = 'stop': must be one of fail, warn"),
+        (put("promotion.min_value", 97), r"promotion\.min_value = 97\.0: accuracy lies between 0 and 1"),
+        (put("name", "Digits!"), r"name = 'Digits!': must be 1 to 40 lower-case"),
+        (put("schedule", "every monday"), r"schedule = 'every monday': must be a cron line of five fields"),
+        (put("schedule", "0 25 * * *"), r"must be a cron line"),
+        (put("source", "  "), r"source = '  ': must say where the images are"),
+        (lambda data: data.pop("tuning"), r"tuning = None: is missing\. Add the key tuning"),
+    ],
+)
+def test_a_bad_value_is_named_with_its_rule(
+    recipe_data: dict[str, Any], change: Callable[[dict[str, Any]], None], complaint: str
+) -> None:
+    data = copy.deepcopy(recipe_data)
+    change(data)
+    with pytest.raises(RecipeError, match=r"^shapes\.yaml: .*" + complaint):
+        read_recipe(data, where="shapes.yaml")
+
+
+def test_bare_off_means_off(recipe_data: dict[str, Any]) -> None:
+    """YAML reads Off as False."""
+    put("tuning.early_stopping", False)(recipe_data)
+    put("debugger.mode", "off")(recipe_data)
+    assert read_recipe(recipe_data, where="test").tuning.early_stopping == "Off"
+
+
+def test_the_trigger_form_changes_the_recipe(recipe: Recipe) -> None:
+    changed = recipe.with_params({"epochs": 9, "max_jobs": 6, "min_value": 0.5, "force": True, "source": "/data"})
+    assert (changed.hyperparameters["epochs"], changed.tuning.max_jobs, changed.source) == (9, 6, "/data")
+    assert changed.promotion.min_value == 0.5
+    assert changed.name == recipe.name
+
+
+def test_fewer_trials_than_parallel_ones_lowers_both(recipe: Recipe) -> None:
+    assert recipe.with_params({"max_jobs": 1}).tuning.max_parallel_jobs == 1
+
+
+def test_the_form_cannot_make_an_invalid_recipe(recipe: Recipe) -> None:
+    with pytest.raises(RecipeError, match=r"trigger form of retrain_shapes: hyperparameters.epochs = 5000"):
+        recipe.with_params({"epochs": 5000})
+
+
+def test_every_form_field_reaches_the_recipe(recipe: Recipe) -> None:
+    from retraining.trigger_form import trigger_form
+
+    not_of_the_recipe = {"force", "accept_class_change"}
+    assert set(trigger_form(recipe)) - not_of_the_recipe == set(TRIGGER_PARAMS)
+    defaults = {name: param.value for name, param in trigger_form(recipe).items()}
+    assert recipe.with_params(defaults) == recipe

@@ -1,0 +1,80 @@
+"""Every run ends with one report that tells its outcome and why."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from retraining.report import Findings, as_markdown, run_report
+
+GREEN = {"preflight": "success", "train": "success", "update_champion": "success", "rollback": "skipped"}
+PROMOTED = Findings(
+    run_name="r",
+    recipe="digits",
+    states=GREEN,
+    failures={},
+    need={"needed": True, "reason": "changed: dataset"},
+    dataset={"fingerprint": "f", "counts": {"test": {"0": 3}}, "quarantined": 1},
+    tuning={"name": "r", "best": "r-001"},
+    trials=[{"name": "r-001", "status": "Completed", "objective": 0.98, "hyperparameters": {"lr": "0.01"}}],
+    training={"name": "r-train", "metrics": {"validation:accuracy": 0.98}},
+    rules=[{"rule": "Overfit", "status": "IssuesFound", "details": "at step 9\n", "policy": "warn"}],
+    profiler={"html": "s3://b/report.html", "triggered": [], "usage": {}},
+    comparison={
+        "decision": {"promote": True, "reason": "better"},
+        "candidate": {"accuracy": 0.98, "macro_f1": 0.97, "log_loss": 0.1, "n": 3},
+        "champion": None,
+    },
+    endpoint={"name": "e", "config": "r", "arn": "a"},
+    smoke_test={"image": "0/x.png", "expected": "0", "answer": {"label": "0"}, "latency_ms": 12.0},
+    model_package={"arn": "arn:aws:sagemaker:x", "version": 1},
+)
+UPSTREAM = GREEN | {"train": "failed", "update_champion": "upstream_failed", "rollback": "upstream_failed"}
+
+
+def outcome(found: Findings) -> tuple[str, str]:
+    report = run_report(found)
+    return report["outcome"], report["reason"]
+
+
+def test_promoted() -> None:
+    assert outcome(PROMOTED) == ("promoted", "better")
+
+
+def test_kept_by_the_gate() -> None:
+    kept = replace(PROMOTED, comparison={"decision": {"promote": False, "reason": "worse"}})
+    assert outcome(replace(kept, states=GREEN | {"update_champion": "skipped"})) == ("kept", "worse")
+
+
+def test_kept_by_a_person() -> None:
+    approval = {"chosen_options": ["Reject"], "responded_by_user": {"id": "1", "name": "ada"}}
+    rejected = replace(PROMOTED, approval=approval, states=GREEN | {"update_champion": "skipped"})
+    assert outcome(rejected) == ("kept", "rejected by ada")
+
+
+def test_skipped() -> None:
+    assert outcome(replace(PROMOTED, need={"needed": False, "reason": "unchanged"})) == ("skipped", "unchanged")
+
+
+def test_failed_names_the_task_that_failed_first() -> None:
+    failed = replace(PROMOTED, states=UPSTREAM, failures={"train": "exit code 1"})
+    assert outcome(failed) == ("failed", "train: exit code 1")
+
+
+def test_a_run_that_never_got_far_still_has_a_report() -> None:
+    early = Findings(run_name="r", recipe="digits", states={"preflight": "failed"}, failures={"preflight": "no bucket"})
+    report = run_report(early)
+    assert (report["outcome"], report["tuning"], report["endpoint"], report["rules"]) == ("failed", None, None, [])
+    assert "no bucket" in as_markdown(report)
+
+
+def test_the_page_shows_what_people_ask_for() -> None:
+    page = as_markdown(run_report(PROMOTED))
+    for wanted in (
+        "digits: promoted",
+        "0.9800",
+        "r-001 ★",
+        "Overfit: IssuesFound at step 9",
+        "s3://b/report.html",
+        "12 ms",
+    ):
+        assert wanted in page

@@ -1,0 +1,112 @@
+"""Every image is judged by its pixels, whatever it is called."""
+
+from __future__ import annotations
+
+import os
+import struct
+import zlib
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from retraining.dataset.verify import Rejected, VerifiedImage, verify_image
+
+
+def noise(kind: str, size: tuple[int, int] = (64, 64), mode: str = "RGB") -> bytes:
+    body = BytesIO()
+    Image.effect_noise(size, 90).convert(mode).save(body, kind)
+    return body.getvalue()
+
+
+def png_of(width: int, height: int) -> bytes:
+    """A PNG header that claims any size, in a few bytes."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 99)) + chunk(b"IEND", b"")
+    )
+
+
+def flipped(body: bytes, at: int) -> bytes:
+    return body[:at] + bytes([body[at] ^ 0x40]) + body[at + 1 :]
+
+
+def animated() -> bytes:
+    body = BytesIO()
+    frames = [Image.new("RGB", (32, 32), (shade, 0, 0)) for shade in (0, 200)]
+    frames[0].save(body, "PNG", save_all=True, append_images=frames[1:])
+    return body.getvalue()
+
+
+def deep() -> bytes:
+    body = BytesIO()
+    Image.new("I;16", (32, 32), 40_000).save(body, "PNG")
+    return body.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("body", "extension"),
+    [
+        (noise("JPEG"), "jpg"),
+        (noise("PNG"), "png"),
+        (noise("PNG", mode="L"), "png"),
+        (noise("JPEG", mode="CMYK"), "jpg"),
+    ],
+)
+def test_whole_images_are_accepted_by_their_first_bytes(tmp_path: Path, body: bytes, extension: str) -> None:
+    path = tmp_path / "any.name"
+    path.write_bytes(body)
+    verdict = verify_image(path)
+    assert isinstance(verdict, VerifiedImage)
+    assert (verdict.extension, verdict.size_bytes, len(verdict.sha256)) == (extension, len(body), 64)
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        (b"", "EMPTY"),
+        (b"<html><body>404 Not Found", "NOT_IMAGE"),
+        (b"%PDF-1.7", "NOT_IMAGE"),
+        (noise("GIF"), "FORMAT"),
+        (noise("BMP"), "FORMAT"),
+        (noise("WEBP"), "FORMAT"),
+        (noise("JPEG")[:-2], "TRUNCATED"),
+        (noise("JPEG")[: len(noise("JPEG")) // 2], "TRUNCATED"),
+        (noise("PNG")[:-20], "TRUNCATED"),
+        (noise("PNG")[:400], "TRUNCATED"),
+        (flipped(noise("PNG"), 200), "CORRUPT"),
+        (png_of(20_000, 20_000), "TOO_LARGE"),
+        (png_of(17_000, 20), "TOO_LARGE"),
+        (noise("PNG", (8, 64)), "TOO_SMALL"),
+        (animated(), "ANIMATED"),
+        (deep(), "FORMAT"),
+    ],
+)
+def test_everything_else_is_rejected_with_its_reason(tmp_path: Path, body: bytes, code: str) -> None:
+    path = tmp_path / "image.jpg"
+    path.write_bytes(body)
+    verdict = verify_image(path)
+    assert isinstance(verdict, Rejected)
+    assert verdict.code == code
+    assert verdict.detail
+
+
+def test_a_cut_jpeg_with_an_end_marker_is_seen(tmp_path: Path) -> None:
+    """Pillow and libjpeg decode it without an error, its lower half grey."""
+    body = noise("JPEG", (128, 128))
+    path = tmp_path / "image.jpg"
+    path.write_bytes(body[: len(body) // 2] + b"\xff\xd9")
+    verdict = verify_image(path)
+    assert isinstance(verdict, Rejected)
+    assert verdict.code in ("JPEG_WARN", "TRUNCATED")
+
+
+def test_links_and_pipes_are_not_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("/etc/passwd")
+    assert [verify_image(tmp_path / name).code for name in ("pipe", "link")] == ["NOT_REGULAR"] * 2  # type: ignore[union-attr]
