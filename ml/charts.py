@@ -17,8 +17,9 @@ def line_chart(title, unit, lines, top=None):
     seconds = max(points[-1][0] for points in lines.values()) or 1.0
     highest = max(value for points in lines.values() for _, value in points)
     y_ticks = ticks(top or highest or 1.0)
-    x_ticks = [tick for tick in ticks(seconds) if tick <= seconds]
     scale, prefix = si_prefix(y_ticks[-1]) if unit.startswith("B") else (1, "")
+    clock, clock_unit = time_unit(seconds)
+    x_ticks = [tick * clock for tick in ticks(seconds / clock) if tick * clock <= seconds]
 
     def x(second):
         return LEFT + (WIDTH - LEFT - RIGHT) * second / seconds
@@ -32,7 +33,8 @@ def line_chart(title, unit, lines, top=None):
         parts.append(f'<text x="{LEFT - 8}" y="{y(tick) + 4:.1f}" text-anchor="end">{number(tick / scale)}</text>')
     for tick in x_ticks:
         parts.append(f'<path class="tick" d="M{x(tick):.1f} {HEIGHT - BOTTOM}v5"/>')
-        parts.append(f'<text x="{x(tick):.1f}" y="{HEIGHT - BOTTOM + 18}" text-anchor="middle">{number(tick)} s</text>')
+        label = f"{number(tick / clock)} {clock_unit}"
+        parts.append(f'<text x="{x(tick):.1f}" y="{HEIGHT - BOTTOM + 18}" text-anchor="middle">{label}</text>')
     for index, points in enumerate(lines.values()):
         path = "L".join(f"{x(second):.1f} {y(value):.1f}" for second, value in points)
         parts.append(f'<path class="line s{index % SERIES_COLOURS}" d="M{path}"/>')
@@ -64,5 +66,9 @@ def si_prefix(highest):
     return next(((size, name) for size, name in ((1e9, "G"), (1e6, "M"), (1e3, "k")) if highest >= size), (1, ""))
 
 
+def time_unit(seconds):
+    return next(((size, name) for size, name in ((3600, "h"), (60, "min")) if seconds >= 5 * size), (1, "s"))
+
+
 def number(value):
-    return f"{value:.4g}"
+    return f"{round(value, 6):,.6g}"

@@ -33,7 +33,7 @@ def decode(body, max_pixels=MAX_PIXELS):
     """Encoded bytes -> an upright RGB image. Raises BadImage, from the header alone where that suffices."""
     try:
         image = Image.open(io.BytesIO(body), formats=FORMATS)
-    except Image.DecompressionBombError as error:
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise BadImage(
             "TOO_MANY_PIXELS", f"the image has too many pixels; at most {max_pixels:,} are accepted"
         ) from error

@@ -11,6 +11,7 @@ Exit status: 0 if every rule has a verdict, whichever; 2 if the arguments cannot
 
 import argparse
 import json
+import math
 import os
 import sys
 import traceback
@@ -102,12 +103,18 @@ def profiler_report(name, parameters, inputs, folder):
 
 
 def document(name, status, details, evidence=None):
+    evidence = {key: finite(value) for key, value in (evidence or {}).items()}
     return {
         "RuleConfigurationName": name,
         "RuleEvaluationStatus": status,
         "StatusDetails": details[:1024],
-        "Evidence": evidence or {},
+        "Evidence": evidence,
     }
+
+
+def finite(value):
+    """JSON knows no NaN and no infinity."""
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def write(path, text):

@@ -24,7 +24,8 @@ def loss_not_decreasing(tensors, parameters):
     """The mean loss of `num_steps` steps is not `diff_percent` percent below that of the `num_steps` before.
 
     AWS compares single saved steps. Means over the steps between them are the same where the saving interval is
-    `num_steps`, and do not mistake the noise of one batch for a trend where it is shorter.
+    `num_steps`, and do not mistake the noise of one batch for a trend where it is shorter. A rise beyond
+    `increase_threshold_percent` is reported as such.
     """
     num_steps = int(parameters.get("num_steps", 10))
     least_drop = float(parameters.get("diff_percent", 0.1))
@@ -92,21 +93,25 @@ def overfit(tensors, parameters):
 
 
 def overtraining(tensors, parameters):
-    """No loss lower by `delta` for more than `patience_train` (`patience_validation`) saved steps: time to stop."""
+    """No new best training loss for over `patience_train` saved steps, or validation loss for `patience_validation`.
+
+    A best must be lower by `delta`. Of validation each whole evaluation counts as one step: its batches are different
+    images every time, so comparing them with each other says nothing.
+    """
     delta = float(parameters.get("delta", 0.01))
     names = loss_names(tensors, parameters)
-    seen = 0
-    for mode, key, default in (("TRAIN", "patience_train", 5), ("EVAL", "patience_validation", 10)):
-        patience, best, waited = int(parameters.get(key, default)), float("inf"), 0
-        for step, loss in mean_losses(tensors, names, mode).items():
-            seen += 1
+    evaluations = {step: loss for mode, step, loss in phase_losses(tensors, names) if mode == "EVAL"}
+    histories = {"train": mean_losses(tensors, names, "TRAIN"), "validation": evaluations}
+    if not any(histories.values()):
+        raise MissingTensors("no losses were saved in mode TRAIN or EVAL; give the collection 'losses' a save_interval")
+    for kind, default in (("train", 5), ("validation", 10)):
+        patience, best, waited = int(parameters.get(f"patience_{kind}", default)), float("inf"), 0
+        for step, loss in histories[kind].items():
             best, waited = (loss, 0) if loss < best - delta else (best, waited + 1)
             if waited > patience:
-                issue = f"the {mode} loss did not improve on {best:.4g} by {delta:g} for {waited} saved steps"
-                return Verdict(issue, step, {"mode": mode, "best": best, "saved_steps_without_improvement": waited})
-    if not seen:
-        raise MissingTensors("no losses were saved in mode TRAIN or EVAL; give the collection 'losses' a save_interval")
-    return Verdict(evidence={"saved_steps": seen})
+                issue = f"the {kind} loss did not improve on {best:.4g} by {delta:g} for {waited} saved steps"
+                return Verdict(issue, step, {"kind": kind, "best": best, "steps_without_improvement": waited})
+    return Verdict(evidence={"train_steps": len(histories["train"]), "evaluations": len(evaluations)})
 
 
 def poor_weight_initialization(tensors, parameters):
@@ -138,7 +143,7 @@ def poor_weight_initialization(tensors, parameters):
         best, waited = (loss, 0) if loss < best else (best, waited + 1)
         if waited >= patience:
             issue = f"the loss did not fall below {best:.4g} for {waited} saved steps from the start"
-            return Verdict(issue, step, {"best": best, "saved_steps_without_improvement": waited})
+            return Verdict(issue, step, {"best": best, "steps_without_improvement": waited})
     return Verdict(evidence={"saved_steps": min(num_steps, len(losses))})
 
 
@@ -205,17 +210,20 @@ def losses_by_step(tensors, names, mode=None):
 def train_and_eval_losses(tensors, names):
     """[(global step, mean training loss, mean validation loss)], one per evaluation that followed training."""
     pairs, train = [], None
-    for mode, steps in tensors.phases(names):
-        losses = [
-            tensors.mean(name, step, "GLOBAL")
-            for name in names
-            for step in tensors.steps(name, "GLOBAL")
-            if step in steps
-        ]
+    for mode, step, loss in phase_losses(tensors, names):
         if mode == "TRAIN":
-            train = fmean(losses)
+            train = loss
         elif mode == "EVAL" and train is not None:
-            pairs.append((steps[-1], train, fmean(losses)))
+            pairs.append((step, train, loss))
     if not pairs:
         raise MissingTensors("losses must be saved in both modes, TRAIN and EVAL; lower train. and eval.save_interval")
     return pairs
+
+
+def phase_losses(tensors, names):
+    """[(mode, last global step, mean loss)] of each stretch of training or evaluation."""
+    phases = []
+    for mode, steps in tensors.phases(names):
+        saved = [(name, step) for name in names for step in tensors.steps(name, "GLOBAL") if step in steps]
+        phases.append((mode, steps[-1], fmean(tensors.mean(name, step, "GLOBAL") for name, step in saved)))
+    return phases

@@ -1,0 +1,151 @@
+"""Tiny pictures, and the scripts of ml/ started as SageMaker starts them."""
+
+import json
+import os
+import random
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+from PIL import Image
+
+ML = Path(__file__).parents[2] / "ml"
+COLLECTIONS = [
+    {"CollectionName": "losses", "CollectionParameters": {"save_interval": "1"}},
+    {"CollectionName": "gradients", "CollectionParameters": {"save_interval": "3", "reductions": "min,max,abs_mean"}},
+    {
+        "CollectionName": "relu_input",
+        "CollectionParameters": {"save_interval": "3", "include_regex": ".*relu_input", "reductions": "variance"},
+    },
+]
+COLOURS = {"blue": (20, 20, 230), "green": (20, 230, 20), "red": (230, 20, 20)}
+
+
+@pytest.fixture(scope="session")
+def images(tmp_path_factory):
+    """Channels train and validation: noisy 16 px squares in three colours, which are the classes."""
+    root, noise = tmp_path_factory.mktemp("images"), random.Random(5)
+    for channel, count in (("train", 8), ("validation", 3)):
+        for name, colour in COLOURS.items():
+            folder = root / channel / name
+            folder.mkdir(parents=True)
+            for number in range(count):
+                pixels = bytes(min(255, value + noise.randrange(25)) for _ in range(256) for value in colour)
+                Image.frombytes("RGB", (16, 16), pixels).save(folder / f"{number}.png")
+    return root
+
+
+@pytest.fixture(scope="session")
+def environment():
+    """The tests' own environment, without anything a surrounding SageMaker job may have set."""
+    clean = {key: value for key, value in os.environ.items() if not key.startswith(("SM_", "SAGEMAKER_", "SMDEBUG_"))}
+    return clean | {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+
+
+class Job:
+    """One training job's sandbox: folders, environment, command."""
+
+    def __init__(self, base, images, environment):
+        self.model_dir, self.output_dir = base / "model", base / "output"
+        self.environment = environment | {
+            "SM_MODEL_DIR": str(self.model_dir),
+            "SM_OUTPUT_DIR": str(self.output_dir),
+            "SM_OUTPUT_DATA_DIR": str(self.output_dir / "data"),
+            "SM_CHANNEL_TRAIN": str(images / "train"),
+            "SM_CHANNEL_VALIDATION": str(images / "validation"),
+        }
+
+    def start(self, **hyperparameters):
+        given = {"stem": "small", "image-size": 16, "batch-size": 8, "epochs": 2, "lr": 0.002} | hyperparameters
+        flags = [text for name, value in sorted(given.items()) for text in (f"--{name}", str(value))]
+        command = [sys.executable, str(ML / "train.py"), *flags]
+        pipe = subprocess.PIPE
+        return subprocess.Popen(command, env=self.environment, stdout=pipe, stderr=pipe, text=True, cwd=ML)
+
+    def run(self, **hyperparameters):
+        """-> (exit status, stdout, stderr)"""
+        process = self.start(**hyperparameters)
+        stdout, stderr = process.communicate(timeout=120)
+        return process.returncode, stdout, stderr
+
+    @property
+    def failure(self):
+        return (self.output_dir / "failure").read_text()
+
+
+@pytest.fixture
+def job(tmp_path, images, environment):
+    return Job(tmp_path, images, environment)
+
+
+@pytest.fixture(scope="session")
+def debugged_job(images, environment, tmp_path_factory):
+    """debugged_job(**hyperparameters) -> a job that ran to its end with the Debugger hook on."""
+
+    def run(**hyperparameters):
+        base = tmp_path_factory.mktemp("debugged")
+        job = Job(base, images, environment)
+        job.tensors_dir = base / "tensors"
+        hook = {"LocalPath": str(job.tensors_dir), "S3OutputPath": "s3://bucket/x", "HookParameters": None}
+        (base / "hook.json").write_text(json.dumps(hook | {"CollectionConfigurations": COLLECTIONS}))
+        (base / "dataset").mkdir()
+        dataset = {"classes": ["red", "green", "blue"], "fingerprint": "f00d"}
+        (base / "dataset" / "dataset.json").write_text(json.dumps(dataset))
+        job.environment |= {
+            "SMDEBUG_CONFIG_FILE_PATH": str(base / "hook.json"),
+            "TRAINING_JOB_NAME": "debugged",
+            "SM_CHANNEL_DATASET": str(base / "dataset"),
+        }
+        job.status, job.stdout, job.stderr = job.run(**hyperparameters)
+        assert job.status == 0, job.stderr
+        (job.tensors_dir / "training_job_end.ts").touch()  # the platform does this
+        return job
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def finished(debugged_job):
+    """A good training, with classes in the order of its dataset channel."""
+    return debugged_job(epochs=3, seed=7, augment="shift")
+
+
+@pytest.fixture
+def serve(environment, tmp_path):
+    """serve(model_dir, **environment) -> (httpx client, process) once /ping answers. Stopped after the test."""
+    started = []
+
+    def start(model_dir, **variables):
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        command = [sys.executable, str(ML / "serve.py"), "--host", "127.0.0.1"]
+        settings = environment | {"SM_MODEL_DIR": str(model_dir), "SAGEMAKER_BIND_TO_PORT": str(port)} | variables
+        log = (tmp_path / "serve.log").open("w")
+        process = subprocess.Popen(command, env=settings, stdout=log, stderr=subprocess.STDOUT)
+        client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30)
+        started.append((process, client, log))
+        wait_for_ping(process, client)
+        return client, process
+
+    yield start
+    for process, client, log in started:
+        client.close()
+        process.kill()
+        process.wait()
+        log.close()
+
+
+def wait_for_ping(process, client):
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            if client.get("/ping").status_code == 200:
+                return
+        except httpx.TransportError:
+            time.sleep(0.05)
+    raise AssertionError(f"the server did not become ready (exit status {process.poll()})")

@@ -1,0 +1,111 @@
+import io
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import data
+
+
+def encoded(image, **options):
+    buffer = io.BytesIO()
+    image.save(buffer, **{"format": "PNG"} | options)
+    return buffer.getvalue()
+
+
+def test_turned_photographs_are_put_upright():
+    image = Image.new("RGB", (40, 20), "white")
+    exif = Image.Exif()
+    exif[0x0112] = 6  # Orientation: rotated by 90 degrees
+    assert data.decode(encoded(image, format="JPEG", exif=exif)).size == (20, 40)
+
+
+def test_sixteen_bit_samples_are_scaled():
+    grey = Image.fromarray(np.full((4, 4), 257 * 100, dtype=np.uint16))
+    assert data.decode(encoded(grey)).getpixel((0, 0)) == (100, 100, 100)
+
+
+def test_transparent_pixels_show_white():
+    clear = Image.new("RGBA", (4, 4), (255, 0, 0, 0))
+    assert data.decode(encoded(clear)).getpixel((0, 0)) == (255, 255, 255)
+    assert data.decode(encoded(clear.convert("LA"))).getpixel((0, 0)) == (255, 255, 255)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "CMYK", "RGB"])
+def test_every_mode_becomes_three_channels(mode):
+    kind = "JPEG" if mode == "CMYK" else "PNG"
+    image = data.decode(encoded(Image.new(mode, (30, 20)), format=kind))
+    assert data.to_pixels(image, 16).shape == (16, 16, 3)
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        (b"", "FORMAT"),
+        (b"<html>not found</html>", "FORMAT"),
+        (encoded(Image.new("RGB", (8, 8)), format="GIF"), "FORMAT"),
+        (encoded(Image.effect_noise((64, 64), 90))[:300], "TRUNCATED"),
+        (encoded(Image.new("1", (9000, 9000))), "TOO_MANY_PIXELS"),
+    ],
+)
+def test_bad_images_are_refused_by_code(body, code):
+    with pytest.raises(data.BadImage) as caught:
+        data.decode(body)
+    assert caught.value.code == code
+
+
+def test_a_corrupt_file_is_named(images, tmp_path):
+    (tmp_path / "train" / "red").mkdir(parents=True)
+    (tmp_path / "train" / "red" / "torn.png").write_bytes((images / "train/red/0.png").read_bytes()[:100])
+    with pytest.raises(data.BadImage, match=r"'train/red/torn\.png'.*remove it"):
+        data.Channel(tmp_path / "train", ["red"], 16)
+
+
+def test_a_folder_that_is_no_class_is_refused(images):
+    with pytest.raises(ValueError, match=r"'train' has folders \['red'\].*\['blue', 'green'\]"):
+        data.Channel(images / "train", ["blue", "green"], 16)
+
+
+def test_an_empty_channel_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="holds no images"):
+        data.Channel(tmp_path, ["red"], 16)
+
+
+def test_labels_follow_the_order_of_the_classes(images):
+    channel = data.Channel(images / "validation", ["red", "green", "blue"], 16)
+    assert [path.parent.name for path, label in zip(channel.paths, channel.labels, strict=True) if label == 0] == [
+        "red"
+    ] * 3
+
+
+def test_images_too_large_for_memory_give_the_same_batches(images, monkeypatch):
+    classes = data.class_names(images / "train")
+    in_memory = list(data.Channel(images / "train", classes, 16).batches(5, torch.Generator().manual_seed(1)))
+    monkeypatch.setattr(data, "MEMORY_BYTES", 0)
+    streamed = data.Channel(images / "train", classes, 16)
+    assert streamed.pixels is None
+    for one, other in zip(in_memory, streamed.batches(5, torch.Generator().manual_seed(1)), strict=True):
+        assert torch.equal(one[0], other[0])
+        assert torch.equal(one[1], other[1])
+
+
+def test_no_batch_holds_a_single_image(images):
+    channel = data.Channel(images / "validation", data.class_names(images / "validation"), 16)
+    assert [len(labels) for _, labels in channel.batches(4)] == [4, 5]
+
+
+@pytest.mark.parametrize("how", ["none", "shift", "flip"])
+def test_augmenting_moves_pixels_but_makes_none_up(how):
+    pixels = torch.randint(0, 256, (6, 32, 32, 3), dtype=torch.uint8)
+    changed = data.augment(pixels, how, torch.Generator().manual_seed(0))
+    assert changed.shape == pixels.shape
+    assert changed.dtype == torch.uint8
+    assert torch.equal(changed, pixels) == (how == "none")
+    assert set(changed.unique().tolist()) <= set(pixels.unique().tolist())
+
+
+def test_normalised_pixels_have_the_promised_scale():
+    image = torch.full((1, 2, 2, 3), 255, dtype=torch.uint8)
+    expected = [(1 - mean) / std for mean, std in zip(data.MEAN, data.STD, strict=True)]
+    assert data.normalise(image)[0, :, 0, 0].tolist() == pytest.approx(expected)

@@ -1,0 +1,166 @@
+"""serve.py as a process, over HTTP."""
+
+import contextlib
+import json
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+
+ML = Path(__file__).parents[2] / "ml"
+
+
+@pytest.fixture
+def user_model(tmp_path):
+    """user_model(code) -> a model folder with that inference.py."""
+
+    def write(code):
+        (tmp_path / "m" / "code").mkdir(parents=True)
+        (tmp_path / "m" / "code" / "inference.py").write_text(code)
+        return tmp_path / "m"
+
+    return write
+
+
+def test_our_artifact_answers_over_http(finished, serve, images):
+    client, _ = serve(finished.model_dir)
+    body = (images / "train/red/0.png").read_bytes()
+    answer = client.post("/invocations", content=body, headers={"content-type": "image/png"})
+    assert answer.status_code == 200
+    assert answer.headers["content-type"] == "application/json"
+    assert answer.json()["label"] == "red"
+
+    refused = client.post("/invocations", content=b"junk", headers={"content-type": "image/png"})
+    assert (refused.status_code, refused.json()["error"]) == (415, "FORMAT")
+    assert client.get("/ping").content == b""
+    assert client.get("/execution-parameters").status_code == 404
+
+
+ECHO = """
+import sibling
+
+def model_fn(model_dir, context):
+    return context.system_properties["model_dir"]
+
+def input_fn(body, content_type):
+    return [type(body).__name__, content_type, sibling.NAME]
+
+def predict_fn(data, model, context):
+    return data + [model]
+
+def output_fn(prediction, accept):
+    import json
+    return json.dumps(prediction + [accept])
+"""
+
+
+def test_a_users_handlers_are_called_as_the_toolkit_does(serve, user_model):
+    folder = user_model(ECHO)
+    (folder / "code" / "sibling.py").write_text("NAME = 'sibling'")
+    client, _ = serve(folder)
+    text = client.post("/invocations", content=b"{}", headers={"content-type": "application/json"})
+    assert text.json() == ["str", "application/json", "sibling", str(folder), "application/json"]
+    binary = client.post("/invocations", content=b"{}", headers={"content-type": "image/png", "accept": "x/y"})
+    assert binary.json() == ["bytes", "image/png", "sibling", str(folder), "x/y"]
+    assert binary.headers["content-type"] == "x/y"
+
+
+TRANSFORM = """
+import time
+
+class Teapot(Exception):
+    status_code = 418
+
+def model_fn(model_dir):
+    return 2
+
+def transform_fn(model, body, content_type, accept):
+    if content_type == "teapot":
+        raise Teapot("short and stout")
+    if content_type == "bug":
+        raise KeyError("secret")
+    if content_type == "slow":
+        time.sleep(1)
+    return body * model, "text/plain"
+"""
+
+
+def test_transform_fn_does_it_all(serve, user_model):
+    client, _ = serve(user_model(TRANSFORM))
+    answer = client.post("/invocations", content=b"ab", headers={"content-type": "text/plain"})
+    assert (answer.content, answer.headers["content-type"]) == (b"abab", "text/plain")
+
+    own_status = client.post("/invocations", content=b"ab", headers={"content-type": "teapot"})
+    assert (own_status.status_code, own_status.json()) == (418, {"error": "Teapot", "detail": "short and stout"})
+    bug = client.post("/invocations", content=b"ab", headers={"content-type": "bug"})
+    assert (bug.status_code, bug.json()["error"]) == (500, "INFERENCE_FAILED")
+    garbled = client.post("/invocations", content=b"\xff", headers={"content-type": "application/json"})
+    assert garbled.status_code == 400
+
+
+def test_a_body_beyond_the_limit_is_refused_while_it_comes(serve, user_model):
+    client, _ = serve(user_model(TRANSFORM), SAGEMAKER_MAX_PAYLOAD_IN_MB="1")
+    sent = 0
+
+    def body():
+        nonlocal sent
+        while sent < 100 * 2**20:
+            sent += 2**16
+            yield b"x" * 2**16
+
+    with contextlib.suppress(httpx.TransportError):  # the server may hang up before the client has read the answer
+        assert client.post("/invocations", content=body()).status_code == 413
+    assert sent < 50 * 2**20
+    assert client.post("/invocations", content=b"x" * 2**20).status_code == 200
+
+
+def test_sigterm_answers_what_was_accepted(serve, user_model):
+    client, process = serve(user_model(TRANSFORM))
+    answers = []
+    call = threading.Thread(
+        target=lambda: answers.append(client.post("/invocations", content=b"ab", headers={"content-type": "slow"}))
+    )
+    call.start()
+    time.sleep(0.3)
+    process.send_signal(signal.SIGTERM)
+    call.join()
+    assert answers[0].content == b"abab"
+    assert process.wait(timeout=10) == 0
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ("def model_fn(model_dir):\n    raise OSError('weights are gone')", "OSError: weights are gone"),
+        ("def model_fn():\n    pass", "model_fn takes 0 arguments; it must take 1, or 2 with `context`"),
+        ("def input_fn(a, b): pass\ndef transform_fn(a, b, c, d): pass", "transform_fn and also input_fn"),
+        ("import data", "No module named 'data'"),  # our own siblings stay out of the user's sight
+    ],
+)
+def test_a_model_that_cannot_load_ends_the_process(code, message, user_model, environment):
+    command = [sys.executable, str(ML / "serve.py"), "--port", "0"]
+    settings = environment | {"SM_MODEL_DIR": str(user_model(code))}
+    done = subprocess.run(command, env=settings, capture_output=True, text=True, timeout=30)
+    assert done.returncode == 1
+    assert "serve.py: the model could not be loaded: " in done.stderr
+    assert message in done.stderr
+
+
+def test_a_bare_torchscript_file_is_served(serve, tmp_path):
+    import torch
+
+    (tmp_path / "m").mkdir()
+    with pytest.warns(FutureWarning, match="deprecated"):  # by torch; models of this kind still exist
+        traced = torch.jit.trace(torch.nn.Linear(2, 1), torch.zeros(1, 2))
+    traced.save(str(tmp_path / "m" / "model.pt"))
+    client, _ = serve(tmp_path / "m")
+    answer = client.post("/invocations", content=json.dumps([[1, 2]]), headers={"content-type": "application/json"})
+    assert len(answer.json()[0]) == 1
+    rows = client.post("/invocations", content="1,2\n3,4\n", headers={"content-type": "text/csv", "accept": "text/csv"})
+    assert len(rows.text.splitlines()) == 2
+    assert client.post("/invocations", content=b"x", headers={"content-type": "image/png"}).status_code == 415
