@@ -187,14 +187,19 @@ class Debugger:
 
     mode: Literal["managed", "off"] = "managed"
     rules: dict[str, Literal["fail", "warn"]] = field(default_factory=lambda: {"LossNotDecreasing": "fail"})
+    rule_parameters: dict[str, dict[str, Value]] = field(default_factory=dict)
+    """Per rule, what differs from SageMaker's defaults (`num_steps`, `patience`, …); sent as RuleParameters."""
     profiler: bool = True
     save_interval: int = 10
+    """Steps between two saved sets of tensors."""
 
     def __post_init__(self) -> None:
         for rule in self.rules:
             _require(
                 rule in DEBUGGER_RULES, "rules", rule, "is not a rule known here", _did_you_mean(rule, DEBUGGER_RULES)
             )
+        for rule in self.rule_parameters:
+            _require(rule in self.rules, "rule_parameters", rule, "is not in rules", _did_you_mean(rule, self.rules))
         _require(self.save_interval >= 1, "save_interval", self.save_interval, "must be at least 1 step")
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from retraining.hyperparameters import as_text
+from retraining.hyperparameters import Value, as_text
 from retraining.images import Images
 from retraining.plan import Plan
 from retraining.recipe import METRICS
@@ -73,7 +73,9 @@ def training_job(
     if debugger.mode == "managed":
         if debugger.rules:
             request["DebugHookConfig"] = _debug_hook(output, debugger.save_interval)
-            request["DebugRuleConfigurations"] = [_rule(images, rule) for rule in debugger.rules]
+            request["DebugRuleConfigurations"] = [
+                _rule(images, rule, debugger.rule_parameters.get(rule, {})) for rule in debugger.rules
+            ]
         if debugger.profiler:
             request["ProfilerConfig"] = {"S3OutputPath": output, "ProfilingIntervalInMilliseconds": 500}
             request["ProfilerRuleConfigurations"] = [_rule(images, "ProfilerReport")]
@@ -271,23 +273,28 @@ def _debug_hook(output: str, save_interval: int) -> Request:
     return {
         "S3OutputPath": output,
         "CollectionConfigurations": [
-            # Losses cost next to nothing. Validation has few steps, and rules compare them: every one is saved.
+            # Losses cost next to nothing, and rules compare many of them: every one is saved.
+            {"CollectionName": "losses", "CollectionParameters": {"save_interval": "1"}},
+            # The statistics that the rules read. Whole gradients of a ResNet-18 would be 45 MB a step.
             {
-                "CollectionName": "losses",
-                "CollectionParameters": {"train.save_interval": str(save_interval), "eval.save_interval": "1"},
+                "CollectionName": "gradients",
+                "CollectionParameters": {"reductions": "min,max,abs_mean"} | every,
             },
-            {"CollectionName": "gradients", "CollectionParameters": every},
             # What PoorWeightInitialization reads; smdebug knows this collection only when it is described.
-            {"CollectionName": "relu_input", "CollectionParameters": {"include_regex": ".*relu_input"} | every},
+            {
+                "CollectionName": "relu_input",
+                "CollectionParameters": {"include_regex": ".*relu_input", "reductions": "variance"} | every,
+            },
         ],
     }
 
 
-def _rule(images: Images, rule: str) -> Request:
+def _rule(images: Images, rule: str, parameters: Mapping[str, Value] | None = None) -> Request:
     return {
         "RuleConfigurationName": rule,
         "RuleEvaluatorImage": images.rules,
-        "RuleParameters": {"rule_to_invoke": rule},
+        "RuleParameters": {"rule_to_invoke": rule}
+        | {name: as_text(value) for name, value in (parameters or {}).items()},
     }
 
 

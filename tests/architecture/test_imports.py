@@ -29,7 +29,18 @@ ALLOWED = {
     },
     "local_sagemaker": {"local_sagemaker", "boto3", "botocore", "httpx", "optuna", "psutil", "starlette", "uvicorn"},
     "stack": {"stack", "boto3", "botocore", "httpx", "psutil", "yaml"},
-    "ml": {"torch", "torchvision", "numpy", "PIL", "smdebug", "starlette", "uvicorn", *ML_SIBLINGS},
+    # sagemaker_inference is AWS's serving toolkit: there in its containers, absent elsewhere.
+    "ml": {
+        "sagemaker_inference",
+        "torch",
+        "torchvision",
+        "numpy",
+        "PIL",
+        "smdebug",
+        "starlette",
+        "uvicorn",
+        *ML_SIBLINGS,
+    },
 }
 
 #: Decisions of the core: functions from data to data, tested without anything running.

@@ -30,7 +30,8 @@ split: {{train: 0.5, validation: 0.25, test: 0.25}}
 schedule: "0 3 * * 1"
 training: {{instance_type: ml.m5.large, volume_size_gb: 5, max_runtime_seconds: 300, spot: false}}
 serving: {{instance_type: ml.m5.large, instance_count: 1}}
-hyperparameters: {{arch: resnet18, stem: small, image-size: 16, epochs: 4, batch-size: 2, optimizer: adam, weights: none, seed: 1}}
+hyperparameters:
+  {{arch: resnet18, stem: small, image-size: 16, epochs: 4, batch-size: 2, optimizer: adam, weights: none, seed: 1}}
 tuning:
   objective: validation:accuracy
   goal: Maximize
