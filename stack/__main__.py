@@ -23,15 +23,14 @@ def parser() -> argparse.ArgumentParser:
     commands.add_parser("down", help="stop what `up` or `retrain` started, and nothing else; the data stays")
     commands.add_parser("env", help="export lines that point AWS clients of a shell at the local stack")
     commands.add_parser("compose-env", help="write .env with generated secrets for docker compose, once")
-    test = commands.add_parser("test", help="pytest in both interpreters")
-    test.add_argument("arguments", nargs=argparse.REMAINDER, help="given to pytest; paths choose the interpreter")
+    commands.add_parser("test", help="pytest in both interpreters; what follows goes to pytest")
     return top
 
 
 def main(arguments: list[str]) -> int:
+    if arguments[:1] == ["test"]:  # everything behind it belongs to pytest
+        return suites.run(ROOT, arguments[1:])
     options = parser().parse_args(arguments)
-    if options.command == "test":
-        return suites.run(ROOT, options.arguments)
     if options.command == "compose-env":
         return compose.write_environment(ROOT / ".env", _say)
     settings = Settings.from_environment(ROOT)

@@ -82,6 +82,9 @@ class AirflowApi:
 
 
 def _body(response: httpx.Response) -> dict[str, Any]:
+    """The answer. A refusal is a StackError; a failure of the server an httpx error, as if it had not answered."""
+    if response.is_server_error:
+        response.raise_for_status()
     if response.is_error:
         request = response.request
         raise StackError(

@@ -1,6 +1,5 @@
 """What the job behind a waiting task is doing, in a few words, asked from the SageMaker API."""
 
-import re
 import time
 from collections.abc import Callable
 from datetime import datetime
@@ -10,7 +9,6 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 ASK_EVERY_S = 3.0
 LOG_GROUP = "/aws/sagemaker/TrainingJobs"
-EPOCH_LINE = re.compile(r"^epoch=\S+.*")
 
 
 class JobWatch:
@@ -41,10 +39,13 @@ class JobWatch:
         )["HyperParameterTuningJobSummaries"]
         if not newest:
             return None
-        job = self._sagemaker.describe_hyper_parameter_tuning_job(
-            HyperParameterTuningJobName=newest[0]["HyperParameterTuningJobName"]
-        )
-        return tuning_words(job)
+        name = newest[0]["HyperParameterTuningJobName"]
+        running = self._sagemaker.list_training_jobs_for_hyper_parameter_tuning_job(
+            HyperParameterTuningJobName=name, StatusEquals="InProgress"
+        )["TrainingJobSummaries"]
+        lines = [self._last_epoch_line(trial["TrainingJobName"]) for trial in running]
+        job = self._sagemaker.describe_hyper_parameter_tuning_job(HyperParameterTuningJobName=name)
+        return tuning_words(job, [line for line in lines if line])
 
     def _training(self) -> str | None:
         newest = self._sagemaker.list_training_jobs(
@@ -53,7 +54,11 @@ class JobWatch:
         if not newest or newest[0]["TrainingJobStatus"] != "InProgress":
             return None
         name = newest[0]["TrainingJobName"]
-        streams = self._logs.describe_log_streams(logGroupName=LOG_GROUP, logStreamNamePrefix=f"{name}/", limit=1)
+        return self._last_epoch_line(name) or f"{name} is starting"
+
+    def _last_epoch_line(self, job: str) -> str | None:
+        """The last metric line of a training job's log; None before the first epoch has ended."""
+        streams = self._logs.describe_log_streams(logGroupName=LOG_GROUP, logStreamNamePrefix=f"{job}/", limit=1)
         if not streams["logStreams"]:
             return None
         events = self._logs.get_log_events(
@@ -62,18 +67,22 @@ class JobWatch:
             limit=20,
             startFromHead=False,
         )["events"]
-        epochs = [event["message"].strip() for event in events if EPOCH_LINE.match(event["message"].strip())]
-        return epochs[-1] if epochs else f"{name} is starting"
+        epochs = [event["message"].strip() for event in events if event["message"].startswith("epoch=")]
+        return epochs[-1] if epochs else None
 
 
-def tuning_words(job: dict[str, Any]) -> str:
-    """`2 of 4 trials done, 2 running, best validation:accuracy 0.9731`, of a DescribeHyperParameterTuningJob answer."""
+def tuning_words(job: dict[str, Any], epoch_lines: list[str]) -> str:
+    """`2 of 4 trials done, 2 running (epoch 3/6, 1/6), best validation:accuracy 0.9731`.
+
+    `job` is the answer of DescribeHyperParameterTuningJob, `epoch_lines` the last metric line of each running trial.
+    """
     limits = job["HyperParameterTuningJobConfig"].get("ResourceLimits", {})
     counts = job["TrainingJobStatusCounters"]
     done, failed, running = counts.get("Completed", 0), counts.get("NonRetryableError", 0), counts.get("InProgress", 0)
     words = [f"{done} of {limits.get('MaxNumberOfTrainingJobs', '?')} trials done"]
     if running:
-        words.append(f"{running} running")
+        epochs = ", ".join(line.split()[0].removeprefix("epoch=") for line in epoch_lines)
+        words.append(f"{running} running" + (f" (epoch {epochs})" if epochs else ""))
     if failed:
         words.append(f"{failed} failed")
     best = (job.get("BestTrainingJob") or {}).get("FinalHyperParameterTuningJobObjectiveMetric")

@@ -23,7 +23,7 @@ from stack.services import (
     services,
     write_airflow_password,
 )
-from stack.settings import Settings
+from stack.settings import Settings, ports_in_use
 
 FREE_DISK_NEEDED_BYTES = 2 * 1024**3
 READY_WITHIN_S = {STORE: 60.0, SERVER: 60.0, "Airflow": 180.0}
@@ -48,9 +48,12 @@ def start(settings: Settings, say: Say) -> None:
         credentials = credentials_of(settings)
         wanted = services(settings, credentials)
         missing = [service for service in wanted if not _running(settings, service.name)]
+        if len(missing) < len(wanted):
+            require_same_ports(settings)
         for service in missing:
             if service.ports_variable:
                 ports.require_free(service.name, settings.ports()[service.ports_variable], service.ports_variable)
+        settings.remember_ports()
         started: list[processes.Record] = []
         try:
             if missing:
@@ -66,6 +69,8 @@ def start(settings: Settings, say: Say) -> None:
             watch.until_all_ready()
         except StackError:
             processes.stop(started, run=run_folder(settings), patience_s=8)
+            if len(missing) == len(wanted):
+                settings.forget_ports()
             raise
 
 
@@ -78,6 +83,7 @@ def stop(settings: Settings, say: Say) -> None:
     # waiting for its own goodbye can take half a minute.
     stopped = processes.stop([record for record in records if record.name != STORE], run=run, patience_s=9)
     stopped += processes.stop([record for record in records if record.name == STORE], run=run, patience_s=3)
+    settings.forget_ports()
     if stopped:
         say(f"Stopped {', '.join(stopped)} in {time.monotonic() - began:.1f} s. The data stays in {settings.state}")
     else:
@@ -134,6 +140,17 @@ def require_disk(settings: Settings) -> None:
             f"The disk that holds {settings.state} has {free / 1024**3:.1f} GB left; the stack needs at least "
             f"{FREE_DISK_NEEDED_BYTES / 1024**3:.0f} GB for images, models and logs. Free some space and try again."
         )
+
+
+def require_same_ports(settings: Settings) -> None:
+    """Refuses to look for a running stack on ports that it does not have."""
+    for field, port in ports_in_use(settings.state).items():
+        if port != getattr(settings, field):
+            variable = field.upper()
+            raise StackError(
+                f"The stack runs with {variable}={port}, not {getattr(settings, field)}. "
+                f"Leave {variable} away to use it as it is, or `make down` first to move it."
+            )
 
 
 def migrate_airflow_database(

@@ -31,7 +31,10 @@ class Task:
     state: str  # Airflow's word; "none" before it is scheduled
     seconds: float | None  # from its first start to its end, or to now
     try_number: int
-    operator: str
+
+    @property
+    def is_at_work(self) -> bool:
+        return self.state in ("running", "deferred")
 
 
 class TaskClock:
@@ -60,7 +63,6 @@ class TaskClock:
                     state=state,
                     seconds=max(0.0, (last - first).total_seconds()) if first and state != "skipped" else None,
                     try_number=int(instance.get("try_number") or 1),
-                    operator=str(instance.get("operator") or ""),
                 )
             )
         never = datetime.max.replace(tzinfo=UTC)

@@ -1,7 +1,10 @@
 """A recipe for a folder of one's own: `make retrain DATA=… NAME=…`."""
 
 import json
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 from stack.errors import StackError
@@ -12,7 +15,7 @@ IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".ti
 
 # Sized for a laptop and some hundred to some thousand images: training from scratch at 64 px, a few minutes in all.
 TEMPLATE = """\
-# Made by `make retrain`; yours to edit. dags/recipes/digits.yaml explains each line.
+# Made by `make retrain`; yours to edit. the README explains each key.
 name: {name}
 description: {description}
 source: {source}
@@ -28,6 +31,7 @@ hyperparameters:
   optimizer: adam
   weights: none
   trainable: all
+  augment: flip  # left and right; none where they mean something
   seed: 7
 tuning:
   objective: validation:accuracy
@@ -42,13 +46,17 @@ tuning:
 debugger:
   mode: managed
   rules:
-    LossNotDecreasing: fail
+    LossNotDecreasing: warn
     VanishingGradient: warn
     Overfit: warn
     Overtraining: warn
     PoorWeightInitialization: warn
+  rule_parameters:
+    LossNotDecreasing: {{mode: TRAIN, num_steps: 20}}
+    Overfit: {{patience: 3, ratio_threshold: 5}}
+    Overtraining: {{patience_train: 80, patience_validation: 15}}
   profiler: true
-  save_interval: 10
+  save_interval: 5
 # Without a min_value the first model is served however good it is. Set one once you know what good means here.
 promotion: {{metric: accuracy, min_improvement: 0.0, min_value: null}}
 approval: false
@@ -134,6 +142,23 @@ def ensure(recipes: Path, *, data: str, name: str) -> str:
             f"Run it as it is with `make retrain NAME={name}`, change its `source:` line, or choose another NAME."
         )
     return name
+
+
+def require_valid(root: Path, name: str) -> None:
+    """Refuses a recipe that would become no DAG, in the words in which Airflow would list it.
+
+    dags/recipe_errors.py is the very check that Airflow makes, run here as a process, before anything is started.
+    """
+    checked = subprocess.run(
+        [sys.executable, str(root / "dags" / "recipe_errors.py")],
+        env={**os.environ, "PYTHONPATH": str(root / "plugins")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    complaints = [line for line in checked.stderr.splitlines() if f"{os.sep}{name}.yaml: " in line]
+    if checked.returncode and complaints:
+        raise StackError("\n".join(complaints))
 
 
 def _same_source(path: Path, source: str) -> bool:

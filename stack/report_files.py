@@ -8,7 +8,7 @@ from typing import Any
 from stack.settings import BUCKET
 
 
-def find_report(s3: Any, recipe: str, run_after: datetime, started: datetime) -> dict[str, Any] | None:
+def find_report(s3: Any, recipe: str, run_after: datetime) -> dict[str, Any] | None:
     """The parsed report.json of the run that was due at `run_after`; None if it wrote none.
 
     Run names carry that moment (digits-261121-030000-a1b2c). Should several fit, the latest written counts.
@@ -18,7 +18,7 @@ def find_report(s3: Any, recipe: str, run_after: datetime, started: datetime) ->
     for page in s3.get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix=f"{recipe}/runs/"):
         for item in page.get("Contents", []):
             folder, _, file = item["Key"].removeprefix(f"{recipe}/runs/").partition("/")
-            if file == "report.json" and stamp in folder and item["LastModified"] >= started.replace(microsecond=0):
+            if file == "report.json" and stamp in folder:
                 candidates.append((item["LastModified"], item["Key"]))
     if not candidates:
         return None

@@ -1,5 +1,6 @@
 """Where things are and on which ports they listen."""
 
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ ROLE_ARN = f"arn:aws:iam::{ACCOUNT}:role/local-sagemaker"
 
 # SeaweedFS opens each of its ports a second time for gRPC, this much higher.
 GRPC_OFFSET = 10_000
+PORT_FIELDS = ("sagemaker_port", "s3_port", "airflow_port")
 STORE_PARTS = ("S3", "master", "volume", "filer", "admin")
 
 
@@ -50,16 +52,20 @@ class Settings:
 
     @classmethod
     def from_environment(cls, root: Path, environ: Mapping[str, str] = os.environ) -> "Settings":
-        """The defaults, with the ports that SAGEMAKER_PORT, S3_PORT and AIRFLOW_PORT name instead."""
-        ports = {}
-        for field in ("sagemaker_port", "s3_port", "airflow_port"):
+        """The ports that SAGEMAKER_PORT, S3_PORT and AIRFLOW_PORT name; else those of the running stack; else defaults.
+
+        So `make local-env` speaks of the stack that runs, also when it was started with `make up AIRFLOW_PORT=…`.
+        """
+        state = root / ".local"
+        ports = ports_in_use(state)
+        for field in PORT_FIELDS:
             text = environ.get(field.upper(), "").strip()
             if not text:
                 continue
             if not text.isascii() or not text.isdigit():
                 raise StackError(f"{field.upper()}={text}: a port number is needed.")
             ports[field] = int(text)
-        return cls(root=root, state=root / ".local", **ports)
+        return cls(root=root, state=state, **ports)
 
     def ports(self) -> dict[str, list[int]]:
         """Every port that the stack listens on, by the variable that moves it."""
@@ -69,6 +75,14 @@ class Settings:
             "S3_PORT": store + [port + GRPC_OFFSET for port in store],
             "AIRFLOW_PORT": [self.airflow_port],
         }
+
+    def remember_ports(self) -> None:
+        """Keeps the ports for later commands; `ports_in_use` finds them until `forget_ports`."""
+        chosen = {field: getattr(self, field) for field in PORT_FIELDS}
+        _ports_file(self.state).write_text(json.dumps(chosen) + "\n")
+
+    def forget_ports(self) -> None:
+        _ports_file(self.state).unlink(missing_ok=True)
 
     @property
     def sagemaker_url(self) -> str:
@@ -89,3 +103,16 @@ class Settings:
     @property
     def recipes(self) -> Path:
         return self.root / "dags" / "recipes"
+
+
+def ports_in_use(state: Path) -> dict[str, int]:
+    """The ports that the stack was last started with; empty when it is stopped."""
+    try:
+        kept = json.loads(_ports_file(state).read_text())
+        return {field: int(kept[field]) for field in PORT_FIELDS}
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return {}
+
+
+def _ports_file(state: Path) -> Path:
+    return state / "run" / "ports"

@@ -36,7 +36,7 @@ def chosen(arguments: list[str]) -> list[Suite]:
 
 def verdict(statuses: list[int], *, narrowed: bool) -> int:
     """One exit status of several. With a narrower choice than everything, one suite may well have no such test."""
-    if narrowed and any(status == 0 for status in statuses):
+    if narrowed and any(status != NOTHING_COLLECTED for status in statuses):
         statuses = [status for status in statuses if status != NOTHING_COLLECTED]
     return next((status for status in statuses if status), 0)
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from stack.progress import Task
 
+SPLITS = ("train", "validation", "test")
 OUTCOMES = {
     "promoted": "PROMOTED: the new model serves",
     "kept": "KEPT: the model that served before goes on serving",
@@ -51,11 +52,15 @@ def _data(report: dict[str, Any]) -> str:
     counts = dataset.get("counts") or {}
     if not counts:
         return ""
-    sizes = ", ".join(f"{sum(classes.values())} {split}" for split, classes in counts.items())
+    splits = sorted(counts, key=lambda split: SPLITS.index(split) if split in SPLITS else len(SPLITS))
+    sizes = ", ".join(f"{sum(counts[split].values())} {split}" for split in splits)
     number = len({name for classes in counts.values() for name in classes})
     lines = [f"Data  {sizes} images of {number} classes, version {str(dataset.get('fingerprint', ''))[:12]}"]
     if dataset.get("quarantined"):
-        lines.append(f"  {dataset['quarantined']} files could not be used; dataset.json names each with the reason")
+        count = dataset["quarantined"]
+        lines.append(
+            f"  {count} file{'s' if count > 1 else ''} could not be used; dataset.json names each with the reason"
+        )
     return "\n".join(lines)
 
 
@@ -97,7 +102,10 @@ def _rules(report: dict[str, Any]) -> str:
     rules = report.get("rules") or []
     if not rules:
         return ""
-    rows = [[str(rule.get("rule")), str(rule.get("status")), str(rule.get("details") or "")] for rule in rules]
+    rows = [
+        [str(rule.get("rule")), str(rule.get("status")), " ".join(str(rule.get("details") or "").split())]
+        for rule in rules
+    ]
     return "\n".join(["Debugger rules", *table(rows)])
 
 

@@ -1,6 +1,8 @@
+import contextlib
 import shutil
 import socket
 from collections import namedtuple
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,9 +23,9 @@ def settings(tmp_path: Path) -> Settings:
 
 
 def test_a_taken_port_stops_the_start_before_anything_runs(settings: Settings) -> None:
-    with socket.create_server(("127.0.0.1", settings.airflow_port)):
-        with pytest.raises(StackError, match=rf"api-server needs port {settings.airflow_port}"):
-            lifecycle.start(settings, lambda line: None)
+    refusal = pytest.raises(StackError, match=rf"api-server needs port {settings.airflow_port}")
+    with socket.create_server(("127.0.0.1", settings.airflow_port)), refusal:
+        lifecycle.start(settings, lambda line: None)
     assert processes.all_recorded(lifecycle.run_folder(settings)) == []
 
 
@@ -42,7 +44,7 @@ def test_a_program_that_ends_at_once_is_quoted_and_the_others_are_stopped(settin
     assert "local_sagemaker ended. Its last words:" in str(failure.value)
     assert "No module named" in str(failure.value)
     assert processes.all_recorded(lifecycle.run_folder(settings)) == []
-    assert not any(lifecycle.status(settings, lambda line: None) for _ in range(1))
+    assert not lifecycle.status(settings, lambda line: None)
 
 
 def test_stop_without_anything_running_says_so(settings: Settings) -> None:
@@ -52,9 +54,19 @@ def test_stop_without_anything_running_says_so(settings: Settings) -> None:
 
 
 def test_a_second_holder_of_a_lock_is_refused_with_the_first_ones_process(settings: Settings) -> None:
-    with lifecycle.only_one(settings, "retrain", "busy in process {holder}"):
-        with pytest.raises(StackError, match=r"busy in process \d+"):
-            with lifecycle.only_one(settings, "retrain", "busy in process {holder}"):
-                pass
-    with lifecycle.only_one(settings, "retrain", "never"):
+    def hold() -> contextlib.AbstractContextManager[None]:
+        return lifecycle.only_one(settings, "retrain", "busy in process {holder}")
+
+    with hold(), pytest.raises(StackError, match=r"busy in process \d+"), hold():
         pass
+    with hold():
+        pass
+
+
+def test_a_running_stack_is_not_looked_for_on_other_ports(settings: Settings) -> None:
+    lifecycle.run_folder(settings).mkdir(parents=True)
+    settings.remember_ports()
+    lifecycle.require_same_ports(settings)
+    moved = replace(settings, airflow_port=settings.airflow_port + 1)
+    with pytest.raises(StackError, match=rf"runs with AIRFLOW_PORT={settings.airflow_port}, not {moved.airflow_port}"):
+        lifecycle.require_same_ports(moved)

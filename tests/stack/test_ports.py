@@ -55,3 +55,13 @@ def test_an_impossible_port_is_refused(environ: dict[str, str], said: str) -> No
     with pytest.raises(StackError) as refusal:
         Settings.from_environment(Path("/repo"), environ)
     assert said in str(refusal.value)
+
+
+def test_later_commands_find_the_ports_of_the_running_stack(tmp_path: Path) -> None:
+    (tmp_path / ".local" / "run").mkdir(parents=True)
+    started = Settings.from_environment(tmp_path, {"AIRFLOW_PORT": "18080"})
+    started.remember_ports()
+    assert Settings.from_environment(tmp_path, {}).airflow_port == 18080
+    assert Settings.from_environment(tmp_path, {"AIRFLOW_PORT": "18081"}).airflow_port == 18081
+    started.forget_ports()
+    assert Settings.from_environment(tmp_path, {}).airflow_port == 8080

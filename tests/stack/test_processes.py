@@ -73,7 +73,7 @@ def test_stop_reaches_a_descendant_in_a_session_of_its_own(run: Path) -> None:
     program = f"import subprocess, sys; p = subprocess.Popen({child}, start_new_session=True); print(p.pid); {STUBBORN}"
     record = start(run, program)
     wait_for(lambda: processes.log_tail(record).count("ready") == 2)
-    child_pid = int(processes.log_tail(record).split()[0])
+    child_pid = int(next(word for word in processes.log_tail(record).split() if word.isdigit()))
     assert os.getsid(child_pid) == child_pid
     processes.stop([record], run=run, patience_s=0.3)
     wait_for(lambda: processes.birth(child_pid) is None)
@@ -94,9 +94,9 @@ def test_stop_finds_what_a_killed_leader_left_behind(run: Path) -> None:
 
 
 def test_a_process_that_got_the_recorded_number_is_not_touched(run: Path) -> None:
+    ours = start(run, SLEEPER, "other")
     foreign = subprocess.Popen([sys.executable, "-c", SLEEPER], start_new_session=True, stdout=subprocess.DEVNULL)
     try:
-        ours = start(run, SLEEPER, "other")
         stale = replace(ours, name="stale", pid=foreign.pid)
         (run / "stale.json").write_text(json.dumps(stale.__dict__))
         assert not processes.is_running(stale)

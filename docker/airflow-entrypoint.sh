@@ -1,0 +1,13 @@
+#!/bin/sh
+# `prepare` makes the database and the bucket; anything else is an airflow command.
+set -eu
+if [ "$1" = prepare ]; then
+    airflow db migrate
+    exec python /prepare_bucket.py
+fi
+if [ -n "${AIRFLOW_ADMIN_PASSWORD:-}" ]; then
+    # SimpleAuthManager reads passwords from a file, and invents them where it is missing.
+    (umask 077 && python -c 'import json, os; print(json.dumps({"admin": os.environ["AIRFLOW_ADMIN_PASSWORD"]}))' \
+        >"$AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE")
+fi
+exec airflow "$@"

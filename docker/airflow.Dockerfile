@@ -1,0 +1,19 @@
+# Airflow with the provider and what the DAG imports. DAGs, plugins and ml/ are mounted, not baked in.
+FROM python:3.11-slim-bookworm AS build
+RUN pip install --no-cache-dir uv==0.13.8
+COPY requirements/airflow.txt /pins.txt
+# The pins also hold what the local stack and the tests need; the image takes only its part of them.
+RUN uv venv /opt/venv && uv pip install --no-cache --python /opt/venv/bin/python --constraints /pins.txt \
+      apache-airflow "apache-airflow-providers-amazon[aiobotocore]" apache-airflow-providers-standard \
+      sagemaker scikit-learn pillow pyyaml psycopg2-binary==2.9.13 asyncpg==0.32.0
+
+FROM python:3.11-slim-bookworm
+RUN useradd --uid 50000 --gid 0 --home-dir /opt/airflow --create-home airflow
+COPY --from=build /opt/venv /opt/venv
+COPY docker/airflow-entrypoint.sh docker/healthcheck.py docker/prepare_bucket.py /
+ENV PATH=/opt/venv/bin:$PATH AIRFLOW_HOME=/opt/airflow PYTHONUNBUFFERED=1
+# A named volume takes the ownership that its folder has in the image: no container needs root for it.
+RUN mkdir -p /opt/airflow/logs && chown -R 50000:0 /opt/airflow
+USER 50000:0
+WORKDIR /opt/airflow
+ENTRYPOINT ["sh", "/airflow-entrypoint.sh"]

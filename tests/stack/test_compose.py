@@ -1,0 +1,127 @@
+import re
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from stack import compose, services
+from stack.credentials import Credentials
+from stack.settings import Settings
+
+ROOT = Path(__file__).resolve().parents[2]
+TEXT = (ROOT / "docker-compose.yaml").read_text()
+SERVICES: dict[str, dict[str, Any]] = yaml.safe_load(TEXT)["services"]
+DOCKERFILES = sorted((ROOT / "docker").glob("*.Dockerfile"))
+
+
+def test_ports_are_published_on_loopback_only() -> None:
+    published = [port for service in SERVICES.values() for port in service.get("ports", [])]
+    assert len(published) == 3
+    assert all(str(port).startswith("127.0.0.1:") for port in published)
+
+
+def test_no_secret_has_a_default() -> None:
+    for name, rest in re.findall(r"\$\{(\w+)([^}]*)\}", TEXT):
+        if name.endswith("_PORT"):
+            assert rest.startswith(":-")
+        else:
+            assert rest.startswith(":?"), name
+    for service in SERVICES.values():
+        for name, value in service.get("environment", {}).items():
+            if re.search(r"PASSWORD$|SECRET|_KEY$|ACCESS_KEY", name):
+                assert str(value).startswith("${"), name
+
+
+def test_every_service_that_stays_has_a_healthcheck() -> None:
+    for name, service in SERVICES.items():
+        assert ("healthcheck" in service) == (name != "airflow-init"), name
+
+
+def test_the_one_that_ends_is_awaited() -> None:
+    """Else `docker compose up --wait` would take its end for a failure."""
+    waiting = [name for name, service in SERVICES.items() if "airflow-init" in service.get("depends_on", {})]
+    assert {"api-server", "scheduler", "dag-processor", "triggerer"} <= set(waiting)
+    condition = {"condition": "service_completed_successfully"}
+    assert all(SERVICES[name]["depends_on"]["airflow-init"] == condition for name in waiting)
+
+
+def test_everything_ours_runs_without_rights_it_does_not_need() -> None:
+    for name, service in SERVICES.items():
+        assert service["init"] is True
+        if name != "postgres":
+            assert service["cap_drop"] == ["ALL"], name
+            assert service["security_opt"] == ["no-new-privileges:true"]
+    for dockerfile in DOCKERFILES:
+        users = re.findall(r"^USER (.*)$", dockerfile.read_text(), re.MULTILINE)
+        assert users == ["50000:0"], dockerfile.name
+
+
+@pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=lambda path: path.name)
+def test_images_build_without_builder_extensions(dockerfile: Path) -> None:
+    text = dockerfile.read_text()
+    assert not re.search(r"^# *syntax=|<<-?\w|--mount=|--link|--chmod", text, re.MULTILINE)
+
+
+def test_the_build_context_holds_all_that_is_copied() -> None:
+    allowed = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    for dockerfile in DOCKERFILES:
+        for words in re.findall(r"^COPY (?!--from)(.*)$", dockerfile.read_text(), re.MULTILINE):
+            for source in words.split()[:-1]:
+                assert (ROOT / source).exists(), source
+                assert any(source == entry or source.startswith(f"{entry}/") for entry in allowed), source
+
+
+def test_generated_secrets_cover_what_compose_demands(tmp_path: Path) -> None:
+    demanded = set(re.findall(r"\$\{(\w+):\?", TEXT))
+    assert compose.write_environment(tmp_path / ".env", lambda line: None) == 0
+    lines = [line for line in (tmp_path / ".env").read_text().splitlines() if not line.startswith("#")]
+    given = dict(line.split("=", 1) for line in lines)
+    assert set(given) == demanded
+    assert all(re.fullmatch(r"[\w=-]{8,}", value) for value in given.values())
+    assert stat.S_IMODE((tmp_path / ".env").stat().st_mode) == 0o600
+
+
+def test_existing_secrets_are_kept(tmp_path: Path) -> None:
+    compose.write_environment(tmp_path / ".env", lambda line: None)
+    before = (tmp_path / ".env").read_text()
+    said: list[str] = []
+    compose.write_environment(tmp_path / ".env", said.append)
+    assert (tmp_path / ".env").read_text() == before
+    assert "is kept" in said[0]
+
+
+def test_the_example_names_every_setting_of_compose() -> None:
+    example = set(re.findall(r"^#(\w+)=", (ROOT / ".env.example").read_text(), re.MULTILINE))
+    assert example == set(re.findall(r"\$\{(\w+)", TEXT))
+
+
+def test_the_store_runs_with_the_same_switches_as_on_the_laptop() -> None:
+    laptop = services.store_command(Settings(root=ROOT, state=ROOT / ".local"), "weed")
+    image = re.findall(r'"(-[^"]+)"', (ROOT / "docker" / "s3.Dockerfile").read_text())
+
+    def switches(arguments: list[str]) -> set[str]:
+        return {word for word in arguments if not re.match(r"-dir=|-ip|-\w+\.port=\d{4,}", word)}
+
+    assert switches(list(laptop[1:])) - {"mini"} == switches(image)
+
+
+def test_airflow_is_set_up_like_on_the_laptop() -> None:
+    """What differs is named here; everything else must be the same in both stacks."""
+    own = Credentials.generate()
+    settings = Settings(root=ROOT, state=ROOT / ".local")
+    laptop = services.airflow_options(settings, own) | services.retraining_environment()
+    compose_side = SERVICES["scheduler"]["environment"]
+    for name in ("AIRFLOW_CONN_AWS_DEFAULT", *(name for name in laptop if name.startswith("RETRAINING"))):
+        assert compose_side[name] == laptop[name], name
+    for name in ("CORE__EXECUTOR", "CORE__PARALLELISM", "CORE__LOAD_EXAMPLES", "WORKERS__MIN_HEARTBEAT_INTERVAL"):
+        assert compose_side[f"AIRFLOW__{name}"] == laptop[f"AIRFLOW__{name}"], name
+    assert set(laptop) - set(compose_side) == {
+        "AIRFLOW_HOME",
+        "AIRFLOW__API__HOST",
+        "AIRFLOW__API__PORT",
+        "AIRFLOW__CORE__DAGS_FOLDER",
+        "AIRFLOW__CORE__PLUGINS_FOLDER",
+        "AIRFLOW__LOGGING__BASE_LOG_FOLDER",
+    }

@@ -1,0 +1,123 @@
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+
+from stack import recipe
+from stack.errors import StackError
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    folder = tmp_path / "My: pets #1"
+    for name in ("cat", "dog"):
+        (folder / name).mkdir(parents=True)
+        (folder / name / "1.JPG").write_bytes(b"image")
+    return folder
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """The DAG folder and the package that reads recipes, with no recipe in it."""
+    root = tmp_path / "checkout"
+    (root / "dags" / "recipes").mkdir(parents=True)
+    shutil.copy(ROOT / "dags" / "recipe_errors.py", root / "dags")
+    (root / "plugins").symlink_to(ROOT / "plugins")
+    return root
+
+
+def test_a_recipe_made_for_a_folder_passes_the_products_own_check(images: Path, checkout: Path) -> None:
+    recipes = checkout / "dags" / "recipes"
+    assert recipe.ensure(recipes, data=str(images), name="pets") == "pets"
+    recipe.require_valid(checkout, "pets")
+    made = yaml.safe_load((recipes / "pets.yaml").read_text())
+    assert made["source"] == str(images)
+    assert made["name"] == "pets"
+
+
+def test_the_template_has_the_sections_of_the_default_recipe(images: Path) -> None:
+    default = yaml.safe_load((ROOT / "dags" / "recipes" / "digits.yaml").read_text())
+    made = yaml.safe_load(recipe.text("pets", str(images)))
+    assert set(made) == set(default) - {"endpoint"}
+    for section in ("training", "serving", "tuning", "debugger", "promotion"):
+        assert set(made[section]) <= set(default[section])
+
+
+def test_without_anything_it_is_the_digits(tmp_path: Path) -> None:
+    assert recipe.ensure(tmp_path, data="", name="") == "digits"
+
+
+def test_an_edited_recipe_is_kept(images: Path, tmp_path: Path) -> None:
+    recipe.ensure(tmp_path, data=str(images), name="pets")
+    path = tmp_path / "pets.yaml"
+    path.write_text(path.read_text().replace("epochs: 8", "epochs: 20"))
+    recipe.ensure(tmp_path, data=str(images), name="pets")
+    assert "epochs: 20" in path.read_text()
+
+
+def test_a_name_that_stands_for_other_data_is_refused(images: Path, tmp_path: Path) -> None:
+    recipe.ensure(tmp_path, data=str(images), name="pets")
+    with pytest.raises(StackError, match=r"pets\.yaml exists and its source is not s3://other/images"):
+        recipe.ensure(tmp_path, data="s3://other/images", name="pets")
+
+
+def test_an_unknown_name_without_data_lists_the_recipes(images: Path, tmp_path: Path) -> None:
+    recipe.ensure(tmp_path, data=str(images), name="pets")
+    with pytest.raises(StackError, match=r"no recipe .*birds\.yaml \(recipes: pets\)"):
+        recipe.ensure(tmp_path, data="", name="birds")
+
+
+@pytest.mark.parametrize("name", ["Pets", "p", "9lives", "cats--dogs", "pets-", "pets_2", "../pets", "p" * 33])
+def test_a_name_that_cannot_be_a_classifiers_is_refused(name: str) -> None:
+    with pytest.raises(StackError, match="lower-case letters, digits and single hyphens"):
+        recipe.name_for("x", name)
+
+
+@pytest.mark.parametrize(
+    ("data", "name"), [("/a/Dog Breeds/", "dog-breeds"), ("s3://b/x_rays", "x-rays"), ("pets.tar.gz", "pets")]
+)
+def test_a_missing_name_comes_from_the_data(data: str, name: str) -> None:
+    assert recipe.name_for(data, "") == name
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(StackError, match=r"DATA=.*/nowhere: there is no"):
+        recipe.source_for(str(tmp_path / "nowhere"))
+
+
+def test_a_folder_with_one_class_is_refused_with_an_example(images: Path) -> None:
+    (images / "dog" / "1.JPG").unlink()
+    with pytest.raises(StackError, match=r"at least 2 folders with images.*has only one: cat.*dog/1\.jpg"):
+        recipe.source_for(str(images))
+
+
+def test_classes_may_lie_in_train_and_test_folders(images: Path, tmp_path: Path) -> None:
+    split = tmp_path / "split"
+    shutil.copytree(images, split / "train")
+    shutil.copytree(images, split / "test")
+    assert recipe.source_for(str(split)) == str(split)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        ("epochs: 8", "epochz: 8", "epochz"),
+        ("min: 0.0003, max: 0.01", "min: 0.01, max: 0.0003", "must be smaller than max"),
+        ("approval: false", "aproval: false", "Did you mean approval"),
+    ],
+)
+def test_a_recipe_with_a_mistake_is_refused_in_one_line(
+    images: Path, checkout: Path, before: str, after: str, said: str
+) -> None:
+    recipes = checkout / "dags" / "recipes"
+    recipe.ensure(recipes, data=str(images), name="pets")
+    path = recipes / "pets.yaml"
+    path.write_text(path.read_text().replace(before, after))
+    with pytest.raises(StackError) as refusal:
+        recipe.require_valid(checkout, "pets")
+    assert str(refusal.value).startswith(str(path))
+    assert said in str(refusal.value)
+    recipe.require_valid(checkout, "digits")

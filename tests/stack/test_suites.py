@@ -1,0 +1,38 @@
+import pytest
+
+from stack.suites import Suite, chosen, verdict
+
+
+def test_without_arguments_each_interpreter_runs_its_tests() -> None:
+    assert chosen([]) == [
+        Suite("airflow", ("tests", "--ignore=tests/ml")),
+        Suite("ml", ("-o", "pythonpath=ml", "tests/ml")),
+    ]
+
+
+def test_options_go_to_both() -> None:
+    assert [suite.arguments[-3:] for suite in chosen(["-x", "-k", "stop"])] == [("-x", "-k", "stop")] * 2
+
+
+def test_a_path_chooses_its_interpreter() -> None:
+    assert chosen(["tests/ml/test_x.py::test_y", "-q"]) == [
+        Suite("ml", ("-o", "pythonpath=ml", "tests/ml/test_x.py::test_y", "-q"))
+    ]
+    assert [suite.interpreter for suite in chosen(["tests/stack"])] == ["airflow"]
+    assert [suite.interpreter for suite in chosen(["tests/stack", "tests/ml"])] == ["airflow", "ml"]
+
+
+@pytest.mark.parametrize(
+    ("statuses", "narrowed", "status"),
+    [
+        ([0, 0], False, 0),
+        ([0, 1], False, 1),
+        ([5, 0], False, 5),
+        ([5, 0], True, 0),
+        ([5, 5], True, 5),
+        ([5, 1], True, 1),
+        ([2, 0], True, 2),
+    ],
+)
+def test_one_status_speaks_for_all(statuses: list[int], narrowed: bool, status: int) -> None:
+    assert verdict(statuses, narrowed=narrowed) == status
