@@ -7,6 +7,7 @@ import dataclasses
 import json
 import os
 import posixpath
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -150,10 +151,18 @@ class ObjectStore:
         bucket, key = split_uri(uri)
         self._client.upload_file(str(path), bucket, key)
 
-    def upload_files(self, folder: Path, relative: Iterable[str], uri: str) -> None:
-        """Upload some files of a folder to the same relative keys below `uri`."""
+    def upload_files(self, folder: Path, relative: Iterable[str], uri: str) -> list[str]:
+        """Upload some files of a folder to the same relative keys below `uri`; returns those that were still there."""
+
+        def upload(name: str) -> str | None:
+            try:
+                self.upload_file(folder / name, join(uri, name))
+            except FileNotFoundError:  # its job has renamed or removed it meanwhile
+                return None
+            return name
+
         with concurrent.futures.ThreadPoolExecutor(TRANSFER_THREADS) as pool:
-            list(pool.map(lambda name: self.upload_file(folder / name, join(uri, name)), relative))
+            return [name for name in pool.map(upload, relative) if name is not None]
 
 
 class Mirror:
@@ -165,14 +174,19 @@ class Mirror:
         self._uri = uri
         self._seen: dict[str, tuple[int, int]] = {}
 
-    def sync(self) -> None:
-        changed: dict[str, tuple[int, int]] = {}
-        for name, stat in walk(self._folder):
-            if self._seen.get(name) != stat:
-                changed[name] = stat
-        if changed:
-            self._objects.upload_files(self._folder, changed, self._uri)
-            self._seen.update(changed)
+    def sync(self, *, settled_s: float = 0.0) -> None:
+        """Upload what has changed since the last call and not within the last `settled_s` seconds.
+
+        While a job runs, a second of rest tells its files from those it is writing or about to rename.
+        """
+        latest_ns = time.time_ns() - int(settled_s * 1e9)
+        changed = {
+            name: (size, mtime_ns)
+            for name, (size, mtime_ns) in walk(self._folder)
+            if self._seen.get(name) != (size, mtime_ns) and mtime_ns <= latest_ns
+        }
+        uploaded = self._objects.upload_files(self._folder, changed, self._uri)
+        self._seen |= {name: changed[name] for name in uploaded}
 
 
 def walk(folder: Path) -> list[tuple[str, tuple[int, int]]]:

@@ -282,7 +282,7 @@ class TrainingJob:
                     code = process.stop(0.0 if self._platform.background.shutdown.is_set() else grace_s)
                 if time.monotonic() > next_sync:
                     for mirror in mirrors:
-                        mirror.sync()
+                        mirror.sync(settled_s=1.0)
                     next_sync = time.monotonic() + _SYNC_S
             process.kill()  # whatever the script left running
             self._read(tail, known, final=True)

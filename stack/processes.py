@@ -140,8 +140,9 @@ def stop(records: Sequence[Record], *, run: Path, patience_s: float) -> list[str
         if belonging:
             stopped.append(record.name)
         if is_running(record):
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(record.pid, signal.SIGTERM)
+            # Not the whole group: a leader whose children fall beside it may wait for them for ever (Airflow's
+            # triggerer does). Told alone, it ends them itself.
+            _signal({record.pid: record.birth}, signal.SIGTERM)
         else:
             _signal(belonging, signal.SIGTERM)
     deadline = time.monotonic() + patience_s

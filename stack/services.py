@@ -78,8 +78,8 @@ def airflow_options(settings: Settings, credentials: Credentials) -> dict[str, s
         "API__WORKERS": "1",
         "API__SECRET_KEY": credentials.airflow_api_secret,
         "API_AUTH__JWT_SECRET": credentials.airflow_jwt_secret,
-        # A task's supervisor may sleep this long before it notices the end of a task that deferred itself. At the default
-        # of 5 s a short job is over sooner, and the scheduler takes the task that resumes for one that vanished.
+        # A task's supervisor may sleep this long before it notices that a task has deferred itself and ended. At the
+        # default of 5 s a short job is over sooner, and the scheduler takes the resumed task for one that vanished.
         "WORKERS__MIN_HEARTBEAT_INTERVAL": "1",
         # A new recipe shows up in seconds; the default is five minutes.
         "DAG_PROCESSOR__REFRESH_INTERVAL": "10",

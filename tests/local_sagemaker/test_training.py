@@ -190,6 +190,36 @@ def test_job_that_cannot_start_says_why(server: Server, member: str, value: Any,
     assert said in job["FailureReason"]
 
 
+def test_files_that_a_running_job_renames_do_not_disturb_it(server: Server) -> None:
+    """smdebug writes each event file under a temporary name; the copy to S3 runs beside it."""
+    script = """
+import json, os, pathlib, time
+config = json.loads(pathlib.Path(os.environ["SMDEBUG_CONFIG_FILE_PATH"]).read_text())
+folder = pathlib.Path(config["LocalPath"], "events")
+folder.mkdir(parents=True)
+end = time.monotonic() + 7
+count = 0
+while time.monotonic() < end:
+    temporary = folder / f"{count}.tmp"
+    temporary.write_text("x")
+    temporary.rename(folder / str(count))
+    count += 1
+    time.sleep(0.002)
+pathlib.Path(os.environ["SM_MODEL_DIR"], "count").write_text(str(count))
+"""
+    request = training_request(server, "renames", script)
+    request["DebugHookConfig"] = {"S3OutputPath": f"s3://{BUCKET}/jobs"}
+    job = run(server, request)
+    assert job["TrainingJobStatus"] == "Completed", job["FailureReason"]
+    member = archive(server, job["ModelArtifacts"]["S3ModelArtifacts"]).extractfile("count")
+    assert member is not None
+    pages = server.s3.get_paginator("list_objects_v2").paginate(
+        Bucket=BUCKET, Prefix="jobs/renames/debug-output/events/"
+    )
+    names = {item["Key"].rpartition("/")[2] for page in pages for item in page["Contents"]}
+    assert names == {str(number) for number in range(int(member.read()))}
+
+
 def test_name_is_taken_once_and_for_ever(server: Server, finished: Any) -> None:
     with pytest.raises(botocore.exceptions.ClientError) as caught:
         server.sagemaker.create_training_job(**training_request(server, "Whole-Contract", "print(1)"))
