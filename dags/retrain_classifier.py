@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from airflow.providers.standard.operators.python import PythonOperator, ShortCircuitOperator
-from airflow.sdk import DAG, CronTriggerTimetable
+from airflow.sdk import DAG, CronTriggerTimetable, TaskGroup
 
 from retraining import steps
 from retraining.environment import AWS_CONN_ID, poll_seconds, recipe_folders
@@ -52,6 +52,10 @@ def retrain(recipe: Recipe) -> DAG:
         """A task that sends `build(run)` to SageMaker."""
         return operator(task_id=task_id, config=request(recipe, build), aws_conn_id=AWS_CONN_ID, **kwargs)
 
+    def section(name: str, tooltip: str) -> TaskGroup:
+        """One box of the graph; the tasks in it keep their plain names."""
+        return TaskGroup(name, tooltip=tooltip, prefix_group_id=False)
+
     with DAG(
         dag_id=f"retrain_{recipe.name}",
         description=recipe.description or f"Retrains the {recipe.name} classifier",
@@ -64,38 +68,46 @@ def retrain(recipe: Recipe) -> DAG:
         params=trigger_form(recipe),
         tags=["retraining", "sagemaker", recipe.name],
     ) as dag:
-        preflight = step(steps.preflight)
-        sync_dataset = step(steps.sync_dataset)
-        needs_retraining = step(steps.needs_retraining, ShortCircuitOperator)
-        package_source = step(steps.package_source)
-        tune = sagemaker(TuningOperator, "tune", steps.tuning_request, **waiting)
-        train = sagemaker(TrainingOperator, "train", steps.training_request, **waiting)
-        debugger_verdict = DebuggerVerdictSensor(
-            task_id="debugger_verdict", config=request(recipe, steps.verdict_request), **waiting
-        )
-        profiler_report = step(steps.profiler_report, trigger_rule="all_done")
-        create_model = sagemaker(ModelOperator, "create_model", steps.model_request)
-        score_candidate = sagemaker(TransformOperator, "score_candidate", steps.candidate_scoring_request, **waiting)
-        score_champion = sagemaker(TransformOperator, "score_champion", steps.champion_scoring_request, **waiting)
-        # score_champion is skipped on the first run.
-        compare = step(steps.compare, ShortCircuitOperator, trigger_rule="none_failed")
-        approve = OptionalApprovalOperator(
-            task_id="approve",
-            subject=f"Let the new {recipe.name} model serve?",
-            body="{{ ti.xcom_pull(task_ids='compare', key='comparison')['decision']['reason'] }}",
-            response_timeout=timedelta(days=3),
-            defaults="Reject",
-        )
-        # approve is skipped unless somebody asked for it.
-        register = sagemaker(RegisterOperator, "register", steps.registration_request, trigger_rule="none_failed")
-        create_endpoint_config = sagemaker(
-            EndpointConfigOperator, "create_endpoint_config", steps.endpoint_config_request
-        )
-        deploy = sagemaker(DeployOperator, "deploy", steps.endpoint_request, **waiting)
-        smoke_test = step(steps.smoke_test)
-        update_champion = step(steps.update_champion)
-        rollback = sagemaker(RollbackOperator, "rollback", steps.rollback_request, trigger_rule="one_failed", **waiting)
-        prune = step(steps.prune)
+        with section("data", "From images to one verified version"):
+            preflight = step(steps.preflight)
+            sync_dataset = step(steps.sync_dataset)
+            needs_retraining = step(steps.needs_retraining, ShortCircuitOperator)
+            package_source = step(steps.package_source)
+        with section("training", "The best of several trials, once more and watched"):
+            tune = sagemaker(TuningOperator, "tune", steps.tuning_request, **waiting)
+            train = sagemaker(TrainingOperator, "train", steps.training_request, **waiting)
+            debugger_verdict = DebuggerVerdictSensor(
+                task_id="debugger_verdict", config=request(recipe, steps.verdict_request), **waiting
+            )
+            profiler_report = step(steps.profiler_report, trigger_rule="all_done")
+        with section("evaluation", "Candidate against champion on the same images"):
+            create_model = sagemaker(ModelOperator, "create_model", steps.model_request)
+            score_candidate = sagemaker(
+                TransformOperator, "score_candidate", steps.candidate_scoring_request, **waiting
+            )
+            score_champion = sagemaker(TransformOperator, "score_champion", steps.champion_scoring_request, **waiting)
+            # score_champion is skipped on the first run.
+            compare = step(steps.compare, ShortCircuitOperator, trigger_rule="none_failed")
+        with section("release", "Register, deploy, try, and go back if it fails"):
+            approve = OptionalApprovalOperator(
+                task_id="approve",
+                subject=f"Let the new {recipe.name} model serve?",
+                body="{{ ti.xcom_pull(task_ids='compare', key='comparison')['decision']['reason'] }}",
+                response_timeout=timedelta(days=3),
+                defaults="Reject",
+            )
+            # approve is skipped unless somebody asked for it.
+            register = sagemaker(RegisterOperator, "register", steps.registration_request, trigger_rule="none_failed")
+            create_endpoint_config = sagemaker(
+                EndpointConfigOperator, "create_endpoint_config", steps.endpoint_config_request
+            )
+            deploy = sagemaker(DeployOperator, "deploy", steps.endpoint_request, **waiting)
+            smoke_test = step(steps.smoke_test)
+            update_champion = step(steps.update_champion)
+            rollback = sagemaker(
+                RollbackOperator, "rollback", steps.rollback_request, trigger_rule="one_failed", **waiting
+            )
+            prune = step(steps.prune)
         # A teardown runs whatever happened before it, and its success does not make a failed run green.
         report = step(steps.report).as_teardown()
 

@@ -41,7 +41,7 @@ _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 68rem; padding: 0 1rem; }
 h1 { font-size: 1.3rem } h2 { font-size: 1.05rem; margin: 2rem 0 .4rem } a { color: inherit }
 table { border-collapse: collapse; width: 100% } tr { border-top: 1px solid var(--line) } .quiet { opacity: .65 }
-td { padding: .3rem .8rem .3rem 0; vertical-align: top; overflow-wrap: anywhere }
+td { padding: .3rem .8rem .3rem 0; vertical-align: top; white-space: nowrap } td:nth-child(3) { white-space: normal }
 pre { overflow: auto; padding: .8rem; border: 1px solid var(--line); border-radius: 6px; font-size: 13px }
 .Failed { color: #c62828 } .Completed, .InService { color: #2e7d32 }
 .InProgress, .Creating, .Updating { color: #b26a00 }
