@@ -51,7 +51,8 @@ def loss_not_decreasing(tensors, parameters):
             return Verdict(f"{issue}; it should fall by {least_drop:g} % or more", step, evidence)
     if not comparisons:
         raise MissingTensors(
-            f"losses were saved at {len(losses)} {mode} step(s), none {num_steps} apart; lower num_steps or their save_interval"
+            f"losses were saved at {len(losses)} {mode} step(s), none {num_steps} apart; "
+            "lower num_steps or their save_interval"
         )
     return Verdict(evidence={"comparisons": comparisons, "mode": mode})
 

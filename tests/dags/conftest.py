@@ -5,18 +5,18 @@ from __future__ import annotations
 import json
 import os
 import random
-import socket
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
 from PIL import Image
+
+from tests.local_sagemaker.harness import Server
+from tests.object_store import KEY_ID, SECRET, free_ports
 
 ROOT = Path(__file__).parents[2]
 PROGRAMS = Path(__file__).parent / "programs"
@@ -26,21 +26,24 @@ os.environ.setdefault("AIRFLOW_HOME", tempfile.mkdtemp(prefix="airflow-test-"))
 os.environ.setdefault("AIRFLOW__CORE__LOAD_EXAMPLES", "False")
 os.environ.setdefault("AIRFLOW__CORE__PLUGINS_FOLDER", str(ROOT / "plugins"))
 
-KEYS = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing-secret", "AWS_DEFAULT_REGION": "us-east-1"}
 BUCKET = "retraining-local"
 
 
 class Stack:
     """A store, a SageMaker server and an Airflow database, for the DAG `retrain_colors`."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.processes: list[subprocess.Popen[bytes]] = []
-        self.s3_port, self.master, self.volume, self.filer, self.admin = free_ports(5)
-        self.sagemaker_port = free_ports(1)[0]
-        self.environment = os.environ | KEYS | {
-            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{self.sagemaker_port}",
-            "AWS_ENDPOINT_URL_S3": f"http://127.0.0.1:{self.s3_port}",
+    def __init__(self, folder: Path, s3_endpoint: str) -> None:
+        images = folder / "images.toml"
+        images.write_text(
+            f'[[image]]\nmatch = ["*"]\ninterpreter = "{sys.executable}"\nserve = ["{PROGRAMS / "serve.py"}"]\n'
+        )
+        self.server = Server(folder / "sagemaker", free_ports(1)[0], s3_endpoint, images)
+        self.environment = os.environ | {
+            "AWS_ACCESS_KEY_ID": KEY_ID,
+            "AWS_SECRET_ACCESS_KEY": SECRET,
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "AWS_ENDPOINT_URL": self.server.url,
+            "AWS_ENDPOINT_URL_S3": s3_endpoint,
             "AIRFLOW_CONN_AWS_DEFAULT": "aws://",
             "AIRFLOW_HOME": str(folder / "airflow"),
             "AIRFLOW__CORE__DAGS_FOLDER": str(ROOT / "dags"),
@@ -56,44 +59,13 @@ class Stack:
         }  # fmt: skip
 
     def start(self) -> None:
-        store = [
-            str(Path(sys.executable).with_name("weed")), "-logtostderr=true", "mini", f"-dir={self.folder}",
-            "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-s3.port={self.s3_port}", f"-master.port={self.master}",
-            f"-volume.port={self.volume}", f"-filer.port={self.filer}", f"-admin.port={self.admin}",
-            "-s3.port.iceberg=0", "-s3.port.lance=0", "-webdav=false", "-admin.ui=false",
-            "-master.telemetry=false", "-disableHttp", "-s3.autoCreateBucket=false",
-        ]  # fmt: skip
-        images = self.folder / "images.toml"
-        images.write_text(
-            f'[[image]]\nmatch = ["*"]\ninterpreter = "{sys.executable}"\nserve = ["{PROGRAMS / "serve.py"}"]\n'
-        )
-        server = [sys.executable, "-m", "local_sagemaker", "--port", str(self.sagemaker_port)]
-        self._spawn("store", store)
-        self._spawn("server", [*server, "--root", str(self.folder / "sagemaker"), "--images", str(images)])
+        self.server.start()
+        self.server.s3.create_bucket(Bucket=BUCKET)
         subprocess.run(
             [str(Path(sys.executable).with_name("airflow")), "db", "migrate"],
-            env=self.environment, check=True, capture_output=True,
-        )  # fmt: skip
-        self._wait_for_store()
-
-    def stop(self) -> None:
-        for process in reversed(self.processes):
-            process.terminate()
-        for process in self.processes:
-            try:
-                process.wait(20)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-
-    def client(self, service: str) -> Any:
-        port = self.s3_port if service == "s3" else self.sagemaker_port
-        return boto3.client(
-            service,
-            endpoint_url=f"http://127.0.0.1:{port}",
-            region_name="us-east-1",
-            aws_access_key_id=KEYS["AWS_ACCESS_KEY_ID"],
-            aws_secret_access_key=KEYS["AWS_SECRET_ACCESS_KEY"],
+            env=self.environment,
+            check=True,
+            capture_output=True,
         )
 
     def run(self, *confs: dict[str, Any]) -> list[dict[str, Any]]:
@@ -106,52 +78,17 @@ class Stack:
 
     def reports(self) -> list[dict[str, Any]]:
         """Every run's report.json, oldest first."""
-        s3 = self.client("s3")
+        s3 = self.server.s3
         listed = s3.list_objects_v2(Bucket=BUCKET, Prefix="colors/runs/").get("Contents", [])
         keys = sorted(entry["Key"] for entry in listed if entry["Key"].endswith("/report.json"))
         return [json.loads(s3.get_object(Bucket=BUCKET, Key=key)["Body"].read()) for key in keys]
 
     def champion(self) -> dict[str, Any] | None:
-        s3 = self.client("s3")
+        s3 = self.server.s3
         try:
             return json.loads(s3.get_object(Bucket=BUCKET, Key="colors/champion.json")["Body"].read())
         except s3.exceptions.NoSuchKey:
             return None
-
-    def _spawn(self, name: str, command: list[str]) -> None:
-        with (self.folder / f"{name}.log").open("wb") as log:
-            process = subprocess.Popen(command, env=self.environment, cwd=ROOT, stdout=log, stderr=log)
-        self.processes.append(process)
-
-    def _wait_for_store(self) -> None:
-        s3, deadline = self.client("s3"), time.monotonic() + 40
-        while True:
-            try:
-                if not s3.list_buckets()["Buckets"]:
-                    s3.create_bucket(Bucket=BUCKET)
-                s3.put_object(Bucket=BUCKET, Key="ready", Body=b"1")
-                s3.get_object(Bucket=BUCKET, Key="ready")["Body"].read()
-                return
-            except Exception:
-                assert time.monotonic() < deadline, (self.folder / "store.log").read_text(errors="replace")[-2000:]
-                time.sleep(0.2)
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that are free together with the gRPC port SeaweedFS opens 10,000 above each."""
-    ports: list[int] = []
-    while len(ports) < count:
-        with socket.socket() as low, socket.socket() as high:
-            low.bind(("127.0.0.1", 0))
-            port = low.getsockname()[1]
-            if port + 10_000 > 65_535 or port in ports:
-                continue
-            try:
-                high.bind(("127.0.0.1", port + 10_000))
-            except OSError:
-                continue
-            ports.append(port)
-    return ports
 
 
 @pytest.fixture
@@ -170,8 +107,8 @@ def colors(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def stack(tmp_path: Path, colors: Path) -> Iterator[Stack]:
-    running = Stack(tmp_path)
+def stack(tmp_path: Path, colors: Path, s3_endpoint: str) -> Iterator[Stack]:
+    running = Stack(tmp_path, s3_endpoint)
     (tmp_path / "recipes").mkdir()
     (tmp_path / "recipes" / "colors.yaml").write_text(
         f"""
@@ -187,7 +124,7 @@ promotion: {{min_value: 0.2}}
         running.start()
         yield running
     finally:
-        running.stop()
+        running.server.stop()
 
 
 @pytest.fixture

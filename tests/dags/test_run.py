@@ -38,7 +38,7 @@ def test_a_classifier_lives_through_every_outcome(stack: Any) -> None:
         "upstream_failed",
     )
     assert "Real-time and batch serving differ" in reports[5]["reason"]
-    served = stack.client("sagemaker").describe_endpoint(EndpointName="retraining-colors")
+    served = stack.server.sagemaker.describe_endpoint(EndpointName="retraining-colors")
     assert (served["EndpointStatus"], served["EndpointConfigName"]) == ("InService", champion["endpoint_config"])
 
     assert (raising["tune"], raising["rollback"], raising["report"]) == ("failed", "skipped", "success")

@@ -19,7 +19,10 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from tests.local_sagemaker.harness import BUCKET, KEY_ID, REPOSITORY, ROLE, SECRET, Server, free_ports
+from tests.local_sagemaker.harness import REPOSITORY, ROLE, Server
+from tests.object_store import KEY_ID, SECRET, free_ports
+
+BUCKET = "tiny-bucket"
 
 pytestmark = pytest.mark.slow
 
@@ -117,6 +120,7 @@ def laptop(tmp_path_factory: pytest.TempPathFactory, s3_endpoint: str) -> Iterat
     folder = tmp_path_factory.mktemp("laptop")
     server = Server(folder / "sagemaker", free_ports(1)[0], s3_endpoint, REPOSITORY / "stack/images.toml")
     server.start()
+    server.s3.create_bucket(Bucket=BUCKET)
     yield Laptop(folder, server)
     server.stop()
 

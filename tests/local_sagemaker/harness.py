@@ -6,9 +6,7 @@ import dataclasses
 import io
 import json
 import os
-import random
 import signal
-import socket
 import subprocess
 import sys
 import tarfile
@@ -18,42 +16,15 @@ from pathlib import Path
 from typing import Any
 
 import boto3
-import botocore.config
 import botocore.exceptions
 
 from local_sagemaker import service_model
+from tests.object_store import CLIENT, KEY_ID, SECRET
 
 BUCKET = "test-bucket"
-KEY_ID, SECRET = "test-key-id", "test-secret"
 ROLE = "arn:aws:iam::000000000000:role/test"
 IMAGE = "763104351884.dkr.ecr.us-east-1.amazonaws.com/pytorch:2.14-cpu-amzn2023-sagemaker"
 REPOSITORY = Path(__file__).parents[2]
-
-
-def free_ports(count: int, also: int = 0) -> list[int]:
-    """Free loopback ports below 40000; with `also`, port + also is free as well (SeaweedFS' gRPC)."""
-    found: list[int] = []
-    while len(found) < count:
-        port = random.randrange(20000, 40000)
-        if port not in found and all(is_free(number) for number in {port, port + also}):
-            found.append(port)
-    return found
-
-
-def is_free(port: int) -> bool:
-    try:
-        socket.create_server(("127.0.0.1", port)).close()
-    except OSError:
-        return False
-    return True
-
-
-CLIENT: dict[str, Any] = {
-    "region_name": "us-east-1",
-    "aws_access_key_id": KEY_ID,
-    "aws_secret_access_key": SECRET,
-    "config": botocore.config.Config(retries={"total_max_attempts": 1}, parameter_validation=False),
-}
 
 
 @dataclasses.dataclass

@@ -17,7 +17,7 @@ import botocore.exceptions
 import psutil
 import pytest
 
-from tests.local_sagemaker.harness import Server, free_ports
+from tests.local_sagemaker.harness import Server
 from tests.local_sagemaker.serving import (
     create_config,
     create_model,
@@ -27,6 +27,7 @@ from tests.local_sagemaker.serving import (
     wait_endpoint,
     write_image_map,
 )
+from tests.object_store import free_ports
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,82 @@
+"""A real S3 for the tests: SeaweedFS as a process, as in the local stack."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import boto3
+import botocore.config
+
+KEY_ID, SECRET, REGION = "test-key-id", "test-secret", "us-east-1"
+
+#: What every client of the tests is made with. Nothing is retried: a request that fails is a finding.
+CLIENT: dict[str, Any] = {
+    "region_name": REGION,
+    "aws_access_key_id": KEY_ID,
+    "aws_secret_access_key": SECRET,
+    "config": botocore.config.Config(retries={"total_max_attempts": 1}, parameter_validation=False),
+}
+
+
+@contextlib.contextmanager
+def seaweedfs(folder: Path) -> Iterator[str]:
+    """A running store with its data in `folder`; yields its endpoint URL."""
+    s3, master, volume, filer, admin = free_ports(5, also=10_000)  # it opens a gRPC port 10,000 above each
+    command = [
+        str(Path(sys.executable).with_name("weed")), "-logtostderr=true", "mini", f"-dir={folder}",
+        "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-s3.port={s3}", f"-master.port={master}", f"-volume.port={volume}",
+        f"-filer.port={filer}", f"-admin.port={admin}", "-s3.port.iceberg=0", "-s3.port.lance=0", "-webdav=false",
+        "-admin.ui=false", "-master.telemetry=false", "-disableHttp", "-s3.autoCreateBucket=false",
+    ]  # fmt: skip
+    environment = os.environ | {"AWS_ACCESS_KEY_ID": KEY_ID, "AWS_SECRET_ACCESS_KEY": SECRET}
+    with (folder / "weed.log").open("wb") as log:
+        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, cwd=folder)
+    try:
+        endpoint = f"http://127.0.0.1:{s3}"
+        wait_until_ready(boto3.client("s3", endpoint_url=endpoint, **CLIENT), folder / "weed.log")
+        yield endpoint
+    finally:
+        process.kill()
+        process.wait()
+
+
+def wait_until_ready(client: Any, log: Path) -> None:
+    """It answers ListBuckets seconds before it can keep an object, so only reading a written object counts."""
+    deadline = time.monotonic() + 40
+    while True:
+        try:
+            if not client.list_buckets()["Buckets"]:
+                client.create_bucket(Bucket="ready")
+            client.put_object(Bucket="ready", Key="ready", Body=b"1")
+            client.get_object(Bucket="ready", Key="ready")["Body"].read()
+            return
+        except Exception:
+            assert time.monotonic() < deadline, log.read_text(errors="replace")[-2000:]
+            time.sleep(0.2)
+
+
+def free_ports(count: int, also: int = 0) -> list[int]:
+    """Free loopback ports below 40000; with `also`, port + also is free too."""
+    found: list[int] = []
+    while len(found) < count:
+        port = random.randrange(20000, 40000)
+        if port not in found and all(is_free(number) for number in {port, port + also}):
+            found.append(port)
+    return found
+
+
+def is_free(port: int) -> bool:
+    try:
+        socket.create_server(("127.0.0.1", port)).close()
+    except OSError:
+        return False
+    return True
