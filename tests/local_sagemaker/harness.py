@@ -17,6 +17,7 @@ from typing import Any
 
 import boto3
 import botocore.exceptions
+import psutil
 
 from local_sagemaker import service_model
 from tests.object_store import CLIENT, KEY_ID, SECRET
@@ -122,6 +123,19 @@ class Server:
                 return answer
             assert time.monotonic() < deadline, f"{member} is still {answer[member]}\n{self.log()[-2000:]}"
             time.sleep(0.1)
+
+
+def has_ended(pid: int, within_s: float = 3.0) -> bool:
+    """Whether a process runs no more. One that nobody has reaped yet (its parent is gone) has ended too."""
+    deadline = time.monotonic() + within_s
+    while time.monotonic() < deadline:
+        try:
+            if psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
+                return True
+        except psutil.NoSuchProcess:
+            return True
+        time.sleep(0.05)
+    return False
 
 
 def check_response(operation_model: Any, response_dict: dict[str, Any], **_: Any) -> None:

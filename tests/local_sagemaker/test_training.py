@@ -12,10 +12,9 @@ from collections.abc import Callable
 from typing import Any
 
 import botocore.exceptions
-import psutil
 import pytest
 
-from tests.local_sagemaker.harness import BUCKET, Server, training_request
+from tests.local_sagemaker.harness import BUCKET, Server, has_ended, training_request
 
 PRINT_EVERYTHING = """
 import json, os, pathlib, sys
@@ -154,7 +153,7 @@ time.sleep(600)
     job = wait(server, "stopped")
     assert (job["TrainingJobStatus"], job["SecondaryStatus"]) == ("Stopped", "Stopped")
     assert archive(server, job["ModelArtifacts"]["S3ModelArtifacts"]).getnames() == ["saved"]
-    assert not psutil.pid_exists(pid)
+    assert has_ended(pid)
 
 
 def test_script_that_ignores_sigterm_is_killed_after_the_grace(server: Server) -> None:
@@ -269,7 +268,7 @@ def test_shutdown_ends_jobs_and_says_so(make_server: Callable[..., Server]) -> N
     server.sagemaker.create_training_job(**training_request(server, "cut-off", script))
     pid = int(last_line(server, "cut-off"))
     server.stop()
-    assert not psutil.pid_exists(pid)
+    assert has_ended(pid)
     server.start()
     assert "shut down" in wait(server, "cut-off")["FailureReason"]
 
