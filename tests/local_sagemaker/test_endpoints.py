@@ -17,7 +17,7 @@ import botocore.exceptions
 import psutil
 import pytest
 
-from tests.local_sagemaker.harness import Server
+from tests.local_sagemaker.harness import Server, has_ended
 from tests.local_sagemaker.serving import (
     create_config,
     create_model,
@@ -69,15 +69,6 @@ def kill(pid: int) -> None:
     while psutil.pid_exists(pid):
         assert time.monotonic() < deadline
         time.sleep(0.02)
-
-
-def gone(pid: int) -> bool:
-    deadline = time.monotonic() + 10
-    while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.05)
-    return True
 
 
 # -- invocations ------------------------------------------------------------------------------------------------------
@@ -255,7 +246,7 @@ def test_deleted_endpoint_leaves_no_process(server: Server) -> None:
     server.sagemaker.delete_endpoint(EndpointName=name)
     assert error(lambda: server.sagemaker.delete_endpoint(EndpointName=name))["Error"]["Message"]
     server.sagemaker.get_waiter("endpoint_deleted").wait(EndpointName=name, WaiterConfig={"Delay": 1})
-    assert gone(pid)
+    assert has_ended(pid)
     assert error(lambda: invoke(server, name))["Error"]["Code"] == "ValidationError"
 
 
@@ -302,7 +293,7 @@ def test_update_loses_no_request(server: Server) -> None:
     assert answer["EndpointConfigName"] == config
     assert len(versions) >= 200
     assert {1, 2} == set(versions)
-    assert gone(old_pid)
+    assert has_ended(old_pid)
     assert invoke(server, name)["version"] == 2
 
 
@@ -350,7 +341,7 @@ def test_restarted_server_serves_again(mortal: Server) -> None:
     name = deploy(mortal, create_config(mortal, create_model(mortal, version=1)))
     pid = invoke(mortal, name)["pid"]
     mortal.stop()
-    assert gone(pid)
+    assert has_ended(pid)
     mortal.start()
     assert invoke(mortal, name)["pid"] != pid
 
@@ -363,7 +354,7 @@ def test_killed_server_ends_its_orphans_and_goes_on_updating(mortal: Server) -> 
     mortal.stop(signal.SIGKILL)
     assert psutil.pid_exists(pid)
     mortal.start()
-    assert gone(pid)
+    assert has_ended(pid)
     assert invoke(mortal, name)["version"] in (1, 2)
     assert wait_endpoint(mortal, name)["EndpointConfigName"] == config
     assert invoke(mortal, name)["version"] == 2

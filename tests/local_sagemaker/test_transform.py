@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import botocore.exceptions
-import psutil
 import pytest
 
 from local_sagemaker.s3 import Object
 from local_sagemaker.transform_job import output_key
-from tests.local_sagemaker.harness import BUCKET, Server
+from tests.local_sagemaker.harness import BUCKET, Server, has_ended
 from tests.local_sagemaker.serving import create_model, unique, write_image_map
 
 
@@ -157,7 +156,7 @@ def test_stop_ends_the_process_and_keeps_what_is_done(server: Server, model: str
         time.sleep(0.05)
     server.sagemaker.stop_transform_job(TransformJobName=name)
     assert wait(server, name)["TransformJobStatus"] == "Stopped"
-    assert not psutil.pid_exists(found["1.png.out"]["pid"])
+    assert has_ended(found["1.png.out"]["pid"])
     server.sagemaker.stop_transform_job(TransformJobName=name)
     assert server.sagemaker.describe_transform_job(TransformJobName=name)["TransformJobStatus"] == "Stopped"
 
@@ -206,4 +205,4 @@ def test_restarted_server_begins_the_job_anew(make_server: Callable[..., Server]
     again = outputs(server, name)
     assert set(again) == {"1.png.out", "2.png.out"}
     assert again["1.png.out"]["pid"] != first["1.png.out"]["pid"]
-    assert not psutil.pid_exists(first["1.png.out"]["pid"])
+    assert has_ended(first["1.png.out"]["pid"])
