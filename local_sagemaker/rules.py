@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 import uuid
 from pathlib import Path
 from typing import Any
 
 from local_sagemaker import cores, logs, s3
+from local_sagemaker.environment import process_environment
 from local_sagemaker.images import Image
 from local_sagemaker.platform import Platform
 from local_sagemaker.process import JobProcess, OutputTail, output_path
@@ -102,10 +102,9 @@ def _run(
         "output": output,
     }
     arguments = [text for name, path in paths.items() for text in (f"--{name}", str(path))]
-    environment = {"PATH": os.defpath, "LANG": "C.UTF-8", "HOME": str(folder), **cores.thread_environment(1)}
     process = JobProcess.start(
         [image.interpreter, *(image.rules or ()), *arguments],
-        environment=environment,
+        environment=process_environment(image.interpreter, folder, num_threads=1),
         cwd=folder,
         folder=folder,
         nice=cores.NICE_TRAINING,

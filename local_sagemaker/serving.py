@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from local_sagemaker import cores, opt_ml, s3
+from local_sagemaker.environment import process_environment, role_environment
 from local_sagemaker.errors import validation
 from local_sagemaker.images import Image
 from local_sagemaker.jobs import JobFailedError
@@ -230,31 +231,12 @@ class ModelServer:
         archive.unlink()
 
     def _environment(self, image: Image) -> dict[str, str]:
-        settings = self._platform.settings
-        temporary = self._folder / "tmp"
-        temporary.mkdir()
         environment = {
-            "PATH": f"{Path(image.interpreter).parent}:{os.defpath}",
-            "PYTHONUNBUFFERED": "1",
-            "PYTHONDONTWRITEBYTECODE": "1",
-            "HOME": str(self._folder),
-            "TMPDIR": str(temporary),
-            "LANG": "C.UTF-8",
-            "AWS_REGION": settings.region,
-            "SAGEMAKER_REGION": settings.region,
+            **process_environment(image.interpreter, self._folder, self._num_threads),
+            **role_environment(self._platform.settings, network_isolation=self._model.network_isolation),
             "SAGEMAKER_BASE_DIR": str(self._base),
             "SM_MODEL_DIR": str(self._base / "model"),
-            **cores.thread_environment(self._num_threads),
         }
-        if not self._model.network_isolation:
-            # The role's credentials, as a container has them. With network isolation SageMaker gives none.
-            environment |= {
-                "AWS_ACCESS_KEY_ID": settings.access_key_id,
-                "AWS_SECRET_ACCESS_KEY": settings.secret_access_key,
-                "AWS_DEFAULT_REGION": settings.region,
-                "AWS_ENDPOINT_URL": settings.url,
-                **({"AWS_ENDPOINT_URL_S3": settings.s3_endpoint} if settings.s3_endpoint else {}),
-            }
         environment |= {name: self._moved(value) for name, value in (self._model.environment | self._extra).items()}
         if environment.get("SAGEMAKER_SUBMIT_DIRECTORY", "").startswith("s3://"):
             code = self._base / "code"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import glob
-import os
 import shutil
 import threading
 import time
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from local_sagemaker import cores, jobs, logs, opt_ml, rules, s3
+from local_sagemaker.environment import process_environment, role_environment
 from local_sagemaker.jobs import JobFailedError
 from local_sagemaker.metrics import MetricPatterns, final_metrics
 from local_sagemaker.platform import Platform, log
@@ -227,34 +227,16 @@ class TrainingJob:
             opt_ml.unpack(archive, self._opt_ml.code, uri)
 
     def _environment(self, threads: int) -> dict[str, str]:
-        settings = self._platform.settings
-        temporary = self._folder / "tmp"
-        temporary.mkdir(exist_ok=True)
-        request_environment: dict[str, str] = self._request.get("Environment", {})
-        environment = {
-            "PATH": f"{Path(self._interpreter).parent}:{os.defpath}",
+        isolated = bool(self._request.get("EnableNetworkIsolation"))
+        requested: dict[str, str] = self._request.get("Environment", {})
+        return {
+            **process_environment(self._interpreter, self._folder, threads),
+            **role_environment(self._platform.settings, network_isolation=isolated),
             "PYTHONPATH": str(self._opt_ml.code),
-            "PYTHONUNBUFFERED": "1",
-            "PYTHONDONTWRITEBYTECODE": "1",
-            "HOME": str(self._folder),
-            "TMPDIR": str(temporary),
-            "LANG": "C.UTF-8",
             "TRAINING_JOB_ARN": self._request["TrainingJobArn"],
-            "AWS_REGION": settings.region,
-            "SAGEMAKER_REGION": settings.region,
-            **cores.thread_environment(threads),
             **opt_ml.environment(self._opt_ml, self._request, self._name, threads, len(_gpus())),
+            **requested,
         }
-        if not self._request.get("EnableNetworkIsolation"):
-            # The role's credentials, as a container has them. With network isolation SageMaker gives none.
-            environment |= {
-                "AWS_ACCESS_KEY_ID": settings.access_key_id,
-                "AWS_SECRET_ACCESS_KEY": settings.secret_access_key,
-                "AWS_DEFAULT_REGION": settings.region,
-                "AWS_ENDPOINT_URL": settings.url,
-                **({"AWS_ENDPOINT_URL_S3": settings.s3_endpoint} if settings.s3_endpoint else {}),
-            }
-        return environment | request_environment
 
     # -- while it runs --------------------------------------------------------------------------------------------
 
