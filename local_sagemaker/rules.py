@@ -70,6 +70,8 @@ def evaluate(platform: Platform, job: str, tensors: Path, profiler: Path) -> Non
             problem = _run(platform, record, image, group, tensors, profiler, output)
         if problem:
             problems |= {rule["RuleConfigurationName"]: problem for rule in group}
+    if platform.background.shutdown.is_set():
+        return  # cut off, so nothing is known; the statuses stay InProgress for the next server
     verdicts = {rule["RuleConfigurationName"]: _verdict(output, rule, problems) for rule in rules}
     for rule in rules:
         _upload(platform, record, rule, output)

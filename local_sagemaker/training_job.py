@@ -132,6 +132,7 @@ class TrainingJob:
                 self._end("Failed", f"InternalServerError: {type(error).__name__}: {error}")
         if not self._platform.background.shutdown.is_set():
             self._evaluate_rules()
+        if not self._platform.background.shutdown.is_set():  # else the next server evaluates the rules
             self._clean()
 
     def _execute(self) -> None:
