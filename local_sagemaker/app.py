@@ -19,19 +19,23 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from local_sagemaker import invoke, pages, service_model, signature, training_job, transform_job, tuning_job
-from local_sagemaker.cores import Cores
-from local_sagemaker.endpoint import Endpoints
-from local_sagemaker.errors import ApiError, unknown_operation
-from local_sagemaker.images import ImageMap
-from local_sagemaker.logs import Logs
+from local_sagemaker import pages
+from local_sagemaker.hosting import invoke
+from local_sagemaker.hosting.endpoint import Endpoints
+from local_sagemaker.jobs import training_job, transform_job
 from local_sagemaker.operations import cloudwatch_logs, endpoints, identity, models, registry, tags, training, transform
 from local_sagemaker.operations import tuning as tuning_operations
 from local_sagemaker.platform import Background, Platform, log
-from local_sagemaker.protocol import Call
 from local_sagemaker.s3 import ObjectStore
+from local_sagemaker.sandbox.cores import Cores
+from local_sagemaker.sandbox.images import ImageMap
 from local_sagemaker.settings import Settings
-from local_sagemaker.store import Store
+from local_sagemaker.state.logs import Logs
+from local_sagemaker.state.store import Store
+from local_sagemaker.tuning import tuning_job
+from local_sagemaker.wire import service_model, signature
+from local_sagemaker.wire.errors import ApiError, unknown_operation
+from local_sagemaker.wire.protocol import Call
 
 Operation = Callable[[Platform, dict[str, Any]], dict[str, Any]]
 

@@ -13,12 +13,14 @@ from typing import Any
 
 from starlette.responses import HTMLResponse
 
-from local_sagemaker import logs, training_job, transform_job, tuning_job
-from local_sagemaker.endpoint import KIND as ENDPOINT
-from local_sagemaker.errors import ApiError
-from local_sagemaker.jobs import TERMINAL
+from local_sagemaker.hosting.endpoint import KIND as ENDPOINT
+from local_sagemaker.jobs import training_job, transform_job
+from local_sagemaker.jobs.life import TERMINAL
 from local_sagemaker.platform import Platform
-from local_sagemaker.store import Record
+from local_sagemaker.state import logs
+from local_sagemaker.state.store import Record
+from local_sagemaker.tuning import tuning_job
+from local_sagemaker.wire.errors import ApiError
 
 #: The word in a page's address → the kind of record and the log group of its streams.
 KINDS = {

@@ -11,15 +11,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from local_sagemaker.cores import Cores
-from local_sagemaker.images import ImageMap
-from local_sagemaker.logs import Logs
 from local_sagemaker.s3 import ObjectStore
+from local_sagemaker.sandbox.cores import Cores
+from local_sagemaker.sandbox.images import ImageMap
 from local_sagemaker.settings import Settings
-from local_sagemaker.store import Store
+from local_sagemaker.state.logs import Logs
+from local_sagemaker.state.store import Store
 
 if TYPE_CHECKING:
-    from local_sagemaker.endpoint import Endpoints
+    from local_sagemaker.hosting.endpoint import Endpoints
 
 log = logging.getLogger("local_sagemaker")
 

@@ -16,7 +16,7 @@ import boto3
 import botocore.config
 import botocore.exceptions
 
-from local_sagemaker.jobs import JobFailedError
+from local_sagemaker.jobs.life import JobFailedError
 from local_sagemaker.settings import Settings
 
 # Small objects are latency-bound: 16 threads reach about what the store can give on two cores.

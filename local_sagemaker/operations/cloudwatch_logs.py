@@ -6,8 +6,8 @@ import base64
 import json
 from typing import Any
 
-from local_sagemaker.errors import ApiError
 from local_sagemaker.platform import Platform
+from local_sagemaker.wire.errors import ApiError
 
 _MAX_EVENTS = 10_000
 

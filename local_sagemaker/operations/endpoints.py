@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from local_sagemaker import endpoint
-from local_sagemaker.endpoint import KIND, Variant
-from local_sagemaker.errors import validation
+from local_sagemaker.hosting import endpoint
+from local_sagemaker.hosting.endpoint import KIND, Variant
 from local_sagemaker.operations import listing, models
 from local_sagemaker.platform import Platform
-from local_sagemaker.store import AlreadyExistsError, Record
+from local_sagemaker.state.store import AlreadyExistsError, Record
+from local_sagemaker.wire.errors import validation
 
 CONFIG = "endpoint-config"
 

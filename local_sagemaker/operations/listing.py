@@ -7,8 +7,8 @@ import json
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from local_sagemaker.errors import validation
-from local_sagemaker.store import Record
+from local_sagemaker.state.store import Record
+from local_sagemaker.wire.errors import validation
 
 _DEFAULT_RESULTS = 10
 

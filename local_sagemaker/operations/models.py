@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from local_sagemaker import serving
-from local_sagemaker.errors import validation
-from local_sagemaker.jobs import JobFailedError
+from local_sagemaker.hosting import serving
+from local_sagemaker.hosting.serving import MODEL
+from local_sagemaker.jobs.life import JobFailedError
 from local_sagemaker.operations import listing
 from local_sagemaker.platform import Platform
-from local_sagemaker.serving import MODEL
-from local_sagemaker.store import AlreadyExistsError, Record
+from local_sagemaker.state.store import AlreadyExistsError, Record
+from local_sagemaker.wire.errors import validation
 
 
 def create_model(platform: Platform, request: dict[str, Any]) -> dict[str, Any]:

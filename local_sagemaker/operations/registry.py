@@ -9,12 +9,12 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from local_sagemaker import serving
-from local_sagemaker.errors import ApiError, validation
+from local_sagemaker.hosting import serving
+from local_sagemaker.hosting.serving import MODEL_PACKAGE
 from local_sagemaker.operations import listing
 from local_sagemaker.platform import Platform
-from local_sagemaker.serving import MODEL_PACKAGE
-from local_sagemaker.store import AlreadyExistsError, Record
+from local_sagemaker.state.store import AlreadyExistsError, Record
+from local_sagemaker.wire.errors import ApiError, validation
 
 GROUP = "model-package-group"
 

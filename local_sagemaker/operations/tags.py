@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from local_sagemaker.errors import validation
 from local_sagemaker.platform import Platform
-from local_sagemaker.store import Record
+from local_sagemaker.state.store import Record
+from local_sagemaker.wire.errors import validation
 
 
 def list_tags(platform: Platform, request: dict[str, Any]) -> dict[str, Any]:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from local_sagemaker import training_job
-from local_sagemaker.errors import ApiError, resource_in_use, validation
+from local_sagemaker.jobs import training_job
 from local_sagemaker.operations import listing
 from local_sagemaker.platform import Platform
-from local_sagemaker.store import AlreadyExistsError, Record
+from local_sagemaker.state.store import AlreadyExistsError, Record
+from local_sagemaker.wire.errors import ApiError, resource_in_use, validation
 
 _NOT_HERE = {
     "ContainerEntrypoint": "a container's own entry point",

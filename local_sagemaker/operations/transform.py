@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from local_sagemaker import serving, transform_job
-from local_sagemaker.errors import resource_in_use, validation
+from local_sagemaker.hosting import serving
+from local_sagemaker.jobs import transform_job
+from local_sagemaker.jobs.transform_job import KIND
 from local_sagemaker.operations import listing
 from local_sagemaker.platform import Platform
-from local_sagemaker.store import AlreadyExistsError, Record
-from local_sagemaker.transform_job import KIND
+from local_sagemaker.state.store import AlreadyExistsError, Record
+from local_sagemaker.wire.errors import resource_in_use, validation
 
 _MAX_MB_IN_FLIGHT = 100
 

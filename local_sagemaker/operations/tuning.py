@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from local_sagemaker import tuner, tuning_job
-from local_sagemaker.errors import resource_in_use, resource_not_found, validation
 from local_sagemaker.operations import listing, training
 from local_sagemaker.platform import Platform
-from local_sagemaker.store import AlreadyExistsError, Record
+from local_sagemaker.state.store import AlreadyExistsError, Record
+from local_sagemaker.tuning import tuner, tuning_job
+from local_sagemaker.wire.errors import resource_in_use, resource_not_found, validation
 
 _STRATEGIES = ("Bayesian", "Random")
 

@@ -8,7 +8,7 @@ from types import ModuleType
 
 import pytest
 
-from local_sagemaker.metrics import MetricPatterns, final_metrics
+from local_sagemaker.jobs.metrics import MetricPatterns, final_metrics
 from retraining.sagemaker_requests import METRIC_DEFINITIONS
 
 ROOT = Path(__file__).parents[2]

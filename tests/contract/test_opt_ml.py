@@ -6,7 +6,7 @@ import re
 from datetime import UTC, datetime
 from pathlib import Path
 
-from local_sagemaker import opt_ml
+from local_sagemaker.jobs import opt_ml
 from retraining.environment import Environment
 from retraining.images import resolve_images
 from retraining.plan import Plan

@@ -19,7 +19,7 @@ import boto3
 import botocore.exceptions
 import psutil
 
-from local_sagemaker import service_model
+from local_sagemaker.wire import service_model
 from tests.object_store import CLIENT, KEY_ID, SECRET
 
 BUCKET = "test-bucket"

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from local_sagemaker import opt_ml, s3
-from local_sagemaker.jobs import JobFailedError
+from local_sagemaker import s3
+from local_sagemaker.jobs import opt_ml
+from local_sagemaker.jobs.life import JobFailedError
 
 
 @pytest.mark.parametrize(

@@ -10,11 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from local_sagemaker import app, logs, serving
-from local_sagemaker.jobs import JobFailedError
+from local_sagemaker import app
+from local_sagemaker.hosting import serving
+from local_sagemaker.hosting.serving import ModelServer, ServedModel
+from local_sagemaker.jobs.life import JobFailedError
 from local_sagemaker.platform import Platform
-from local_sagemaker.serving import ModelServer, ServedModel
 from local_sagemaker.settings import Settings
+from local_sagemaker.state import logs
 
 PING = """
 import http.server, os

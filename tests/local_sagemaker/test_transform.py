@@ -12,8 +12,8 @@ from typing import Any
 import botocore.exceptions
 import pytest
 
+from local_sagemaker.jobs.transform_job import output_key
 from local_sagemaker.s3 import Object
-from local_sagemaker.transform_job import output_key
 from tests.local_sagemaker.harness import BUCKET, Server, has_ended
 from tests.local_sagemaker.serving import create_model, unique, write_image_map
 

@@ -7,7 +7,7 @@ from typing import Any
 import botocore.exceptions
 import pytest
 
-from local_sagemaker import tuner
+from local_sagemaker.tuning import tuner
 from tests.local_sagemaker.harness import IMAGE, Server, training_request
 
 SCRIPT = """

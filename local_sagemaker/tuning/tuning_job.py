@@ -11,11 +11,12 @@ import time
 import uuid
 from typing import Any
 
-from local_sagemaker import training_job, tuner
-from local_sagemaker.jobs import TERMINAL
-from local_sagemaker.metrics import as_float32
+from local_sagemaker.jobs import training_job
+from local_sagemaker.jobs.life import TERMINAL
+from local_sagemaker.jobs.metrics import as_float32
 from local_sagemaker.platform import Platform, log
-from local_sagemaker.store import Record
+from local_sagemaker.state.store import Record
+from local_sagemaker.tuning import tuner
 
 KIND = "hyper-parameter-tuning-job"
 

@@ -9,7 +9,7 @@ from typing import Any
 import botocore.loaders
 import botocore.model
 
-from local_sagemaker.errors import ApiError, validation
+from local_sagemaker.wire.errors import ApiError, validation
 
 # Loading SageMaker's model costs 0.2 s, so it happens once, at the first use.
 

@@ -12,10 +12,10 @@ import httpx
 from starlette.requests import Request
 from starlette.responses import Response
 
-from local_sagemaker import logs
-from local_sagemaker.endpoint import INVOCATION_TIMEOUT_S, Lease
-from local_sagemaker.errors import ApiError
+from local_sagemaker.hosting.endpoint import INVOCATION_TIMEOUT_S, Lease
 from local_sagemaker.platform import Platform, log
+from local_sagemaker.state import logs
+from local_sagemaker.wire.errors import ApiError
 
 MAX_BODY_BYTES = 25 * 2**20
 """SageMaker's limit of a real-time request, and of its answer."""

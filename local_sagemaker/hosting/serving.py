@@ -18,13 +18,15 @@ import time
 from pathlib import Path
 from typing import Any
 
-from local_sagemaker import cores, opt_ml, s3
-from local_sagemaker.environment import process_environment, role_environment
-from local_sagemaker.errors import validation
-from local_sagemaker.images import Image
-from local_sagemaker.jobs import JobFailedError
+from local_sagemaker import s3
+from local_sagemaker.jobs import opt_ml
+from local_sagemaker.jobs.life import JobFailedError
 from local_sagemaker.platform import Platform
-from local_sagemaker.process import JobProcess, OutputTail, output_path
+from local_sagemaker.sandbox import cores
+from local_sagemaker.sandbox.environment import process_environment, role_environment
+from local_sagemaker.sandbox.images import Image
+from local_sagemaker.sandbox.process import JobProcess, OutputTail, output_path
+from local_sagemaker.wire.errors import validation
 
 MODEL = "model"
 MODEL_PACKAGE = "model-package"

@@ -8,7 +8,7 @@ import hmac
 import urllib.parse
 from collections.abc import Mapping
 
-from local_sagemaker.errors import ApiError
+from local_sagemaker.wire.errors import ApiError
 
 MAX_SKEW = datetime.timedelta(minutes=15)
 

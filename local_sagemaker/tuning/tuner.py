@@ -14,7 +14,7 @@ import statistics
 from collections.abc import Iterable
 from typing import Any, Protocol
 
-from local_sagemaker.errors import validation
+from local_sagemaker.wire.errors import validation
 
 # Below this many finished trials the model knows nothing, and a random draw is as good.
 _STARTUP_TRIALS = 3

@@ -13,7 +13,7 @@ import tarfile
 from pathlib import Path
 from typing import Any
 
-from local_sagemaker.jobs import JobFailedError
+from local_sagemaker.jobs.life import JobFailedError
 
 HOST = "algo-1"
 GROUP = "homogeneousCluster"

@@ -27,12 +27,14 @@ from typing import Any
 
 import httpx
 
-from local_sagemaker import cores, logs, serving
-from local_sagemaker.errors import ApiError
-from local_sagemaker.jobs import JobFailedError
+from local_sagemaker.hosting import serving
+from local_sagemaker.hosting.serving import ModelServer, ServedModel
+from local_sagemaker.jobs.life import JobFailedError
 from local_sagemaker.platform import Platform, log
-from local_sagemaker.serving import ModelServer, ServedModel
-from local_sagemaker.store import Record
+from local_sagemaker.sandbox import cores
+from local_sagemaker.state import logs
+from local_sagemaker.state.store import Record
+from local_sagemaker.wire.errors import ApiError
 
 KIND = "endpoint"
 

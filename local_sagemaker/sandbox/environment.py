@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from local_sagemaker.cores import thread_environment
+from local_sagemaker.sandbox.cores import thread_environment
 from local_sagemaker.settings import Settings
 
 

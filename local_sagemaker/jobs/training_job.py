@@ -11,14 +11,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from local_sagemaker import cores, jobs, logs, opt_ml, rules, s3
-from local_sagemaker.environment import process_environment, role_environment
-from local_sagemaker.jobs import JobFailedError
-from local_sagemaker.metrics import MetricPatterns, final_metrics
+from local_sagemaker import s3
+from local_sagemaker.jobs import life, opt_ml, rules
+from local_sagemaker.jobs.life import JobFailedError
+from local_sagemaker.jobs.metrics import MetricPatterns, final_metrics
+from local_sagemaker.jobs.profiler import SystemProfiler
 from local_sagemaker.platform import Platform, log
-from local_sagemaker.process import JobProcess, OutputTail, output_path
-from local_sagemaker.profiler import SystemProfiler
-from local_sagemaker.store import Record
+from local_sagemaker.sandbox import cores
+from local_sagemaker.sandbox.environment import process_environment, role_environment
+from local_sagemaker.sandbox.process import JobProcess, OutputTail, output_path
+from local_sagemaker.state import logs
+from local_sagemaker.state.store import Record
 
 KIND = "training-job"
 END_MARKER = "training_job_end.ts"
@@ -66,7 +69,7 @@ def create(
         channel.setdefault("CompressionType", "None")
         channel.setdefault("RecordWrapperType", "None")
     describe["OutputDataConfig"] = {"KmsKeyId": "", "CompressionType": "GZIP", **describe["OutputDataConfig"]}
-    jobs.enter(describe, "Starting", now)
+    life.enter(describe, "Starting", now)
     internal = {"tags": request.get("Tags", []), "parallel": parallel, "metrics": {}, "tuned": tuned or {}}
     record = platform.store.insert(KIND, name, describe, internal, parent=tuning_job_arn)
     carry(platform, name)
@@ -81,7 +84,7 @@ def carry(platform: Platform, name: str) -> None:
 def resume(platform: Platform) -> None:
     """After a restart: follow, finish or fail every job that an earlier server left."""
     for record in platform.store.list(KIND):
-        if record.describe["TrainingJobStatus"] not in jobs.TERMINAL or rules.pending(record.describe):
+        if record.describe["TrainingJobStatus"] not in life.TERMINAL or rules.pending(record.describe):
             carry(platform, record.name)
 
 
@@ -89,7 +92,7 @@ def stop(platform: Platform, name: str) -> None:
     """Ask for a stop; a job that has ended stays as it is."""
 
     def change(record: Record) -> None:
-        jobs.stop_requested(record.describe, time.time())
+        life.stop_requested(record.describe, time.time())
 
     platform.store.update(KIND, name, change)
     platform.background.stop(KIND, name)
@@ -156,7 +159,7 @@ class TrainingJob:
         stopped = limit is not None or self._stop.is_set()
         if code != 0 and not stopped:
             failure = _read(self._opt_ml.failure)
-            raise JobFailedError(jobs.failure_reason(code, failure, self._last_lines, self._command()))
+            raise JobFailedError(life.failure_reason(code, failure, self._last_lines, self._command()))
         self._enter("Uploading")
         self._upload()
         if stopped:
@@ -348,7 +351,7 @@ class TrainingJob:
     def _enter(self, secondary: str) -> None:
         def change(record: Record) -> None:
             if record.describe["SecondaryStatus"] != "Stopping" or secondary == "Uploading":
-                jobs.enter(record.describe, secondary, time.time())
+                life.enter(record.describe, secondary, time.time())
 
         self._platform.store.update(KIND, self._name, change)
 
@@ -356,7 +359,7 @@ class TrainingJob:
         if reason:
             self._say(reason)
         self._platform.store.update(
-            KIND, self._name, lambda record: jobs.finish(record.describe, status, time.time(), reason, secondary)
+            KIND, self._name, lambda record: life.finish(record.describe, status, time.time(), reason, secondary)
         )
 
     def _stopped(self, limit: str | None = None) -> None:

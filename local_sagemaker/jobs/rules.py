@@ -8,13 +8,15 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-from local_sagemaker import cores, logs, s3
-from local_sagemaker.environment import process_environment
-from local_sagemaker.images import Image
+from local_sagemaker import s3
 from local_sagemaker.platform import Platform
-from local_sagemaker.process import JobProcess, OutputTail, output_path
+from local_sagemaker.sandbox import cores
+from local_sagemaker.sandbox.environment import process_environment
+from local_sagemaker.sandbox.images import Image
+from local_sagemaker.sandbox.process import JobProcess, OutputTail, output_path
 from local_sagemaker.settings import Settings
-from local_sagemaker.store import Record
+from local_sagemaker.state import logs
+from local_sagemaker.state.store import Record
 
 #: (member of the request, member of the response) for debug rules and profiler rules.
 MEMBERS = (

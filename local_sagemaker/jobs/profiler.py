@@ -15,7 +15,7 @@ from typing import Any
 
 import psutil
 
-from local_sagemaker.opt_ml import HOST
+from local_sagemaker.jobs.opt_ml import HOST
 
 
 class SystemProfiler:

@@ -16,8 +16,8 @@ from xml.sax.saxutils import escape
 
 from starlette.responses import Response
 
-from local_sagemaker import signature
-from local_sagemaker.errors import ApiError
+from local_sagemaker.wire import signature
+from local_sagemaker.wire.errors import ApiError
 
 _JSON_SERVICES = {"SageMaker": "sagemaker", "Logs_20140328": "logs"}
 _QUERY_NAMESPACES = {

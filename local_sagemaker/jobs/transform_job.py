@@ -15,13 +15,17 @@ from typing import Any
 import botocore.exceptions
 import httpx
 
-from local_sagemaker import cores, jobs, logs, s3, serving
-from local_sagemaker.jobs import JobFailedError
-from local_sagemaker.opt_ml import HOST
+from local_sagemaker import s3
+from local_sagemaker.hosting import serving
+from local_sagemaker.hosting.serving import ModelServer, ServedModel
+from local_sagemaker.jobs import life
+from local_sagemaker.jobs.life import JobFailedError
+from local_sagemaker.jobs.opt_ml import HOST
 from local_sagemaker.platform import Platform, log
 from local_sagemaker.s3 import Object
-from local_sagemaker.serving import ModelServer, ServedModel
-from local_sagemaker.store import Record
+from local_sagemaker.sandbox import cores
+from local_sagemaker.state import logs
+from local_sagemaker.state.store import Record
 
 KIND = "transform-job"
 
@@ -61,7 +65,7 @@ def carry(platform: Platform, name: str) -> None:
 def resume(platform: Platform) -> None:
     """After a restart: begin every unfinished job anew."""
     for record in platform.store.list(KIND):
-        if record.status not in jobs.TERMINAL:
+        if record.status not in life.TERMINAL:
             carry(platform, record.name)
 
 

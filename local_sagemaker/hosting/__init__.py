@@ -1,0 +1,1 @@
+"""Model servers behind endpoints, and the requests sent to them."""

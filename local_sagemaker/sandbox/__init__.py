@@ -1,0 +1,1 @@
+"""Where a job runs: its process group, cores, environment and interpreter."""

@@ -1,0 +1,1 @@
+"""Hyperparameter tuning: what to try next, and the job that tries it."""
