@@ -58,6 +58,8 @@ def test_what_is_left_out_has_its_default(recipe: Recipe) -> None:
         (put("hyperparameters.lr", 0.1), r"hyperparameters\.lr = 0\.1: is also in tuning\.ranges\. Keep one"),
         (put("hyperparameters.weights", "channel"), r"pretrained = None: must name a \.pth object in S3 exactly when"),
         (put("split", {"train": 0.9, "validation": 0.2, "test": 0.2}), r"must add up to 1, they make 1\.3"),
+        (put("split.group_by", "person("), r"split\.group_by = 'person\(': must be a regular expression with one"),
+        (put("split.group_by", "person"), r"split\.group_by = 'person': must be a regular expression with one"),
         (put("split", {"train": 1.0, "validation": 0.0, "test": 0.0}), r"split\.train = 1\.0: must be a share"),
         (put("training.instance_type", "m5.xlarge"), r"training\.instance_type = 'm5\.xlarge': must be a SageMaker"),
         (put("training.spot", "yes"), r"training\.spot = 'yes': must be true or false"),

@@ -86,6 +86,21 @@ def _find(source: str, scratch: Path, s3: Any) -> list[SourceFile]:
     )
 
 
+def fetched(source: str, scratch: Path) -> Path:
+    """An https address, an archive or a folder of this machine as a folder; what is fetched lands in `scratch`."""
+    path = _download(source, scratch) if urlparse(source).scheme == "https" else Path(source).expanduser()
+    if path.is_dir():
+        return path
+    if not (path.is_file() and is_archive(path)):
+        raise SourceError(
+            f"{source} is no folder and no .zip, .tar or .tar.gz file of this machine, nor an https address."
+        )
+    target = scratch / path.name.split(".")[0]
+    target.mkdir()
+    unpack(path, target)
+    return target
+
+
 def _walk(root: Path) -> list[SourceFile]:
     """Files below a folder. Links to folders are not followed; links to files are judged, and rejected, later."""
     files = [path for path in sorted(root.rglob("*")) if not path.is_dir()]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -134,13 +135,19 @@ def _divide(usable: Mapping[str, list[tuple[SourceFile, VerifiedImage]]], shares
     fixed = present - {"train"}
     open_shares: dict[SplitName, float] = {s: getattr(shares, s) for s in SPLITS if s not in fixed}
     labels: dict[str, dict[str, SplitName | None]] = defaultdict(dict)
+    groups = {digest: _group(digest, copies, shares.group_by) for digest, copies in usable.items()}
+    classes: dict[str, set[str]] = defaultdict(set)
+    for digest, copies in usable.items():
+        classes[groups[digest]].add(copies[0][0].label)
+    shared = {group for group, its_labels in classes.items() if len(its_labels) > 1}
     for digest, copies in usable.items():
         # Equal bytes in train and test would leak: the copy that is measured with stays.
         kept = max((file.split for file, _ in copies), key=lambda split: SPLITS.index(split) if split else -1)
         labels[copies[0][0].label][digest] = kept if kept in fixed else None
     images = []
     for label, digests in sorted(labels.items()):
-        splits = assign_splits(label, [d for d, split in digests.items() if split is None], open_shares)
+        undecided = {digest: groups[digest] for digest, split in digests.items() if split is None}
+        splits = assign_splits(label, undecided, open_shares, shared=shared)
         for digest, kept in digests.items():
             file, verified = min(usable[digest], key=lambda copy: copy[0].name)
             split = kept or splits[digest]
@@ -151,6 +158,13 @@ def _divide(usable: Mapping[str, list[tuple[SourceFile, VerifiedImage]]], shares
                 f"The source's own {split} folder has no usable image of {missing}. Add some, or remove it."
             )
     return images
+
+
+def _group(digest: str, copies: list[tuple[SourceFile, VerifiedImage]], pattern: str | None) -> str:
+    """What an image must stay together with: what the pattern finds in its file's name, else only itself."""
+    name = min(file.name for file, _ in copies)
+    found = re.search(pattern, name) if pattern else None
+    return f"group:{found[1]}" if found and found[1] else digest
 
 
 def _check_budget(files: Sequence[SourceFile], quarantined: Sequence[Quarantined]) -> None:
