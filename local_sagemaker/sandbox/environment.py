@@ -14,7 +14,7 @@ def process_environment(interpreter: str, folder: Path, num_threads: int) -> dic
     temporary = folder / "tmp"
     temporary.mkdir(parents=True, exist_ok=True)
     return {
-        "PATH": f"{Path(interpreter).parent}:{os.defpath}",
+        "PATH": ":".join([*_programs(interpreter), os.defpath]),
         "PYTHONUNBUFFERED": "1",
         "PYTHONDONTWRITEBYTECODE": "1",
         "HOME": str(folder),
@@ -22,6 +22,20 @@ def process_environment(interpreter: str, folder: Path, num_threads: int) -> dic
         "LANG": "C.UTF-8",
         **thread_environment(num_threads),
     }
+
+
+def _programs(interpreter: str) -> list[str]:
+    """The folders of an interpreter's programs: those of what was installed for the job, and those below it."""
+    parent = parent_of(interpreter)
+    return [str(Path(name).parent) for name in (interpreter, parent) if name]
+
+
+def parent_of(interpreter: str) -> str | None:
+    """The interpreter whose packages an environment made for a requirements.txt adds to; None for any other one."""
+    try:
+        return (Path(interpreter).parents[1] / "parent").read_text()
+    except (OSError, IndexError, UnicodeDecodeError):
+        return None
 
 
 def role_environment(settings: Settings, *, network_isolation: bool) -> dict[str, str]:

@@ -1,7 +1,8 @@
 """Which program stands in for which container image: the image map (images.toml).
 
 An entry matches image URIs by glob and names the interpreter that replaces the container, and what it runs when the
-image is asked to serve a model or to evaluate Debugger rules. Training runs the user's own script with it.
+image is asked to serve a model or to evaluate Debugger rules. Training runs the user's own script with it; `train`
+stands in for an image that brings its training program itself, as `<image> train` would run it.
 
     [[image]]
     match = ["*/pytorch-inference:*"]          # fnmatch globs; the first entry that matches wins
@@ -26,8 +27,11 @@ class Image:
     interpreter: str
     serve: tuple[str, ...] | None = None
     """Arguments for the interpreter that start a model server (/ping and /invocations)."""
+    train: tuple[str, ...] | None = None
+    """Arguments for the interpreter that train, for requests that name no script of their own."""
     rules: tuple[str, ...] | None = None
-    """Arguments for the interpreter that start the Debugger rule evaluator."""
+    """Arguments for the interpreter that start the Debugger rule evaluator; also what a processing job of the image
+    runs that gives no entry point."""
 
 
 class ImageMap:
@@ -61,10 +65,10 @@ class ImageMap:
 
 
 def _image(path: Path, entry: dict[str, Any]) -> Image:
-    unknown = set(entry) - {"match", "interpreter", "serve", "rules"}
+    unknown = set(entry) - {"match", "interpreter", "serve", "train", "rules"}
     if unknown or "match" not in entry or "interpreter" not in entry:
         raise ValueError(
-            f"image map {path}: entry {entry} needs 'match' and 'interpreter' and may have 'serve' and 'rules'"
+            f"image map {path}: entry {entry} needs 'match' and 'interpreter' and may have 'serve', 'train' and 'rules'"
         )
     # The interpreter's own path is kept (not resolved): a virtual environment is recognised by it.
     interpreter = Path(os.path.normpath(path.parent / entry["interpreter"])).absolute()
@@ -74,6 +78,7 @@ def _image(path: Path, entry: dict[str, Any]) -> Image:
         match=tuple(entry["match"]),
         interpreter=str(interpreter),
         serve=_command(path, entry.get("serve")),
+        train=_command(path, entry.get("train")),
         rules=_command(path, entry.get("rules")),
     )
 

@@ -1,8 +1,11 @@
 """One script as a process group of its own: started, followed, limited, stopped whole.
 
-The script runs under a one-line shell that records its process id and exit code in the job's folder, and prints into a
-file there. So a job outlives a killed server, and the next server adopts it: it finds the process by the id, knows it
-by the folder in its command line (ids are reused), and learns how it ended from the exit code file.
+The script runs under a keeper (keeper.py) that records its process id and exit code in the job's folder; what it prints
+goes into a file there. So a job outlives a killed server, and the next server adopts it: it finds the process by the
+id, knows it by the folder in its command line (ids are reused), and learns how it ended from the exit code file.
+
+All that a script starts ends with it, also what leaves its group (a daemon): it stays below the keeper while that
+lives, and carries the folder in its environment for when that does not.
 """
 
 from __future__ import annotations
@@ -11,19 +14,18 @@ import contextlib
 import os
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
 import psutil
 
-# The trap keeps the shell alive to write the exit code when the group gets SIGTERM; the script itself gets the signal.
-_SHELL = """
-trap : TERM INT
-echo $$ > "$0/pid"
-"$@"
-echo $? > "$0/exit_code.part"
-mv "$0/exit_code.part" "$0/exit_code"
-"""
+_KEEPER = Path(__file__).with_name("keeper.py")
+
+# In the environment of each process of a job: its process folder.
+_MARK = "LOCAL_SAGEMAKER_PROCESS"
+
+_KILL_ROUNDS = 10
 
 KILLED = 137
 """Exit code of a process that ended without saying how: SIGKILL, as a shell reports it."""
@@ -42,7 +44,7 @@ class JobProcess:
     def start(
         cls, command: list[str], *, environment: dict[str, str], cwd: Path, folder: Path, nice: int
     ) -> JobProcess:
-        """Run `command` with exactly this environment; `folder` keeps pid, output.log and exit_code.
+        """Run `command` with this environment; `folder` keeps pid, output.log and exit_code.
 
         Raises OSError when it cannot be started.
         """
@@ -51,8 +53,8 @@ class JobProcess:
             (folder / name).unlink(missing_ok=True)
         with output_path(folder).open("ab") as output:
             popen = subprocess.Popen(
-                ["/bin/sh", "-c", _SHELL, str(folder), *command],
-                env=environment,
+                [sys.executable, "-I", "-S", str(_KEEPER), str(folder), *command],
+                env=environment | {_MARK: str(folder)},
                 cwd=cwd,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -66,13 +68,19 @@ class JobProcess:
 
     @classmethod
     def adopt(cls, folder: Path) -> JobProcess | None:
-        """The process an earlier server started in this folder: still running, or ended with a recorded exit code."""
+        """The process an earlier server started in this folder: still running, or ended with a recorded exit code.
+
+        Of one that ended without, what it may have left is ended too.
+        """
         try:
             pid = int((folder / "pid").read_text())
         except (OSError, ValueError):
             return None
         process = cls(folder, None, pid)
-        return process if process.running() or (folder / "exit_code").exists() else None
+        if process.running() or (folder / "exit_code").exists():
+            return process
+        process.kill()
+        return None
 
     def running(self) -> bool:
         if self._popen is not None:
@@ -103,8 +111,12 @@ class JobProcess:
         self._signal(signal.SIGTERM)
 
     def kill(self) -> None:
-        """End the whole group now, also what the script left behind in it."""
+        """End all of it now, also what the script left behind."""
+        for _ in range(_KILL_ROUNDS):
+            if not _kill(self._below()):
+                break
         self._signal(signal.SIGKILL)
+        _kill(_marked(self._folder))
 
     def stop(self, grace_s: float) -> int:
         """SIGTERM, at most `grace_s` seconds to obey, SIGKILL; returns the exit code."""
@@ -124,6 +136,36 @@ class JobProcess:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, number)
 
+    def _below(self) -> list[psutil.Process]:
+        """What runs below the keeper; nothing when that has ended."""
+        if not self.running():
+            return []
+        try:
+            return psutil.Process(self.pid).children(recursive=True)
+        except psutil.Error:
+            return []
+
+
+def _marked(folder: Path) -> list[psutil.Process]:
+    """The processes that carry the folder in their environment."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            if process.environ().get(_MARK) == str(folder):
+                found.append(process)
+    return found
+
+
+def _kill(processes: list[psutil.Process]) -> bool:
+    """Kill them; whether there was one that ran."""
+    killed = False
+    for process in processes:
+        with contextlib.suppress(psutil.Error):
+            if process.status() != psutil.STATUS_ZOMBIE:
+                process.kill()
+                killed = True
+    return killed
+
 
 def output_path(folder: Path) -> Path:
     return folder / "output.log"
@@ -138,12 +180,15 @@ class OutputTail:
         """Bytes read so far."""
         self._rest = b""
 
-    def lines(self, *, final: bool = False) -> list[str]:
-        """What has been printed since the last call; a line without its end is held back until `final`."""
+    def lines(self, *, final: bool = False, at_most_bytes: int = -1) -> list[str]:
+        """What has been printed since the last call; a line without its end is held back until `final`.
+
+        With `at_most_bytes` no more is read at once: who prints without end would else fill the memory.
+        """
         try:
             with self._path.open("rb") as file:
                 file.seek(self.offset)
-                chunk = file.read()
+                chunk = file.read(at_most_bytes)
         except FileNotFoundError:
             return []
         self.offset += len(chunk)

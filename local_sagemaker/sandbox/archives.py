@@ -1,0 +1,162 @@
+"""The .tar.gz archives that carry code and models: fetched, unpacked without trusting them, and packed.
+
+Links, devices and paths that leave the folder are how archives attack (CVE-2007-4559 and its successors), and the
+standard library's own filters have been bypassed repeatedly. So the extractor here knows regular files and folders
+only; anything else refuses the archive whole, and nothing of a refused archive is left behind.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import gzip
+import os
+import shutil
+import tarfile
+import tempfile
+import zlib
+from pathlib import Path
+
+from local_sagemaker import s3
+from local_sagemaker.jobs.life import JobFailedError
+from local_sagemaker.sandbox import disk
+
+
+@dataclasses.dataclass(frozen=True)
+class Limits:
+    members: int
+    size_bytes: int
+    """Unpacked. The free disk is a limit too, whatever this one says."""
+
+
+SOURCE = Limits(10_000, 2 * 2**30)
+MODEL = Limits(200_000, 512 * 2**30)
+
+# A header (a PAX record, a long name) is read into memory whole; real ones have a few hundred bytes.
+_MAX_HEADER_BYTES = 2**20
+_HEADERS_BYTES_PER_MEMBER = 8192
+_COPY_BYTES = 2**18
+
+
+def fetch_archive(objects: s3.ObjectStore, uri: str, folder: Path, limits: Limits = MODEL) -> None:
+    """Download the object `uri` and unpack it into `folder`, which is made or empty. Raises JobFailedError."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    bucket, key = s3.split_uri(uri)
+    with tempfile.TemporaryDirectory(prefix=".archive-", dir=folder.parent) as temporary:
+        archive = Path(temporary, "archive.tar.gz")
+        disk.require(folder.parent, objects.size(uri), uri)
+        objects.download([s3.Object(bucket, key, archive.name)], archive.parent)
+        unpack(archive, folder, uri, limits)
+
+
+def unpack(archive: Path, folder: Path, what: str, limits: Limits = SOURCE) -> None:
+    """Unpack a .tar.gz of files and folders into `folder`, which is made or empty: everything, or nothing.
+
+    Raises JobFailedError, which calls the archive `what`.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    staging = Path(tempfile.mkdtemp(prefix=".unpack-", dir=folder.parent))
+    staging.chmod(0o755)
+    try:
+        with _Gzip(archive) as stream, tarfile.open(fileobj=stream, mode="r:") as tar:
+            _Extraction(staging, what, limits).run(tar, stream)
+        staging.rename(folder)
+    except (tarfile.TarError, EOFError, OSError, zlib.error, ValueError, OverflowError) as error:
+        raise JobFailedError(f"ClientError: {what} is not a readable .tar.gz: {error}") from error
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def pack(folder: Path, archive: Path) -> None:
+    """`folder` as a .tar.gz with its files at the root.
+
+    A link to a file inside the folder becomes that file, because no archive with links is unpacked again.
+    Raises JobFailedError when a file cannot be read or the disk has no room.
+    """
+    disk.require(archive.parent, disk.used_bytes(folder), f"packing {archive.name}")
+    root = folder.resolve()
+
+    def member(info: tarfile.TarInfo) -> tarfile.TarInfo:
+        target = (folder / info.name).resolve()
+        if (info.issym() or info.islnk()) and target.is_relative_to(root) and target.is_file():
+            info.type, info.linkname, info.size = tarfile.REGTYPE, "", target.stat().st_size
+        return info
+
+    try:
+        with tarfile.open(archive, "w:gz", compresslevel=1) as tar:
+            for path in sorted(folder.iterdir()):
+                tar.add(path, arcname=path.name, filter=member)
+    except OSError as error:
+        raise JobFailedError(f"ClientError: {archive.name} cannot be packed: {error}") from error
+
+
+class _Gzip(gzip.GzipFile):
+    """A gzip stream from which tarfile cannot be made to read a huge header into memory."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, "rb")
+
+    def read(self, size: int | None = -1) -> bytes:
+        if size is None or not 0 <= size <= _MAX_HEADER_BYTES:
+            raise tarfile.ReadError(f"a header of {size} bytes")
+        return super().read(size)
+
+
+class _Extraction:
+    """One archive on its way into an empty folder."""
+
+    def __init__(self, folder: Path, what: str, limits: Limits) -> None:
+        self._folder = folder
+        self._what = what
+        self._limits = limits
+        self._members = 0
+        self._size_bytes = 0
+
+    def run(self, tar: tarfile.TarFile, stream: _Gzip) -> None:
+        while (member := tar.next()) is not None:
+            vars(tar)["members"] = []  # else it keeps them all
+            path = self._path(member)
+            self._count(member, stream.tell())
+            if member.isdir():
+                path.mkdir(parents=True, exist_ok=True)
+            else:
+                self._write(tar, member, path)
+
+    def _count(self, member: tarfile.TarInfo, position: int) -> None:
+        headers_bytes = position - self._size_bytes
+        self._members += 1
+        self._size_bytes += member.size if member.isfile() else 0
+        limits = self._limits
+        if (
+            self._members > limits.members
+            or self._size_bytes > limits.size_bytes
+            or headers_bytes > _HEADERS_BYTES_PER_MEMBER * (self._members + 2000)
+        ):
+            raise JobFailedError(
+                f"ClientError: {self._what} is larger than {limits.members} files or {limits.size_bytes} bytes"
+            )
+        if member.isfile():
+            disk.require(self._folder, member.size, f"'{member.name}' of {self._what}")
+
+    def _path(self, member: tarfile.TarInfo) -> Path:
+        path = Path(os.path.normpath(self._folder / member.name))
+        plain = (member.isfile() and not member.issparse() and member.size >= 0) or member.isdir()
+        if not plain or not path.is_relative_to(self._folder) or (member.isfile() and path == self._folder):
+            raise JobFailedError(f"ClientError: {self._what} holds '{member.name}', which is not a plain file inside")
+        return path
+
+    def _write(self, tar: tarfile.TarFile, member: tarfile.TarInfo, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        source = tar.extractfile(member)
+        assert source is not None, "a regular file has content"
+        rest = member.size
+        with source, path.open("wb") as file:  # a name that comes twice: the last one counts, as with tar
+            while rest:
+                chunk = source.read(min(rest, _COPY_BYTES))
+                if not chunk:
+                    raise tarfile.ReadError(f"it ends inside '{member.name}'")
+                file.write(chunk)
+                rest -= len(chunk)
+        path.chmod(0o755 if member.mode & 0o100 else 0o644)
+        with contextlib.suppress(OSError, OverflowError, ValueError):
+            os.utime(path, (member.mtime, member.mtime))

@@ -1,0 +1,198 @@
+"""requirements.txt: what it asks for, and whether an interpreter has that already, found out without a network.
+
+What pip alone can answer (an address, a path, an option such as --index-url) counts as not satisfied.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import re
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from local_sagemaker.jobs.life import JobFailedError
+
+_LIST_TIMEOUT_S = 60.0
+_MAX_BYTES = 2**20
+_MAX_NESTING = 10
+
+# Run once in the interpreter: the values markers are evaluated with, where packages lie, and which there are.
+_LIST = """
+import importlib.metadata, json, os, platform, site, sys
+version = "{0.major}.{0.minor}.{0.micro}".format(sys.implementation.version)
+if sys.implementation.version.releaselevel != "final":
+    version += sys.implementation.version.releaselevel[0] + str(sys.implementation.version.serial)
+found = {}
+for item in importlib.metadata.distributions():
+    name = item.metadata["Name"]
+    if name and name not in found:  # the first one on the path is the one that is imported
+        found[name] = [item.version, item.requires or []]
+print(json.dumps({
+    "site": [folder for folder in site.getsitepackages() if os.path.isdir(folder)],
+    "distributions": found,
+    "markers": {
+        "implementation_name": sys.implementation.name, "implementation_version": version, "os_name": os.name,
+        "platform_machine": platform.machine(), "platform_release": platform.release(),
+        "platform_system": platform.system(), "platform_version": platform.version(),
+        "python_full_version": platform.python_version(), "platform_python_implementation":
+        platform.python_implementation(), "python_version": ".".join(platform.python_version_tuple()[:2]),
+        "sys_platform": sys.platform,
+    },
+}))
+"""
+
+_COMMENT = re.compile(r"(^|\s+)#.*$")
+_INCLUDE = re.compile(r"^(?:-r\s*|--requirement(?:\s+|=))(?P<path>.+)$")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Requirements:
+    """One requirements.txt with the files it includes."""
+
+    path: Path
+    lines: tuple[str, ...]
+    """What it asks for, without comments and includes. An option of pip is a line too."""
+
+    @classmethod
+    def read(cls, path: Path) -> Requirements:
+        """Raises JobFailedError for a file that cannot be read, or that includes one that cannot."""
+        return cls(path=path, lines=tuple(_lines(path, 0)))
+
+    def missing(self, packages: Packages) -> list[str]:
+        """The lines that an interpreter does not satisfy, or that only pip understands."""
+        return [line for line in self.lines if not packages.satisfy(line)]
+
+    def digest(self) -> str:
+        """The same for the same demand. What lies beside the file belongs to it when a line may mean a path."""
+        digest = hashlib.sha256("\n".join(self.lines).encode())
+        if any(_may_be_a_path(self.path.parent, line) for line in self.lines):
+            digest.update(str(self.path.parent).encode() if any(map(_is_editable, self.lines)) else b"")
+            for file in sorted(item for item in self.path.parent.rglob("*") if item.is_file()):
+                if file.parent.name == "__pycache__" or file.parent.suffix == ".egg-info":  # left by an earlier build
+                    continue
+                digest.update(str(file.relative_to(self.path.parent)).encode())
+                with file.open("rb") as content:
+                    digest.update(hashlib.file_digest(content, "sha256").digest())
+        return digest.hexdigest()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Packages:
+    """What one interpreter has."""
+
+    site: tuple[str, ...]
+    """Its folders of packages."""
+    distributions: dict[str, tuple[str, list[str]]]
+    """Normalised name → version and the requirements in its metadata."""
+    markers: dict[str, str]
+
+    @classmethod
+    def of(cls, interpreter: str) -> Packages:
+        """Ask the interpreter; the answer is kept until its folders of packages change. Any thread may call it."""
+        with _lock:
+            known = _known.get(interpreter)
+            if known is None or known[0] != _stamp(known[1].site):
+                packages = cls._list(interpreter)
+                _known[interpreter] = known = (_stamp(packages.site), packages)
+            return known[1]
+
+    @classmethod
+    def _list(cls, interpreter: str) -> Packages:
+        from packaging.utils import canonicalize_name
+
+        try:
+            output = subprocess.run(
+                [interpreter, "-I", "-c", _LIST],
+                capture_output=True,
+                timeout=_LIST_TIMEOUT_S,
+                check=True,
+                stdin=subprocess.DEVNULL,
+                env={"PATH": os.defpath, "LANG": "C.UTF-8"},
+            ).stdout
+            found: dict[str, Any] = json.loads(output)
+        except (OSError, subprocess.SubprocessError, ValueError) as error:
+            raise JobFailedError(
+                f"InternalServerError: the packages of {interpreter} cannot be listed: {error}"
+            ) from error
+        return cls(
+            site=tuple(found["site"]),
+            distributions={
+                canonicalize_name(name): (version, requires)
+                for name, (version, requires) in found["distributions"].items()
+            },
+            markers=found["markers"],
+        )
+
+    def satisfy(self, line: str) -> bool:
+        from packaging.requirements import InvalidRequirement, Requirement
+
+        try:
+            requirement = Requirement(line)
+        except InvalidRequirement:
+            return False
+        return self._has(requirement, extra="", within=frozenset())
+
+    def _has(self, requirement: Any, *, extra: str, within: frozenset[tuple[str, str]]) -> bool:
+        """Whether a packaging Requirement is met, with what its extras ask for; `extra` is the one that asks."""
+        from packaging.requirements import Requirement
+        from packaging.utils import canonicalize_name
+
+        if requirement.marker and not requirement.marker.evaluate(self.markers | {"extra": extra}):
+            return True
+        name = canonicalize_name(requirement.name)
+        if requirement.url or name not in self.distributions:
+            return False
+        version, requires = self.distributions[name]
+        if not requirement.specifier.contains(version, prereleases=True):
+            return False
+        wanted = {(name, item) for item in requirement.extras} - within
+        return all(
+            self._has(Requirement(line), extra=item, within=within | wanted)
+            for _, item in wanted
+            for line in requires
+            if "extra" in line
+        )
+
+
+_lock = threading.Lock()
+_known: dict[str, tuple[tuple[int, ...], Packages]] = {}
+
+
+def _stamp(folders: tuple[str, ...]) -> tuple[int, ...]:
+    return tuple(os.stat(folder).st_mtime_ns if os.path.isdir(folder) else 0 for folder in folders)
+
+
+def _lines(path: Path, nesting: int) -> Iterator[str]:
+    if nesting > _MAX_NESTING:
+        raise _failure(f"{path.name} includes files more than {_MAX_NESTING} deep")
+    try:
+        if path.stat().st_size > _MAX_BYTES:
+            raise _failure(f"{path.name} is larger than {_MAX_BYTES} bytes")
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise _failure(f"{path.name} cannot be read: {error}") from error
+    for line in text.replace("\\\r\n", "").replace("\\\n", "").splitlines():
+        line = _COMMENT.sub("", line).strip()
+        if include := _INCLUDE.match(line):
+            yield from _lines(path.parent / include["path"].strip(), nesting + 1)
+        elif line:
+            yield line
+
+
+def _failure(text: str) -> JobFailedError:
+    return JobFailedError(f"AlgorithmError: InstallRequirementsError: {text}")
+
+
+def _may_be_a_path(folder: Path, line: str) -> bool:
+    words = re.split(r"[\s=@]+", line)
+    return any("/" in word or word == "." or (folder / word.split("[")[0]).exists() for word in words if word)
+
+
+def _is_editable(line: str) -> bool:
+    return line.startswith(("-e", "--editable"))

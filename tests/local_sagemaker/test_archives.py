@@ -1,0 +1,152 @@
+"""Archives of code and models: what gets through, and what is refused whole."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import os
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from local_sagemaker.jobs.life import JobFailedError
+from local_sagemaker.sandbox import archives, disk
+from local_sagemaker.sandbox.archives import Limits, pack, unpack
+
+
+def archive(path: Path, *members: tarfile.TarInfo, form: int = tarfile.PAX_FORMAT) -> Path:
+    with tarfile.open(path, "w:gz", format=form) as tar:
+        for member in members:
+            tar.addfile(member, io.BytesIO(b"x" * member.size))
+    return path
+
+
+def member(
+    name: str, kind: bytes = tarfile.REGTYPE, link: str = "", size: int = 0, mode: int = 0o644
+) -> tarfile.TarInfo:
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname, info.size, info.mode = kind, link, size, mode
+    return info
+
+
+def refuse(path: Path, match: str, limits: Limits = archives.SOURCE) -> None:
+    """The archive is refused with these words, and nothing of it is left."""
+    target = path.parent / "code"
+    with pytest.raises(JobFailedError, match=match):
+        unpack(path, target, "s3://b/a.tar.gz", limits)
+    assert sorted(item.name for item in path.parent.iterdir()) == [path.name]
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        member("../outside.py"),
+        member("/etc/outside.py"),
+        member("a/../../outside.py"),
+        member(".."),
+        member("."),
+        member("link", tarfile.SYMTYPE, "/etc/passwd"),
+        member("hard", tarfile.LNKTYPE, "train.py"),
+        member("pipe", tarfile.FIFOTYPE),
+        member("disk", tarfile.BLKTYPE),
+        member("sparse", tarfile.GNUTYPE_SPARSE),
+        member("unknown", b"Z"),
+    ],
+    ids=lambda bad: bad.name,
+)
+def test_unsafe_archive_is_refused_whole(tmp_path: Path, bad: tarfile.TarInfo) -> None:
+    refuse(archive(tmp_path / "a.tar.gz", member("train.py"), bad), "not a plain file inside|not a readable")
+
+
+def test_link_cannot_be_made_a_way_out(tmp_path: Path) -> None:
+    """A file below a name that was a link: the classical escape."""
+    bad = archive(tmp_path / "a.tar.gz", member("d", tarfile.SYMTYPE, "/tmp"), member("d/outside.py"))
+    refuse(bad, "holds 'd', which is not a plain file")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"not a tar", b"", gzip.compress(b"no tar inside" * 100), gzip.compress(b"x" * 4096)[:-20]],
+    ids=["no gzip", "empty", "no tar", "cut"],
+)
+def test_broken_archive_is_named(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "a.tar.gz"
+    path.write_bytes(content)
+    refuse(path, r"s3://b/a\.tar\.gz is not a readable")
+
+
+@pytest.mark.parametrize("keep", [0.2, 0.6, 0.95])
+def test_cut_archive_is_refused_whole(tmp_path: Path, keep: float) -> None:
+    path = tmp_path / "a.tar.gz"
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
+        for name in ("first", "second"):
+            tar.addfile(member(name, size=50_000), io.BytesIO(os.urandom(50_000)))
+    path.write_bytes(buffer.getvalue()[: int(keep * len(buffer.getvalue()))])
+    refuse(path, "not a readable")
+
+
+def test_bomb_is_refused_by_what_it_unpacks_to(tmp_path: Path) -> None:
+    bomb = archive(tmp_path / "a.tar.gz", member("zeros", size=5_000_000))
+    assert bomb.stat().st_size < 50_000
+    refuse(bomb, "larger than 10 files or 4000000 bytes", Limits(10, 4_000_000))
+
+
+def test_too_many_members_are_refused(tmp_path: Path) -> None:
+    many = archive(tmp_path / "a.tar.gz", *(member(f"f{number}") for number in range(11)))
+    refuse(many, "larger than 10 files", Limits(10, 10**9))
+
+
+def test_huge_header_is_not_read_into_memory(tmp_path: Path) -> None:
+    """A PAX record of gigabytes packs into a few kilobytes; here two megabytes stand for it."""
+    info = member("train.py")
+    info.pax_headers = {"comment": "x" * 2**21}
+    refuse(archive(tmp_path / "a.tar.gz", info), "not a readable .tar.gz: a header of")
+
+
+def test_archive_bigger_than_the_disk_is_refused_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(disk, "free_bytes", lambda folder: disk.RESERVED_BYTES + 1000)
+    refuse(
+        archive(tmp_path / "a.tar.gz", member("weights", size=1001)), "'weights' of .* needs 1001 bytes, and the disk"
+    )
+
+
+def test_files_folders_and_modes_arrive(tmp_path: Path) -> None:
+    long_name = "/".join(["deep" * 20] * 3) + "/file.txt"
+    members = [
+        member("./train.py", size=3),
+        member("run.sh", mode=0o4777),
+        member("data", tarfile.DIRTYPE),
+        member(long_name),
+        member("train.py", size=5),  # a name that comes twice: the last one counts
+    ]
+    for form in (tarfile.PAX_FORMAT, tarfile.GNU_FORMAT):
+        target = tmp_path / f"code{form}"
+        unpack(archive(tmp_path / "a.tar.gz", *members, form=form), target, "the source")
+        assert (target / "train.py").read_text() == "xxxxx" and (target / long_name).is_file()
+        assert (target / "data").is_dir() and (target / "run.sh").stat().st_mode & 0o7777 == 0o755
+
+
+def test_what_is_packed_is_unpacked_again(tmp_path: Path) -> None:
+    """Links to files inside become files: a checkpoint folder with a `latest` in it can be served."""
+    folder = tmp_path / "model"
+    (folder / "step1").mkdir(parents=True)
+    (folder / "step1/weights").write_bytes(b"weights")
+    (folder / "latest").symlink_to("step1/weights")
+    os.link(folder / "step1/weights", folder / "hard")
+    pack(folder, tmp_path / "model.tar.gz")
+    unpack(tmp_path / "model.tar.gz", tmp_path / "served", "the model")
+    found = {str(path.relative_to(tmp_path / "served")) for path in (tmp_path / "served").rglob("*") if path.is_file()}
+    assert found == {"step1/weights", "latest", "hard"}
+    assert all((tmp_path / "served" / name).read_bytes() == b"weights" for name in found)
+
+
+def test_link_to_the_outside_is_not_packed_as_a_file(tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (tmp_path / "secret").write_text("secret")
+    (folder / "leak").symlink_to(tmp_path / "secret")
+    pack(folder, tmp_path / "model.tar.gz")
+    with tarfile.open(tmp_path / "model.tar.gz") as tar:
+        assert tar.getmember("leak").issym()
