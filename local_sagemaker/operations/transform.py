@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
+from local_sagemaker import s3
+from local_sagemaker.batch import transform_job
+from local_sagemaker.batch.data_processing import DataProcessing
+from local_sagemaker.batch.model_client import DEFAULT_PAYLOAD_MB, MAX_MB_IN_FLIGHT
+from local_sagemaker.batch.transform_job import KIND
 from local_sagemaker.hosting import serving
-from local_sagemaker.jobs import transform_job
-from local_sagemaker.jobs.transform_job import KIND
+from local_sagemaker.jobs.life import JobFailedError
 from local_sagemaker.operations import listing
 from local_sagemaker.platform import Platform
 from local_sagemaker.state.store import AlreadyExistsError, Record
 from local_sagemaker.wire.errors import resource_in_use, validation
-
-_MAX_MB_IN_FLIGHT = 100
 
 
 def create_transform_job(platform: Platform, request: dict[str, Any]) -> dict[str, Any]:
@@ -40,27 +42,42 @@ def stop_transform_job(platform: Platform, request: dict[str, Any]) -> dict[str,
 
 
 def _check(request: dict[str, Any]) -> None:
-    source, processing = request["TransformInput"], request.get("DataProcessing", {})
+    """What a request must fulfil beyond the service model. Raises a ValidationException, before anything starts."""
+    source = request["TransformInput"]
     if "S3DataSource" not in source["DataSource"]:
         raise validation("TransformInput.DataSource must have an S3DataSource.")
-    not_yet = {
-        "TransformInput.SplitType": source.get("SplitType", "None") != "None",
-        "TransformInput.CompressionType": source.get("CompressionType", "None") != "None",
-        "TransformInput.DataSource.S3DataSource.S3DataType": source["DataSource"]["S3DataSource"]["S3DataType"]
-        not in ("S3Prefix", "ManifestFile"),
-        "DataProcessing": processing.get("InputFilter", "$") != "$"
-        or processing.get("OutputFilter", "$") != "$"
-        or processing.get("JoinSource", "None") != "None",
-        "DataCaptureConfig": "DataCaptureConfig" in request,
-    }
-    for member, given in not_yet.items():
-        if given:
-            raise validation(f"{member}: local_sagemaker does not implement this yet; it sends each object whole.")
-    megabytes = request.get("MaxPayloadInMB", transform_job.DEFAULT_PAYLOAD_MB)
+    kind = source["DataSource"]["S3DataSource"]["S3DataType"]
+    if kind not in ("S3Prefix", "ManifestFile"):
+        raise validation(f"S3DataType {kind} cannot be used for a transform job; S3Prefix and ManifestFile can.")
+    _check_uris(request)
+    _check_payload(request)
+    try:
+        DataProcessing.of(request, started=0.0)
+    except ValueError as error:
+        raise validation(f"{error}.") from None
+
+
+def _check_uris(request: dict[str, Any]) -> None:
+    uris = [
+        request["TransformInput"]["DataSource"]["S3DataSource"]["S3Uri"],
+        request["TransformOutput"]["S3OutputPath"],
+        *([request["DataCaptureConfig"]["DestinationS3Uri"]] if "DataCaptureConfig" in request else []),
+    ]
+    for uri in uris:
+        try:
+            s3.split_uri(uri)
+        except JobFailedError as error:
+            raise validation(str(error).removeprefix("ClientError: ")) from None
+
+
+def _check_payload(request: dict[str, Any]) -> None:
+    megabytes = request.get("MaxPayloadInMB", DEFAULT_PAYLOAD_MB)
+    if megabytes > MAX_MB_IN_FLIGHT:
+        raise validation(f"MaxPayloadInMB is {megabytes}; it must be at most {MAX_MB_IN_FLIGHT}.")
     in_flight = (request.get("MaxConcurrentTransforms") or 1) * megabytes
-    if in_flight > _MAX_MB_IN_FLIGHT:
+    if in_flight > MAX_MB_IN_FLIGHT:
         raise validation(
-            f"MaxConcurrentTransforms * MaxPayloadInMB is {in_flight}; it must be at most {_MAX_MB_IN_FLIGHT}."
+            f"MaxConcurrentTransforms * MaxPayloadInMB is {in_flight}; it must be at most {MAX_MB_IN_FLIGHT}."
         )
 
 
