@@ -1,20 +1,28 @@
-"""Hyperparameter tuning jobs: create, describe, list, stop, and list their training jobs."""
+"""Hyperparameter tuning jobs: create, describe, list, stop, delete, and list their training jobs."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from local_sagemaker.jobs.life import TERMINAL
 from local_sagemaker.operations import listing, training
 from local_sagemaker.platform import Platform
 from local_sagemaker.state.store import AlreadyExistsError, Record
-from local_sagemaker.tuning import tuner, tuning_job
+from local_sagemaker.tuning import child as child_jobs
+from local_sagemaker.tuning import tuning_job, warm_start
+from local_sagemaker.tuning.definition import resources
+from local_sagemaker.tuning.plan import Plan
 from local_sagemaker.wire.errors import resource_in_use, resource_not_found, validation
-
-_STRATEGIES = ("Bayesian", "Random")
 
 
 def create_hyper_parameter_tuning_job(platform: Platform, request: dict[str, Any]) -> dict[str, Any]:
-    _check(platform, request)
+    """Refuses what cannot work before any training job has started."""
+    plan = Plan.of(request)
+    for definition in plan.definitions:
+        training.check_definition({**definition.request, "ResourceConfig": resources(definition.request)}, platform)
+    for name in warm_start.parents(request):
+        parent = _get(platform, name)
+        warm_start.check(request, plan, name, parent.describe, str(parent.status))
     try:
         record = tuning_job.create(platform, request)
     except AlreadyExistsError:
@@ -33,73 +41,58 @@ def list_hyper_parameter_tuning_jobs(platform: Platform, request: dict[str, Any]
         request,
         member="HyperParameterTuningJobSummaries",
         summary=_summary,
-    )
-
-
-def stop_hyper_parameter_tuning_job(platform: Platform, request: dict[str, Any]) -> dict[str, Any]:
-    tuning_job.stop(platform, _find(platform, request).name)
-    return {}
-
-
-def list_training_jobs_for_hyper_parameter_tuning_job(platform: Platform, request: dict[str, Any]) -> dict[str, Any]:
-    record = _find(platform, request)
-    metric = record.describe["HyperParameterTuningJobConfig"]["HyperParameterTuningJobObjective"]["MetricName"]
-
-    def by_objective(child: Record) -> tuple[bool, float]:
-        value = tuning_job.objective(child, metric)
-        return value is not None, value or 0.0
-
-    return listing.page(
-        tuning_job.children(platform, record),
-        request,
-        member="TrainingJobSummaries",
-        summary=lambda child: tuning_job.summary(child, metric),
-        sort_keys={"FinalObjectiveMetricValue": by_objective},
+        default_sort="Name",
         default_order="Ascending",
     )
 
 
-def _check(platform: Platform, request: dict[str, Any]) -> None:
-    """Raises a ValidationException for what cannot work, before any training job has started."""
-    config = request["HyperParameterTuningJobConfig"]
-    definition = request.get("TrainingJobDefinition")
-    if definition is None or "TrainingJobDefinitions" in request:
-        raise validation(
-            "TrainingJobDefinitions: local_sagemaker does not yet tune several definitions; give TrainingJobDefinition."
-        )
-    if config["Strategy"] not in _STRATEGIES:
-        raise validation(
-            f"Strategy '{config['Strategy']}' is not yet implemented here; there is {' and '.join(_STRATEGIES)}."
-        )
-    if "Autotune" in request:
-        raise validation("Autotune: not yet implemented by local_sagemaker; leave it out.")
-    if "ParameterRanges" not in config or "HyperParameterTuningJobObjective" not in config:
-        raise validation("HyperParameterTuningJobConfig needs ParameterRanges and HyperParameterTuningJobObjective.")
-    _check_names(config, definition)
-    for parent in request.get("WarmStartConfig", {}).get("ParentHyperParameterTuningJobs", []):
-        _find(platform, parent)
-    training.check_definition(definition)
+def stop_hyper_parameter_tuning_job(platform: Platform, request: dict[str, Any]) -> dict[str, Any]:
+    """Stopping a tuning job that has ended is accepted and changes nothing."""
+    tuning_job.stop(platform, _find(platform, request).name)
+    return {}
 
 
-def _check_names(config: dict[str, Any], definition: dict[str, Any]) -> None:
-    tuned = {item.name for item in tuner.parse_ranges(config["ParameterRanges"])}
-    if not tuned:
-        raise validation("ParameterRanges holds no range; a tuning job needs at least one.")
-    if both := tuned & set(definition.get("StaticHyperParameters", {})):
-        raise validation(f"Hyperparameters {', '.join(sorted(both))} are both static and tuned.")
-    metric = config["HyperParameterTuningJobObjective"]["MetricName"]
-    defined = {item["Name"] for item in definition["AlgorithmSpecification"].get("MetricDefinitions", [])}
-    if metric not in defined:
-        known = ", ".join(sorted(defined)) or "none"
-        raise validation(f"The objective metric '{metric}' has no MetricDefinition; defined are: {known}.")
+def delete_hyper_parameter_tuning_job(platform: Platform, request: dict[str, Any]) -> dict[str, Any]:
+    """Forget the tuning job; its training jobs and their artifacts stay.
+
+    AWS documents no error of this operation, so a name that is not there is not one. A job that has not ended is
+    refused: whether AWS would is not documented.
+    """
+    name = request["HyperParameterTuningJobName"]
+    record = platform.store.get(tuning_job.KIND, name)
+    if record is not None and record.status not in TERMINAL:
+        raise validation(f"Tuning job {name} is {record.status}; stop it before you delete it.")
+    platform.store.delete(tuning_job.KIND, name)
+    return {}
+
+
+def list_training_jobs_for_hyper_parameter_tuning_job(platform: Platform, request: dict[str, Any]) -> dict[str, Any]:
+    """Sorted by FinalObjectiveMetricValue, jobs without one are not listed, as AWS documents."""
+    record = _find(platform, request)
+    plan = Plan.of(record.describe)
+    found = child_jobs.of(record, child_jobs.records(platform, record), plan)
+    by_objective = request.get("SortBy") == "FinalObjectiveMetricValue"
+    shown = [child for child in found if not by_objective or child.objective_status == "Succeeded"]
+    summaries = {child.record.name: child for child in shown}
+    return listing.page(
+        [child.record for child in shown],
+        request,
+        member="TrainingJobSummaries",
+        summary=lambda job: summaries[job.name].summary(),
+        sort_keys={"FinalObjectiveMetricValue": lambda job: summaries[job.name].objective},
+        default_sort="Name",
+        default_order="Ascending",
+    )
 
 
 def _find(platform: Platform, request: dict[str, Any]) -> Record:
-    name = request["HyperParameterTuningJobName"]
+    return _get(platform, request["HyperParameterTuningJobName"])
+
+
+def _get(platform: Platform, name: str) -> Record:
     record = platform.store.get(tuning_job.KIND, name)
     if record is None:
-        arn = platform.settings.arn(tuning_job.KIND, name)
-        raise resource_not_found(f"Amazon SageMaker can't find a tuning job with the name {name} ({arn}).")
+        raise resource_not_found(f"Amazon SageMaker can't find a tuning job called {name}. Type another name.")
     return record
 
 

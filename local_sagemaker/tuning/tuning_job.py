@@ -1,11 +1,11 @@
 """One hyperparameter tuning job: the thread that starts training jobs, learns from them and picks the best.
 
-What it knows is in its training jobs' records, so a restarted server carries on where the last one stopped.
+What it knows is in its training jobs' records, so a restarted server carries on where the last one stopped: a trial
+exists from the moment its record is committed, and the next one's number is one more than the last one's.
 """
 
 from __future__ import annotations
 
-import math
 import threading
 import time
 import uuid
@@ -13,17 +13,24 @@ from typing import Any
 
 from local_sagemaker.jobs import training_job
 from local_sagemaker.jobs.life import TERMINAL
-from local_sagemaker.jobs.metrics import as_float32
 from local_sagemaker.platform import Platform, log
 from local_sagemaker.state.store import Record
-from local_sagemaker.tuning import tuner
+from local_sagemaker.tuning import child as child_jobs
+from local_sagemaker.tuning import hyperband, search, warm_start
+from local_sagemaker.tuning.child import Child, Children
+from local_sagemaker.tuning.completion import Progress
+from local_sagemaker.tuning.early_stopping import MedianRule
+from local_sagemaker.tuning.plan import Plan
+from local_sagemaker.wire.errors import ApiError
 
 KIND = "hyper-parameter-tuning-job"
 
-_POLL_S = 0.2
+# A tuning job looks at its running training jobs ten times a second while something happens, and less often, down to
+# once a second, the longer nothing does.
+_MIN_POLL_S, _MAX_POLL_S, _PATIENCE = 0.1, 1.0, 50
 
-#: DescribeHyperParameterTuningJob's counters by the children's statuses.
-_COUNTERS = ("Completed", "InProgress", "RetryableError", "NonRetryableError", "Stopped")
+#: SageMaker gives up when so many training jobs have failed and none has succeeded.
+_HOPELESS_FAILURES = 5
 
 
 def create(platform: Platform, request: dict[str, Any]) -> Record:
@@ -36,7 +43,7 @@ def create(platform: Platform, request: dict[str, Any]) -> Record:
         "HyperParameterTuningJobStatus": "InProgress",
         "CreationTime": now,
         "LastModifiedTime": now,
-        **counters([], ""),
+        **child_jobs.counters([]),
     }
     record = platform.store.insert(KIND, name, describe, {"tags": request.get("Tags", [])})
     carry(platform, name)
@@ -65,206 +72,235 @@ def stop(platform: Platform, name: str) -> None:
     platform.background.stop(KIND, name)
 
 
-def objective(record: Record, metric: str) -> float | None:
-    """The objective of a training job: the last value it printed. Not-a-number does not count as one."""
-    series = record.internal.get("metrics", {}).get(metric)
-    if not series or not math.isfinite(series[-1][1]):
-        return None
-    return as_float32(series[-1][1])
-
-
-def counters(children: list[Record], metric: str) -> dict[str, Any]:
-    statuses = dict.fromkeys(_COUNTERS, 0)
-    objectives = {"Succeeded": 0, "Pending": 0, "Failed": 0}
-    for child in children:
-        status = {"Stopping": "InProgress", "Failed": "NonRetryableError"}.get(str(child.status), str(child.status))
-        statuses[status] += 1
-        objectives[objective_status(child, metric)] += 1
-    return {"TrainingJobStatusCounters": statuses, "ObjectiveStatusCounters": objectives}
-
-
-def objective_status(child: Record, metric: str) -> str:
-    if child.status not in TERMINAL:
-        return "Pending"
-    return "Succeeded" if child.status != "Failed" and objective(child, metric) is not None else "Failed"
-
-
-def summary(child: Record, metric: str) -> dict[str, Any]:
-    """HyperParameterTrainingJobSummary of one training job."""
-    members = ("TrainingJobName", "TrainingJobArn", "CreationTime", "TrainingStartTime", "TrainingEndTime")
-    result = {name: child.describe[name] for name in members if name in child.describe}
-    result |= {
-        "TrainingJobStatus": child.status,
-        "TunedHyperParameters": child.internal.get("tuned", {}),
-        "ObjectiveStatus": objective_status(child, metric),
-    }
-    if "FailureReason" in child.describe:
-        result["FailureReason"] = child.describe["FailureReason"]
-    value = objective(child, metric)
-    if value is not None and child.status in TERMINAL:
-        result["FinalHyperParameterTuningJobObjectiveMetric"] = {"MetricName": metric, "Value": value}
-    return result
-
-
 def children(platform: Platform, record: Record) -> list[Record]:
     """The training jobs of a tuning job, oldest first."""
-    return platform.store.list(training_job.KIND, parent=record.describe["HyperParameterTuningJobArn"])
+    return list(child_jobs.records(platform, record))
 
 
 class TuningJob:
+    """The thread's side of one job. `stop` is set by StopHyperParameterTuningJob and by the server's own shutdown."""
+
     def __init__(self, platform: Platform, name: str, stop: threading.Event) -> None:
         record = platform.store.get(KIND, name)
         if record is None:
             raise KeyError(f"no {KIND} '{name}'")
         self._platform = platform
         self._stop = stop
+        self._shutdown = platform.background.shutdown
         self._record = record
-        self._config: dict[str, Any] = record.describe["HyperParameterTuningJobConfig"]
-        self._definition: dict[str, Any] = record.describe["TrainingJobDefinition"]
-        self._limits: dict[str, int] = self._config["ResourceLimits"]
-        self._metric: str = self._config["HyperParameterTuningJobObjective"]["MetricName"]
-        self._maximize = self._config["HyperParameterTuningJobObjective"]["Type"] == "Maximize"
-        self._ranges = tuner.parse_ranges(self._config["ParameterRanges"])
 
     def run(self) -> None:
         try:
+            self._plan = Plan.of(self._record.describe)
+            self._children = Children(self._platform, self._record, self._plan)
+            self._median = MedianRule(maximize=self._plan.maximize)
+            self._parents, self._inherited = self._look_at_parents()
             self._search()
+        except ApiError as error:
+            self._end("Failed", f"ClientError: {error.message}")
         except Exception as error:
             log.exception("tuning job '%s'", self._record.name)
-            self._end("Failed", [], f"InternalServerError: {type(error).__name__}: {error}")
+            self._end("Failed", f"InternalServerError: {type(error).__name__}: {error}")
 
     def _search(self) -> None:
         if self._record.status == "Stopping":
             self._stop.set()
-        seen: list[tuple[str, str | None]] = []
-        while not self._platform.background.shutdown.is_set():
-            jobs = children(self._platform, self._record)
-            running = [job for job in jobs if job.status not in TERMINAL]
-            state = [(job.name, job.status) for job in jobs]
-            if state != seen:
-                self._publish(jobs)
-                seen = state
-            for job in self._hopeless(jobs):
-                training_job.stop(self._platform, job.name)
-            if self._stop.is_set() or self._expired():
-                for job in running:
-                    training_job.stop(self._platform, job.name)
-                if not running:
-                    return self._end("Stopped" if self._stop.is_set() else "Completed", jobs)
-            elif len(jobs) < self._limits["MaxNumberOfTrainingJobs"] and not self._target_reached(jobs):
-                if len(running) < self._limits["MaxParallelTrainingJobs"]:
-                    self._launch(jobs)
-                    continue
-            elif not running:
-                return self._end("Completed", jobs)
-            self._stop.wait(_POLL_S) if not self._stop.is_set() else time.sleep(_POLL_S)
+        for child in self._children.all:
+            self._learn(child)
+        self._publish()
+        last_change = time.monotonic()
+        while not self._step():
+            changed = self._children.refresh()
+            if changed:
+                last_change = time.monotonic()
+            self._look_at(changed)
+            quiet_s = time.monotonic() - last_change
+            self._pause(min(_MAX_POLL_S, max(_MIN_POLL_S, quiet_s / _PATIENCE)))
 
-    def _launch(self, jobs: list[Record]) -> None:
-        trials = [self._trial(job, job.internal["tuned"]) for job in jobs]
-        tuned = tuner.suggest(
-            self._ranges,
-            self._inherited() + trials,
-            strategy=self._config["Strategy"],
-            maximize=self._maximize,
-            seed=self._config.get("RandomSeed", int(self._record.created)),
+    def _step(self) -> bool:
+        """Do what is to be done now; returns whether the job is over, or the server is."""
+        stopped = self._stop.is_set()
+        if self._shutdown.is_set():  # it sets `stop` too, and is set first
+            return True
+        running = self._children.running
+        if stopped or self._is_over():
+            for child in running:
+                training_job.stop(self._platform, child.record.name)
+        elif self._children.count < self._plan.max_jobs and not self._hopeless:
+            for _ in range(min(self._plan.max_parallel - len(running), self._plan.max_jobs - self._children.count)):
+                self._launch()
+            return False
+        if running:
+            return False
+        self._end("Stopped" if stopped else "Completed")
+        return True
+
+    def _pause(self, seconds: float) -> None:
+        (self._shutdown if self._stop.is_set() else self._stop).wait(seconds)
+
+    # -- trials ---------------------------------------------------------------------------------------------------
+
+    def _launch(self) -> None:
+        number = self._children.count + 1
+        turn, _ = self._plan.places(number)[-1]
+        definition = self._plan.definitions[turn]
+        tuned = search.suggest(
+            definition.ranges,
+            [self._trial(child) for child in self._children.all if child.definition is definition],
+            strategy=self._plan.strategy,
+            maximize=self._plan.maximize,
+            seed=f"{self._seed}/{turn}",
+            inherited=self._inherited,
+            other_data=self._warm_start_type != warm_start.IDENTICAL,
         )
-        request = {key: value for key, value in self._definition.items() if key in _SHARED_MEMBERS}
-        request["TrainingJobName"] = f"{self._record.name}-{len(jobs) + 1:03d}-{uuid.uuid4().hex[:8]}"
-        request["HyperParameters"] = {
-            **self._definition.get("StaticHyperParameters", {}),
-            **tuned,
-            "_tuning_objective_metric": self._metric,
-        }
-        training_job.create(
+        name = f"{self._record.name}-{number:03d}-{uuid.uuid4().hex[:8]}"
+        record = training_job.create(
             self._platform,
-            request,
+            definition.training_request(name, tuned, self._record.internal.get("tags", [])),
             tuning_job_arn=self._record.describe["HyperParameterTuningJobArn"],
-            parallel=self._limits["MaxParallelTrainingJobs"],
+            parallel=self._plan.max_parallel,
             tuned=tuned,
         )
+        self._children.add(record)
+        self._publish()
 
-    def _trial(self, job: Record, tuned: dict[str, str]) -> tuner.Trial:
-        return tuner.Trial(
-            hyperparameters=tuned,
-            objective=objective(job, self._metric) if job.status in {"Completed", "Stopped"} else None,
-            running=job.status not in TERMINAL,
+    @property
+    def _seed(self) -> str:
+        """RandomSeed; without one, what makes this tuning job differ from all others and survives a restart."""
+        config = self._record.describe["HyperParameterTuningJobConfig"]
+        return str(config.get("RandomSeed", self._record.created))
+
+    def _trial(self, child: Child) -> search.Trial:
+        objective = child.objective if child.ended else None
+        return search.Trial(hyperparameters=child.tuned, objective=objective, running=not child.ended)
+
+    @property
+    def _warm_start_type(self) -> str | None:
+        given: str | None = self._record.describe.get("WarmStartConfig", {}).get("WarmStartType")
+        return given
+
+    def _look_at_parents(self) -> tuple[list[dict[str, Any]], list[search.Trial]]:
+        """The parents' best training jobs, and what all their training jobs have learned, as far as it fits."""
+        bests, trials = [], []
+        ranges = self._plan.definitions[0].ranges
+        for name in warm_start.parents(self._record.describe):
+            parent = self._platform.store.get(KIND, name)
+            if parent is None:  # deleted since
+                continue
+            if "BestTrainingJob" in parent.describe:
+                bests.append(parent.describe["BestTrainingJob"] | {"TuningJobName": name})
+            for child in child_jobs.of(parent, child_jobs.records(self._platform, parent), Plan.of(parent.describe)):
+                values = warm_start.usable(ranges, child.record.describe.get("HyperParameters", {}))
+                if values and child.objective_status == "Succeeded":
+                    trials.append(search.Trial(hyperparameters=values, objective=child.objective))
+        return bests, trials
+
+    # -- looking --------------------------------------------------------------------------------------------------
+
+    def _look_at(self, changed: list[Child]) -> None:
+        for child in changed:
+            if child.record.status == "InProgress" and self._is_given_up(child):
+                training_job.stop(self._platform, child.record.name)
+            self._learn(child)
+        if any(child.ended for child in changed):
+            self._publish()
+
+    def _learn(self, child: Child) -> None:
+        if child.record.status == "Completed":
+            self._median.add([value for _, value in child.series])
+
+    def _is_given_up(self, child: Child) -> bool:
+        if self._plan.early_stopping:
+            return self._median.is_hopeless([value for _, value in child.series])
+        if not self._plan.brackets:
+            return False
+        bracket = self._bracket(child)
+        others = [
+            other.series
+            for other in self._children.all
+            if other.number != child.number and other.definition is child.definition and self._bracket(other) == bracket
+        ]
+        return hyperband.is_stopped(
+            self._plan.brackets[bracket],
+            child.series,
+            others,
+            self._plan.max_resource,
+            maximize=self._plan.maximize,
         )
 
-    def _inherited(self) -> list[tuner.Trial]:
-        """What the parents of a warm start have learned, as far as it fits these ranges."""
-        parents = self._record.describe.get("WarmStartConfig", {}).get("ParentHyperParameterTuningJobs", [])
-        records = (self._platform.store.get(KIND, parent["HyperParameterTuningJobName"]) for parent in parents)
-        jobs = [job for record in records if record for job in children(self._platform, record)]
-        tuned = ((job, tuner.usable(self._ranges, job.describe.get("HyperParameters", {}))) for job in jobs)
-        return [self._trial(job, values) for job, values in tuned if values and job.status in TERMINAL]
+    def _bracket(self, child: Child) -> int:
+        return hyperband.bracket_of(child.index, self._plan.brackets)
 
-    def _hopeless(self, jobs: list[Record]) -> list[Record]:
-        """The running jobs that early stopping gives up."""
-        if self._config.get("TrainingJobEarlyStoppingType", "Off") == "Off":
-            return []
-        finished = [self._values(job) for job in jobs if job.status == "Completed"]
-        running = [job for job in jobs if job.status == "InProgress"]
-        return [job for job in running if tuner.hopeless(self._values(job), finished, maximize=self._maximize)]
+    def _progress(self) -> Progress:
+        ended = [
+            (child.end_time, child.objective)
+            for child in self._children.all
+            if child.ended and child.objective is not None
+        ]
+        return Progress.of(
+            sorted((time, value) for time, value in ended if value is not None),
+            maximize=self._plan.maximize,
+            num_tunables=self._plan.num_tunables,
+        )
 
-    def _values(self, job: Record) -> list[float]:
-        return [value for _, value in job.internal.get("metrics", {}).get(self._metric, []) if math.isfinite(value)]
+    def _is_over(self) -> bool:
+        return time.time() > self._record.created + self._plan.max_runtime_s or self._published.suffices(
+            self._plan.criteria, maximize=self._plan.maximize
+        )
 
-    def _expired(self) -> bool:
-        return time.time() > self._record.created + self._limits.get("MaxRuntimeInSeconds", math.inf)
+    # -- telling --------------------------------------------------------------------------------------------------
 
-    def _target_reached(self, jobs: list[Record]) -> bool:
-        target = self._config.get("TuningJobCompletionCriteria", {}).get("TargetObjectiveMetricValue")
-        best = self._best(jobs)
-        if target is None or best is None:
-            return False
-        value = objective(best, self._metric)
-        return value is not None and (value >= target if self._maximize else value <= target)
+    def _publish(self) -> None:
+        all_children = self._children.all
+        self._published = self._progress()
+        # Of internal errors the user's script is not guilty.
+        ended = [child for child in all_children if child.ended and child.counted_as != "RetryableError"]
+        self._hopeless = len(ended) >= _HOPELESS_FAILURES and all(child.objective is None for child in ended)
+        best = child_jobs.best(all_children, maximize=self._plan.maximize)
+        members = child_jobs.counters(all_children)
+        members["TuningJobCompletionDetails"] = self._published.details()
+        members["ConsumedResources"] = {"RuntimeInSeconds": round(time.time() - self._record.created)}
+        if best is not None:
+            members["BestTrainingJob"] = best.summary()
+        if self._warm_start_type == warm_start.IDENTICAL:
+            summaries = [*self._parents, *([best.summary()] if best else [])]
+            members |= _overall_best(summaries, self._record.name, maximize=self._plan.maximize)
+        self._platform.store.update(KIND, self._record.name, lambda record: record.describe.update(members))
 
-    def _best(self, jobs: list[Record]) -> Record | None:
-        """The best of the jobs that succeeded; of equals the one that was first."""
-        succeeded = [job for job in jobs if objective_status(job, self._metric) == "Succeeded"]
-        sign = 1 if self._maximize else -1
-        return max(succeeded, key=lambda job: sign * (objective(job, self._metric) or 0.0), default=None)
-
-    def _publish(self, jobs: list[Record]) -> None:
-        def change(record: Record) -> None:
-            record.describe |= counters(jobs, self._metric)
-            best = self._best(jobs)
-            if best is not None:
-                record.describe["BestTrainingJob"] = summary(best, self._metric)
-
-        self._platform.store.update(KIND, self._record.name, change)
-
-    def _end(self, status: str, jobs: list[Record], reason: str | None = None) -> None:
-        if status == "Completed" and self._best(jobs) is None:
-            status = "Failed"
-            reasons = {job.describe.get("FailureReason", "no value of the objective was printed") for job in jobs}
-            reason = f"No training job succeeded with the objective '{self._metric}': {'; '.join(sorted(reasons))}"
+    def _end(self, status: str, reason: str | None = None) -> None:
+        if status == "Completed" and not any(child.objective_status == "Succeeded" for child in self._children.all):
+            status, reason = "Failed", self._failure_reason()
 
         def change(record: Record) -> None:
             record.describe["HyperParameterTuningJobStatus"] = status
             record.describe["HyperParameterTuningEndTime"] = time.time()
-            seconds = sum(job.describe.get("TrainingTimeInSeconds", 0) for job in jobs)
-            record.describe["ConsumedResources"] = {"RuntimeInSeconds": seconds}
+            runtime_s = round(time.time() - self._record.created)
+            record.describe["ConsumedResources"] = {"RuntimeInSeconds": runtime_s}
             if reason:
                 record.describe["FailureReason"] = reason[:1024]
 
         self._platform.store.update(KIND, self._record.name, change)
 
+    def _failure_reason(self) -> str:
+        """SageMaker's sentence, and what the training jobs said."""
+        jobs = self._children.all
+        reasons = {str(job.record.describe["FailureReason"]) for job in jobs if "FailureReason" in job.record.describe}
+        if reasons:
+            return (
+                f"No training job succeeded after {len(jobs)} attempts. Please take a look at the training job "
+                f"failures to get more details. {'; '.join(sorted(reasons))}"
+            )
+        return (
+            f"No objective metrics found after running {len(jobs)} training jobs. Please ensure that the custom "
+            "algorithm is emitting the objective metric as defined by the regular expression provided: "
+            f"{', '.join(definition.metric for definition in self._plan.definitions)}."
+        )
 
-#: The members of a tuning job's definition that a CreateTrainingJob request has too.
-_SHARED_MEMBERS = {
-    "AlgorithmSpecification",
-    "RoleArn",
-    "InputDataConfig",
-    "VpcConfig",
-    "OutputDataConfig",
-    "ResourceConfig",
-    "StoppingCondition",
-    "EnableNetworkIsolation",
-    "EnableInterContainerTrafficEncryption",
-    "EnableManagedSpotTraining",
-    "CheckpointConfig",
-    "RetryStrategy",
-    "Environment",
-}
+
+def _overall_best(summaries: list[dict[str, Any]], name: str, *, maximize: bool) -> dict[str, Any]:
+    """OverallBestTrainingJob over this tuning job and its parents; empty while nobody has an objective."""
+    if not summaries:
+        return {}
+    sign = 1 if maximize else -1
+    best = max(summaries, key=lambda job: sign * job["FinalHyperParameterTuningJobObjectiveMetric"]["Value"])
+    return {"OverallBestTrainingJob": {"TuningJobName": name} | best}

@@ -1,0 +1,165 @@
+"""The training job definitions of a tuning job: what each one tunes, and the training jobs it makes. Pure."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from local_sagemaker.tuning.ranges import MAX_HYPERPARAMETERS, Range, parse
+from local_sagemaker.wire.errors import ApiError, validation
+
+OBJECTIVE_HYPERPARAMETER = "_tuning_objective_metric"
+
+#: SageMaker's quota of metrics per tuning job.
+_MAX_METRICS = 20
+
+#: The members of a definition that a CreateTrainingJob request has too.
+_SHARED_MEMBERS = frozenset(
+    {
+        "AlgorithmSpecification",
+        "RoleArn",
+        "InputDataConfig",
+        "VpcConfig",
+        "OutputDataConfig",
+        "ResourceConfig",
+        "StoppingCondition",
+        "EnableNetworkIsolation",
+        "EnableInterContainerTrafficEncryption",
+        "EnableManagedSpotTraining",
+        "CheckpointConfig",
+        "RetryStrategy",
+        "Environment",
+    }
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Definition:
+    """One HyperParameterTrainingJobDefinition, with its own ranges and its own metric."""
+
+    name: str | None
+    request: dict[str, Any]
+    ranges: list[Range]
+    metric: str
+    """The objective's."""
+    maximize: bool
+
+    @property
+    def static(self) -> dict[str, str]:
+        return dict(self.request.get("StaticHyperParameters", {}))
+
+    def training_request(self, name: str, tuned: dict[str, str], tags: list[dict[str, str]]) -> dict[str, Any]:
+        """CreateTrainingJob for one trial."""
+        request = {key: value for key, value in self.request.items() if key in _SHARED_MEMBERS}
+        request["ResourceConfig"] = resources(self.request)
+        request["TrainingJobName"] = name
+        request["HyperParameters"] = self.static | tuned | {OBJECTIVE_HYPERPARAMETER: self.metric}
+        return request | ({"Tags": tags} if tags else {})
+
+
+def parse_definitions(request: dict[str, Any]) -> list[Definition]:
+    """The definitions of a CreateHyperParameterTuningJob request. Raises a ValidationException for what cannot work."""
+    config = request["HyperParameterTuningJobConfig"]
+    if ("TrainingJobDefinition" in request) == ("TrainingJobDefinitions" in request):
+        raise validation("Give exactly one of TrainingJobDefinition and TrainingJobDefinitions.")
+    autotune = "Autotune" in request
+    if "TrainingJobDefinition" in request:
+        given = request["TrainingJobDefinition"]
+        for member in ("TuningObjective", "HyperParameterRanges"):
+            if member in given:
+                raise validation(
+                    f"{member} belongs to TrainingJobDefinitions; with one TrainingJobDefinition give "
+                    "ParameterRanges and HyperParameterTuningJobObjective in HyperParameterTuningJobConfig."
+                )
+        ranges, objective = config.get("ParameterRanges"), config.get("HyperParameterTuningJobObjective")
+        return [_definition(given, ranges, objective, "HyperParameterTuningJobConfig", autotune)]
+    for member in ("ParameterRanges", "HyperParameterTuningJobObjective"):
+        if member in config:
+            raise validation(f"With TrainingJobDefinitions, {member} belongs into each definition.")
+    definitions = [
+        _definition(
+            given,
+            given.get("HyperParameterRanges"),
+            given.get("TuningObjective"),
+            f"TrainingJobDefinitions.{index}",
+            autotune,
+        )
+        for index, given in enumerate(request["TrainingJobDefinitions"], start=1)
+    ]
+    _check_together(definitions)
+    return definitions
+
+
+def resources(definition: dict[str, Any]) -> dict[str, Any]:
+    """ResourceConfig of a definition's training jobs.
+
+    Of several InstanceConfigs the first is taken, as AllocationStrategy Prioritized says: capacity never lacks here.
+    """
+    if ("ResourceConfig" in definition) == ("HyperParameterTuningResourceConfig" in definition):
+        raise validation(
+            "A training job definition needs exactly one of ResourceConfig and HyperParameterTuningResourceConfig."
+        )
+    if "ResourceConfig" in definition:
+        return dict(definition["ResourceConfig"])
+    given = definition["HyperParameterTuningResourceConfig"]
+    chosen = given | given.get("InstanceConfigs", [{}])[0]
+    members = ("InstanceType", "InstanceCount", "VolumeSizeInGB", "VolumeKmsKeyId")
+    return {member: chosen[member] for member in members if member in chosen}
+
+
+def _definition(
+    given: dict[str, Any],
+    parameter_ranges: dict[str, Any] | None,
+    objective: dict[str, str] | None,
+    where: str,
+    autotune: bool,
+) -> Definition:
+    if parameter_ranges is None or objective is None:
+        raise validation(f"{where} needs the ranges to search and the objective.")
+    if parameter_ranges.get("AutoParameters") and not autotune:
+        raise validation('AutoParameters need Autotune {"Mode": "Enabled"}; without it, give ranges.')
+    definition = Definition(
+        name=given.get("DefinitionName"),
+        request=given,
+        ranges=parse(parameter_ranges),
+        metric=objective["MetricName"],
+        maximize=objective["Type"] == "Maximize",
+    )
+    _check(definition, where)
+    return definition
+
+
+def _check(definition: Definition, where: str) -> None:
+    tuned = {item.name for item in definition.ranges}
+    if not tuned:
+        raise validation(f"{where}: there is no range; a tuning job needs at least one.")
+    if both := tuned & set(definition.static):
+        raise validation(f"Hyperparameters {', '.join(sorted(both))} are both static and tuned.")
+    total = len(tuned) + len(definition.static) + 1
+    if total > MAX_HYPERPARAMETERS:
+        raise validation(
+            f"{where}: {len(definition.static)} static and {len(tuned)} tuned hyperparameters and "
+            f"{OBJECTIVE_HYPERPARAMETER} are {total}; a training job can have at most {MAX_HYPERPARAMETERS}."
+        )
+    metrics = {item["Name"] for item in definition.request["AlgorithmSpecification"].get("MetricDefinitions", [])}
+    if definition.metric not in metrics:
+        raise validation(
+            "A metric is required for this hyperparameter tuning job objective. Provide a metric in the metric "
+            f"definitions. The objective metric '{definition.metric}' has no MetricDefinition; defined are: "
+            f"{', '.join(sorted(metrics)) or 'none'}."
+        )
+    if len(metrics) > _MAX_METRICS:
+        raise ApiError(
+            "ResourceLimitExceeded", f"{where}: {len(metrics)} metrics; a tuning job can define at most {_MAX_METRICS}."
+        )
+    resources(definition.request)
+
+
+def _check_together(definitions: list[Definition]) -> None:
+    names = [definition.name or "" for definition in definitions]
+    if "" in names:
+        raise validation("Each of TrainingJobDefinitions needs a DefinitionName.")
+    if len(set(names)) < len(names):
+        raise validation(f"DefinitionNames must be unique, got {', '.join(names)}.")
+    if len({definition.maximize for definition in definitions}) > 1:
+        raise validation("The TuningObjectives of all TrainingJobDefinitions must have the same Type.")
