@@ -3,24 +3,33 @@
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import dataclasses
 import json
 import os
 import posixpath
+import re
 import time
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import boto3
+import boto3.exceptions
 import botocore.config
 import botocore.exceptions
 
-from local_sagemaker.jobs.life import JobFailedError
+from local_sagemaker.jobs.life import InternalFailureError, JobFailedError
 from local_sagemaker.settings import Settings
 
 # Small objects are latency-bound: 16 threads reach about what the store can give on two cores.
 TRANSFER_THREADS = 16
+
+# What is smaller is uploaded in one request.
+_PART_BYTES = 8 * 2**20
+
+#: What one DeleteObjects takes.
+_DELETE_BATCH = 1000
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -29,15 +38,23 @@ class Object:
     key: str
     relative: str
     """Path below the channel's folder."""
+    size_bytes: int = dataclasses.field(default=0, compare=False)
+    """0 where a listing did not tell it."""
 
     @property
     def uri(self) -> str:
         return f"s3://{self.bucket}/{self.key}"
 
 
+# The two https forms that SageMaker takes too: s3.<region>.amazonaws.com/bucket and bucket.s3.<region>.amazonaws.com.
+_HTTPS = re.compile(r"https://(?:(?P<bucket>[^/]+?)\.)?s3[.-](?:[a-z0-9-]+\.)?amazonaws\.com(?:\.cn)?/(?P<path>.*)")
+
+
 def split_uri(uri: str) -> tuple[str, str]:
-    """`s3://bucket/key` → (bucket, key); raises JobFailedError for anything else."""
+    """`s3://bucket/key` (or its https form) → (bucket, key); raises JobFailedError for anything else."""
     scheme, _, rest = uri.partition("://")
+    if match := _HTTPS.fullmatch(uri):
+        scheme, rest = "s3", "/".join(part for part in (match["bucket"], match["path"]) if part is not None)
     bucket, _, key = rest.partition("/")
     if scheme != "s3" or not bucket:
         raise JobFailedError(f"ClientError: '{uri}' is not an S3 URI; it must look like s3://bucket/key")
@@ -82,36 +99,47 @@ class ObjectStore:
 
         Raises JobFailedError when there are none, or the manifest is not one.
         """
-        try:
-            if s3_data_type == "ManifestFile":
-                found = self._manifest(uri)
-            else:
-                found = self._prefix(uri)
-        except botocore.exceptions.ClientError as error:
-            raise JobFailedError(f"ClientError: Data download failed: {uri}: {error}") from error
+        with _download_of(uri):
+            found = self._manifest(uri) if s3_data_type == "ManifestFile" else self._prefix(uri)
         if not found:
             raise JobFailedError(f'ClientError: No S3 objects found under S3 URL "{uri}" given in input data source')
         return found
 
+    def below(self, uri: str) -> list[Object]:
+        """The objects of a folder, perhaps none: unlike a prefix, `s3://b/run` does not take `s3://b/run2/…` in."""
+        with _download_of(uri):
+            return self._prefix(uri.rstrip("/") + "/")
+
+    def require_bucket(self, uri: str) -> None:
+        """Raises JobFailedError when the bucket that a job is to write to is not there or not ours."""
+        bucket, _ = split_uri(uri)
+        with _upload_to(uri):
+            self._client.head_bucket(Bucket=bucket)
+
     def _prefix(self, uri: str) -> list[Object]:
         bucket, prefix = split_uri(uri)
         pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
-        keys = [item["Key"] for page in pages for item in page.get("Contents", [])]
-        return [Object(bucket, key, relative_path(prefix, key)) for key in keys if not key.endswith("/")]
+        return [
+            Object(bucket, item["Key"], relative_path(prefix, item["Key"]), item["Size"])
+            for page in pages
+            for item in page.get("Contents", [])
+            if not item["Key"].endswith("/")
+        ]
 
     def _manifest(self, uri: str) -> list[Object]:
         problem = f"ClientError: manifest {uri} must be a JSON list of {{'prefix': 's3://…'}} and the keys below it"
         try:
             entries = json.loads(self.read(uri))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise JobFailedError(f"{problem}: {error}") from error
         if not isinstance(entries, list) or not entries or not isinstance(entries[0], dict):
             raise JobFailedError(problem)
         head, *keys = entries
-        if "prefix" not in head or not all(isinstance(key, str) for key in keys):
+        if not isinstance(head.get("prefix"), str) or not all(isinstance(key, str) and key for key in keys):
             raise JobFailedError(problem)
         bucket, prefix = split_uri(head["prefix"])
-        return [Object(bucket, prefix + key, key) for key in keys] if keys else self._prefix(head["prefix"])
+        named = [Object(bucket, prefix + key, key) for key in dict.fromkeys(keys)]
+        return named if keys else self._prefix(head["prefix"])
 
     def read(self, uri: str) -> bytes:
         bucket, key = split_uri(uri)
@@ -120,6 +148,43 @@ class ObjectStore:
     def write(self, uri: str, body: bytes, content_type: str = "application/octet-stream") -> None:
         bucket, key = split_uri(uri)
         self._client.put_object(Bucket=bucket, Key=key, Body=body, ContentType=content_type)
+
+    def stream(self, uri: str) -> tuple[int, Generator[bytes, None, None]]:
+        """Size and bytes of an object, a chunk at a time; closing the generator gives up the rest."""
+        bucket, key = split_uri(uri)
+        answer = self._client.get_object(Bucket=bucket, Key=key)
+
+        def chunks() -> Generator[bytes, None, None]:
+            with contextlib.closing(answer["Body"]) as body:
+                yield from body.iter_chunks(2**20)
+
+        return int(answer["ContentLength"]), chunks()
+
+    def write_file(self, file: IO[bytes], uri: str, content_type: str = "application/octet-stream") -> None:
+        """Upload a file; a large one in parts, of which none is left when that fails. Raises JobFailedError."""
+        bucket, key = split_uri(uri)
+        large = file.seek(0, os.SEEK_END) >= _PART_BYTES
+        file.seek(0)
+        with _upload_to(uri):
+            if large:
+                self._client.upload_fileobj(file, bucket, key, ExtraArgs={"ContentType": content_type})
+            else:
+                self.write(uri, file.read(), content_type)
+
+    def size(self, uri: str) -> int:
+        """Bytes of one object. Raises JobFailedError when there is none."""
+        bucket, key = split_uri(uri)
+        try:
+            return int(self._client.head_object(Bucket=bucket, Key=key)["ContentLength"])
+        except botocore.exceptions.ClientError as error:
+            if error.response["ResponseMetadata"]["HTTPStatusCode"] == 404:
+                raise JobFailedError(f'ClientError: No S3 objects found under S3 URL "{uri}"') from error
+            raise JobFailedError(f"ClientError: Data download failed: {uri}: {error}") from error
+
+    def content_type(self, uri: str) -> str:
+        bucket, key = split_uri(uri)
+        answer = self._client.head_object(Bucket=bucket, Key=key)
+        return str(answer.get("ContentType") or "application/octet-stream")
 
     def exists(self, uri: str) -> bool:
         bucket, key = split_uri(uri)
@@ -132,24 +197,34 @@ class ObjectStore:
     def download(self, objects: Iterable[Object], folder: Path) -> int:
         """Fetch objects to their relative paths below `folder`; returns the number of bytes."""
         wanted = [(item, _inside(folder, item)) for item in objects]
-        for parent in {path.parent for _, path in wanted}:
-            parent.mkdir(parents=True, exist_ok=True)
 
         def fetch(item: Object, path: Path) -> int:
-            try:
+            with _download_of(item.uri):
+                path.parent.mkdir(parents=True, exist_ok=True)
                 with path.open("wb") as file:
                     for chunk in self._client.get_object(Bucket=item.bucket, Key=item.key)["Body"].iter_chunks(2**20):
                         file.write(chunk)
                     return file.tell()
-            except botocore.exceptions.ClientError as error:
-                raise JobFailedError(f"ClientError: Data download failed: {item.uri}: {error}") from error
 
         with concurrent.futures.ThreadPoolExecutor(TRANSFER_THREADS) as pool:
             return sum(pool.map(lambda pair: fetch(*pair), wanted))
 
     def upload_file(self, path: Path, uri: str) -> None:
         bucket, key = split_uri(uri)
-        self._client.upload_file(str(path), bucket, key)
+        with _upload_to(uri):
+            self._client.upload_file(str(path), bucket, key)
+
+    def delete(self, uris: Iterable[str]) -> None:
+        """Delete objects; one that is not there is no problem."""
+        by_bucket: dict[str, list[str]] = {}
+        for uri in uris:
+            bucket, key = split_uri(uri)
+            by_bucket.setdefault(bucket, []).append(key)
+        for bucket, keys in by_bucket.items():
+            for start in range(0, len(keys), _DELETE_BATCH):
+                batch = [{"Key": key} for key in keys[start : start + _DELETE_BATCH]]
+                with _upload_to(f"s3://{bucket}"):
+                    self._client.delete_objects(Bucket=bucket, Delete={"Objects": batch, "Quiet": True})
 
     def upload_files(self, folder: Path, relative: Iterable[str], uri: str) -> list[str]:
         """Upload some files of a folder to the same relative keys below `uri`; returns those that were still there."""
@@ -168,10 +243,12 @@ class ObjectStore:
 class Mirror:
     """One folder's files, copied to a prefix as they change; `sync` is called now and then, and once at the end."""
 
-    def __init__(self, objects: ObjectStore, folder: Path, uri: str) -> None:
+    def __init__(self, objects: ObjectStore, folder: Path, uri: str, *, ignored: str | None = None) -> None:
+        """What lies in a folder named `ignored` is left out."""
         self._objects = objects
         self._folder = folder
         self._uri = uri
+        self._ignored = ignored
         self._seen: dict[str, tuple[int, int]] = {}
 
     def sync(self, *, settled_s: float = 0.0) -> None:
@@ -183,10 +260,41 @@ class Mirror:
         changed = {
             name: (size, mtime_ns)
             for name, (size, mtime_ns) in walk(self._folder)
-            if self._seen.get(name) != (size, mtime_ns) and mtime_ns <= latest_ns
+            if self._seen.get(name) != (size, mtime_ns)
+            and mtime_ns <= latest_ns
+            and self._ignored not in Path(name).parts
         }
         uploaded = self._objects.upload_files(self._folder, changed, self._uri)
         self._seen |= {name: changed[name] for name in uploaded}
+
+
+@contextlib.contextmanager
+def _download_of(uri: str) -> Iterator[None]:
+    """Tell what went wrong with `uri` as a job's FailureReason does."""
+    try:
+        yield
+    except botocore.exceptions.ClientError as error:
+        raise JobFailedError(f"ClientError: Data download failed: {uri}: {error}") from error
+    except botocore.exceptions.BotoCoreError as error:
+        raise InternalFailureError(
+            f"InternalServerError: the object store does not answer for {uri}: {error}"
+        ) from error
+    except OSError as error:
+        raise JobFailedError(
+            f"ClientError: Data download failed: {uri} cannot be written as a file: {error.strerror}"
+        ) from error
+
+
+@contextlib.contextmanager
+def _upload_to(uri: str) -> Iterator[None]:
+    try:
+        yield
+    except (botocore.exceptions.ClientError, boto3.exceptions.S3UploadFailedError) as error:
+        raise JobFailedError(f"ClientError: Data upload failed: {uri}: {error}") from error
+    except botocore.exceptions.BotoCoreError as error:
+        raise InternalFailureError(
+            f"InternalServerError: the object store does not answer for {uri}: {error}"
+        ) from error
 
 
 def walk(folder: Path) -> list[tuple[str, tuple[int, int]]]:

@@ -1,4 +1,4 @@
-"""The life of a job as its Describe response tells it: statuses, transitions, end reasons. Pure."""
+"""The life of a job as its Describe response tells it: statuses, transitions, limits, end reasons. Pure."""
 
 from __future__ import annotations
 
@@ -9,25 +9,39 @@ Describe = dict[str, Any]
 #: Statuses of training, tuning, transform and processing jobs after which nothing changes any more.
 TERMINAL = frozenset({"Completed", "Failed", "Stopped"})
 
-#: AWS's own messages, as jobs show them in SecondaryStatusTransitions.
+#: AWS's own messages, as jobs show them in SecondaryStatusTransitions; those of Interrupted, Restarting and
+#: MaxWaitTimeExceeded could not be seen on AWS and follow its documentation.
 MESSAGES = {
     "Pending": "Training job waiting for capacity",
     "Starting": "Preparing the instances for training",
     "Downloading": "Downloading the training image",
     "Training": "Training image download completed. Training in progress.",
+    "Interrupted": "The job stopped because the managed spot training instances were interrupted.",
+    "Restarting": "Restarting the training job after an internal error",
     "Uploading": "Uploading generated training model",
     "Completed": "Training job completed",
     "Failed": "Training job failed",
     "Stopping": "Stopping the training job",
     "Stopped": "Training job stopped",
     "MaxRuntimeExceeded": "Training job runtime exceeded MaxRuntimeInSeconds provided",
+    "MaxWaitTimeExceeded": "Training job wait time exceeded MaxWaitTimeInSeconds provided",
 }
 
+DEFAULT_MAX_RUNTIME_S = 86_400
+"""SageMaker's own default of MaxRuntimeInSeconds."""
+
 _FAILURE_REASON_LIMIT = 1024
+
+# The phases in which a managed spot job pays for its instances. Between an interruption and the next start it does not.
+_PAID = frozenset({"Training", "Stopping", "Uploading"})
 
 
 class JobFailedError(Exception):
     """A job cannot go on; the text becomes its FailureReason (`ClientError: …`, `AlgorithmError: …`, …)."""
+
+
+class InternalFailureError(JobFailedError):
+    """A job that ended through no fault of its own (`InternalServerError: …`); a RetryStrategy begins it again."""
 
 
 def enter(describe: Describe, secondary: str, now: float, message: str | None = None) -> None:
@@ -36,12 +50,12 @@ def enter(describe: Describe, secondary: str, now: float, message: str | None = 
     if transitions and "EndTime" not in transitions[-1]:
         transitions[-1]["EndTime"] = now
     entry = {"Status": secondary, "StartTime": now, "StatusMessage": message or MESSAGES[secondary]}
-    if secondary in {*TERMINAL, "MaxRuntimeExceeded"}:
+    if secondary in {*TERMINAL, "MaxRuntimeExceeded", "MaxWaitTimeExceeded"}:
         entry["EndTime"] = now
     transitions.append(entry)
     describe["SecondaryStatus"] = secondary
     if secondary == "Training":
-        describe["TrainingStartTime"] = now
+        describe.setdefault("TrainingStartTime", now)
 
 
 def finish(
@@ -57,22 +71,63 @@ def finish(
     if started := describe.get("TrainingStartTime"):
         describe["TrainingEndTime"] = now
         describe["TrainingTimeInSeconds"] = describe["BillableTimeInSeconds"] = max(1, round(now - started))
+        if describe.get("EnableManagedSpotTraining"):
+            describe["BillableTimeInSeconds"] = max(1, round(_duration_s(describe, now, _PAID)))
 
 
-def failure_reason(exit_code: int, failure_file: str, last_lines: list[str], command: list[str]) -> str:
+def trained_s(describe: Describe, now: float) -> float:
+    """Seconds in Training, over all attempts of the job: what MaxRuntimeInSeconds bounds."""
+    return _duration_s(describe, now, frozenset({"Training"}))
+
+
+def limit_exceeded(describe: Describe, now: float) -> str | None:
+    """The secondary status of the limit that a job has passed, if it has passed one.
+
+    MaxRuntimeInSeconds counts the seconds of training, MaxWaitTimeInSeconds all seconds since CreateTrainingJob,
+    waiting included. MaxPendingTimeInSeconds bounds the wait for a place; AWS applies it to accelerated instance types
+    only, and its end is told as Stopped, for it has no status of its own.
+    """
+    condition = describe.get("StoppingCondition", {})
+    if trained_s(describe, now) > condition.get("MaxRuntimeInSeconds", DEFAULT_MAX_RUNTIME_S):
+        return "MaxRuntimeExceeded"
+    age_s = now - describe["CreationTime"]
+    if "MaxWaitTimeInSeconds" in condition and age_s > condition["MaxWaitTimeInSeconds"]:
+        return "MaxWaitTimeExceeded"
+    pending = describe["SecondaryStatus"] == "Pending" and _accelerated(describe)
+    if pending and now - describe["SecondaryStatusTransitions"][-1]["StartTime"] > condition.get(
+        "MaxPendingTimeInSeconds", float("inf")
+    ):
+        return "Stopped"
+    return None
+
+
+def retries_left(describe: Describe) -> bool:
+    """Whether the RetryStrategy has an attempt left after an internal error."""
+    restarts = sum(entry["Status"] == "Restarting" for entry in describe.get("SecondaryStatusTransitions", []))
+    return bool(restarts < int(describe.get("RetryStrategy", {}).get("MaximumRetryAttempts", 0)))
+
+
+def failure_reason(
+    exit_code: int, failure_file: str, last_lines: list[str], command: list[str], host: str | None = None
+) -> str:
     """FailureReason of a script that ended badly, in the toolkit's form.
 
-    A script that wrote /opt/ml/output/failure is quoted; else its last lines say what happened.
+    A script that wrote /opt/ml/output/failure is quoted; else its last lines say what happened. `host` is named where a
+    job has several.
     """
+    where = f"{host}: " if host else ""
     if failure_file.strip():
-        return _shorten(f"AlgorithmError: {failure_file.strip()}, exit code: {exit_code}")
+        ending = f", exit code: {exit_code}"
+        head = f"AlgorithmError: {where}"
+        quoted = _first(failure_file.strip(), _FAILURE_REASON_LIMIT - len(head) - len(ending))
+        return f"{head}{quoted}{ending}"
     hint = ""
     if exit_code in (137, -9):
         hint = " The process was killed (SIGKILL), most often because the machine ran out of memory."
     error = "\n".join(last_lines).strip()
     text = (
-        f"AlgorithmError: ExecuteUserScriptError:\nExitCode {exit_code}\nErrorMessage "
-        f'"{_last(error, 700)}"{hint}\nCommand "{_first(" ".join(command), 200)}", exit code: {exit_code}'
+        f"AlgorithmError: {where}ExecuteUserScriptError:\nExitCode {exit_code}\nErrorMessage "
+        f'"{_last(error, 650)}"{hint}\nCommand "{_first(" ".join(command), 150)}", exit code: {exit_code}'
     )
     return _shorten(text)
 
@@ -84,6 +139,20 @@ def stop_requested(describe: Describe, now: float) -> bool:
     describe["TrainingJobStatus"] = "Stopping"
     enter(describe, "Stopping", now)
     return True
+
+
+def _duration_s(describe: Describe, now: float, statuses: frozenset[str]) -> float:
+    """Seconds since the first training started that were spent in some secondary statuses."""
+    started = describe.get("TrainingStartTime", now)
+    return sum(
+        float(entry.get("EndTime", now) - entry["StartTime"])
+        for entry in describe.get("SecondaryStatusTransitions", [])
+        if entry["Status"] in statuses and entry["StartTime"] >= started
+    )
+
+
+def _accelerated(describe: Describe) -> bool:
+    return str(describe["ResourceConfig"].get("InstanceType", "")).startswith(("ml.p", "ml.g", "ml.trn"))
 
 
 def _shorten(text: str) -> str:

@@ -1,7 +1,7 @@
 """System metrics of a training job, in the files SageMaker's profiler writes (JSON lines, one file per minute).
 
 What is measured is the machine, as on an instance: each core, memory, disk and network. On a laptop that includes
-whatever else runs beside the job.
+whatever else runs beside the job. All hosts of a job are this machine, so only the first one has such files.
 """
 
 from __future__ import annotations
@@ -15,7 +15,10 @@ from typing import Any
 
 import psutil
 
-from local_sagemaker.jobs.opt_ml import HOST
+from local_sagemaker.jobs.cluster import FIRST as HOST
+
+_INTERVAL_MS = 500
+"""SageMaker's own default."""
 
 
 class SystemProfiler:
@@ -52,6 +55,39 @@ class SystemProfiler:
         with (folder / f"{minute}.{HOST}.json").open("a") as file:
             for event in events:
                 file.write(json.dumps({**event, "NodeId": HOST, "Timestamp": round(now, 3)}) + "\n")
+
+
+class Profiling:
+    """The profiler of a running job, as its ProfilerConfig wants it, which UpdateTrainingJob may change meanwhile."""
+
+    def __init__(self) -> None:
+        self._sampler: SystemProfiler | None = None
+        self._interval_ms: int | None = None
+        self._on = False
+
+    def __enter__(self) -> Profiling:
+        self._on = True
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._on = False
+        self._turn(None)
+
+    def follow(self, folder: Path, config: dict[str, Any] | None) -> None:
+        """Sample as `config` says from now on; nothing happens outside of the `with` block."""
+        wanted = config is not None and not config.get("DisableProfiler")
+        interval_ms = config.get("ProfilingIntervalInMilliseconds", _INTERVAL_MS) if config and wanted else None
+        if self._on and interval_ms != self._interval_ms:
+            self._turn(SystemProfiler(folder, interval_ms) if interval_ms else None)
+            self._interval_ms = interval_ms
+
+    def _turn(self, sampler: SystemProfiler | None) -> None:
+        if self._sampler:
+            self._sampler.stop()
+        self._sampler = sampler
+        self._interval_ms = None
+        if sampler:
+            sampler.start()
 
 
 def _event(kind: str, name: str, dimension: str, value: float) -> dict[str, Any]:

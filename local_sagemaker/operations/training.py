@@ -1,24 +1,23 @@
-"""Training jobs: create, describe, list, stop."""
+"""Training jobs: create, describe, list, update, stop, delete."""
 
 from __future__ import annotations
 
-import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from local_sagemaker.jobs import training_job
 from local_sagemaker.operations import listing
+from local_sagemaker.operations.definition import check_definition
 from local_sagemaker.platform import Platform
 from local_sagemaker.state.store import AlreadyExistsError, Record
 from local_sagemaker.wire.errors import ApiError, resource_in_use, validation
 
-_NOT_HERE = {
-    "ContainerEntrypoint": "a container's own entry point",
-    "ContainerArguments": "a container's own arguments",
-}
+__all__ = ["check_definition"]
 
 
 def create_training_job(platform: Platform, request: dict[str, Any]) -> dict[str, Any]:
-    check_definition(request)
+    check_definition(request, platform)
     try:
         record = training_job.create(platform, request)
     except AlreadyExistsError:
@@ -31,9 +30,21 @@ def describe_training_job(platform: Platform, request: dict[str, Any]) -> dict[s
 
 
 def list_training_jobs(platform: Platform, request: dict[str, Any]) -> dict[str, Any]:
-    return listing.page(
-        platform.store.list(training_job.KIND), request, member="TrainingJobSummaries", summary=_summary
-    )
+    """WarmPoolStatusEquals selects the jobs whose warm pool has that status."""
+    records = platform.store.list(training_job.KIND)
+    if wanted := request.get("WarmPoolStatusEquals"):
+        records = records.where("json_extract(describe, '$.WarmPoolStatus.Status') = ?", wanted)
+    return listing.page(records, request, member="TrainingJobSummaries", summary=_summary)
+
+
+def update_training_job(platform: Platform, request: dict[str, Any]) -> dict[str, Any]:
+    """A new profiler configuration or more rules for a running job, or another retention of its warm pool."""
+    record = _find(platform, request)
+    check = {"ProfilerConfig", "ProfilerRuleConfigurations"} & request.keys()
+    if check:
+        check_definition(record.describe | {name: request[name] for name in check})
+    with _refusals():
+        return {"TrainingJobArn": training_job.update(platform, request).describe["TrainingJobArn"]}
 
 
 def stop_training_job(platform: Platform, request: dict[str, Any]) -> dict[str, Any]:
@@ -42,36 +53,22 @@ def stop_training_job(platform: Platform, request: dict[str, Any]) -> dict[str, 
     return {}
 
 
-def check_definition(request: dict[str, Any], metric_names: set[str] | None = None) -> None:
-    """What a training job (or a tuning job's definition of one) must fulfil beyond the service model.
+def delete_training_job(platform: Platform, request: dict[str, Any]) -> dict[str, Any]:
+    """A job that has not ended is ResourceInUse: the one error AWS's model has for it."""
+    record = _find(platform, request)
+    try:
+        training_job.delete(platform, record.name)
+    except ValueError as error:
+        raise ApiError("ResourceInUse", str(error)) from None
+    return {}
 
-    Raises a ValidationException, before anything has started.
-    """
-    for member, what in _NOT_HERE.items():
-        if member in request["AlgorithmSpecification"]:
-            raise validation(f"{member}: local_sagemaker runs script mode and does not yet run {what}.")
-    if request["ResourceConfig"].get("InstanceCount", 1) != 1:
-        raise validation("InstanceCount: local_sagemaker does not yet run more than one instance per job.")
-    channels = [channel["ChannelName"] for channel in request.get("InputDataConfig", [])]
-    if len(set(channels)) != len(channels):
-        raise validation(f"Input channel names must be unique, got {', '.join(channels)}.")
-    for definition in request["AlgorithmSpecification"].get("MetricDefinitions", []):
-        try:
-            re.compile(definition["Regex"])
-        except re.error as error:
-            raise validation(
-                f"Invalid MetricDefinition '{definition['Name']}': regex '{definition['Regex']}': {error}."
-            ) from None
-    stopping = request["StoppingCondition"]
-    if request.get("EnableManagedSpotTraining"):
-        wait, run = stopping.get("MaxWaitTimeInSeconds", 0), stopping.get("MaxRuntimeInSeconds", 86400)
-        if wait < run:
-            raise validation(
-                f"Invalid MaxWaitTimeInSeconds. It must be present and be greater than or equal to "
-                f"MaxRuntimeInSeconds ({run}) when EnableManagedSpotTraining is set, got {wait or 'none'}."
-            )
-    elif "MaxWaitTimeInSeconds" in stopping:
-        raise validation("MaxWaitTimeInSeconds is only supported when EnableManagedSpotTraining is set to true.")
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    try:
+        yield
+    except ValueError as error:
+        raise validation(str(error)) from None
 
 
 def _find(platform: Platform, request: dict[str, Any]) -> Record:
@@ -90,5 +87,6 @@ def _summary(record: Record) -> dict[str, Any]:
         "LastModifiedTime",
         "TrainingJobStatus",
         "SecondaryStatus",
+        "WarmPoolStatus",
     )
     return {name: record.describe[name] for name in members if name in record.describe}

@@ -6,7 +6,7 @@ import re
 from datetime import UTC, datetime
 from pathlib import Path
 
-from local_sagemaker.jobs import opt_ml
+from local_sagemaker.jobs import opt_ml, script
 from retraining.environment import Environment
 from retraining.images import resolve_images
 from retraining.plan import Plan
@@ -29,9 +29,9 @@ def test_every_variable_the_scripts_read_is_set(tmp_path: Path) -> None:
     plan = Plan.of(recipe, environment, datetime(2026, 11, 21, tzinfo=UTC), "manual__1")
     request = training_job(plan, resolve_images(recipe, environment), "f" * 64, "s3://bucket/sourcedir.tar.gz", {})
     folders = opt_ml.OptMl(tmp_path)
-    folders.make()
+    folders.make(request)
     folders.write_config(request)
-    given = opt_ml.environment(folders, request, "job", threads=1, gpus=0)
+    given = script.environment(folders, request, num_cpus=1, num_gpus=0)
     read = {name for path in (ROOT / "ml").glob("*.py") for name in re.findall(r"\bSM_[A-Z_]+\b", path.read_text())}
     # Only recipes with `weights: channel` have the pretrained channel.
     assert read - {"SM_CHANNEL_PRETRAINED"} <= set(given)

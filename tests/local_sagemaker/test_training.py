@@ -280,12 +280,12 @@ def test_second_server_on_one_folder_is_refused(make_server: Callable[..., Serve
         second.start()
 
 
-def last_line(server: Server, job: str) -> str:
+def last_line(server: Server, job: str, host: str = "algo-1") -> str:
     """Wait for the job's first output."""
     group, deadline = "/aws/sagemaker/TrainingJobs", time.monotonic() + 20
     while time.monotonic() < deadline:
         try:
-            events = server.logs.filter_log_events(logGroupName=group, logStreamNamePrefix=f"{job}/algo-1")["events"]
+            events = server.logs.filter_log_events(logGroupName=group, logStreamNamePrefix=f"{job}/{host}")["events"]
         except botocore.exceptions.ClientError:
             events = []
         if events:

@@ -1,0 +1,214 @@
+"""What happens before a training job's processes run: folders, code, channels, checkpoints, commands, environments."""
+
+from __future__ import annotations
+
+import glob
+import shutil
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from local_sagemaker.jobs import channels, distribution, entrypoint, script
+from local_sagemaker.jobs.checkpoints import Checkpoints
+from local_sagemaker.jobs.host_process import HostProcess
+from local_sagemaker.jobs.life import JobFailedError
+from local_sagemaker.jobs.opt_ml import OptMl
+from local_sagemaker.jobs.script import Script
+from local_sagemaker.platform import Platform
+from local_sagemaker.sandbox import archives, packages
+from local_sagemaker.sandbox.environment import process_environment, role_environment
+
+_GPU_FOLDERS = "/proc/driver/nvidia/gpus/*"
+_INPUT_FOLDER = "/opt/ml/input/data/"
+
+
+class Preparation:
+    """Of one attempt. Its methods raise JobFailedError with the job's FailureReason."""
+
+    def __init__(
+        self,
+        platform: Platform,
+        request: dict[str, Any],
+        hosts: list[HostProcess],
+        say: Callable[[str], None],
+        stop: threading.Event,
+    ) -> None:
+        """`say` writes a line of the platform's own into the job's log; `stop` cuts an installation of packages off."""
+        self._platform = platform
+        self._request = request
+        self._hosts = hosts
+        self._say = say
+        self._stop = stop
+        self._script = Script.of(request)
+        self._container = entrypoint.command(request)
+        self.master_port = distribution.free_port()
+
+    def fetch(self, checkpoints: Checkpoints | None, stopped: Callable[[], bool]) -> None:
+        """Fill the hosts' folders from S3; gives up between two of its steps when `stopped()`."""
+        store = self._platform.objects
+        store.require_bucket(self._request["OutputDataConfig"]["S3OutputPath"])
+        hosts = [(process.host, process.opt_ml) for process in self._hosts]
+        for host, folders in hosts:
+            folders.make(self._request)
+            folders.write_config(self._request, [other for other, _ in hosts], host)
+        steps: list[Callable[[], None]] = [
+            lambda channel=channel: channels.fetch(store, channel, hosts, stopped)  # type: ignore[misc]
+            for channel in self._request.get("InputDataConfig", [])
+        ]
+        steps.append(self._fetch_code)
+        if checkpoints:
+            steps.append(checkpoints.restore)
+        for step in steps:
+            if stopped():
+                return
+            step()
+
+    def start(self, num_threads: int) -> list[str]:
+        """Start every host's process; returns the first host's command. Leaves none running when one cannot start."""
+        interpreter = self._interpreter()
+        commands = [self._command(process, interpreter) for process in self._hosts]
+        try:
+            for process, command in zip(self._hosts, commands, strict=True):
+                process.start(self._isolated(process, command), self._environment(process, interpreter, num_threads))
+        except BaseException:
+            for process in self._hosts:
+                process.kill()
+            raise
+        return commands[0]
+
+    # -- code -----------------------------------------------------------------------------------------------------
+
+    def _fetch_code(self) -> None:
+        """The source to the first host, and its copy to the others. As the toolkit does, a folder of a channel too."""
+        source, first = self._script.source, self._hosts[0].opt_ml
+        if self._container or not source:
+            return
+        if source.startswith("s3://"):
+            archives.fetch_archive(self._platform.objects, source, first.code, archives.SOURCE)
+        else:
+            _take_local_source(source, first)
+        for process in self._hosts[1:]:
+            shutil.copytree(first.code, process.opt_ml.code, dirs_exist_ok=True)
+
+    def _interpreter(self) -> str:
+        """The image's interpreter, or one that has what requirements.txt asks for beyond it."""
+        uri = self._request["AlgorithmSpecification"].get("TrainingImage", "")
+        image = self._platform.images.find(uri)
+        if image is None:
+            raise JobFailedError(f"ClientError: {self._platform.images.explain(uri)}")
+        first = self._hosts[0].opt_ml
+        requirements = entrypoint.requirements(first) if self._container else first.code / "requirements.txt"
+        if requirements is None or not requirements.is_file():
+            return image.interpreter
+        return packages.interpreter_for(
+            self._platform,
+            image.interpreter,
+            requirements,
+            self._say,
+            network_isolation=bool(self._request.get("EnableNetworkIsolation")),
+            stop=self._stop,
+        )
+
+    # -- processes ------------------------------------------------------------------------------------------------
+
+    def _command(self, process: HostProcess, interpreter: str) -> list[str]:
+        if self._container:
+            return self._container
+        if not self._script.program:
+            return self._own_program(interpreter)
+        return distribution.command(
+            interpreter,
+            self._script,
+            process.opt_ml.code,
+            [other.host for other in self._hosts],
+            process.host,
+            gpus=len(self._gpus(process)),
+            master_port=self.master_port,
+        )
+
+    def _own_program(self, interpreter: str) -> list[str]:
+        """What stands in for the image's own training program."""
+        uri = self._request["AlgorithmSpecification"]["TrainingImage"]
+        image = self._platform.images.find(uri)
+        if image is None or image.train is None:
+            raise JobFailedError(
+                "ClientError: hyperparameter 'sagemaker_program' is missing; local_sagemaker runs script mode: name "
+                "the training script there and its sourcedir.tar.gz in 'sagemaker_submit_directory', or give the "
+                f"image map an entry with 'train' for image '{uri}'"
+            )
+        return [interpreter, *image.train]
+
+    def _isolated(self, process: HostProcess, command: list[str]) -> list[str]:
+        isolation = self._platform.isolation
+        mounts = process.opt_ml.mounts(self._request)
+        if isolation.mounts:
+            names = [other.host.name for other in self._hosts]
+            mounts["/etc/hosts"] = entrypoint.write_hosts_file(process.folder / "hosts", names)
+        return isolation.command(
+            command, mounts=mounts, network_isolation=bool(self._request.get("EnableNetworkIsolation"))
+        )
+
+    def _environment(self, process: HostProcess, interpreter: str, num_threads: int) -> dict[str, str]:
+        requested: dict[str, str] = self._request.get("Environment", {})
+        plain = process_environment(interpreter, process.folder, num_threads)
+        paths = [script.python_path(process.opt_ml)]
+        if self._container:
+            programs = entrypoint.write_programs(process.folder / "bin", interpreter)
+            pip = entrypoint.pip_environment(interpreter, process.folder)
+            paths.append(pip.pop("PYTHONPATH"))
+            plain |= pip | {"PATH": f"{programs}:{plain['PATH']}"}
+        environment = {
+            **plain,
+            **role_environment(
+                self._platform.settings, network_isolation=bool(self._request.get("EnableNetworkIsolation"))
+            ),
+            "TRAINING_JOB_ARN": self._request["TrainingJobArn"],
+            **script.environment(
+                process.opt_ml,
+                self._request,
+                num_cpus=num_threads,
+                num_gpus=len(self._gpus(process)),
+                hosts=[other.host for other in self._hosts],
+                current=process.host,
+                master_port=self.master_port,
+            ),
+            **self._several(process),
+            **requested,
+        }
+        environment["PYTHONPATH"] = ":".join([*paths, *filter(None, [requested.get("PYTHONPATH")])])
+        if "PATH" in requested:
+            environment["PATH"] = f"{plain['PATH']}:{requested['PATH']}"
+        return environment
+
+    def _several(self, process: HostProcess) -> dict[str, str]:
+        """What hosts need that are one machine: their share of its GPUs, and the interface by which they meet."""
+        if len(self._hosts) == 1:
+            return {}
+        gpus = {"CUDA_VISIBLE_DEVICES": ",".join(map(str, self._gpus(process)))} if _gpu_count() else {}
+        return gpus | {"GLOO_SOCKET_IFNAME": "lo", "TP_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo"}
+
+    def _gpus(self, process: HostProcess) -> list[int]:
+        """The GPUs of one host: an equal part of the machine's; all of them where there are fewer than hosts."""
+        gpus = list(range(_gpu_count()))
+        share = len(gpus) // len(self._hosts)
+        index = self._hosts.index(process)
+        return gpus[index * share : (index + 1) * share] if share else gpus
+
+
+def _take_local_source(source: str, folders: OptMl) -> None:
+    """A source that came in a channel: its folder is copied, its archive unpacked."""
+    relative = source.removeprefix(_INPUT_FOLDER)
+    path = (folders.data / relative).resolve()
+    if not source.startswith(_INPUT_FOLDER) or not path.is_relative_to(folders.data.resolve()) or not path.exists():
+        raise JobFailedError(
+            f"ClientError: sagemaker_submit_directory '{source}' is neither an s3:// URI nor a folder below "
+            f"{_INPUT_FOLDER} that a channel has brought; there is no image here that could hold it"
+        )
+    if path.is_dir():
+        shutil.copytree(path, folders.code, dirs_exist_ok=True)
+    else:
+        archives.unpack(path, folders.code, source)
+
+
+def _gpu_count() -> int:
+    return len(glob.glob(_GPU_FOLDERS))

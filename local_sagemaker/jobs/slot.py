@@ -1,0 +1,24 @@
+"""A place among the jobs that run at once (Settings.max_concurrent_jobs)."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator
+
+from local_sagemaker.platform import Platform
+
+_POLL_S = 0.2
+
+
+@contextlib.contextmanager
+def held(platform: Platform, stop: threading.Event) -> Iterator[bool]:
+    """Wait for a place and hold it; False when `stop` was set before there was one."""
+    while not platform.slots.acquire(timeout=_POLL_S):
+        if stop.is_set():
+            yield False
+            return
+    try:
+        yield True
+    finally:
+        platform.slots.release()

@@ -1,0 +1,174 @@
+"""Processing jobs: create, describe, list, stop, delete. The evaluations of Debugger rules are among them."""
+
+from __future__ import annotations
+
+import shutil
+from typing import Any
+
+from local_sagemaker import s3
+from local_sagemaker.jobs import life, processing_container, processing_job, rules
+from local_sagemaker.jobs.life import JobFailedError
+from local_sagemaker.jobs.processing_job import KIND
+from local_sagemaker.operations import listing
+from local_sagemaker.platform import Platform
+from local_sagemaker.state.store import AlreadyExistsError, Record
+from local_sagemaker.wire.errors import ApiError, resource_in_use, resource_not_found, validation
+
+MAX_INSTANCES = 16
+"""Hosts of one job: each is a process on this one machine."""
+
+
+def create_processing_job(platform: Platform, request: dict[str, Any]) -> dict[str, Any]:
+    _check_inputs(request)
+    _check_outputs(request)
+    _check_cluster(request)
+    _check_program(platform, request)
+    waived = None
+    if request.get("NetworkConfig", {}).get("EnableNetworkIsolation"):
+        waived = platform.isolation.check_network_isolation(platform.settings)
+    try:
+        record = processing_job.create(platform, request, waived)
+    except AlreadyExistsError:
+        raise resource_in_use(platform.settings.arn(KIND, request["ProcessingJobName"])) from None
+    return {"ProcessingJobArn": record.describe["ProcessingJobArn"]}
+
+
+def describe_processing_job(platform: Platform, request: dict[str, Any]) -> dict[str, Any]:
+    return _find(platform, request).describe
+
+
+def list_processing_jobs(platform: Platform, request: dict[str, Any]) -> dict[str, Any]:
+    return listing.page(platform.store.list(KIND), request, member="ProcessingJobSummaries", summary=_summary)
+
+
+def stop_processing_job(platform: Platform, request: dict[str, Any]) -> dict[str, Any]:
+    """Stopping a job that has ended is accepted and changes nothing, as for the other kinds of jobs."""
+    record = _find(platform, request)
+    if processing_job.RULE in record.internal:
+        rules.stop(platform, record)
+    else:
+        processing_job.stop(platform, record.name)
+    return {}
+
+
+def delete_processing_job(platform: Platform, request: dict[str, Any]) -> dict[str, Any]:
+    """Of a job that has ended. What it wrote to S3 and to its logs stays, and its name may be used again."""
+    try:
+        record = _find(platform, request)
+    except ApiError as error:
+        raise resource_not_found(error.message) from None
+    ended = record.status in life.TERMINAL and not platform.background.carries(KIND, record.name)
+    if not ended:
+        raise ApiError(
+            "ResourceInUse",
+            f"Processing job '{record.name}' is {record.status}; only one that is Completed, Failed or Stopped can be "
+            "deleted. StopProcessingJob stops it.",
+        )
+    shutil.rmtree(platform.folder(KIND, record.name), ignore_errors=True)
+    platform.store.delete(KIND, record.name)
+    return {}
+
+
+def _check_inputs(request: dict[str, Any]) -> None:
+    """Raises a ValidationException for inputs that AWS refuses, and for those that cannot be had here."""
+    inputs = request.get("ProcessingInputs", [])
+    _check_unique("InputName", [item["InputName"] for item in inputs])
+    for item in inputs:
+        name, source = f"ProcessingInput '{item['InputName']}'", item.get("S3Input")
+        if "DatasetDefinition" in item:
+            raise validation(
+                f"{name}: DatasetDefinition asks Athena or Redshift, which do not exist here; put the result of the "
+                "query into S3 and give an S3Input."
+            )
+        if source is None:
+            raise validation(f"{name}: an S3Input must be given.")
+        _check_uri(name, source["S3Uri"])
+        if source.get("S3InputMode", "File") != "File":
+            raise validation(f"{name}: S3InputMode Pipe does not exist here; File does.")
+        if source.get("S3CompressionType", "None") != "None":
+            raise validation(f"{name}: S3CompressionType Gzip can only be used with S3InputMode Pipe.")
+        _check_path(name, item, source)
+
+
+def _check_outputs(request: dict[str, Any]) -> None:
+    outputs = request.get("ProcessingOutputConfig", {}).get("Outputs", [])
+    _check_unique("OutputName", [item["OutputName"] for item in outputs])
+    for item in outputs:
+        name, target = f"ProcessingOutput '{item['OutputName']}'", item.get("S3Output")
+        if "FeatureStoreOutput" in item:
+            raise validation(f"{name}: FeatureStoreOutput: there is no feature store here; give an S3Output.")
+        if target is None:
+            raise validation(f"{name}: an S3Output must be given.")
+        _check_uri(name, target["S3Uri"])
+        _check_path(name, item, target)
+
+
+def _check_path(name: str, item: dict[str, Any], place: dict[str, Any]) -> None:
+    if item.get("AppManaged"):
+        return
+    if "LocalPath" not in place:
+        raise validation(f"{name}: LocalPath is required unless AppManaged is true.")
+    try:
+        processing_container.place(processing_container.ROOT, place["LocalPath"])
+    except ValueError as error:
+        raise validation(f"{name}: {error}.") from None
+
+
+def _check_uri(name: str, uri: str) -> None:
+    try:
+        s3.split_uri(uri)
+    except JobFailedError as error:
+        raise validation(f"{name}: {str(error).removeprefix('ClientError: ')}.") from None
+
+
+def _check_unique(member: str, names: list[str]) -> None:
+    if len(set(names)) != len(names):
+        raise validation(f"{member}s must be unique, got {', '.join(names)}.")
+
+
+def _check_cluster(request: dict[str, Any]) -> None:
+    cluster = request["ProcessingResources"]["ClusterConfig"]
+    if ("InstanceType" in cluster) == ("InstancePreferences" in cluster):
+        raise validation("ClusterConfig must have either InstanceType or InstancePreferences.")
+    for member in ("SelectedInstanceType", "SelectedInstanceCount"):
+        if member in cluster:
+            raise validation(f"{member} is what DescribeProcessingJob tells; it cannot be requested.")
+    count = processing_container.instance_count(request | processing_container.defaults(request))
+    if count > MAX_INSTANCES:
+        raise validation(
+            f"InstanceCount is {count}; local_sagemaker runs at most {MAX_INSTANCES} hosts of a job on this machine."
+        )
+
+
+def _check_program(platform: Platform, request: dict[str, Any]) -> None:
+    """An image that is not known here fails the job, as on AWS; one without a program is known before."""
+    uri = request["AppSpecification"]["ImageUri"]
+    image = platform.images.find(uri)
+    if image is not None and processing_container.command(request, image) is None:
+        raise validation(
+            f"AppSpecification.ContainerEntrypoint is required: image '{uri}' is an interpreter here, without an entry "
+            "point of its own."
+        )
+
+
+def _find(platform: Platform, request: dict[str, Any]) -> Record:
+    name = request["ProcessingJobName"]
+    # The name of a rule's evaluation is known from its ARN alone, which has lost its capitals.
+    record = platform.store.get(KIND, name)
+    if record is None:
+        raise validation(f"Could not find requested job with name: {name}")
+    return record
+
+
+def _summary(record: Record) -> dict[str, Any]:
+    members = (
+        "ProcessingJobName",
+        "ProcessingJobArn",
+        "CreationTime",
+        "ProcessingEndTime",
+        "LastModifiedTime",
+        "ProcessingJobStatus",
+        "FailureReason",
+        "ExitMessage",
+    )
+    return {name: record.describe[name] for name in members if name in record.describe}
