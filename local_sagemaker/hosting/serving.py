@@ -18,15 +18,15 @@ import time
 from pathlib import Path
 from typing import Any
 
-from local_sagemaker import s3
-from local_sagemaker.jobs import opt_ml
 from local_sagemaker.jobs.life import JobFailedError
 from local_sagemaker.platform import Platform
-from local_sagemaker.sandbox import cores
+from local_sagemaker.sandbox import archives, cores, packages
+from local_sagemaker.sandbox.disk import Quota
 from local_sagemaker.sandbox.environment import process_environment, role_environment
 from local_sagemaker.sandbox.images import Image
+from local_sagemaker.sandbox.isolation import CONTAINER_BASE
 from local_sagemaker.sandbox.process import JobProcess, OutputTail, output_path
-from local_sagemaker.wire.errors import validation
+from local_sagemaker.wire.errors import ApiError, validation
 
 MODEL = "model"
 MODEL_PACKAGE = "model-package"
@@ -37,7 +37,8 @@ STARTUP_TIMEOUT_S = 480.0
 _PING_TIMEOUT_S = 2.0
 _STOP_GRACE_S = 30.0
 _LAST_LINES = 12
-_CONTAINER_BASE = "/opt/ml"
+_DISK_EVERY_S = 1.0
+_SAFE_PORTS = 50
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -60,7 +61,7 @@ def resolve(platform: Platform, name: str) -> ServedModel:
     container = record.describe["PrimaryContainer"]
     environment = container.get("Environment", {})
     if package := container.get("ModelPackageName"):
-        container = package_container(platform, package)
+        container = record.internal.get("package_container") or package_container(platform, package)
         environment = container.get("Environment", {}) | environment
     return ServedModel(
         name=name,
@@ -113,8 +114,12 @@ class ModelServer:
         num_threads: int,
         nice: int,
         environment: dict[str, str] | None = None,
+        stop: threading.Event | None = None,
     ) -> None:
-        """`log` is the log group and stream of what it prints; `environment` goes over the model's own."""
+        """`log` is the log group and stream of what it prints; `environment` goes over the model's own.
+
+        `stop`, set while `start` installs what the model requires, ends that.
+        """
         self._platform = platform
         self._model = model
         self._folder = folder
@@ -122,11 +127,15 @@ class ModelServer:
         self._log = log
         self._num_threads = num_threads
         self._nice = nice
-        self._extra = environment or {}
+        self._given = {**model.environment, **(environment or {})}
+        self._stop = stop
         self._process: JobProcess | None = None
         self._tail = OutputTail(output_path(folder / "process"))
         self._logged_bytes = 0
         self._last_lines: list[str] = []
+        self._quota = Quota(folder)
+        self._next_quota = 0.0
+        self._ended_for = ""
         self.port = 0
         """Loopback port; 0 before `start`."""
 
@@ -134,22 +143,34 @@ class ModelServer:
         """Fetch the model and start the program; it is ready once `ping` says so. Raises JobFailedError."""
         image = self._image()
         end_orphan(self._folder)
-        model = self._base / "model"
-        model.mkdir(parents=True)
-        self._fetch(model)
-        environment = self._environment(image)
+        self._keep_isolation()
+        self._fetch()
+        code = self._fetch_code()
+        interpreter = self._interpreter(image, code / "requirements.txt")
         self.port = _free_port()
-        environment["SAGEMAKER_BIND_TO_PORT"] = str(self.port)
+        model = f"{CONTAINER_BASE}/model"
+        command = self._platform.isolation.command(
+            [interpreter, *(image.serve or ())],
+            mounts={CONTAINER_BASE: self._base, model: self._base / "model"},
+            read_only={model},
+            network_isolation=self._model.network_isolation,
+            relay_port=self.port,
+        )
         try:
             self._process = JobProcess.start(
-                [image.interpreter, *(image.serve or ())],
-                environment=environment,
-                cwd=model,
+                command,
+                environment=self._environment(interpreter),
+                cwd=self._base,
                 folder=self._folder / "process",
                 nice=self._nice,
             )
         except OSError as error:
             raise JobFailedError(f"InternalServerError: the model server cannot be started: {error}") from error
+
+    @property
+    def pid(self) -> int | None:
+        """The process group's leader; None while there is none."""
+        return self._process.pid if self._process else None
 
     def running(self) -> bool:
         return self._process is not None and self._process.running()
@@ -166,7 +187,8 @@ class ModelServer:
             connection.close()
 
     def follow(self, *, final: bool = False) -> None:
-        """Take what the program has printed since the last call to the logs."""
+        """Take what the program has printed since the last call to the logs; end one that fills the disk."""
+        self._watch_disk()
         lines = self._tail.lines(final=final)
         self._last_lines = (self._last_lines + [line for line in lines if line.strip()])[-_LAST_LINES:]
         limit = self._platform.settings.max_log_bytes
@@ -193,6 +215,8 @@ class ModelServer:
 
     def end_reason(self) -> str:
         """Why it does not run any more."""
+        if self._ended_for:
+            return self._ended_for
         code = self._process.exit_code() if self._process else None
         hint = " (killed, most often because the machine ran out of memory)" if code == 137 else ""
         return f"the model server ended with exit code {code}{hint}."
@@ -205,6 +229,15 @@ class ModelServer:
             self.follow(final=True)
         shutil.rmtree(self._folder, ignore_errors=True)
 
+    def _watch_disk(self) -> None:
+        now = time.monotonic()
+        if now < self._next_quota or not self._process or not self._process.running():
+            return
+        self._next_quota = now + _DISK_EVERY_S
+        if problem := self._quota.problem():
+            self._ended_for = f"{problem.removeprefix('ClientError: ').replace('the job', 'the model server', 1)}."
+            self._process.kill()
+
     def _image(self) -> Image:
         image = self._platform.images.find(self._model.image)
         if image is None:
@@ -215,43 +248,71 @@ class ModelServer:
             )
         return image
 
-    def _fetch(self, folder: Path) -> None:
+    def _keep_isolation(self) -> None:
+        if self._model.network_isolation:
+            try:
+                waived = self._platform.isolation.check_network_isolation(self._platform.settings)
+            except ApiError as error:  # CreateModel was more lucky, under a server with other rights
+                raise JobFailedError(f"ClientError: {error.message}") from error
+            if waived:
+                self.say(waived)
+
+    def _fetch(self) -> None:
+        """The model's artifact, into model/."""
+        folder = self._base / "model"
+        folder.mkdir(parents=True)
         source = self._model.data
         if source is None:
             return
-        uri = source["S3Uri"]
+        objects, uri = self._platform.objects, source["S3Uri"]
         if source["CompressionType"] == "Gzip":
-            self._fetch_archive(uri, folder)
+            archives.fetch_archive(objects, uri, folder)
         else:
-            self._platform.objects.download(self._platform.objects.objects("S3Prefix", uri), folder)
+            objects.download(objects.objects("S3Prefix", uri), folder)
 
-    def _fetch_archive(self, uri: str, folder: Path) -> None:
-        archive = self._folder / "archive.tar.gz"
-        bucket, key = s3.split_uri(uri)
-        self._platform.objects.download([s3.Object(bucket, key, archive.name)], self._folder)
-        opt_ml.unpack(archive, folder, uri)
-        archive.unlink()
+    def _fetch_code(self) -> Path:
+        """The folder of the model's own code, fetched where the model's environment says where it is in S3."""
+        submitted = self._given.get("SAGEMAKER_SUBMIT_DIRECTORY", f"{CONTAINER_BASE}/model/code")
+        if not submitted.startswith("s3://"):
+            return Path(_moved(submitted, self._base))
+        code = self._base / "code"
+        archives.fetch_archive(self._platform.objects, submitted, code, archives.SOURCE)
+        self._given["SAGEMAKER_SUBMIT_DIRECTORY"] = f"{CONTAINER_BASE}/code"
+        return code
 
-    def _environment(self, image: Image) -> dict[str, str]:
-        environment = {
-            **process_environment(image.interpreter, self._folder, self._num_threads),
+    def _interpreter(self, image: Image, requirements: Path) -> str:
+        """The image's interpreter, or one that has what the model's code asks for beyond it."""
+        if not requirements.is_file():
+            return image.interpreter
+        return packages.interpreter_for(
+            self._platform,
+            image.interpreter,
+            requirements,
+            self.say,
+            network_isolation=self._model.network_isolation,
+            stop=self._stop,
+        )
+
+    def _environment(self, interpreter: str) -> dict[str, str]:
+        base = self._platform.isolation.base(self._base)
+        return {
+            **process_environment(interpreter, self._folder, self._num_threads),
             **role_environment(self._platform.settings, network_isolation=self._model.network_isolation),
-            "SAGEMAKER_BASE_DIR": str(self._base),
-            "SM_MODEL_DIR": str(self._base / "model"),
+            "SAGEMAKER_BASE_DIR": str(base),
+            "SM_MODEL_DIR": str(base / "model"),
+            "SAGEMAKER_CONTAINER_LOG_LEVEL": "20",
+            "SAGEMAKER_MULTI_MODEL": "false",
+            **{name: _moved(value, base) for name, value in self._given.items()},
+            "SAGEMAKER_BIND_TO_PORT": str(self.port),
+            "SAGEMAKER_SAFE_PORT_RANGE": f"{self.port + 1}-{self.port + _SAFE_PORTS}",
         }
-        environment |= {name: self._moved(value) for name, value in (self._model.environment | self._extra).items()}
-        if environment.get("SAGEMAKER_SUBMIT_DIRECTORY", "").startswith("s3://"):
-            code = self._base / "code"
-            code.mkdir()
-            self._fetch_archive(environment["SAGEMAKER_SUBMIT_DIRECTORY"], code)
-            environment["SAGEMAKER_SUBMIT_DIRECTORY"] = str(code)
-        return environment
 
-    def _moved(self, value: str) -> str:
-        """A path below the container's /opt/ml, below the sandbox instead."""
-        if value == _CONTAINER_BASE or value.startswith(f"{_CONTAINER_BASE}/"):
-            return str(self._base) + value.removeprefix(_CONTAINER_BASE)
-        return value
+
+def _moved(value: str, base: Path) -> str:
+    """A path below the container's /opt/ml, below `base` instead."""
+    if value == CONTAINER_BASE or value.startswith(f"{CONTAINER_BASE}/"):
+        return str(base) + value.removeprefix(CONTAINER_BASE)
+    return value
 
 
 def await_ping(server: ModelServer, timeout_s: float, cancelled: threading.Event) -> bool:

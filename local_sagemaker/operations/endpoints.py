@@ -1,63 +1,25 @@
-"""Endpoint configs and endpoints: create, describe, list, update, delete."""
+"""Endpoints: create, describe, list, update, delete. What they do is carried out by `hosting`."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
-from local_sagemaker.hosting import endpoint
-from local_sagemaker.hosting.endpoint import KIND, Variant
-from local_sagemaker.operations import listing, models
+from local_sagemaker.hosting import deployment
+from local_sagemaker.hosting.deployment import DATA_PLANE, IN_PROGRESS, KIND, Deployment
+from local_sagemaker.hosting.plan import Plan
+from local_sagemaker.hosting.variant import Variant
+from local_sagemaker.operations import endpoint_configs, listing
 from local_sagemaker.platform import Platform
 from local_sagemaker.state.store import AlreadyExistsError, Record
 from local_sagemaker.wire.errors import validation
-
-CONFIG = "endpoint-config"
-
-_NOT_YET = {
-    "AsyncInferenceConfig": "asynchronous inference",
-    "ExplainerConfig": "Clarify explainers",
-    "ShadowProductionVariants": "shadow variants",
-}
-
-
-def create_endpoint_config(platform: Platform, request: dict[str, Any]) -> dict[str, Any]:
-    _check_config(platform, request)
-    name = request["EndpointConfigName"]
-    arn = platform.settings.arn(CONFIG, name)
-    describe: dict[str, Any] = {key: value for key, value in request.items() if key != "Tags"}
-    describe["ProductionVariants"] = [{"InitialVariantWeight": 1.0, **item} for item in request["ProductionVariants"]]
-    describe |= {"EndpointConfigArn": arn, "CreationTime": time.time()}
-    try:
-        platform.store.insert(CONFIG, name, describe, {"tags": request.get("Tags", [])})
-    except AlreadyExistsError:
-        raise validation(f'Cannot create already existing endpoint configuration "{arn}".') from None
-    return {"EndpointConfigArn": arn}
-
-
-def describe_endpoint_config(platform: Platform, request: dict[str, Any]) -> dict[str, Any]:
-    return _find_config(platform, request["EndpointConfigName"]).describe
-
-
-def list_endpoint_configs(platform: Platform, request: dict[str, Any]) -> dict[str, Any]:
-    return listing.page(
-        platform.store.list(CONFIG),
-        request,
-        member="EndpointConfigs",
-        summary=lambda record: _members(record, "EndpointConfigName", "EndpointConfigArn", "CreationTime"),
-    )
-
-
-def delete_endpoint_config(platform: Platform, request: dict[str, Any]) -> dict[str, Any]:
-    """An endpoint that serves it goes on: it keeps a copy of what it was deployed from."""
-    platform.store.delete(CONFIG, _find_config(platform, request["EndpointConfigName"]).name)
-    return {}
 
 
 def create_endpoint(platform: Platform, request: dict[str, Any]) -> dict[str, Any]:
     name = request["EndpointName"]
     arn = platform.settings.arn(KIND, name)
-    config = _find_config(platform, request["EndpointConfigName"])
+    wanted = _deployment(platform, request["EndpointConfigName"], request.get("DeploymentConfig"))
     now = time.time()
     record = Record(
         kind=KIND,
@@ -68,7 +30,7 @@ def create_endpoint(platform: Platform, request: dict[str, Any]) -> dict[str, An
         created=now,
         modified=now,
     )
-    endpoint.request_deployment(record, config.name, _variants(platform, config), request.get("DeploymentConfig"))
+    deployment.request(record, wanted)
     try:
         platform.endpoints.carry(platform, platform.store.insert(KIND, name, record.describe, record.internal))
     except AlreadyExistsError:
@@ -81,41 +43,49 @@ def describe_endpoint(platform: Platform, request: dict[str, Any]) -> dict[str, 
 
 
 def list_endpoints(platform: Platform, request: dict[str, Any]) -> dict[str, Any]:
-    return listing.page(
-        platform.store.list(KIND),
-        request,
-        member="Endpoints",
-        summary=lambda record: _members(
-            record, "EndpointName", "EndpointArn", "CreationTime", "LastModifiedTime", "EndpointStatus"
-        ),
-    )
+    return listing.page(platform.store.list(KIND), request, member="Endpoints", summary=_summary)
 
 
 def update_endpoint(platform: Platform, request: dict[str, Any]) -> dict[str, Any]:
-    """Blue/green: the answer comes at once with the endpoint Updating, while the old workers go on serving."""
+    """The answer comes at once with the endpoint Updating, while the workers that serve go on."""
     found = _find(platform, request["EndpointName"])
-    if request.get("RetainAllVariantProperties"):
-        raise validation(
-            "RetainAllVariantProperties: local_sagemaker does not implement this yet; "
-            "weights and counts are taken from the new endpoint configuration."
-        )
-    config = _find_config(platform, request["EndpointConfigName"])
-    variants = _variants(platform, config)
+    policy = request.get("DeploymentConfig")
+    if request.get("RetainDeploymentConfig"):
+        if policy:
+            raise validation("Give either DeploymentConfig or RetainDeploymentConfig, not both.")
+        policy = found.describe.get("LastDeploymentConfig")
+    wanted = _deployment(platform, request["EndpointConfigName"], policy)
 
     def change(record: Record) -> None:
-        _refuse_in_progress(record)
-        arn = record.describe["EndpointArn"]
-        if record.status == "Failed":
-            raise validation(f'Cannot update endpoint "{arn}" that is Failed; delete it and create it again.')
-        if record.describe["EndpointConfigName"] == config.name:
+        _check_changeable(record)
+        if record.describe["EndpointConfigName"] == wanted.config:
             raise validation(
-                f'Cannot update endpoint with the currently in use endpoint configuration "{config.name}" '
-                f'(endpoint "{arn}"); create a configuration of another name.'
+                f'Cannot update endpoint with the currently in use endpoint configuration "{wanted.config}" '
+                f'(endpoint "{record.describe["EndpointArn"]}"); create a configuration of another name.'
             )
-        endpoint.request_deployment(record, config.name, variants, request.get("DeploymentConfig"))
+        deployment.request(record, _retaining(record, wanted, request))
 
-    record = _change(platform, found.name, change)
-    return {"EndpointArn": record.describe["EndpointArn"]}
+    return {"EndpointArn": _change(platform, found.name, change).describe["EndpointArn"]}
+
+
+def update_endpoint_weights_and_capacities(platform: Platform, request: dict[str, Any]) -> dict[str, Any]:
+    """Weights hold at once; instances are started and ended behind the answer, without losing a request."""
+    found = _find(platform, request["EndpointName"])
+
+    def change(record: Record) -> None:
+        _check_changeable(record)
+        serving = {variant.name: variant for variant in deployment.serving(record)}
+        changes: dict[str, dict[str, Any]] = {}
+        for item in request["DesiredWeightsAndCapacities"]:
+            name = item["VariantName"]
+            if name not in serving:
+                raise validation(f'Variant "{name}" is not one of endpoint "{record.describe["EndpointArn"]}".')
+            if name in changes:
+                raise validation(f'Variant "{name}" is there twice.')
+            changes[name] = _capacities(serving[name], item)
+        deployment.request_capacities(record, changes)
+
+    return {"EndpointArn": _change(platform, found.name, change).describe["EndpointArn"]}
 
 
 def delete_endpoint(platform: Platform, request: dict[str, Any]) -> dict[str, Any]:
@@ -130,40 +100,52 @@ def delete_endpoint(platform: Platform, request: dict[str, Any]) -> dict[str, An
     return {}
 
 
-def _check_config(platform: Platform, request: dict[str, Any]) -> None:
-    for member, what in _NOT_YET.items():
-        if member in request:
-            raise validation(f"{member}: local_sagemaker does not implement {what} yet.")
-    if request.get("DataCaptureConfig", {}).get("EnableCapture"):
-        raise validation(
-            "DataCaptureConfig: local_sagemaker does not implement data capture yet; set EnableCapture to false."
-        )
-    names = [variant["VariantName"] for variant in request["ProductionVariants"]]
-    if len(set(names)) != len(names):
-        raise validation(f"Production variant names must be unique, got {', '.join(names)}.")
-    for variant in request["ProductionVariants"]:
-        _check_variant(platform, variant)
+def _deployment(platform: Platform, config_name: str, policy: dict[str, Any] | None) -> Deployment:
+    """Raises a ValidationException when the configuration, a model of it or an alarm of the policy does not exist."""
+    config = endpoint_configs.find(platform, config_name)
+    variants = [Variant.of(platform, variant) for variant in config.describe["ProductionVariants"]]
+    plan = Plan.of(policy, [variant.instance_count or 1 for variant in variants])
+    for alarm in plan.alarms:
+        if platform.alarms.get(alarm) is None:
+            raise validation(
+                f"AutoRollbackConfiguration: there is no CloudWatch alarm '{alarm}' in this account and region; "
+                "create it with PutMetricAlarm."
+            )
+    data_plane = {member: config.describe[member] for member in DATA_PLANE if member in config.describe}
+    return Deployment(config=config.name, variants=variants, policy=policy, data_plane=data_plane)
 
 
-def _check_variant(platform: Platform, variant: dict[str, Any]) -> None:
-    name = variant["VariantName"]
-    if "ModelName" not in variant:
-        raise validation(
-            f"Production variant '{name}' has no ModelName; inference components are not implemented here."
-        )
-    models.find(platform, variant["ModelName"])
-    with_instances = "InstanceType" in variant and "InitialInstanceCount" in variant
-    if with_instances == ("ServerlessConfig" in variant):
-        raise validation(
-            f"Production variant '{name}' must have either InstanceType and InitialInstanceCount, or ServerlessConfig."
-        )
+def _retaining(record: Record, wanted: Deployment, request: dict[str, Any]) -> Deployment:
+    """The deployment with what RetainAllVariantProperties keeps of the one that serves."""
+    if not request.get("RetainAllVariantProperties"):
+        return wanted
+    excluded = {item["VariantPropertyType"] for item in request.get("ExcludeRetainedVariantProperties", [])}
+    return deployment.retaining(wanted, record, excluded)
 
 
-def _variants(platform: Platform, config: Record) -> list[Variant]:
-    return [Variant.of(platform, variant) for variant in config.describe["ProductionVariants"]]
+def _capacities(variant: Variant, item: dict[str, Any]) -> dict[str, Any]:
+    """A DesiredWeightAndCapacity as changes of a variant."""
+    changes: dict[str, Any] = {}
+    if "DesiredWeight" in item:
+        changes["weight"] = item["DesiredWeight"]
+    if "DesiredInstanceCount" in item:
+        if variant.serverless is not None or item["DesiredInstanceCount"] < 1:
+            raise validation(
+                f"DesiredInstanceCount of variant '{variant.name}' is {item['DesiredInstanceCount']}; "
+                "it must be at least 1, and a serverless variant has none."
+            )
+        changes["instance_count"] = item["DesiredInstanceCount"]
+    if "ServerlessUpdateConfig" in item:
+        if variant.serverless is None:
+            raise validation(f"Variant '{variant.name}' is not serverless; it has no ServerlessUpdateConfig.")
+        changes["serverless"] = variant.serverless | item["ServerlessUpdateConfig"]
+        endpoint_configs.check_serverless(variant.name, changes["serverless"])
+    if not changes:
+        raise validation(f"Nothing is to be changed of variant '{variant.name}'; give a weight or a count.")
+    return changes
 
 
-def _change(platform: Platform, name: str, change: Any) -> Record:
+def _change(platform: Platform, name: str, change: Callable[[Record], None]) -> Record:
     """Change an endpoint's record and have its thread act on it."""
     try:
         record = platform.store.update(KIND, name, change)
@@ -173,8 +155,15 @@ def _change(platform: Platform, name: str, change: Any) -> Record:
     return record
 
 
+def _check_changeable(record: Record) -> None:
+    _refuse_in_progress(record)
+    if record.status == "Failed":
+        arn = record.describe["EndpointArn"]
+        raise validation(f'Cannot update endpoint "{arn}" that is Failed; delete it and create it again.')
+
+
 def _refuse_in_progress(record: Record) -> None:
-    if record.status in endpoint.IN_PROGRESS:
+    if record.status in IN_PROGRESS:
         raise validation(f'Cannot update in-progress endpoint "{record.describe["EndpointArn"]}".')
 
 
@@ -185,12 +174,6 @@ def _find(platform: Platform, name: str) -> Record:
     return record
 
 
-def _find_config(platform: Platform, name: str) -> Record:
-    record = platform.store.get(CONFIG, name)
-    if record is None:
-        raise validation(f'Could not find endpoint configuration "{platform.settings.arn(CONFIG, name)}".')
-    return record
-
-
-def _members(record: Record, *names: str) -> dict[str, Any]:
-    return {name: record.describe[name] for name in names if name in record.describe}
+def _summary(record: Record) -> dict[str, Any]:
+    members = ("EndpointName", "EndpointArn", "CreationTime", "LastModifiedTime", "EndpointStatus")
+    return {name: record.describe[name] for name in members}

@@ -38,20 +38,22 @@ def create_model(server: Server, environment: dict[str, str] | None = None, **co
     return name
 
 
-def create_config(server: Server, *models: str, weights: tuple[float, ...] = (1.0, 1.0)) -> str:
-    """An endpoint configuration with a production variant per model: AllTraffic, Second."""
+def create_config(
+    server: Server, *models: str, weights: tuple[float, ...] = (1.0, 1.0), instances: int = 1, **members: Any
+) -> str:
+    """An endpoint configuration with a production variant per model (AllTraffic, Second) and what else is asked for."""
     name = unique("Config")
     variants = [
         {
             "VariantName": variant,
             "ModelName": model,
             "InstanceType": "ml.m5.large",
-            "InitialInstanceCount": 2,
+            "InitialInstanceCount": instances,
             "InitialVariantWeight": weight,
         }
         for variant, model, weight in zip(("AllTraffic", "Second"), models, weights, strict=False)
     ]
-    server.sagemaker.create_endpoint_config(EndpointConfigName=name, ProductionVariants=variants)
+    server.sagemaker.create_endpoint_config(EndpointConfigName=name, ProductionVariants=variants, **members)
     return name
 
 

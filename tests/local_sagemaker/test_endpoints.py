@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
+import datetime
 import json
 import os
 import signal
@@ -149,10 +150,10 @@ def test_variants_share_by_weight_and_can_be_named(server: Server) -> None:
 # -- the control plane ------------------------------------------------------------------------------------------------
 
 
-def test_describe_tells_counts_as_asked(server: Server, endpoint: str) -> None:
+def test_endpoint_is_described_and_listed(server: Server, endpoint: str) -> None:
     answer = server.sagemaker.describe_endpoint(EndpointName=endpoint)
     (variant,) = answer["ProductionVariants"]
-    assert (variant["CurrentInstanceCount"], variant["DesiredInstanceCount"], variant["CurrentWeight"]) == (2, 2, 1.0)
+    assert (variant["CurrentInstanceCount"], variant["DesiredInstanceCount"], variant["CurrentWeight"]) == (1, 1, 1.0)
     listed = server.sagemaker.list_endpoints(NameContains=endpoint, StatusEquals="InService")["Endpoints"]
     assert [item["EndpointArn"] for item in listed] == [answer["EndpointArn"]]
 
@@ -182,39 +183,6 @@ def test_errors_are_sagemakers(server: Server, endpoint: str) -> None:
         answer = error(call)["Error"]
         assert answer["Code"] == "ValidationException"
         assert answer["Message"].startswith(message)
-
-
-def test_configs_are_checked_and_listed(server: Server) -> None:
-    model = create_model(server, version=1)
-    name = create_config(server, model)
-    answer = server.sagemaker.describe_endpoint_config(EndpointConfigName=name)
-    assert answer["ProductionVariants"][0]["ModelName"] == model
-    assert name in [
-        item["EndpointConfigName"]
-        for item in server.sagemaker.list_endpoint_configs(NameContains=name)["EndpointConfigs"]
-    ]
-    variant = answer["ProductionVariants"][0]
-    capture = {
-        "EnableCapture": True, "InitialSamplingPercentage": 100, "DestinationS3Uri": "s3://b/c",
-        "CaptureOptions": [{"CaptureMode": "Input"}],
-    }  # fmt: skip
-    refused: list[tuple[dict[str, Any], str]] = [
-        ({"EndpointConfigName": name, "ProductionVariants": [variant]}, "Cannot create already existing endpoint conf"),
-        ({"ProductionVariants": [{**variant, "ModelName": "none"}]}, "Could not find model"),
-        ({"ProductionVariants": [variant, variant]}, "Production variant names must be unique"),
-        ({"ProductionVariants": [{"VariantName": "v", "ModelName": model}]}, "Production variant 'v' must have either"),
-        (
-            {"ProductionVariants": [variant], "DataCaptureConfig": capture},
-            "DataCaptureConfig: local_sagemaker does not",
-        ),
-    ]
-    for request, message in refused:
-        call = {"EndpointConfigName": unique("Config"), **request}
-        problem = error(lambda call=call: server.sagemaker.create_endpoint_config(**call))["Error"]  # type: ignore[misc]
-        assert problem["Code"] == "ValidationException"
-        assert problem["Message"].startswith(message)
-    server.sagemaker.delete_endpoint_config(EndpointConfigName=name)
-    error(lambda: server.sagemaker.describe_endpoint_config(EndpointConfigName=name))
 
 
 def test_model_that_cannot_start_fails_with_its_last_words(server: Server) -> None:
@@ -322,39 +290,15 @@ def test_served_model_may_be_deleted(server: Server) -> None:
     assert invoke(server, name)["version"] == 1
 
 
-# -- deaths -----------------------------------------------------------------------------------------------------------
-
-
-def test_killed_worker_comes_back(server: Server) -> None:
-    name = deploy(server, create_config(server, create_model(server, version=1)))
-    pid = invoke(server, name)["pid"]
-    kill(pid)
-    assert invoke(server, name)["pid"] != pid
-    answer = error(lambda: invoke(server, name, b"crash"))
-    assert answer["Error"]["Code"] == "ModelError"
-    assert "model process exited" in answer["Error"]["Message"]
-    assert invoke(server, name)["version"] == 1
-    assert server.sagemaker.describe_endpoint(EndpointName=name)["EndpointStatus"] == "InService"
-
-
-def test_restarted_server_serves_again(mortal: Server) -> None:
-    name = deploy(mortal, create_config(mortal, create_model(mortal, version=1)))
-    pid = invoke(mortal, name)["pid"]
-    mortal.stop()
-    assert has_ended(pid)
-    mortal.start()
-    assert invoke(mortal, name)["pid"] != pid
-
-
-def test_killed_server_ends_its_orphans_and_goes_on_updating(mortal: Server) -> None:
-    name = deploy(mortal, create_config(mortal, create_model(mortal, version=1)))
-    pid = invoke(mortal, name)["pid"]
-    config = create_config(mortal, create_model(mortal, version=2, start_s=1))
-    mortal.sagemaker.update_endpoint(EndpointName=name, EndpointConfigName=config)
-    mortal.stop(signal.SIGKILL)
-    assert psutil.pid_exists(pid)
-    mortal.start()
-    assert has_ended(pid)
-    assert invoke(mortal, name)["version"] in (1, 2)
-    assert wait_endpoint(mortal, name)["EndpointConfigName"] == config
-    assert invoke(mortal, name)["version"] == 2
+def test_workers_cpu_and_memory_are_metrics(server: Server, endpoint: str) -> None:
+    invoke(server, endpoint)
+    cloudwatch, now = server.client("cloudwatch"), datetime.datetime.now(datetime.UTC)
+    dimensions = [{"Name": "EndpointName", "Value": endpoint}, {"Name": "VariantName", "Value": "AllTraffic"}]
+    for name in ("CPUUtilization", "MemoryUtilization"):
+        (point,) = cloudwatch.get_metric_statistics(
+            Namespace="/aws/sagemaker/Endpoints", MetricName=name, Dimensions=dimensions, Period=86_400,
+            StartTime=now - datetime.timedelta(days=2), EndTime=now + datetime.timedelta(days=1),
+            Statistics=["Average"],
+        )["Datapoints"]  # fmt: skip
+        assert point["Average"] > 0
+        assert point["Unit"] == "Percent"

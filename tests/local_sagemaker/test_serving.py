@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import sys
 import threading
 import time
@@ -15,8 +16,10 @@ from local_sagemaker.hosting import serving
 from local_sagemaker.hosting.serving import ModelServer, ServedModel
 from local_sagemaker.jobs.life import JobFailedError
 from local_sagemaker.platform import Platform
+from local_sagemaker.sandbox import disk
 from local_sagemaker.settings import Settings
 from local_sagemaker.state import logs
+from tests.local_sagemaker.test_packages import wheel
 
 PING = """
 import http.server, os
@@ -31,13 +34,26 @@ LOG = ("group", "stream")
 Start = Callable[..., ModelServer]
 
 
+@pytest.fixture(params=["auto", "off"])
+def isolation(request: pytest.FixtureRequest) -> str:
+    """With the isolation that this machine allows, or without any."""
+    return str(request.param)
+
+
 @pytest.fixture
-def platform(tmp_path: Path) -> Iterator[Platform]:
+def platform(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Platform]:
+    mode = request.getfixturevalue("isolation") if "isolation" in request.fixturenames else "auto"
     (tmp_path / "serve.py").write_text("")
     images = tmp_path / "images.toml"
     images.write_text(f'[[image]]\nmatch = ["*"]\ninterpreter = "{sys.executable}"\nserve = ["serve.py"]\n')
     settings = Settings(
-        root=tmp_path / "root", images=images, access_key_id="id", secret_access_key="secret", max_log_bytes=2000
+        root=tmp_path / "root",
+        images=images,
+        access_key_id="id",
+        secret_access_key="secret",
+        max_log_bytes=2000,
+        isolation=mode,
+        relax_network_isolation=True,
     )
     platform = app.build_platform(settings)
     yield platform
@@ -68,12 +84,94 @@ def printed(platform: Platform, server: ModelServer) -> list[str]:
     return [event["message"] for event in platform.logs.read(*LOG)]
 
 
-def test_program_gets_the_containers_environment(platform: Platform, start: Start, tmp_path: Path) -> None:
+def test_program_gets_the_containers_environment(
+    platform: Platform, start: Start, tmp_path: Path, isolation: str
+) -> None:
     names = ("SAGEMAKER_BASE_DIR", "SM_MODEL_DIR", "SAGEMAKER_SUBMIT_DIRECTORY", "OMP_NUM_THREADS", "AWS_ACCESS_KEY_ID")
     program = f"import os\nfor name in {names}: print(os.environ.get(name))"
-    base = tmp_path / "worker/opt/ml"
+    base = platform.isolation.base(tmp_path / "worker/opt/ml")
     lines = printed(platform, start(program, {"SAGEMAKER_SUBMIT_DIRECTORY": "/opt/ml/model/code"}))
     assert lines == [str(base), f"{base}/model", f"{base}/model/code", "1", "id"]
+
+
+def test_program_gets_the_variables_of_the_contract(platform: Platform, start: Start) -> None:
+    """What the platform sets, unless the model's environment says otherwise."""
+    program = "import os\nfor name in sorted(os.environ):\n    if 'SAGEMAKER_' in name: print(name, os.environ[name])"
+    server = start(program, {"SAGEMAKER_CONTAINER_LOG_LEVEL": "10", "SAGEMAKER_PROGRAM": "inference.py"})
+    found = dict(line.split(" ", 1) for line in printed(platform, server))
+    assert found.pop("LOCAL_SAGEMAKER_PROCESS")
+    assert found.pop("SAGEMAKER_BASE_DIR")
+    assert found == {
+        "SAGEMAKER_BIND_TO_PORT": str(server.port),
+        "SAGEMAKER_CONTAINER_LOG_LEVEL": "10",
+        "SAGEMAKER_MULTI_MODEL": "false",
+        "SAGEMAKER_PROGRAM": "inference.py",
+        "SAGEMAKER_REGION": "us-east-1",
+        "SAGEMAKER_SAFE_PORT_RANGE": f"{server.port + 1}-{server.port + 50}",
+    }
+
+
+def test_program_sees_its_model_at_opt_ml_and_cannot_write_it(platform: Platform, start: Start) -> None:
+    if not platform.isolation.mounts:
+        pytest.skip(f"this machine allows no mounts: {platform.isolation.problem}")
+    program = """
+import os
+print(os.getcwd(), os.path.isdir("/opt/ml/model"))
+open("/opt/ml/scratch", "w")
+try:
+    open("/opt/ml/model/x", "w")
+except OSError as error:
+    print(error.strerror)
+"""
+    assert printed(platform, start(program)) == ["/opt/ml True", "Read-only file system"]
+
+
+def test_isolated_model_serves_without_a_network(platform: Platform, start: Start) -> None:
+    if not platform.isolation.networks:
+        pytest.skip(f"this machine allows no network namespaces: {platform.isolation.problem}")
+    with socket.create_server(("127.0.0.1", 0)) as outside:
+        reach = (
+            "import socket\ntry:\n"
+            f"    socket.create_connection({outside.getsockname()}, 2)\n    print('reached', flush=True)\n"
+            "except OSError:\n    print('no way out', flush=True)\n"
+        )
+        server = start(reach + PING, isolated=True)
+        assert serving.await_ping(server, 20, threading.Event())
+        server.follow()
+    assert platform.logs.read(*LOG)[0]["message"] == "no way out"
+    server.stop()
+    assert not server.ping()
+
+
+def test_waived_network_isolation_is_told_in_the_log(platform: Platform, start: Start, isolation: str) -> None:
+    server = start(PING, isolated=True)
+    assert serving.await_ping(server, 20, threading.Event())
+    told = [event["message"] for event in platform.logs.read(*LOG) if "EnableNetworkIsolation" in event["message"]]
+    assert bool(told) is not platform.isolation.networks
+
+
+def test_what_the_models_code_requires_is_installed(platform: Platform, start: Start, tmp_path: Path) -> None:
+    code = tmp_path / "code"
+    code.mkdir()
+    wheel(code, "tinyserved")
+    (code / "requirements.txt").write_text("./tinyserved-1.0-py3-none-any.whl")
+    program = "import tinyserved, os\nprint(tinyserved.VERSION)"
+    assert printed(platform, start(program, {"SAGEMAKER_SUBMIT_DIRECTORY": str(code)}))[-1] == "1.0"
+
+
+def test_server_that_fills_the_disk_is_ended_with_the_reason(
+    platform: Platform, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = start(PING)
+    assert serving.await_ping(server, 20, threading.Event())
+    (server._folder / "tmp/written").write_bytes(b"x" * 40 * 2**20)
+    monkeypatch.setattr(disk, "free_bytes", lambda folder: disk.RESERVED_BYTES - 1)
+    deadline = time.monotonic() + 10
+    while server.running():
+        assert time.monotonic() < deadline
+        server.follow()
+        time.sleep(0.02)
+    assert server.end_reason().startswith("the disk is full: the model server has written 4")
 
 
 def test_isolated_model_gets_no_credentials(platform: Platform, start: Start) -> None:

@@ -1,0 +1,51 @@
+"""Workers that get no requests any more: ended once they have answered those they have."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterable
+
+from local_sagemaker.hosting.slot import ABANDON_GRACE_S, Slot
+
+#: Longer than any answer may take: an asynchronous invocation has an hour. Its client gives up before.
+LONGEST_ANSWER_S = 3660.0
+
+_POLL_S = 0.1
+
+
+class Retirement:
+    """For the endpoint's thread; each worker is waited for in a thread of its own."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._threads: list[threading.Thread] = []
+        self._hurry = threading.Event()
+
+    def begin(self, slots: Iterable[Slot], limit_s: float = LONGEST_ANSWER_S) -> None:
+        """End these workers when they are idle, at the latest after `limit_s` seconds."""
+        self._threads = [thread for thread in self._threads if thread.is_alive()]
+        for slot in slots:
+            thread = threading.Thread(
+                target=self._retire, args=(slot, limit_s), name=f"{self._name}/retire", daemon=True
+            )
+            self._threads.append(thread)
+            thread.start()
+
+    def going_on(self) -> bool:
+        return any(thread.is_alive() for thread in self._threads)
+
+    def wait(self) -> None:
+        """Until all are ended."""
+        for thread in self._threads:
+            thread.join()
+
+    def hurry(self) -> None:
+        """The server ends: whatever they do."""
+        self._hurry.set()
+
+    def _retire(self, slot: Slot, limit_s: float) -> None:
+        deadline = time.monotonic() + limit_s
+        while slot.in_flight and time.monotonic() < deadline and not self._hurry.is_set():
+            time.sleep(_POLL_S)
+        slot.stop(ABANDON_GRACE_S if self._hurry.is_set() else None)

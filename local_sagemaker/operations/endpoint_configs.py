@@ -1,0 +1,138 @@
+"""Endpoint configurations: create, describe, list, delete, and the rules that one must meet."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from local_sagemaker import s3
+from local_sagemaker.jobs.life import JobFailedError
+from local_sagemaker.operations import listing, models
+from local_sagemaker.platform import Platform
+from local_sagemaker.state.store import AlreadyExistsError, Record
+from local_sagemaker.wire.errors import validation
+
+CONFIG = "endpoint-config"
+
+_NOT_YET = {
+    "ExplainerConfig": "Clarify explainers",
+    "ShadowProductionVariants": "shadow variants",
+}
+
+
+def create_endpoint_config(platform: Platform, request: dict[str, Any]) -> dict[str, Any]:
+    _check(platform, request)
+    name = request["EndpointConfigName"]
+    arn = platform.settings.arn(CONFIG, name)
+    describe: dict[str, Any] = {key: value for key, value in request.items() if key != "Tags"}
+    describe["ProductionVariants"] = [{"InitialVariantWeight": 1.0, **item} for item in request["ProductionVariants"]]
+    describe |= {"EndpointConfigArn": arn, "CreationTime": time.time()}
+    try:
+        platform.store.insert(CONFIG, name, describe, {"tags": request.get("Tags", [])})
+    except AlreadyExistsError:
+        raise validation(f'Cannot create already existing endpoint configuration "{arn}".') from None
+    return {"EndpointConfigArn": arn}
+
+
+def describe_endpoint_config(platform: Platform, request: dict[str, Any]) -> dict[str, Any]:
+    return find(platform, request["EndpointConfigName"]).describe
+
+
+def list_endpoint_configs(platform: Platform, request: dict[str, Any]) -> dict[str, Any]:
+    return listing.page(platform.store.list(CONFIG), request, member="EndpointConfigs", summary=_summary)
+
+
+def delete_endpoint_config(platform: Platform, request: dict[str, Any]) -> dict[str, Any]:
+    """An endpoint that serves it goes on: it keeps a copy of what it was deployed from."""
+    platform.store.delete(CONFIG, find(platform, request["EndpointConfigName"]).name)
+    return {}
+
+
+def find(platform: Platform, name: str) -> Record:
+    record = platform.store.get(CONFIG, name)
+    if record is None:
+        raise validation(f'Could not find endpoint configuration "{platform.settings.arn(CONFIG, name)}".')
+    return record
+
+
+def _summary(record: Record) -> dict[str, Any]:
+    return {name: record.describe[name] for name in ("EndpointConfigName", "EndpointConfigArn", "CreationTime")}
+
+
+def _check(platform: Platform, request: dict[str, Any]) -> None:
+    for member, what in _NOT_YET.items():
+        if request.get(member):
+            raise validation(f"{member}: local_sagemaker does not implement {what} yet.")
+    variants = request["ProductionVariants"]
+    names = [variant["VariantName"] for variant in variants]
+    if len(set(names)) != len(names):
+        raise validation(f"Production variant names must be unique, got {', '.join(names)}.")
+    for variant in variants:
+        _check_variant(platform, variant)
+    serverless = any("ServerlessConfig" in variant for variant in variants)
+    if serverless and len(variants) > 1:
+        raise validation(f"An endpoint with a serverless variant has exactly one variant, got {', '.join(names)}.")
+    if "AsyncInferenceConfig" in request:
+        _check_asynchronous(request["AsyncInferenceConfig"], names, serverless)
+    if "DataCaptureConfig" in request:
+        _check_capture(request["DataCaptureConfig"], serverless)
+
+
+def _check_variant(platform: Platform, variant: dict[str, Any]) -> None:
+    name = variant["VariantName"]
+    if "ModelName" not in variant:
+        raise validation(
+            f"Production variant '{name}' has no ModelName; inference components are not implemented here."
+        )
+    models.find(platform, variant["ModelName"])
+    with_instances = "InstanceType" in variant and "InitialInstanceCount" in variant
+    if with_instances == ("ServerlessConfig" in variant):
+        raise validation(
+            f"Production variant '{name}' must have either InstanceType and InitialInstanceCount, or ServerlessConfig."
+        )
+    if serverless := variant.get("ServerlessConfig"):
+        check_serverless(name, serverless)
+
+
+def check_serverless(name: str, config: dict[str, Any]) -> None:
+    """Raises a ValidationException for a ServerlessConfig of variant `name` that AWS does not offer."""
+    if config["MemorySizeInMB"] % 1024:
+        raise validation(
+            f"MemorySizeInMB of production variant '{name}' is {config['MemorySizeInMB']}; "
+            "it must be a multiple of 1024."
+        )
+    if config.get("ProvisionedConcurrency", 0) > config["MaxConcurrency"]:
+        raise validation(
+            f"ProvisionedConcurrency of production variant '{name}' is {config['ProvisionedConcurrency']}; "
+            f"it must be at most MaxConcurrency ({config['MaxConcurrency']})."
+        )
+
+
+def _check_asynchronous(config: dict[str, Any], names: list[str], serverless: bool) -> None:
+    """What is stored in S3 is checked by nobody before the first invocation, so its shape is now."""
+    if len(names) > 1:
+        raise validation(f"An asynchronous endpoint has exactly one production variant, got {', '.join(names)}.")
+    if serverless:
+        raise validation("AsyncInferenceConfig: a serverless variant cannot be invoked asynchronously.")
+    output = config["OutputConfig"]
+    if "S3OutputPath" not in output:
+        raise validation("AsyncInferenceConfig.OutputConfig needs an S3OutputPath, where the answers are written.")
+    for member in ("S3OutputPath", "S3FailurePath"):
+        if member in output:
+            _check_uri(output[member], f"AsyncInferenceConfig.OutputConfig.{member}")
+
+
+def _check_capture(config: dict[str, Any], serverless: bool) -> None:
+    if serverless and config.get("EnableCapture", True):
+        raise validation("DataCaptureConfig: what a serverless variant is sent cannot be captured.")
+    _check_uri(config["DestinationS3Uri"], "DataCaptureConfig.DestinationS3Uri")
+    modes = [option["CaptureMode"] for option in config["CaptureOptions"]]
+    if len(set(modes)) != len(modes):
+        raise validation(f"DataCaptureConfig.CaptureOptions has a CaptureMode twice: {', '.join(modes)}.")
+
+
+def _check_uri(uri: str, member: str) -> None:
+    try:
+        s3.split_uri(uri)
+    except JobFailedError:
+        raise validation(f"{member} is '{uri}'; it must look like s3://bucket/prefix.") from None

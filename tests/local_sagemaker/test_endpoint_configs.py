@@ -1,0 +1,123 @@
+"""Endpoint configurations: kept as they were given, and refused when no endpoint could be made of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import botocore.exceptions
+import pytest
+
+from tests.local_sagemaker.harness import Server
+from tests.local_sagemaker.serving import create_config, create_model, unique, write_image_map
+
+CAPTURE = {
+    "EnableCapture": True, "InitialSamplingPercentage": 50, "DestinationS3Uri": "s3://b/c",
+    "CaptureOptions": [{"CaptureMode": "Input"}, {"CaptureMode": "Output"}],
+}  # fmt: skip
+ASYNCHRONOUS = {"OutputConfig": {"S3OutputPath": "s3://b/out"}}
+SERVERLESS = {"MemorySizeInMB": 2048, "MaxConcurrency": 5}
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_image_map(tmp_path_factory.mktemp("images"))
+
+
+@pytest.fixture(scope="module")
+def model(server: Server) -> str:
+    return create_model(server, version=1)
+
+
+def error(call: Callable[[], Any]) -> dict[str, Any]:
+    with pytest.raises(botocore.exceptions.ClientError) as caught:
+        call()
+    return dict(caught.value.response["Error"])
+
+
+def variant(model: str, **changes: Any) -> dict[str, Any]:
+    """With instances; a change to None leaves a member out."""
+    whole = {"VariantName": "v", "ModelName": model, "InstanceType": "ml.m5.large", "InitialInstanceCount": 1}
+    return {key: value for key, value in (whole | changes).items() if value is not None}
+
+
+def serverless(model: str, **changes: Any) -> dict[str, Any]:
+    return variant(model, InstanceType=None, InitialInstanceCount=None, ServerlessConfig=SERVERLESS | changes)
+
+
+def test_config_is_described_listed_and_deleted(server: Server, model: str) -> None:
+    name = create_config(server, model, DataCaptureConfig=CAPTURE, AsyncInferenceConfig=ASYNCHRONOUS)
+    answer = server.sagemaker.describe_endpoint_config(EndpointConfigName=name)
+    assert answer["ProductionVariants"][0]["ModelName"] == model
+    assert (answer["DataCaptureConfig"], answer["AsyncInferenceConfig"]) == (CAPTURE, ASYNCHRONOUS)
+    listed = server.sagemaker.list_endpoint_configs(NameContains=name)["EndpointConfigs"]
+    assert [item["EndpointConfigArn"] for item in listed] == [answer["EndpointConfigArn"]]
+    server.sagemaker.delete_endpoint_config(EndpointConfigName=name)
+    for call in (server.sagemaker.describe_endpoint_config, server.sagemaker.delete_endpoint_config):
+        problem = error(lambda call=call: call(EndpointConfigName=name))  # type: ignore[misc]
+        assert problem["Code"] == "ValidationException"
+        assert problem["Message"].startswith('Could not find endpoint configuration "arn:')
+
+
+def test_name_is_taken_once(server: Server, model: str) -> None:
+    name = create_config(server, model)
+    call = {"EndpointConfigName": name, "ProductionVariants": [variant(model)]}
+    problem = error(lambda: server.sagemaker.create_endpoint_config(**call))
+    assert problem["Message"].startswith('Cannot create already existing endpoint configuration "arn:')
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda m: {"ProductionVariants": [variant("none")]}, "Could not find model"),
+        (lambda m: {"ProductionVariants": [variant(m), variant(m)]}, "Production variant names must be unique"),
+        (lambda m: {"ProductionVariants": [variant(m, InitialInstanceCount=None)]}, "must have either InstanceType"),
+        (lambda m: {"ProductionVariants": [variant(m, ServerlessConfig=SERVERLESS)]}, "must have either InstanceType"),
+        (lambda m: {"ProductionVariants": [variant(m, ModelName=None)]}, "inference components are not implemented"),
+        (
+            lambda m: {"ProductionVariants": [variant(m)], "ShadowProductionVariants": [variant(m, VariantName="s")]},
+            "does not implement shadow variants",
+        ),
+        (
+            lambda m: {"ProductionVariants": [serverless(m), variant(m, VariantName="w")]},
+            "a serverless variant has exactly one variant",
+        ),
+        (lambda m: {"ProductionVariants": [serverless(m, MemorySizeInMB=1500)]}, "must be a multiple of 1024"),
+        (lambda m: {"ProductionVariants": [serverless(m, ProvisionedConcurrency=6)]}, "at most MaxConcurrency (5)"),
+        (
+            lambda m: {"ProductionVariants": [serverless(m)], "DataCaptureConfig": CAPTURE},
+            "a serverless variant is sent cannot be captured",
+        ),
+        (
+            lambda m: {"ProductionVariants": [serverless(m)], "AsyncInferenceConfig": ASYNCHRONOUS},
+            "serverless variant cannot be invoked asynchronously",
+        ),
+        (
+            lambda m: {
+                "ProductionVariants": [variant(m), variant(m, VariantName="w")],
+                "AsyncInferenceConfig": ASYNCHRONOUS,
+            },
+            "An asynchronous endpoint has exactly one production variant, got v, w",
+        ),
+        (
+            lambda m: {"ProductionVariants": [variant(m)], "AsyncInferenceConfig": {"OutputConfig": {}}},
+            "needs an S3OutputPath",
+        ),
+        (
+            lambda m: {
+                "ProductionVariants": [variant(m)],
+                "DataCaptureConfig": CAPTURE | {"CaptureOptions": [{"CaptureMode": "Input"}] * 2},
+            },
+            "has a CaptureMode twice",
+        ),
+    ],
+)
+def test_config_that_cannot_serve_is_refused_in_words(
+    server: Server, model: str, make: Callable[[str], dict[str, Any]], message: str
+) -> None:
+    name = unique("Config")
+    problem = error(lambda: server.sagemaker.create_endpoint_config(EndpointConfigName=name, **make(model)))
+    assert problem["Code"] == "ValidationException"
+    assert message in problem["Message"]
+    error(lambda: server.sagemaker.describe_endpoint_config(EndpointConfigName=name))
