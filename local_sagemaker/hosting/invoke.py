@@ -1,134 +1,307 @@
-"""The data plane: InvokeEndpoint, passed on to the worker that serves the endpoint's variant."""
+"""The data plane: calls of an endpoint, passed on to the workers that serve it, and their answers passed back.
+
+InvokeEndpoint sends its answer when all of it is there, so that a model that fails half-way is an error and not a torn
+answer. InvokeEndpointWithResponseStream sends each piece when the model does, and ends with an error event.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import functools
 import json
 import time
 import uuid
+from collections.abc import AsyncIterator, Coroutine
 from typing import Any
 
 import httpx
-from starlette.requests import Request
-from starlette.responses import Response
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
 
-from local_sagemaker.hosting.endpoint import INVOCATION_TIMEOUT_S, Lease
+from local_sagemaker.hosting import data_capture, event_stream, exchange
+from local_sagemaker.hosting.data_capture import Captured
+from local_sagemaker.hosting.deployed import Deployed
+from local_sagemaker.hosting.exchange import Exchange, InvocationTimeoutError, ModelError
+from local_sagemaker.hosting.invocation import MAX_BODY_BYTES, Authenticate, Invocation
+from local_sagemaker.hosting.payload import MEMORY_BYTES, Payload
+from local_sagemaker.hosting.sessions import Sessions
+from local_sagemaker.hosting.traffic import INVOCATION_TIMEOUT_S
 from local_sagemaker.platform import Platform, log
 from local_sagemaker.state import logs
 from local_sagemaker.wire.errors import ApiError
 
-MAX_BODY_BYTES = 25 * 2**20
-"""SageMaker's limit of a real-time request, and of its answer."""
+STREAM_TIMEOUT_S = 480.0
+"""The longest a streamed answer may take."""
 
-_READY_TIMEOUT_S = 30.0
-"""How long a request waits for a worker that is being restarted, before it is told to try again."""
+MAX_SERVERLESS_BYTES = 4 * 2**20
+"""SageMaker's limit of a request to a serverless endpoint."""
 
-_ORIGINAL_MESSAGE_LIMIT = 4096
-_PREFIX = "x-amzn-sagemaker-"
-_TARGET_VARIANT = "x-amzn-sagemaker-target-variant"
+_MAX_IN_FLIGHT = 2000
+"""More at once would run out of file descriptors: a call takes two, and one for each large body."""
+
+_CLIENT_LEFT = 499
+
 _ANSWERED = (
     "x-amzn-sagemaker-custom-attributes",
     "x-amzn-sagemaker-new-session-id",
     "x-amzn-sagemaker-closed-session-id",
 )
 
-_CRASHED = "An error occurred while handling request as the model process exited."
-_TIMED_OUT = (
-    "Your invocation timed out while waiting for a response from container primary. "
-    "Review the latency metrics for each container in Amazon CloudWatch, resolve the issue, and try again."
-)
 
+class DataPlane:
+    """For the one event loop that serves."""
 
-async def invoke_endpoint(platform: Platform, request: Request, name: str) -> Response:
-    """Answer one invocation; what is wrong with it, or with the model, is an answer too."""
-    try:
-        body = await request.body()
-        if len(body) > MAX_BODY_BYTES:
-            raise ApiError(
-                "ValidationError", f"the request body has {len(body)} bytes; at most {MAX_BODY_BYTES} are accepted"
-            )
-        return await _invoke(platform, name, dict(request.headers), body)
-    except ApiError as error:
-        return _error(error.code, error.status, {"message": error.message})
-    except Exception:
-        log.exception("invocation of endpoint '%s'", name)
-        return _error("InternalFailure", 500, {"message": "local_sagemaker failed; its log has the traceback"})
+    def __init__(self, platform: Platform) -> None:
+        self._platform = platform
+        self._in_flight = 0
+        self._sessions = Sessions()
 
+    @functools.cached_property
+    def _client(self) -> httpx.AsyncClient:
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
+        # Workers speak plain HTTP, so no certificates are loaded.
+        return httpx.AsyncClient(limits=limits, timeout=None, trust_env=False, verify=False)
 
-async def _invoke(platform: Platform, name: str, headers: dict[str, str], body: bytes) -> Response:
-    give_up = time.monotonic() + _READY_TIMEOUT_S
-    while True:
-        lease = await _lease(platform, name, headers.get(_TARGET_VARIANT), give_up)
+    async def answer(self, request: Request, authenticate: Authenticate) -> Response:
+        """Answer one call; what is wrong with it, or with the model, is an answer too."""
+        if self._in_flight >= _MAX_IN_FLIGHT:
+            return _error("ThrottlingException", 429, f"{_MAX_IN_FLIGHT} invocations are in flight; try again.")
         try:
-            async with asyncio.timeout(INVOCATION_TIMEOUT_S):
-                answer = await platform.endpoints.client.post(
-                    f"{lease.url}/invocations", headers=_forwarded(headers), content=body
-                )
-            return _answer(platform, name, lease, answer)
-        except httpx.ConnectError:
-            # Nothing was sent: the worker has just died. The next one may have this request.
-            lease.lost()
-        except (TimeoutError, httpx.TimeoutException):
-            return _model_error(platform, name, 0, _TIMED_OUT)
-        except httpx.TransportError:
-            lease.lost()
-            return _model_error(platform, name, 0, _CRASHED)
+            async with contextlib.AsyncExitStack() as resources:
+                self._in_flight += 1
+                resources.callback(self._leave)
+                invocation = await Invocation.receive(self._platform, request, authenticate)
+                resources.callback(invocation.body.close)
+                return await _while_connected(request, self._answer(invocation, resources))
+        except ApiError as error:
+            return _error(error.code, error.status, error.message)
+        except ClientDisconnect:
+            return Response(status_code=_CLIENT_LEFT)
+        except Exception:
+            log.exception("%s", request.url.path)
+            return _error("InternalFailure", 500, "local_sagemaker failed; its log has the traceback")
+
+    def _leave(self) -> None:
+        self._in_flight -= 1
+
+    async def _answer(self, invocation: Invocation, resources: contextlib.AsyncExitStack) -> Response:
+        """The `resources` are given back by the answer where it is made of them, else by the caller."""
+        if invocation.operation == "InvokeEndpointAsync":
+            return await self._accept(invocation)
+        call = _Call(self._platform, self._client, self._sessions, invocation, resources)
+        try:
+            whole = invocation.operation == "InvokeEndpoint"
+            answer = await (call.whole() if whole else call.streamed())
+        except ModelError as error:
+            call.count(error)
+            return _model_error(self._platform, invocation.endpoint, error)
+        return _Answer(call, answer, resources.pop_all())
+
+    async def _accept(self, invocation: Invocation) -> Response:
+        accepted = await run_in_threadpool(self._platform.async_inference.accept, self._platform, invocation)
+        headers = {
+            "x-amzn-sagemaker-outputlocation": accepted.output_uri,
+            "x-amzn-sagemaker-failurelocation": accepted.failure_uri,
+            "x-amzn-RequestId": str(uuid.uuid4()),
+        }
+        content = json.dumps({"InferenceId": accepted.inference_id})
+        return Response(content, 202, headers, media_type="application/json")
+
+
+class _Answer(Response):
+    """An answer that gives back what it was made of once it has been sent, or could not be."""
+
+    def __init__(self, call: _Call, response: Response, resources: contextlib.AsyncExitStack) -> None:
+        self._call = call
+        self._response = response
+        self._resources = resources
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async with self._resources:
+            await self._response(scope, receive, send)  # returns also when the client has left
+            await self._call.capture(self._response.headers)
+
+
+class _Call:
+    """A real-time invocation on its way."""
+
+    def __init__(
+        self,
+        platform: Platform,
+        client: httpx.AsyncClient,
+        sessions: Sessions,
+        invocation: Invocation,
+        resources: contextlib.AsyncExitStack,
+    ) -> None:
+        self._platform = platform
+        self._client = client
+        self._sessions = sessions
+        self._invocation = invocation
+        self._resources = resources
+        self._variant: str | None = invocation.members.get("TargetVariant")
+        self._asked = time.time()
+        self._capture: dict[str, Any] | None = None
+        """The DataCaptureConfig, when this call is one of those to be captured."""
+        self._answer = Payload(platform.settings.root)
+        resources.callback(self._answer.close)
+        self._complete = False
+        """Whether the model has given its whole answer."""
+
+    async def whole(self) -> Response:
+        """InvokeEndpoint. Raises ModelError."""
+        worker = await self._send(INVOCATION_TIMEOUT_S)
+        try:
+            async for chunk in worker.chunks():
+                if self._answer.size + len(chunk) > MAX_BODY_BYTES:
+                    raise ModelError(0, f"The answer of the model has more than {MAX_BODY_BYTES} bytes.")
+                self._answer.write(chunk)
         finally:
-            lease.release()
+            await worker.close()
+        self._complete = True
+        self.count(None, time.monotonic() - worker.sent)
+        headers = _answered(worker, "content-type") | {"content-length": str(self._answer.size)}
+        if self._answer.size <= MEMORY_BYTES:
+            return Response(self._answer.read(), 200, headers)
+        return StreamingResponse(self._answer.stream(), 200, headers)
+
+    async def streamed(self) -> Response:
+        """InvokeEndpointWithResponseStream. Raises ModelError before the first byte; later it is an event."""
+        worker = await self._send(STREAM_TIMEOUT_S)
+        self._resources.push_async_callback(worker.close)
+        headers = _answered(worker, "x-amzn-sagemaker-content-type")
+        return StreamingResponse(self._events(worker), 200, headers, media_type=event_stream.CONTENT_TYPE)
+
+    async def _send(self, timeout_s: float) -> Exchange:
+        invocation = self._invocation
+        deployed = Deployed.find(self._platform, invocation.endpoint)
+        if deployed.asynchronous:
+            raise ApiError(
+                "ValidationError",
+                f"Endpoint {invocation.endpoint} is an asynchronous endpoint (its configuration has an "
+                "AsyncInferenceConfig); call InvokeEndpointAsync.",
+            )
+        if deployed.serverless and invocation.body.size > MAX_SERVERLESS_BYTES:
+            raise ApiError(
+                "ValidationError",
+                f"the request body has {invocation.body.size} bytes; a serverless endpoint accepts at most "
+                f"{MAX_SERVERLESS_BYTES}",
+            )
+        if data_capture.wanted(deployed.data_capture):
+            self._capture = deployed.data_capture
+        worker = await exchange.send(
+            self._platform,
+            self._client,
+            invocation.endpoint,
+            invocation.body,
+            invocation.forwarded,
+            variant=self._variant,
+            preferred=self._sessions.worker(invocation.endpoint, invocation.members.get("SessionId")),
+            timeout_s=timeout_s,
+        )
+        self._variant = worker.lease.variant
+        self._sessions.note(invocation.endpoint, worker.headers, worker.lease.slot)
+        return worker
+
+    async def _events(self, worker: Exchange) -> AsyncIterator[bytes]:
+        try:
+            async for chunk in worker.chunks():
+                if self._capture and self._answer.size + len(chunk) <= MAX_BODY_BYTES:
+                    self._answer.write(chunk)
+                yield event_stream.event("PayloadPart", chunk)
+            self._complete = True
+            self.count(None, time.monotonic() - worker.sent)
+        except ModelError as error:
+            self.count(error)
+            code = "ModelInvocationTimeExceeded" if isinstance(error, InvocationTimeoutError) else "StreamBroken"
+            yield event_stream.exception("ModelStreamError", Message=error.original, ErrorCode=code)
+        except Exception:
+            log.exception("stream of endpoint '%s'", self._invocation.endpoint)
+            yield event_stream.exception("InternalStreamFailure", Message="local_sagemaker failed; see its log.")
+
+    def count(self, error: ModelError | None, model_latency_s: float | None = None) -> None:
+        """What CloudWatch shows of it: one value of each metric per call, so that averages are rates."""
+        if error and error.variant:
+            self._variant = error.variant
+        status = error.status if error else 200
+        values = {
+            "Invocations": 1.0,
+            "Invocation4XXErrors": float(400 <= status < 500),
+            "Invocation5XXErrors": float(status >= 500),
+            "InvocationModelErrors": float(error is not None),
+        }
+        for name, value in values.items():
+            self._put(name, value, "None")
+        if model_latency_s is not None:
+            total_s = time.monotonic() - self._invocation.received
+            self._put("ModelLatency", 1e6 * model_latency_s, "Microseconds")
+            self._put("OverheadLatency", 1e6 * (total_s - model_latency_s), "Microseconds")
+
+    def _put(self, name: str, value: float, unit: str) -> None:
+        dimensions = {"EndpointName": self._invocation.endpoint, "VariantName": self._variant or ""}
+        self._platform.metrics.put("AWS/SageMaker", name, dimensions, value, unit)
+
+    async def capture(self, headers: Any) -> None:
+        """After the answer has been sent, so that nobody waits for it."""
+        if self._capture is None or not self._complete:
+            return
+        members = self._invocation.members
+        captured = Captured(
+            endpoint=self._invocation.endpoint,
+            variant=self._variant or "",
+            request=self._invocation.body,
+            request_type=members.get("ContentType", ""),
+            answer=self._answer,
+            answer_type=headers.get("x-amzn-sagemaker-content-type", headers.get("content-type", "")),
+            time=self._asked,
+            inference_id=members.get("InferenceId"),
+            custom_attributes=members.get("CustomAttributes"),
+        )
+        await run_in_threadpool(self._platform.data_capture.put, self._capture, captured)
 
 
-async def _lease(platform: Platform, name: str, variant: str | None, give_up: float) -> Lease:
-    """A worker for this request. Raises a ServiceUnavailable when none is ready by then."""
-    while time.monotonic() < give_up:
-        lease = platform.endpoints.acquire(platform, name, variant)
-        if lease:
-            return lease
-        await asyncio.sleep(0.05)
-    raise ApiError(
-        "ServiceUnavailable",
-        f"The model server of endpoint {name} is being restarted; try again. Its log is in {_group(name)}.",
-        503,
-    )
+async def _while_connected(request: Request, work: Coroutine[Any, Any, Response]) -> Response:
+    """The answer; when the client leaves before it is there, the work is cancelled."""
+    working = asyncio.ensure_future(work)
+    leaving = asyncio.ensure_future(request.receive())  # after the body there is nothing but the disconnection
+    try:
+        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            return working.result()
+        return Response(status_code=_CLIENT_LEFT)
+    finally:
+        leaving.cancel()
+        if not working.done():
+            working.cancel()
+            await asyncio.wait({working})
 
 
-def _forwarded(headers: dict[str, str]) -> dict[str, str]:
-    """What the model server gets to see: the media types and SageMaker's own headers, never the signature."""
-    return {
-        key: value for key, value in headers.items() if key in ("content-type", "accept") or key.startswith(_PREFIX)
-    }
+def _answered(worker: Exchange, content_type: str) -> dict[str, str]:
+    """The model's headers that the client gets, its media type under the name `content_type`."""
+    headers = {"x-Amzn-Invoked-Production-Variant": worker.lease.variant, "x-amzn-RequestId": str(uuid.uuid4())}
+    for ours, theirs in ((content_type, "content-type"), *((name, name) for name in _ANSWERED)):
+        value = worker.headers.get(theirs)
+        if value is not None and value.isascii():
+            headers[ours] = value
+    return headers
 
 
-def _answer(platform: Platform, name: str, lease: Lease, answer: httpx.Response) -> Response:
-    if answer.status_code >= 300:
-        return _model_error(platform, name, answer.status_code, answer.text)
-    headers = {"x-Amzn-Invoked-Production-Variant": lease.variant, "x-amzn-RequestId": str(uuid.uuid4())}
-    headers |= {key: answer.headers[key] for key in ("content-type", *_ANSWERED) if key in answer.headers}
-    return Response(answer.content, 200, headers)
-
-
-def _model_error(platform: Platform, name: str, status: int, message: str) -> Response:
-    """What the container answered with, or did not answer (status 0), as SageMaker reports it."""
+def _model_error(platform: Platform, endpoint: str, error: ModelError) -> Response:
     settings = platform.settings
-    original = message[:_ORIGINAL_MESSAGE_LIMIT]
-    kind = "client" if 400 <= status < 500 else "server"
-    console = f"https://{settings.region}.console.aws.amazon.com/cloudwatch/home?region={settings.region}"
-    text = (
-        f'Received {kind} error ({status}) from primary with message "{original}". '
-        f"See {console}#logEventViewer:group={_group(name)} in account {settings.account} for more information."
+    group = f"arn:aws:logs:{settings.region}:{settings.account}:log-group:{logs.ENDPOINTS}/{endpoint}"
+    return _error(
+        "ModelError",
+        424,
+        error.message(platform, endpoint),
+        OriginalStatusCode=error.status,
+        OriginalMessage=error.original,
+        LogStreamArn=group,
     )
-    content = {
-        "Message": text,
-        "OriginalStatusCode": status,
-        "OriginalMessage": original,
-        "LogStreamArn": f"arn:aws:logs:{settings.region}:{settings.account}:log-group:{_group(name)}",
-    }
-    return _error("ModelError", 424, content)
 
 
-def _error(code: str, status: int, content: dict[str, Any]) -> Response:
+def _error(code: str, status: int, message: str, **members: Any) -> Response:
     headers = {"x-amzn-ErrorType": code, "x-amzn-RequestId": str(uuid.uuid4())}
+    content = {"Message": message} | members
     return Response(json.dumps(content), status, headers, media_type="application/json")
-
-
-def _group(name: str) -> str:
-    return f"{logs.ENDPOINTS}/{name}"

@@ -5,19 +5,32 @@ from __future__ import annotations
 import time
 from typing import Any
 
+import botocore.exceptions
+
+from local_sagemaker import s3
 from local_sagemaker.hosting import serving
 from local_sagemaker.hosting.serving import MODEL
-from local_sagemaker.jobs.life import JobFailedError
-from local_sagemaker.operations import listing
+from local_sagemaker.jobs.life import InternalFailureError, JobFailedError
+from local_sagemaker.operations import listing, registry
 from local_sagemaker.platform import Platform
 from local_sagemaker.state.store import AlreadyExistsError, Record
-from local_sagemaker.wire.errors import validation
+from local_sagemaker.wire.errors import ApiError, validation
 
 
 def create_model(platform: Platform, request: dict[str, Any]) -> dict[str, Any]:
-    """As on AWS, model data that is not there is refused now, and an image that cannot run fails where it is used."""
-    container = _check_container(platform, request)
+    """As on AWS, model data that is not there is refused now, and an image that cannot run fails where it is used.
+
+    What a model package holds is copied, so that deleting the package later is harmless.
+    """
+    if request.get("EnableNetworkIsolation"):
+        platform.isolation.check_network_isolation(platform.settings)
+    container = _container(request)
     arn = platform.settings.arn(MODEL, request["ModelName"])
+    internal: dict[str, Any] = {"tags": request.get("Tags", [])}
+    if "ModelPackageName" in container:
+        internal["package_container"] = _check_package(platform, container)
+    else:
+        container = _check_container(platform, container)
     describe: dict[str, Any] = {key: value for key, value in request.items() if key not in ("Tags", "Containers")}
     describe |= {
         "ModelArn": arn,
@@ -26,7 +39,7 @@ def create_model(platform: Platform, request: dict[str, Any]) -> dict[str, Any]:
         "CreationTime": time.time(),
     }
     try:
-        platform.store.insert(MODEL, request["ModelName"], describe, {"tags": request.get("Tags", [])})
+        platform.store.insert(MODEL, request["ModelName"], describe, internal)
     except AlreadyExistsError:
         raise validation(f'Cannot create already existing model "{arn}".') from None
     return {"ModelArn": arn}
@@ -53,58 +66,103 @@ def find(platform: Platform, name: str) -> Record:
     return record
 
 
-def _check_container(platform: Platform, request: dict[str, Any]) -> dict[str, Any]:
-    """The one container of the model, as DescribeModel shows it."""
-    containers = [
-        *([request["PrimaryContainer"]] if "PrimaryContainer" in request else []),
-        *request.get("Containers", []),
-    ]
+def _container(request: dict[str, Any]) -> dict[str, Any]:
+    """The one container of the model. Raises a ValidationException for what is not run here."""
+    if "PrimaryContainer" in request and "Containers" in request:
+        raise validation("PrimaryContainer and Containers cannot both be given.")
+    containers = request.get("Containers", [request["PrimaryContainer"]] if "PrimaryContainer" in request else [])
     if len(containers) != 1:
         raise validation(
             f"Model '{request['ModelName']}' has {len(containers)} containers; give one PrimaryContainer. "
-            "local_sagemaker does not yet run inference pipelines."
+            "local_sagemaker does not run inference pipelines."
         )
+    if request.get("InferenceExecutionConfig", {}).get("Mode") == "Direct":
+        raise validation("InferenceExecutionConfig: the mode Direct is for models of several containers.")
     container: dict[str, Any] = dict(containers[0])
     if container.get("Mode", "SingleModel") != "SingleModel":
-        raise validation("Mode: local_sagemaker does not yet run multi-model containers.")
-    if "ModelPackageName" in container:
-        _check_package(platform, container)
-        return container
+        raise validation("Mode: local_sagemaker does not run multi-model containers.")
+    if container.get("AdditionalModelDataSources"):
+        raise validation(
+            "AdditionalModelDataSources: local_sagemaker fetches one model data source; put all of it into one."
+        )
+    return container
+
+
+def _check_container(platform: Platform, container: dict[str, Any]) -> dict[str, Any]:
+    """The container as DescribeModel shows it."""
     if "Image" not in container:
         raise validation("Image: a container must have an Image or a ModelPackageName.")
+    if "InferenceSpecificationName" in container:
+        raise validation("InferenceSpecificationName: it goes with a ModelPackageName.")
     if "ModelDataUrl" in container and "ModelDataSource" in container:
         raise validation("ModelDataUrl and ModelDataSource cannot both be given.")
     container["Mode"] = "SingleModel"
+    _check_data(platform, container)
     if source := serving.data_source(container):
-        _check_data(platform, source)
         container.setdefault("ModelDataSource", {"S3DataSource": source})
     return container
 
 
-def _check_package(platform: Platform, container: dict[str, Any]) -> None:
+def _check_package(platform: Platform, container: dict[str, Any]) -> dict[str, Any]:
+    """The package's own container."""
     name = container["ModelPackageName"]
     if "Image" in container or "ModelDataUrl" in container or "ModelDataSource" in container:
         raise validation("ModelPackageName: a container of a model package brings its own Image and model data.")
-    source = serving.data_source(serving.package_container(platform, name))
-    record = platform.store.get(serving.MODEL_PACKAGE, serving.package_key(name))
-    if record is None or record.status != "Approved":
-        status = record.status if record else "gone"
+    record = registry.find(platform, name)
+    # A package without versions has no status, and needs no approval.
+    if record.status not in (None, "Approved"):
         raise validation(
-            f"Model package {name} is {status}; only an Approved one can be deployed. UpdateModelPackage approves it."
+            f"Model package {name} is {record.status}; only an Approved one can be deployed. "
+            "UpdateModelPackage approves it."
         )
-    if source:
-        _check_data(platform, source)
+    packaged = _packaged(record, container.get("InferenceSpecificationName"))
+    _check_data(platform, packaged)
+    return packaged
 
 
-def _check_data(platform: Platform, source: dict[str, str]) -> None:
-    uri = source["S3Uri"]
-    if source["S3DataType"] == "S3Prefix" and source["CompressionType"] == "Gzip":
+def _packaged(record: Record, name: str | None) -> dict[str, Any]:
+    """The container of a package's InferenceSpecification, or of the additional one of that name."""
+    arn, specification = record.describe["ModelPackageArn"], record.describe.get("InferenceSpecification", {})
+    if name is not None:
+        additional = record.describe.get("AdditionalInferenceSpecifications", [])
+        found = [item for item in additional if item["Name"] == name]
+        if not found:
+            raise validation(f"ModelPackage {arn} has no additional inference specification named {name}.")
+        (specification,) = found
+    containers = specification.get("Containers", [])
+    if len(containers) != 1 or "Image" not in containers[0]:
+        raise validation(
+            f"ModelPackage {arn} has {len(containers)} containers in its inference specification; "
+            "exactly one with an Image can be served here."
+        )
+    container: dict[str, Any] = containers[0]
+    return container
+
+
+def _check_data(platform: Platform, container: dict[str, Any]) -> None:
+    """Raises a ValidationException for model data that is not there or not of a kind that is fetched here."""
+    source = serving.data_source(container)
+    if source is None:
+        return
+    described = container.get("ModelDataSource", {}).get("S3DataSource", {})
+    for member in ("HubAccessConfig", "ManifestS3Uri"):
+        if member in described:
+            raise validation(f"{member}: there are no model hubs here; give the S3Uri of the model itself.")
+    uri, kind = source["S3Uri"], source["S3DataType"]
+    if kind == "S3Prefix" and source["CompressionType"] == "Gzip":
         raise validation("ModelDataSource: S3DataType S3Prefix goes with CompressionType None, S3Object with Gzip.")
+    if kind == "S3Prefix" and not uri.endswith("/"):
+        raise validation(f"ModelDataSource: the S3Uri '{uri}' of an S3Prefix must end with a slash.")
     try:
-        if source["S3DataType"] == "S3Prefix":
-            found = bool(platform.objects.objects("S3Prefix", uri))
+        _, key = s3.split_uri(uri)
+        if kind == "S3Prefix":
+            found = bool(platform.objects.objects(kind, uri))
         else:
-            found = platform.objects.exists(uri)
+            found = bool(key) and platform.objects.exists(uri)
+    except InternalFailureError as error:
+        raise ApiError("ServiceUnavailable", str(error), 503) from error
+    except botocore.exceptions.BotoCoreError as error:
+        raise ApiError("ServiceUnavailable", f"The object store does not answer for {uri}: {error}", 503) from error
     except JobFailedError:
         found = False
     if not found:

@@ -1,7 +1,10 @@
-"""The model registry: groups of model packages and their versions.
+"""The model registry: the versions in model package groups, and packages without a group.
 
-Versioned packages only. A version's key in the store is `<group>/<version>` in lower case, as in its ARN, so that a
-version is found by its ARN; groups whose names differ only in case are therefore one group.
+A package's key in the store is the last part of its ARN: `<group>/<version>` or `<name>`, in lower case, so that it is
+found by its ARN; groups whose names differ only in case are therefore one group. A package is Completed at once:
+nothing here validates it, and a ValidationSpecification is refused.
+
+Not verified on AWS: the wording of most refusals, and that an approval status of an unversioned package is left out.
 """
 
 from __future__ import annotations
@@ -11,173 +14,239 @@ from typing import Any
 
 from local_sagemaker.hosting import serving
 from local_sagemaker.hosting.serving import MODEL_PACKAGE
-from local_sagemaker.operations import listing
+from local_sagemaker.operations import listing, package_groups
+from local_sagemaker.operations.package_groups import TOKEN
 from local_sagemaker.platform import Platform
 from local_sagemaker.state.store import AlreadyExistsError, Record
 from local_sagemaker.wire.errors import ApiError, validation
 
-GROUP = "model-package-group"
-
-_UPDATED = ("ModelApprovalStatus", "ApprovalDescription", "InferenceSpecification", "SourceUri", "ModelLifeCycle")
-
-
-def create_model_package_group(platform: Platform, request: dict[str, Any]) -> dict[str, Any]:
-    name = request["ModelPackageGroupName"]
-    arn = platform.settings.arn(GROUP, name)
-    describe = {key: value for key, value in request.items() if key != "Tags"}
-    describe |= {
-        "ModelPackageGroupArn": arn,
-        "ModelPackageGroupStatus": "Completed",
-        "CreationTime": time.time(),
-        "CreatedBy": {},
-    }
-    try:
-        platform.store.insert(GROUP, name.lower(), describe, {"tags": request.get("Tags", []), "last_version": 0})
-    except AlreadyExistsError:
-        raise validation(f"Model Package Group already exists: {arn}") from None
-    return {"ModelPackageGroupArn": arn}
-
-
-def describe_model_package_group(platform: Platform, request: dict[str, Any]) -> dict[str, Any]:
-    return _find_group(platform, request).describe
-
-
-def list_model_package_groups(platform: Platform, request: dict[str, Any]) -> dict[str, Any]:
-    return listing.page(
-        platform.store.list(GROUP), request, member="ModelPackageGroupSummaryList", summary=_group_summary
-    )
-
-
-def delete_model_package_group(platform: Platform, request: dict[str, Any]) -> dict[str, Any]:
-    group = _find_group(platform, request)
-    versions = len(platform.store.list(MODEL_PACKAGE, parent=group.name))
-    if versions:
-        raise ApiError(
-            "ConflictException",
-            f"Model Package Group {group.describe['ModelPackageGroupArn']} still has {versions} model packages; "
-            "delete them first.",
-        )
-    platform.store.delete(GROUP, group.name)
-    return {}
+_MAX_PROPERTIES = 50
+_MAX_ADDITIONAL = 15
+_UPDATED = (
+    "ApprovalDescription",
+    "InferenceSpecification",
+    "ModelApprovalStatus",
+    "ModelLifeCycle",
+    "ModelPackageRegistrationType",
+    "SourceUri",
+)
+_BATCH = (
+    "ModelPackageGroupName",
+    "ModelPackageVersion",
+    "ModelPackageArn",
+    "ModelPackageDescription",
+    "CreationTime",
+    "InferenceSpecification",
+    "ModelPackageStatus",
+    "ModelApprovalStatus",
+    "ModelPackageRegistrationType",
+)
+_SUMMARY = (
+    "ModelPackageGroupName",
+    "ModelPackageVersion",
+    "ModelPackageArn",
+    "ModelPackageDescription",
+    "ModelPackageStatus",
+    "ModelApprovalStatus",
+    "ModelLifeCycle",
+    "ModelPackageRegistrationType",
+    "CreationTime",
+)
 
 
 def create_model_package(platform: Platform, request: dict[str, Any]) -> dict[str, Any]:
-    """A new version of a group. The same ClientToken again answers with the version it made the first time."""
-    if "ModelPackageGroupName" not in request or "ModelPackageName" in request:
+    """A group's next version, or a package without versions. The same ClientToken again changes nothing."""
+    if ("ModelPackageGroupName" in request) == ("ModelPackageName" in request):
         raise validation(
-            "Give ModelPackageGroupName and no ModelPackageName: local_sagemaker keeps versioned packages only."
+            "Give either ModelPackageGroupName, for the next version of a group, or ModelPackageName, for a package "
+            "without versions."
         )
-    created: list[Record] = []
-
-    def change(group: Record) -> None:
-        # Inside the group's update, so that versions are unique and a token makes one version under concurrency.
-        known = _by_token(platform, group, request.get("ClientToken"))
-        if known is None:
-            group.internal["last_version"] += 1
-            known = _insert(platform, group, request)
-        created.append(known)
-
-    platform.store.update(GROUP, _find_group(platform, request).name, change)
-    return {"ModelPackageArn": created[0].describe["ModelPackageArn"]}
+    if "ValidationSpecification" in request:
+        raise validation("ValidationSpecification: local_sagemaker does not validate model packages; leave it out.")
+    if "ModelPackageGroupName" in request:
+        return {"ModelPackageArn": _create_version(platform, request)}
+    return {"ModelPackageArn": _create_unversioned(platform, request)}
 
 
 def describe_model_package(platform: Platform, request: dict[str, Any]) -> dict[str, Any]:
-    return _find(platform, request["ModelPackageName"]).describe
+    """By ARN, by name, or by `group/version`."""
+    describe = find(platform, request["ModelPackageName"]).describe
+    if request.get("IncludedData") == "MetadataOnly" and "ModelCard" in describe:
+        card = {key: value for key, value in describe["ModelCard"].items() if key != "ModelCardContent"}
+        return describe | {"ModelCard": card}
+    return describe
+
+
+def batch_describe_model_package(platform: Platform, request: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    errors: dict[str, Any] = {}
+    for arn in request["ModelPackageArnList"]:
+        try:
+            found[arn] = _members(find(platform, arn), _BATCH)
+        except ApiError as error:
+            errors[arn] = {"ErrorCode": error.code, "ErrorResponse": error.message}
+    return {"ModelPackageSummaries": found, "BatchDescribeModelPackageErrorMap": errors}
 
 
 def list_model_packages(platform: Platform, request: dict[str, Any]) -> dict[str, Any]:
-    parent = _group_key(request["ModelPackageGroupName"]) if "ModelPackageGroupName" in request else None
+    """Of a group its versions, without one the unversioned packages, unless ModelPackageType says otherwise."""
+    parent = package_groups.key(request["ModelPackageGroupName"]) if "ModelPackageGroupName" in request else None
     records = platform.store.list(MODEL_PACKAGE, parent=parent, status=request.get("ModelApprovalStatus"))
-    if request.get("ModelPackageType", "Both" if parent else "Unversioned") == "Unversioned":
-        records = []  # without a group, AWS lists unversioned packages unless told otherwise
+    match request.get("ModelPackageType", "Versioned" if parent else "Unversioned"):
+        case "Versioned":
+            records = records.where("parent IS NOT NULL")
+        case "Unversioned":
+            records = records.where("parent IS NULL")
     return listing.page(
         records,
         request,
         member="ModelPackageSummaryList",
         summary=_summary,
-        sort_keys={"Name": lambda record: (record.parent, record.describe["ModelPackageVersion"])},
+        sort_keys={
+            "Name": lambda record: (record.parent or record.name, record.describe.get("ModelPackageVersion", 0))
+        },
     )
 
 
 def update_model_package(platform: Platform, request: dict[str, Any]) -> dict[str, Any]:
-    found = _find(platform, request["ModelPackageArn"])
+    """What is not in the request stays. Properties are added or replaced, then those to remove are removed."""
+    found = find(platform, request["ModelPackageArn"])
 
     def change(record: Record) -> None:
         describe = record.describe
+        if "ModelApprovalStatus" in request and record.parent is None:
+            raise validation(f"ModelApprovalStatus: {describe['ModelPackageArn']} has no versions, so it needs none.")
         describe |= {name: request[name] for name in _UPDATED if name in request}
-        properties = describe.pop("CustomerMetadataProperties", {}) | request.get("CustomerMetadataProperties", {})
-        for name in request.get("CustomerMetadataPropertiesToRemove", []):
-            properties.pop(name, None)
-        if properties:
-            describe["CustomerMetadataProperties"] = properties
+        if "ModelCard" in request:
+            describe["ModelCard"] = describe.get("ModelCard", {}) | request["ModelCard"]
+        _change_properties(describe, request)
+        _add_specifications(describe, request.get("AdditionalInferenceSpecificationsToAdd", []))
         describe["LastModifiedTime"] = time.time()
 
-    record = platform.store.update(MODEL_PACKAGE, found.name, change)
+    try:
+        record = platform.store.update(MODEL_PACKAGE, found.name, change)
+    except KeyError:  # deleted in this very moment
+        record = find(platform, request["ModelPackageArn"])
     return {"ModelPackageArn": record.describe["ModelPackageArn"]}
 
 
 def delete_model_package(platform: Platform, request: dict[str, Any]) -> dict[str, Any]:
-    """Its version number is never given again."""
-    platform.store.delete(MODEL_PACKAGE, _find(platform, request["ModelPackageName"]).name)
+    """Its version number is never given again. Models made from it stay, and what serves them goes on."""
+    platform.store.delete(MODEL_PACKAGE, find(platform, request["ModelPackageName"]).name)
     return {}
 
 
-def _insert(platform: Platform, group: Record, request: dict[str, Any]) -> Record:
-    name, version = group.describe["ModelPackageGroupName"], group.internal["last_version"]
+def _create_version(platform: Platform, request: dict[str, Any]) -> str:
+    if request.get("Tags"):
+        raise validation(
+            "Tags: a version has the tags of its model package group; tag the group, and leave them out here."
+        )
+    created: list[str] = []
+
+    def change(group: Record) -> None:
+        # All in one transaction: each version has its number once, and a token makes one version.
+        token = f"{group.name}/{request['ClientToken']}" if "ClientToken" in request else None
+        known = platform.store.get(TOKEN, token) if token else None
+        if known is None:
+            version = group.internal["last_version"] = group.internal["last_version"] + 1
+            name = group.describe["ModelPackageGroupName"]
+            described = {"ModelPackageGroupName": name, "ModelPackageVersion": version}
+            described["ModelApprovalStatus"] = request.get("ModelApprovalStatus", "PendingManualApproval")
+            arn = _insert(platform, request, f"{name}/{version}", name, described, parent=group.name)
+            if token:
+                platform.store.insert(TOKEN, token, {"ModelPackageArn": arn}, parent=group.name)
+            created.append(arn)
+        else:
+            created.append(known.describe["ModelPackageArn"])
+
+    package_groups.change(platform, request, change)
+    return created[0]
+
+
+def _create_unversioned(platform: Platform, request: dict[str, Any]) -> str:
+    """Duplicates are told from repetitions by their ClientToken."""
+    if "InferenceSpecification" not in request and "SourceAlgorithmSpecification" not in request:
+        raise validation("A package without versions needs an InferenceSpecification or SourceAlgorithmSpecification.")
+    name = request["ModelPackageName"]
+    described = {key: value for key, value in request.items() if key != "ModelApprovalStatus"}
+    try:
+        return _insert(platform, described, name, name, {})
+    except AlreadyExistsError:
+        record = find(platform, name)
+    arn: str = record.describe["ModelPackageArn"]
+    if "ClientToken" in request and record.internal["token"] == request["ClientToken"]:
+        return arn
+    raise validation(f"Cannot create already existing model package {arn}.")
+
+
+def _insert(
+    platform: Platform,
+    request: dict[str, Any],
+    path: str,
+    name: str,
+    described: dict[str, Any],
+    parent: str | None = None,
+) -> str:
+    """Returns the ARN. Raises AlreadyExistsError."""
+    arn = platform.settings.arn(MODEL_PACKAGE, path)
     describe = {key: value for key, value in request.items() if key not in ("Tags", "ClientToken")}
     describe |= {
         "ModelPackageName": name,
-        "ModelPackageGroupName": name,
-        "ModelPackageVersion": version,
-        "ModelPackageArn": platform.settings.arn(MODEL_PACKAGE, f"{name}/{version}"),
+        "ModelPackageArn": arn,
         "ModelPackageStatus": "Completed",
         "ModelPackageStatusDetails": {"ValidationStatuses": []},
-        "ModelApprovalStatus": request.get("ModelApprovalStatus", "PendingManualApproval"),
         "CertifyForMarketplace": request.get("CertifyForMarketplace", False),
         "CreationTime": time.time(),
+        **described,
     }
+    _check_unique(describe.get("AdditionalInferenceSpecifications", []))
     internal = {"tags": request.get("Tags", []), "token": request.get("ClientToken")}
-    return platform.store.insert(MODEL_PACKAGE, f"{group.name}/{version}", describe, internal, parent=group.name)
+    platform.store.insert(MODEL_PACKAGE, path.lower(), describe, internal, parent=parent)
+    return arn
 
 
-def _by_token(platform: Platform, group: Record, token: str | None) -> Record | None:
-    if token is None:
-        return None
-    versions = platform.store.list(MODEL_PACKAGE, parent=group.name)
-    return next((record for record in versions if record.internal["token"] == token), None)
+def _change_properties(describe: dict[str, Any], request: dict[str, Any]) -> None:
+    properties = describe.pop("CustomerMetadataProperties", {}) | request.get("CustomerMetadataProperties", {})
+    for name in request.get("CustomerMetadataPropertiesToRemove", []):
+        properties.pop(name, None)
+    if len(properties) > _MAX_PROPERTIES:
+        raise validation(
+            f"CustomerMetadataProperties: there would be {len(properties)}; {_MAX_PROPERTIES} is the most."
+        )
+    if properties:
+        describe["CustomerMetadataProperties"] = properties
 
 
-def _group_key(arn_or_name: str) -> str:
-    return arn_or_name.rpartition("/")[2].lower()
+def _add_specifications(describe: dict[str, Any], added: list[dict[str, Any]]) -> None:
+    if not added:
+        return
+    specifications = [*describe.get("AdditionalInferenceSpecifications", []), *added]
+    if len(specifications) > _MAX_ADDITIONAL:
+        raise validation(
+            f"AdditionalInferenceSpecifications: there would be {len(specifications)}; {_MAX_ADDITIONAL} is the most."
+        )
+    _check_unique(specifications)
+    describe["AdditionalInferenceSpecifications"] = specifications
 
 
-def _find_group(platform: Platform, request: dict[str, Any]) -> Record:
-    name = request["ModelPackageGroupName"]
-    record = platform.store.get(GROUP, _group_key(name))
-    if record is None:
-        raise validation(f"Model Package Group {platform.settings.arn(GROUP, _group_key(name))} does not exist.")
-    return record
+def _check_unique(specifications: list[dict[str, Any]]) -> None:
+    names = [specification["Name"] for specification in specifications]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise validation(f"AdditionalInferenceSpecifications: the name {twice[0]} is given twice.")
 
 
-def _find(platform: Platform, arn_or_name: str) -> Record:
+def find(platform: Platform, arn_or_name: str) -> Record:
+    """Raises a ValidationException, also for an ARN of another account or region."""
     record = platform.store.get(MODEL_PACKAGE, serving.package_key(arn_or_name))
-    if record is None:
+    if record is None or (":" in arn_or_name and arn_or_name.lower() != record.describe["ModelPackageArn"]):
         raise validation(f"ModelPackage {arn_or_name} does not exist.")
     return record
 
 
-def _group_summary(record: Record) -> dict[str, Any]:
-    return {key: value for key, value in record.describe.items() if key != "CreatedBy"}
+def _members(record: Record, names: tuple[str, ...]) -> dict[str, Any]:
+    return {name: record.describe[name] for name in names if name in record.describe}
 
 
 def _summary(record: Record) -> dict[str, Any]:
-    members = (
-        "ModelPackageGroupName",
-        "ModelPackageVersion",
-        "ModelPackageArn",
-        "ModelPackageDescription",
-        "ModelPackageStatus",
-        "ModelApprovalStatus",
-        "CreationTime",
-    )
-    return {name: record.describe[name] for name in members if name in record.describe}
+    name = {} if record.parent else {"ModelPackageName": record.describe["ModelPackageName"]}
+    return name | _members(record, _SUMMARY)

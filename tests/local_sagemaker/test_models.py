@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,10 @@ def refusal(server: Server, operation: str, **request: Any) -> str:
         getattr(server.sagemaker, operation)(**request)
     assert caught.value.response["Error"]["Code"] == "ValidationException"
     return str(caught.value.response["Error"]["Message"])
+
+
+def data_source(url: str, **members: Any) -> dict[str, Any]:
+    return {"S3DataSource": {"S3Uri": url, "S3DataType": "S3Object", "CompressionType": "Gzip"} | members}
 
 
 def test_model_is_described_as_aws_does(server: Server) -> None:
@@ -55,8 +60,53 @@ def test_unusable_models_are_refused(server: Server) -> None:
             f"Could not find model data at {missing}",
         ),
         ({"PrimaryContainer": {"ModelDataUrl": url}}, "Image: a container must have"),
-        ({"PrimaryContainer": {"Image": SERVING_IMAGE, "Mode": "MultiModel"}}, "Mode: local_sagemaker does not yet"),
+        ({"PrimaryContainer": {"Image": SERVING_IMAGE, "Mode": "MultiModel"}}, "Mode: local_sagemaker does not run"),
         ({"Containers": [{"Image": SERVING_IMAGE}] * 2}, "Model 'refused' has 2 containers"),
+        ({}, "Model 'refused' has 0 containers"),
+        ({"Containers": [{"Image": "a"}], "PrimaryContainer": {"Image": "a"}}, "PrimaryContainer and Containers"),
+        (
+            {"PrimaryContainer": {"Image": "a"}, "InferenceExecutionConfig": {"Mode": "Direct"}},
+            "InferenceExecutionConfig: the mode Direct",
+        ),
+        ({"PrimaryContainer": {"Image": "a", "InferenceSpecificationName": "x"}}, "InferenceSpecificationName: it"),
+        ({"PrimaryContainer": {"Image": "a", "ModelDataUrl": "https://example.com/m"}}, "Could not find model data"),
+        ({"PrimaryContainer": {"Image": "a", "ModelDataUrl": f"s3://{BUCKET}"}}, "Could not find model data"),
+        (
+            {"PrimaryContainer": {"Image": "a", "ModelDataUrl": url, "ModelDataSource": data_source(url)}},
+            "ModelDataUrl and ModelDataSource cannot both",
+        ),
+        (
+            {"PrimaryContainer": {"Image": "a", "ModelDataSource": data_source(url, S3DataType="S3Prefix")}},
+            "ModelDataSource: S3DataType S3Prefix goes with CompressionType None",
+        ),
+        (
+            {
+                "PrimaryContainer": {
+                    "Image": "a",
+                    "ModelDataSource": data_source(url, S3DataType="S3Prefix", CompressionType="None"),
+                }
+            },
+            "ModelDataSource: the S3Uri",
+        ),
+        (
+            {"PrimaryContainer": {"Image": "a", "ModelDataSource": data_source(url, ManifestS3Uri=url)}},
+            "ManifestS3Uri: there are no model hubs here",
+        ),
+        (
+            {
+                "PrimaryContainer": {
+                    "Image": "a",
+                    "AdditionalModelDataSources": [{"ChannelName": "x", **data_source(url)}],
+                }
+            },
+            "AdditionalModelDataSources: local_sagemaker fetches one",
+        ),
+        ({"PrimaryContainer": {"Image": "a b"}}, "1 validation error detected: Value 'a b' at 'primaryContainer.image"),
+        (
+            {"PrimaryContainer": {"Image": "a", "Environment": {"N": "v" * 1025}}},
+            "1 validation error detected",
+        ),
+        ({"PrimaryContainer": {"Image": "a"}, "ExecutionRoleArn": "nobody"}, "2 validation errors detected"),
         ({"PrimaryContainer": {"ModelPackageName": "none"}}, "ModelPackage none does not exist"),
     ]
     for request, message in cases:
@@ -76,3 +126,51 @@ def test_models_are_listed_and_deleted(server: Server) -> None:
     server.sagemaker.delete_model(ModelName=name)
     assert server.sagemaker.list_models(NameContains=name)["Models"] == []
     assert refusal(server, "delete_model", ModelName=name).startswith('Could not find model "arn:')
+
+
+def test_model_keeps_what_has_no_effect_here(server: Server) -> None:
+    """The network of a cloud account, and what names a container, are shown as given."""
+    name = unique("Model")
+    vpc = {"SecurityGroupIds": ["sg-1"], "Subnets": ["subnet-1", "subnet-2"]}
+    container = {"Image": SERVING_IMAGE, "ContainerHostname": "first", "ImageConfig": {"RepositoryAccessMode": "Vpc"}}
+    tags = [{"Key": "team", "Value": "vision"}]
+    arn = server.sagemaker.create_model(
+        ModelName=name, ExecutionRoleArn=ROLE, Containers=[container], VpcConfig=vpc, Tags=tags,
+        InferenceExecutionConfig={"Mode": "Serial"},
+    )["ModelArn"]  # fmt: skip
+    described = server.sagemaker.describe_model(ModelName=name)
+    assert (described["VpcConfig"], described["ExecutionRoleArn"]) == (vpc, ROLE)
+    assert described["PrimaryContainer"] == {**container, "Mode": "SingleModel"}
+    assert server.sagemaker.list_tags(ResourceArn=arn)["Tags"] == tags
+
+
+def test_models_are_paged_in_the_order_asked_for(server: Server) -> None:
+    prefix = unique("Page")
+    names = [f"{prefix}-{letter}" for letter in "cabed"]
+    for name in names:
+        server.sagemaker.create_model(ModelName=name, PrimaryContainer={"Image": SERVING_IMAGE})
+    pages = server.sagemaker.get_paginator("list_models").paginate(
+        NameContains=prefix, SortBy="Name", SortOrder="Ascending", PaginationConfig={"PageSize": 2}
+    )
+    assert [[item["ModelName"] for item in page["Models"]] for page in pages] == [
+        [f"{prefix}-a", f"{prefix}-b"], [f"{prefix}-c", f"{prefix}-d"], [f"{prefix}-e"],
+    ]  # fmt: skip
+    newest = server.sagemaker.list_models(NameContains=prefix, MaxResults=1)["Models"]
+    assert newest[0]["ModelName"] == names[-1]
+
+
+def test_of_many_creations_of_one_name_one_succeeds(server: Server) -> None:
+    name = unique("Model")
+
+    def create(number: int) -> str:
+        try:
+            server.sagemaker.create_model(ModelName=name, PrimaryContainer={"Image": f"image:{number}"})
+        except botocore.exceptions.ClientError as problem:
+            return str(problem.response["Error"]["Message"])
+        return "created"
+
+    with concurrent.futures.ThreadPoolExecutor(20) as pool:
+        answers = list(pool.map(create, range(20)))
+    assert [answer for answer in answers if not answer.startswith("Cannot create already existing")] == ["created"]
+    image = server.sagemaker.describe_model(ModelName=name)["PrimaryContainer"]["Image"]
+    assert image == f"image:{answers.index('created')}"
