@@ -5,19 +5,29 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import resource
 import socket
 import sys
 from pathlib import Path
 
-import uvicorn
-
+from local_sagemaker import sdk_defaults
 from local_sagemaker.settings import Settings
+
+_NUM_FILES = 16_384
 
 
 def main(arguments: list[str] | None = None) -> int:
-    options = parser().parse_args(arguments)
+    words = sys.argv[1:] if arguments is None else arguments
+    if words[:1] == ["interrupt"]:
+        from local_sagemaker import interrupt
+
+        return interrupt.main(words[1:])
+    options = parser().parse_args(words)
     if options.operations:
-        return print_operations()
+        from local_sagemaker import coverage
+
+        print(coverage.as_markdown() if options.operations == "markdown" else coverage.as_text())
+        return 0
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
     try:
@@ -25,6 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
     except ValueError as error:
         print(f"local_sagemaker: {error}", file=sys.stderr)
         return 2
+    _allow_many_files()
     try:
         listener = socket.create_server((settings.host, settings.port), backlog=1024)
     except OSError as error:
@@ -34,14 +45,17 @@ def main(arguments: list[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 1
-    from local_sagemaker import app  # not needed for --help, and the slowest import
+    import uvicorn  # neither is needed for --help, and they are the slowest imports
+
+    from local_sagemaker import app
 
     try:
         platform = app.build_platform(settings)
     except ValueError as error:
         print(f"local_sagemaker: {error}", file=sys.stderr)
         return 2
-    print(banner(settings), flush=True)
+    sdk_defaults.write(settings)
+    print(banner(settings, str(platform.isolation)), flush=True)
     server = uvicorn.Server(
         uvicorn.Config(
             app.create_app(platform), log_level="warning", access_log=False, timeout_graceful_shutdown=5, ws="none"
@@ -51,31 +65,71 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
+def _allow_many_files() -> None:
+    """An invocation takes two to four file descriptors: the usual soft limit of 1024 would end at a few hundred."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _NUM_FILES if hard == resource.RLIM_INFINITY else min(hard, _NUM_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
 def parser() -> argparse.ArgumentParser:
     result = argparse.ArgumentParser(
         prog="python -m local_sagemaker",
         description="A SageMaker-compatible server that executes jobs as processes on this machine.",
         epilog="AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY are the key pair that clients must sign with. "
-        "AWS_ENDPOINT_URL_S3 is the object store. Jobs run with your rights: keep it on loopback.",
+        "AWS_ENDPOINT_URL_S3 is the object store. Jobs run with your rights: keep it on loopback. "
+        "`python -m local_sagemaker interrupt NAME` interrupts a managed spot training job as AWS would.",
     )
-    result.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
-    result.add_argument("--port", type=int, default=14330, help="port to listen on (default: %(default)s)")
-    result.add_argument("--root", type=Path, default=Path(".local/sagemaker"), help="folder of the state")
-    result.add_argument("--images", type=Path, help="images.toml: which program stands in for which image")
-    result.add_argument("--region", default=os.environ.get("AWS_DEFAULT_REGION", "us-east-1"))
-    result.add_argument("--account", default="000000000000", help="account id in ARNs (default: %(default)s)")
-    result.add_argument("--allow-host", action="append", default=[], help="host name clients may use beyond loopback")
     result.add_argument(
+        "--operations", nargs="?", const="text", choices=("text", "markdown"),
+        help="list the implemented API operations (as text, or as the README's table) and exit",
+    )  # fmt: skip
+    _add_place(result.add_argument_group("where it is"))
+    _add_jobs(result.add_argument_group("how it runs jobs and endpoints"))
+    return result
+
+
+def _add_place(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    group.add_argument("--port", type=int, default=14330, help="port to listen on (default: %(default)s)")
+    group.add_argument("--allow-host", action="append", default=[], help="host name clients may use beyond loopback")
+    group.add_argument(
         "--expose", action="store_true", help="allow --host beyond loopback: whoever holds the key can run code here"
     )
-    result.add_argument(
-        "--max-concurrent-jobs", type=int, default=4, help="training jobs that run at once (default: %(default)s)"
+    group.add_argument(
+        "--root", type=Path, default=Path(".local/sagemaker"), help="folder of the state (default: %(default)s)"
     )
-    result.add_argument(
+    group.add_argument("--account", default="000000000000", help="account id in ARNs (default: %(default)s)")
+    group.add_argument(
+        "--region", default=os.environ.get("AWS_DEFAULT_REGION", "us-east-1"), help="in ARNs (default: %(default)s)"
+    )
+
+
+def _add_jobs(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--images", type=Path, help="images.toml: which program stands in for which image")
+    group.add_argument(
+        "--max-concurrent-jobs", type=int, default=4, help="jobs that run at once (default: %(default)s)"
+    )
+    group.add_argument(
+        "--max-instances", type=int,
+        help="workers of one production variant at most, whatever its instance count (default: the machine's cores)",
+    )  # fmt: skip
+    group.add_argument(
         "--stop-grace", type=float, default=120.0, help="seconds between SIGTERM and SIGKILL (default: %(default)s)"
     )
-    result.add_argument("--operations", action="store_true", help="list the implemented API operations and exit")
-    return result
+    group.add_argument(
+        "--time-scale", type=float, default=1.0,
+        help="factor for the baking and termination waits of endpoint deployments (default: %(default)s)",
+    )  # fmt: skip
+    group.add_argument(
+        "--isolation", choices=("auto", "off"), default="auto",
+        help="auto: jobs see their folder at /opt/ml, and no network if they ask so, where the kernel allows it",
+    )  # fmt: skip
+    group.add_argument(
+        "--relax-network-isolation", action="store_true",
+        help="run what asks for EnableNetworkIsolation with the network where it cannot be cut off, not refuse it",
+    )  # fmt: skip
 
 
 def settings_from(options: argparse.Namespace) -> Settings:
@@ -99,33 +153,31 @@ def settings_from(options: argparse.Namespace) -> Settings:
         account=options.account,
         access_key_id=key_id,
         secret_access_key=secret,
-        s3_endpoint=os.environ.get("AWS_ENDPOINT_URL_S3"),
+        s3_endpoint=os.environ.get("AWS_ENDPOINT_URL_S3") or None,
         allowed_hosts=tuple(options.allow_host),
         stop_grace_s=options.stop_grace,
         max_concurrent_jobs=options.max_concurrent_jobs,
+        time_scale=options.time_scale,
+        max_instances=options.max_instances,
+        isolation=options.isolation,
+        relax_network_isolation=options.relax_network_isolation,
     )
 
 
-def banner(settings: Settings) -> str:
+def banner(settings: Settings, isolation: str) -> str:
     return (
-        f"local_sagemaker serves SageMaker, its runtime, CloudWatch Logs, STS and IAM GetRole on {settings.url}\n"
+        f"local_sagemaker serves SageMaker, its runtime, CloudWatch, CloudWatch Logs, STS and IAM GetRole\n"
+        f"  address    {settings.url}  (open it in a browser to see the jobs)\n"
         f"  state      {settings.root}\n"
         f"  buckets    {settings.s3_endpoint or 'as boto3 is configured'}\n"
+        f"  isolation  {isolation}\n"
         "To point a client here (and nothing at AWS by accident):\n"
         f"  export AWS_ENDPOINT_URL={settings.url}\n"
-        f"  export AWS_ENDPOINT_URL_S3={settings.s3_endpoint or '<your object store>'}\n"
+        f"  export AWS_ENDPOINT_URL_S3={settings.url if settings.s3_endpoint else '<your object store>'}\n"
         f"  export AWS_DEFAULT_REGION={settings.region} AWS_ACCESS_KEY_ID={settings.access_key_id}\n"
-        "  export AWS_SECRET_ACCESS_KEY=<the secret this server was started with>"
+        "  export AWS_SECRET_ACCESS_KEY=<the secret this server was started with>\n"
+        f"  export {sdk_defaults.VARIABLE}={sdk_defaults.path(settings.root)}"
     )
-
-
-def print_operations() -> int:
-    from local_sagemaker import app
-
-    for service, functions in app.operations().items():
-        for name in sorted(functions):
-            print(f"{service:10} {name}")
-    return 0
 
 
 if __name__ == "__main__":

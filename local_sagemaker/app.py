@@ -3,51 +3,87 @@
 from __future__ import annotations
 
 import contextlib
-import datetime
 import fcntl
 import inspect
 import os
+import sqlite3
+import sys
 import types
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import botocore
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
-from starlette.requests import Request
+from starlette.middleware import Middleware
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from local_sagemaker import pages
-from local_sagemaker.hosting import invoke
+from local_sagemaker.batch import transform_job
+from local_sagemaker.hosting.async_inference import AsyncInference
+from local_sagemaker.hosting.data_capture import DataCapture
 from local_sagemaker.hosting.endpoint import Endpoints
-from local_sagemaker.jobs import training_job, transform_job
-from local_sagemaker.operations import cloudwatch_logs, endpoints, identity, models, registry, tags, training, transform
+from local_sagemaker.hosting.invocation import OPERATIONS
+from local_sagemaker.hosting.invoke import DataPlane
+from local_sagemaker.jobs import processing_job, training_job
+from local_sagemaker.operations import (
+    admin,
+    alarms,
+    cloudwatch,
+    cloudwatch_logs,
+    endpoint_configs,
+    endpoints,
+    identity,
+    models,
+    package_groups,
+    processing,
+    registry,
+    tags,
+    training,
+    transform,
+)
 from local_sagemaker.operations import tuning as tuning_operations
 from local_sagemaker.platform import Background, Platform, log
 from local_sagemaker.s3 import ObjectStore
+from local_sagemaker.s3_gateway import S3Gateway
+from local_sagemaker.sandbox import packages
 from local_sagemaker.sandbox.cores import Cores
 from local_sagemaker.sandbox.images import ImageMap
+from local_sagemaker.sandbox.isolation import Isolation
 from local_sagemaker.settings import Settings
+from local_sagemaker.state.alarms import Alarms
 from local_sagemaker.state.logs import Logs
-from local_sagemaker.state.store import Store
+from local_sagemaker.state.metrics import MetricStore
+from local_sagemaker.state.store import GoneError, Store
 from local_sagemaker.tuning import tuning_job
-from local_sagemaker.wire import service_model, signature
+from local_sagemaker.wire import service_model
+from local_sagemaker.wire.admission import Admission
 from local_sagemaker.wire.errors import ApiError, unknown_operation
 from local_sagemaker.wire.protocol import Call
 
 Operation = Callable[[Platform, dict[str, Any]], dict[str, Any]]
 
 _MODULES: dict[str, tuple[types.ModuleType, ...]] = {
-    "sagemaker": (training, tuning_operations, transform, models, endpoints, registry, tags),
+    "sagemaker": (
+        training,
+        tuning_operations,
+        transform,
+        processing,
+        models,
+        endpoint_configs,
+        endpoints,
+        package_groups,
+        registry,
+        tags,
+    ),
     "logs": (cloudwatch_logs,),
+    "cloudwatch": (cloudwatch, alarms),
     "sts": (identity,),
     "iam": (identity,),
 }
-
-#: A control plane request is small; InvokeEndpoint has its own limit.
-_MAX_BODY_BYTES = 30 * 2**20
 
 # Time for jobs and workers to be ended at shutdown.
 _SHUTDOWN_S = 8.0
@@ -77,15 +113,22 @@ def build_platform(settings: Settings) -> Platform:
     """Open the state below `settings.root`. Raises ValueError for a bad image map or a root another server holds."""
     settings.root.mkdir(parents=True, exist_ok=True)
     _hold(settings)
+    store, metrics = Store(settings.root / "state.db"), MetricStore(settings.root / "metrics.db")
+    objects = ObjectStore(settings)
     return Platform(
         settings=settings,
-        store=Store(settings.root / "state.db"),
+        store=store,
         logs=Logs(settings.root / "logs.db"),
-        objects=ObjectStore(settings),
+        metrics=metrics,
+        alarms=Alarms(store, metrics),
+        objects=objects,
         images=ImageMap.load(settings.images),
         cores=Cores(),
+        isolation=Isolation.probe(settings.isolation, needed=[settings.root, Path(sys.prefix)]),
         background=Background(settings.max_concurrent_jobs),
         endpoints=Endpoints(),
+        async_inference=AsyncInference(settings.root),
+        data_capture=DataCapture(settings.root / "data-capture", objects),
     )
 
 
@@ -106,8 +149,9 @@ def _hold(settings: Settings) -> None:
 
 
 def create_app(platform: Platform) -> Starlette:
-    implemented = operations()
-    allowed_hosts = {"localhost", "127.0.0.1", "::1", platform.settings.host, *platform.settings.allowed_hosts}
+    implemented = operations() | {admin.SERVICE: admin.OPERATIONS}
+    data_plane = DataPlane(platform)
+    admission = Admission(platform.settings)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -116,40 +160,54 @@ def create_app(platform: Platform) -> Starlette:
         await run_in_threadpool(shut_down, platform)
 
     async def control_plane(request: Request) -> Response:
+        # What the headers say is enough to write an error in the format that the client reads.
         call = Call(service="unknown", operation="", request={}, style="json")
         try:
-            _check_origin(request, allowed_hosts)
-            body = await _body(request)
-            call = Call.parse(request.url.path, request.headers, body)
-            _check_signature(platform.settings, request, body)
+            call = Call.parse(request.url.path, request.headers, b"")
+            call = Call.parse(request.url.path, request.headers, await admission.body(request))
             function = implemented.get(call.service, {}).get(call.operation)
             if function is None or request.method != "POST":
                 raise unknown_operation(call.service, call.operation)
-            if call.style == "json":
-                service_model.check_request(call.service, call.operation, call.request)
-            return call.response(await run_in_threadpool(function, platform, call.request))
+            checked = call.request
+            if call.service != admin.SERVICE:
+                checked = service_model.check_request(call.service, call.operation, call.request)
+            if call.service == "sagemaker":
+                tags.check(checked.get("Tags", []))
+            return call.response(await run_in_threadpool(_carry_out, function, platform, checked))
         except ApiError as error:
             return call.error(error)
+        except ClientDisconnect:
+            return Response(status_code=400)
+        except sqlite3.OperationalError as error:
+            log.error("%s %s: %s", call.service, call.operation, error)
+            return call.error(_not_kept(platform.settings, error))
         except Exception:
             log.exception("%s %s", call.service, call.operation)
             return call.error(ApiError("InternalFailure", "local_sagemaker failed; its log has the traceback", 500))
 
     async def invocation(request: Request) -> Response:
-        call = Call(service="sagemaker-runtime", operation="InvokeEndpoint", request={}, style="rest")
-        try:
-            _check_origin(request, allowed_hosts)
-            _check_signature(platform.settings, request, await _body(request))
-        except ApiError as error:
-            return call.error(error)
-        return await invoke.invoke_endpoint(platform, request, request.path_params["name"])
+        def authenticate(body_sha256: str) -> None:
+            admission.check_origin(request)
+            admission.check_signature(request, body_sha256)
+
+        return await data_plane.answer(request, authenticate)
 
     async def page(request: Request) -> Response:
+        if "authorization" in request.headers:  # a client's: of S3, most likely, by mistake
+            return await control_plane(request)
         try:
-            _check_host(request, allowed_hosts)
-            if request.headers.get("sec-fetch-dest", "document") != "document":
+            admission.check_host(request)
+            # "empty" is the page's own look at what has changed.
+            fetched = request.headers.get("sec-fetch-dest", "document")
+            foreign = request.headers.get("sec-fetch-site", "none") not in {"none", "same-origin"}
+            if fetched not in {"document", "empty"} or (fetched == "empty" and foreign):
                 raise ApiError("AccessDeniedException", "this page is not served into another one", 403)
-            if "name" in request.path_params:
-                return await run_in_threadpool(pages.job, platform, **request.path_params)
+            where = request.path_params
+            if "name" in where:
+                return await run_in_threadpool(pages.job, platform, **where)
+            if "word" in where:
+                number = request.query_params.get("page", "1")
+                return await run_in_threadpool(pages.listing, platform, number=number, **where)
             return await run_in_threadpool(pages.index, platform)
         except ApiError as error:
             return PlainTextResponse(error.message, error.status)
@@ -157,70 +215,52 @@ def create_app(platform: Platform) -> Starlette:
     return Starlette(
         routes=[
             Route("/", page, methods=["GET"]),
-            Route("/jobs/{word}/{name}", page, methods=["GET"]),
-            Route("/endpoints/{name}/invocations", invocation, methods=["POST"]),
+            Route("/jobs/{word}", page, methods=["GET"]),
+            Route("/jobs/{word}/{name:path}", page, methods=["GET"]),
+            *(Route(f"/endpoints/{{name}}/{word}", invocation, methods=["POST"]) for word in OPERATIONS),
             Route("/{path:path}", control_plane, methods=["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"]),
         ],
+        middleware=[Middleware(S3Gateway, settings=platform.settings)],
         lifespan=lifespan,
+    )
+
+
+def _carry_out(function: Operation, platform: Platform, request: dict[str, Any]) -> dict[str, Any]:
+    try:
+        return function(platform, request)
+    except GoneError:
+        # Deleted by another call after this one had found it. Asked again, the operation says so in its own words.
+        return function(platform, request)
+
+
+def _not_kept(settings: Settings, error: sqlite3.OperationalError) -> ApiError:
+    return ApiError(
+        "ServiceUnavailable",
+        f"the state in {settings.root} could not be written ({error}), so nothing of this call was done. Make room on "
+        "that disk and call again; no restart is needed.",
+        503,
     )
 
 
 def resume(platform: Platform) -> None:
     """Take up what an earlier server left: endpoints to serve, jobs to follow or to fail truthfully."""
+    packages.end_orphans(platform.settings.root)
     platform.endpoints.restore(platform)
+    platform.data_capture.start()
+    platform.async_inference.start(platform)
     training_job.resume(platform)
     transform_job.resume(platform)
+    processing_job.resume(platform)
     tuning_job.resume(platform)
 
 
 def shut_down(platform: Platform) -> None:
+    platform.async_inference.close()
     platform.background.close(_SHUTDOWN_S)
     platform.endpoints.close()
+    platform.async_inference.join()
+    platform.data_capture.close()
+    platform.alarms.close()
+    platform.metrics.close()
     platform.store.close()
     platform.logs.close()
-
-
-def _check_host(request: Request, allowed_hosts: set[str]) -> None:
-    """Refuse a foreign Host: a web page whose name was made to point here (DNS rebinding)."""
-    host = urlsplit(f"//{request.headers.get('host', '')}").hostname or ""
-    if host not in allowed_hosts:
-        raise ApiError("AccessDeniedException", f"Host '{host}' is not served; --allow-host adds one", 403)
-
-
-def _check_origin(request: Request, allowed_hosts: set[str]) -> None:
-    """Refuse what a browser could be tricked into sending."""
-    _check_host(request, allowed_hosts)
-    origin = request.headers.get("origin")
-    if origin or request.headers.get("sec-fetch-site", "none") not in {"none", "same-origin"}:
-        raise ApiError("AccessDeniedException", f"requests from the web page '{origin}' are refused", 403)
-
-
-async def _body(request: Request) -> bytes:
-    length = request.headers.get("content-length", "0")
-    if not length.isdigit() or int(length) > _MAX_BODY_BYTES:
-        raise ApiError("RequestEntityTooLargeException", f"the request body is over {_MAX_BODY_BYTES} bytes", 413)
-    received = 0
-    chunks = []
-    async for chunk in request.stream():
-        received += len(chunk)
-        if received > _MAX_BODY_BYTES:
-            raise ApiError("RequestEntityTooLargeException", f"the request body is over {_MAX_BODY_BYTES} bytes", 413)
-        chunks.append(chunk)
-    body = b"".join(chunks)
-    request._body = body  # what request.body() returns from now on
-    return body
-
-
-def _check_signature(settings: Settings, request: Request, body: bytes) -> None:
-    if not settings.verify_signatures:
-        return
-    signature.verify(
-        request.method,
-        request.scope.get("raw_path", request.url.path.encode()).decode(),
-        request.url.query,
-        request.headers,
-        body,
-        access_key_id=settings.access_key_id,
-        secret_access_key=settings.secret_access_key,
-        now=datetime.datetime.now(datetime.UTC),
-    )

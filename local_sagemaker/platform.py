@@ -14,11 +14,16 @@ from typing import TYPE_CHECKING
 from local_sagemaker.s3 import ObjectStore
 from local_sagemaker.sandbox.cores import Cores
 from local_sagemaker.sandbox.images import ImageMap
+from local_sagemaker.sandbox.isolation import Isolation
 from local_sagemaker.settings import Settings
+from local_sagemaker.state.alarms import Alarms
 from local_sagemaker.state.logs import Logs
+from local_sagemaker.state.metrics import MetricStore
 from local_sagemaker.state.store import Store
 
 if TYPE_CHECKING:
+    from local_sagemaker.hosting.async_inference import AsyncInference
+    from local_sagemaker.hosting.data_capture import DataCapture
     from local_sagemaker.hosting.endpoint import Endpoints
 
 log = logging.getLogger("local_sagemaker")
@@ -29,11 +34,16 @@ class Platform:
     settings: Settings
     store: Store
     logs: Logs
+    metrics: MetricStore
+    alarms: Alarms
     objects: ObjectStore
     images: ImageMap
     cores: Cores
+    isolation: Isolation
     background: Background
     endpoints: Endpoints
+    async_inference: AsyncInference
+    data_capture: DataCapture
 
     @property
     def slots(self) -> threading.BoundedSemaphore:
@@ -69,6 +79,11 @@ class Background:
             entry = self._threads.get((kind, name))
         if entry:
             entry[1].set()
+
+    def carries(self, kind: str, name: str) -> bool:
+        """Whether a job's thread still runs."""
+        with self._lock:
+            return (kind, name) in self._threads
 
     def close(self, timeout_s: float) -> None:
         """Ask all threads to end and wait for them, together at most `timeout_s` seconds."""

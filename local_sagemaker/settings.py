@@ -27,7 +27,16 @@ class Settings:
     stop_grace_s: float = 120.0
     """Time between SIGTERM and SIGKILL of a job, as SageMaker gives it."""
     max_concurrent_jobs: int = 4
-    """Training jobs that run at once; further ones wait with SecondaryStatus Pending."""
+    """Training, processing and transform jobs that run at once; further ones wait, a training job as Pending."""
+    max_instances: int | None = None
+    """Workers of one production variant at most; None: as many as the machine has cores."""
+    time_scale: float = 1.0
+    """Waits that only let production traffic prove itself (canary and linear baking, TerminationWait) are multiplied
+    by it; time limits and alarm periods are not."""
+    isolation: str = "auto"
+    """`auto` gives jobs their own /opt/ml and network namespace where the kernel allows it; `off` does not try."""
+    relax_network_isolation: bool = False
+    """Run what asks for EnableNetworkIsolation with the network where it cannot be kept, instead of refusing it."""
     max_log_bytes: int = 64 * 2**20
     """A job that prints more than this is failed: a runaway loop must not fill the disk."""
 
@@ -36,6 +45,10 @@ class Settings:
             raise ValueError(f"account is '{self.account}'; an AWS account id has 12 digits")
         if self.max_concurrent_jobs < 1:
             raise ValueError(f"max_concurrent_jobs is {self.max_concurrent_jobs}; it must be at least 1")
+        if self.max_instances is not None and self.max_instances < 1:
+            raise ValueError(f"max_instances is {self.max_instances}; it must be at least 1")
+        if not 0 <= self.time_scale <= 1:
+            raise ValueError(f"time_scale is {self.time_scale}; it must be from 0 to 1")
 
     @property
     def url(self) -> str:

@@ -1,4 +1,7 @@
-"""CloudWatch Logs as Airflow, boto3 and `aws logs tail` read it. Nothing writes through the API."""
+"""CloudWatch Logs as Airflow, boto3 and `aws logs tail` use it: reading, deleting, retention. Jobs alone write.
+
+Tokens are readable here and opaque on AWS; a token of another call is refused.
+"""
 
 from __future__ import annotations
 
@@ -6,44 +9,68 @@ import base64
 import json
 from typing import Any
 
+from local_sagemaker.operations import filter_pattern
 from local_sagemaker.platform import Platform
 from local_sagemaker.wire.errors import ApiError
 
 _MAX_EVENTS = 10_000
+_MAX_GROUPS = _MAX_STREAMS = 50
+
+#: GetLogEvents and FilterLogEvents answer with at most 1 MB, each event counted with 26 bytes beside its message.
+_MAX_ANSWER_BYTES = 2**20
+_EVENT_OVERHEAD_BYTES = 26
 
 
 def describe_log_groups(platform: Platform, request: dict[str, Any]) -> dict[str, Any]:
-    prefix, pattern = request.get("logGroupNamePrefix", ""), request.get("logGroupNamePattern", "")
+    prefix, pattern = request.get("logGroupNamePrefix"), request.get("logGroupNamePattern")
+    if prefix is not None and pattern is not None:
+        raise _invalid("LogGroup name prefix and LogGroup name pattern are mutually exclusive parameters.")
+    after = _decoded(request, 1)[0] if "nextToken" in request else ""
     groups = [
-        group | {"arn": _arn(platform, group["logGroupName"]), "metricFilterCount": 0}
+        group | {"arn": f"{arn}:*", "logGroupArn": arn, "metricFilterCount": 0, "logGroupClass": "STANDARD"}
         for group in platform.logs.groups()
-        if group["logGroupName"].startswith(prefix) and pattern.lower() in group["logGroupName"].lower()
+        for arn in [_arn(platform, group["logGroupName"])]
+        if group["logGroupName"].startswith(prefix or "")
+        and (pattern or "").lower() in group["logGroupName"].lower()
+        and group["logGroupName"] > str(after)
     ]
-    return _page(groups, request, "logGroups", request.get("limit", 50))
+    limit = request.get("limit", _MAX_GROUPS)
+    more = [groups[limit - 1]["logGroupName"]] if len(groups) > limit else None
+    return {"logGroups": groups[:limit]} | _next(more)
 
 
 def describe_log_streams(platform: Platform, request: dict[str, Any]) -> dict[str, Any]:
-    group = _group(platform, request)
-    streams = [
-        stream | {"arn": f"{_arn(platform, group)}:log-stream:{stream['logStreamName']}"}
-        for stream in platform.logs.streams(group)
-        if stream["logStreamName"].startswith(request.get("logStreamNamePrefix", ""))
+    group, prefix = _group(platform, request), request.get("logStreamNamePrefix", "")
+    by_time = request.get("orderBy") == "LastEventTime"
+    if by_time and prefix:
+        raise _invalid("Cannot order by LastEventTime with a logStreamNamePrefix.")
+    limit, after = request.get("limit", _MAX_STREAMS), None
+    if "nextToken" in request:
+        last, name = _decoded(request, 2)
+        after = (int(last), str(name))
+    streams = platform.logs.streams(
+        group,
+        prefix=prefix,
+        by_time=by_time,
+        descending=request.get("descending", False),
+        after=after,
+        limit=limit + 1,
+    )
+    shown = [
+        stream | {"arn": f"{_arn(platform, group)}:log-stream:{stream['logStreamName']}"} for stream in streams[:limit]
     ]
-    if request.get("orderBy") == "LastEventTime":
-        streams.sort(key=lambda stream: stream["lastEventTimestamp"])
-    if request.get("descending"):
-        streams.reverse()
-    return _page(streams, request, "logStreams", request.get("limit", 50))
+    more = [shown[-1]["lastEventTimestamp"], shown[-1]["logStreamName"]] if len(streams) > limit else None
+    return {"logStreams": shown} | _next(more)
 
 
 def get_log_events(platform: Platform, request: dict[str, Any]) -> dict[str, Any]:
     """A token is a direction and a sequence number; at the end of a stream the same token comes back."""
     group, stream = _group(platform, request), request["logStreamName"]
-    count = platform.logs.count(group, stream)
-    if not any(item["logStreamName"] == stream for item in platform.logs.streams(group)):
-        raise ApiError("ResourceNotFoundException", "The specified log stream does not exist.")
-    direction, position = _token(request.get("nextToken"))
+    _check_stream(platform, group, stream)
+    direction, position = _direction(request.get("nextToken"))
     newest = direction == "b" or (direction == "" and not request.get("startFromHead", False))
+    # Counted before reading: what is written in between is read now or lies behind the token, never neither.
+    count = platform.logs.count(group, stream)
     events = platform.logs.read(
         group,
         stream,
@@ -54,6 +81,7 @@ def get_log_events(platform: Platform, request: dict[str, Any]) -> dict[str, Any
         limit=request.get("limit", _MAX_EVENTS),
         newest=newest,
     )
+    events = _fitting(events, newest)
     if events:
         first, last = events[0]["seq"], events[-1]["seq"] + 1
     elif direction:
@@ -68,29 +96,93 @@ def get_log_events(platform: Platform, request: dict[str, Any]) -> dict[str, Any
 
 
 def filter_log_events(platform: Platform, request: dict[str, Any]) -> dict[str, Any]:
-    """Events of several streams by time. `filterPattern` is understood as words that must all occur."""
+    """Events of several streams by time. A page may be short, or empty, and still have a nextToken."""
     group = _group(platform, request)
-    names = request.get("logStreamNames")
-    prefix = request.get("logStreamNamePrefix", "")
-    words = [word.strip('"') for word in request.get("filterPattern", "").split()]
+    names, prefix = request.get("logStreamNames"), request.get("logStreamNamePrefix", "")
+    if names is not None and prefix:
+        raise _invalid("Cannot specify both logStreamNames and logStreamNamePrefix.")
+    for name in names or []:
+        _check_stream(platform, group, name)
+    after = None
+    if "nextToken" in request:
+        timestamp, stream, seq = (int(number) for number in _decoded(request, 3))
+        after = (timestamp, stream, seq)
+    found = platform.logs.search(
+        group,
+        names=names,
+        prefix=prefix,
+        start_ms=request.get("startTime", 0),
+        end_ms=request["endTime"] + 1 if "endTime" in request else None,  # inclusive, unlike GetLogEvents
+        matches=filter_pattern.matcher(request.get("filterPattern", "")),
+        after=after,
+        limit=request.get("limit", _MAX_EVENTS),
+        max_bytes=_MAX_ANSWER_BYTES,
+    )
     events = [
-        {"logStreamName": name, "eventId": f"{name}/{event['seq']:020d}"} | _event(event)
-        for name in (stream["logStreamName"] for stream in platform.logs.streams(group))
-        if (name in names if names else name.startswith(prefix))
-        for event in platform.logs.read(
-            group, name, start_ms=request.get("startTime", 0), end_ms=request.get("endTime"), limit=100_000
-        )
-        if all(word in event["message"] for word in words)
+        {"logStreamName": event["logStreamName"], "eventId": f"{event['place'][1]:018d}{event['place'][2]:018d}"}
+        | _event(event)
+        for event in found.events
     ]
-    events.sort(key=lambda event: event["timestamp"])
-    return _page(events, request, "events", request.get("limit", _MAX_EVENTS)) | {"searchedLogStreams": []}
+    return {"events": events, "searchedLogStreams": []} | _next(list(found.after) if found.after else None)
+
+
+def delete_log_group(platform: Platform, request: dict[str, Any]) -> dict[str, Any]:
+    platform.logs.delete(_group(platform, request))
+    return {}
+
+
+def delete_log_stream(platform: Platform, request: dict[str, Any]) -> dict[str, Any]:
+    group = _group(platform, request)
+    _check_stream(platform, group, request["logStreamName"])
+    platform.logs.delete(group, request["logStreamName"])
+    return {}
+
+
+def put_retention_policy(platform: Platform, request: dict[str, Any]) -> dict[str, Any]:
+    """Older events are forgotten now and whenever the server starts."""
+    days = request["retentionInDays"]
+    if days not in _RETENTION_DAYS:
+        raise _invalid(f"Invalid retentionInDays {days}; it must be one of {', '.join(map(str, _RETENTION_DAYS))}.")
+    platform.logs.retain(_group(platform, request), days)
+    return {}
+
+
+def delete_retention_policy(platform: Platform, request: dict[str, Any]) -> dict[str, Any]:
+    platform.logs.retain(_group(platform, request), None)
+    return {}
+
+
+_RETENTION_DAYS = (
+    1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922, 3288, 3653,
+)  # fmt: skip
 
 
 def _group(platform: Platform, request: dict[str, Any]) -> str:
-    group = request.get("logGroupName") or request.get("logGroupIdentifier", "").rpartition("log-group:")[2]
-    if not any(item["logGroupName"] == group for item in platform.logs.groups()):
+    """The group's name, given as such or, in the newer member, as its ARN with or without `:*`."""
+    identifier = request.get("logGroupIdentifier", "")
+    if identifier and "logGroupName" in request:
+        raise _invalid("LogGroup name and LogGroup identifier are mutually exclusive parameters.")
+    group = str(request.get("logGroupName") or identifier.rpartition(":log-group:")[2].removesuffix(":*"))
+    if not group:
+        raise _invalid("Either logGroupName or logGroupIdentifier must be given.")
+    if not platform.logs.has_group(group):
         raise ApiError("ResourceNotFoundException", "The specified log group does not exist.")
-    return str(group)
+    return group
+
+
+def _check_stream(platform: Platform, group: str, stream: str) -> None:
+    if not platform.logs.has_stream(group, stream):
+        raise ApiError("ResourceNotFoundException", "The specified log stream does not exist.")
+
+
+def _fitting(events: list[dict[str, Any]], newest: bool) -> list[dict[str, Any]]:
+    """As many events as an answer may hold: the first ones, or the last with `newest`."""
+    room = _MAX_ANSWER_BYTES
+    for number, event in enumerate(reversed(events) if newest else events):
+        room -= len(event["message"].encode()) + _EVENT_OVERHEAD_BYTES
+        if room < 0:
+            return events[len(events) - number :] if newest else events[:number]
+    return events
 
 
 def _arn(platform: Platform, group: str) -> str:
@@ -101,23 +193,31 @@ def _event(event: dict[str, Any]) -> dict[str, Any]:
     return {"timestamp": event["timestamp"], "message": event["message"], "ingestionTime": event["timestamp"]}
 
 
-def _token(token: str | None) -> tuple[str, int]:
-    if not token:
+def _direction(token: str | None) -> tuple[str, int]:
+    if token is None:
         return "", 0
     direction, _, position = token.partition("/")
-    if direction not in {"f", "b"} or not position.isdigit():
-        raise ApiError("InvalidParameterException", "The specified nextToken is invalid.")
-    return direction, int(position)
+    if direction not in {"f", "b"} or not (position.isascii() and position.isdigit() and len(position) == 20):
+        raise _invalid("The specified nextToken is invalid.")
+    return direction, min(int(position), 2**62)
 
 
-def _page(items: list[dict[str, Any]], request: dict[str, Any], member: str, limit: int) -> dict[str, Any]:
-    start = 0
-    if token := request.get("nextToken"):
-        try:
-            start = int(json.loads(base64.urlsafe_b64decode(token)))
-        except ValueError:
-            raise ApiError("InvalidParameterException", "The specified nextToken is invalid.") from None
-    answer: dict[str, Any] = {member: items[start : start + limit]}
-    if start + limit < len(items):
-        answer["nextToken"] = base64.urlsafe_b64encode(json.dumps(start + limit).encode()).decode()
-    return answer
+def _next(place: list[Any] | None) -> dict[str, Any]:
+    return {"nextToken": base64.urlsafe_b64encode(json.dumps(place).encode()).decode()} if place else {}
+
+
+def _decoded(request: dict[str, Any], length: int) -> list[Any]:
+    try:
+        place = json.loads(base64.b64decode(request["nextToken"], altchars=b"-_", validate=True))
+        if not isinstance(place, list) or len(place) != length:
+            raise ValueError(place)
+        for item in place:
+            if not isinstance(item, str) and not 0 <= int(item) < 2**62:
+                raise ValueError(item)
+    except (ValueError, TypeError, OverflowError, RecursionError):
+        raise _invalid("The specified nextToken is invalid.") from None
+    return place
+
+
+def _invalid(message: str) -> ApiError:
+    return ApiError("InvalidParameterException", message)

@@ -1,4 +1,4 @@
-"""STS GetCallerIdentity and IAM GetRole: what clients ask before they start."""
+"""STS GetCallerIdentity, IAM GetRole and SimulatePrincipalPolicy: what clients ask before they start."""
 
 from __future__ import annotations
 
@@ -30,4 +30,16 @@ def get_role(platform: Platform, request: dict[str, Any]) -> dict[str, Any]:
             "CreateDate": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(0)),
             "AssumeRolePolicyDocument": urllib.parse.quote(trust),
         }
+    }
+
+
+def simulate_principal_policy(platform: Platform, request: dict[str, Any]) -> dict[str, Any]:
+    """What the SageMaker SDK asks of a role before it starts a job: everything is allowed."""
+    return {
+        "EvaluationResults": [
+            {"EvalActionName": action, "EvalResourceName": resource, "EvalDecision": "allowed"}
+            for action in request.get("ActionNames", [])
+            for resource in request.get("ResourceArns", ["*"])
+        ],
+        "IsTruncated": False,
     }

@@ -1,4 +1,7 @@
-"""Tags of any resource, addressed by its ARN."""
+"""Tags of any resource, addressed by its ARN.
+
+Not verified on AWS, and refused here: one key twice in a request, and more than 50 tags in all.
+"""
 
 from __future__ import annotations
 
@@ -8,18 +11,28 @@ from local_sagemaker.platform import Platform
 from local_sagemaker.state.store import Record
 from local_sagemaker.wire.errors import validation
 
+_MAX_TAGS = 50
+
+Tags = list[dict[str, str]]
+
 
 def list_tags(platform: Platform, request: dict[str, Any]) -> dict[str, Any]:
-    record = _find(platform, request["ResourceArn"])
-    return {"Tags": record.internal.get("tags", [])}
+    """Pages go by key, so that a tag that is added or removed in between moves no other."""
+    tags = sorted(_find(platform, request["ResourceArn"]).internal.get("tags", []), key=lambda tag: str(tag["Key"]))
+    start, limit = request.get("NextToken"), request.get("MaxResults", _MAX_TAGS)
+    rest = [tag for tag in tags if start is None or tag["Key"] > start]
+    return {"Tags": rest[:limit]} | ({"NextToken": rest[limit - 1]["Key"]} if len(rest) > limit else {})
 
 
 def add_tags(platform: Platform, request: dict[str, Any]) -> dict[str, Any]:
+    """A key that is there gets the new value."""
     record = _find(platform, request["ResourceArn"])
 
     def change(record: Record) -> None:
         tags = {tag["Key"]: tag for tag in record.internal.get("tags", [])}
         tags |= {tag["Key"]: tag for tag in request["Tags"]}
+        if len(tags) > _MAX_TAGS:
+            raise validation(f"{request['ResourceArn']} would have {len(tags)} tags; {_MAX_TAGS} is the most.")
         record.internal["tags"] = list(tags.values())
 
     return {"Tags": platform.store.update(record.kind, record.name, change).internal["tags"]}
@@ -36,10 +49,22 @@ def delete_tags(platform: Platform, request: dict[str, Any]) -> dict[str, Any]:
     return {}
 
 
+def check(tags: Tags) -> None:
+    """What AWS asks of the tags of any request beyond the service model. Raises a ValidationException."""
+    keys = [tag["Key"] for tag in tags]
+    if twice := sorted({key for key in keys if keys.count(key) > 1}):
+        raise validation(f"Duplicate tag keys: {', '.join(twice)}")
+    if reserved := [key for key in keys if key.lower().startswith("aws:")]:
+        raise validation(f"aws: prefixed tag key names are not allowed for external use: {', '.join(reserved)}")
+
+
 def _find(platform: Platform, arn: str) -> Record:
-    kind, _, name = arn.rpartition(":")[2].partition("/")
-    # ARNs are lower-cased and names are not, so names are compared without case.
-    for record in platform.store.list(kind):
-        if record.name.lower() == name.lower():
-            return record
-    raise validation(f"Could not find resource with ARN {arn}.")
+    """The record of an ARN of this account and region, with the name in any capitals."""
+    *scope, resource = arn.split(":", 5)
+    kind, _, name = resource.partition("/")
+    settings = platform.settings
+    here = scope == ["arn", "aws", "sagemaker", settings.region, settings.account]
+    record = platform.store.find(kind, name) if here else None
+    if record is None:
+        raise validation(f"Could not find resource with ARN {arn}.")
+    return record

@@ -28,9 +28,10 @@ def resource_not_found(message: str) -> ApiError:
 
 def unknown_operation(service: str, operation: str) -> ApiError:
     """The answer to everything this server does not do; it names the operation so that nobody has to guess."""
+    hint = "`python -m local_sagemaker --operations` lists what it implements."
+    if service == "s3":
+        hint = "Start it with AWS_ENDPOINT_URL_S3 set to an object store, or set that for the client."
     return ApiError(
         "UnknownOperationException",
-        f"local_sagemaker does not implement {operation} of the service '{service}'. "
-        "`python -m local_sagemaker --operations` lists what it implements.",
-        501 if service != "sagemaker" else 400,
+        f"local_sagemaker does not implement {operation} of the service '{service}'. {hint}",
     )

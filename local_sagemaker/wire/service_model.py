@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import functools
-import re
+import gzip
+import json
+from pathlib import Path
 from typing import Any
 
-import botocore.loaders
+import botocore
 import botocore.model
+from botocore.exceptions import UnknownServiceError
 
+from local_sagemaker.wire.constraints import Checks, shown
 from local_sagemaker.wire.errors import ApiError, validation
 
-# Loading SageMaker's model costs 0.2 s, so it happens once, at the first use.
+#: Beyond this many violations only their number is told.
+_MAX_TOLD = 30
 
 
 @functools.cache
 def service(name: str) -> botocore.model.ServiceModel:
     """The model of `sagemaker`, `logs`, …; raises botocore's UnknownServiceError for a name AWS does not have."""
-    description = botocore.loaders.create_loader().load_service_model(name, "service-2")
-    return botocore.model.ServiceModel(description, name)
+    return botocore.model.ServiceModel(_description(name), name)
 
 
 def operation(service_name: str, operation_name: str) -> botocore.model.OperationModel | None:
@@ -28,117 +32,70 @@ def operation(service_name: str, operation_name: str) -> botocore.model.Operatio
         return None
 
 
-def check_request(service_name: str, operation_name: str, request: dict[str, Any]) -> None:
-    """Hold a request against the model, with required members, enums, patterns and bounds.
+def check_request(service_name: str, operation_name: str, request: dict[str, Any]) -> dict[str, Any]:
+    """The request as the operation sees it: members that the model knows, and no nulls.
 
-    botocore checks only names, types and minimum lengths on the client, so the service (and this server) must.
-    Raises a ValidationException in AWS's wording, with every violation in it.
+    botocore checks only names, types and minimum lengths on the client, so the service (and this server) must hold it
+    against enums, patterns and bounds. Raises a ValidationException in AWS's wording, with every violation in it, or a
+    SerializationException for a value of the wrong JSON type.
     """
-    model = operation(service_name, operation_name)
-    if model is None or model.input_shape is None:
-        return
+    name = _shape_name(service_name, operation_name, "input")
+    if name is None:
+        return {}
     problems: list[str] = []
-    _check(model.input_shape, request, "", problems)
+    try:
+        known: dict[str, Any] = _checks(service_name, strict=False).of(name)(request, None, problems)
+    except RecursionError:
+        raise ApiError("SerializationException", "the request is nested too deeply") from None
     if problems:
         plural = "errors" if len(problems) > 1 else "error"
-        raise validation(f"{len(problems)} validation {plural} detected: {'; '.join(problems)}")
+        more = f"; and {len(problems) - _MAX_TOLD} more" if len(problems) > _MAX_TOLD else ""
+        raise validation(f"{len(problems)} validation {plural} detected: {'; '.join(problems[:_MAX_TOLD])}{more}")
+    return known
 
 
 def check_response(service_name: str, operation_name: str, response: dict[str, Any]) -> list[str]:
     """What is wrong with a response by the model; used by the tests on every response they see."""
-    model = operation(service_name, operation_name)
-    if model is None or model.output_shape is None:
-        return []
+    name = _shape_name(service_name, operation_name, "output")
+    if name is None:
+        return [f"{operation_name} has no output, and here is one: {shown(response)}"] if response else []
     problems: list[str] = []
-    _check(model.output_shape, response, "", problems, strict=True)
+    try:
+        _checks(service_name, strict=True).of(name)(response, None, problems)
+    except ApiError as error:
+        problems.append(error.message)
     return problems
 
 
-def _check(shape: Any, value: Any, path: str, problems: list[str], strict: bool = False) -> None:
-    match shape.type_name:
-        case "structure":
-            _check_structure(shape, value, path, problems, strict)
-        case "list":
-            _expect(list, value, path)
-            _check_range(shape, len(value), value, path, problems, "length")
-            for index, item in enumerate(value, start=1):
-                _check(shape.member, item, f"{path}.{index}.member", problems, strict)
-        case "map":
-            _expect(dict, value, path)
-            _check_range(shape, len(value), value, path, problems, "length")
-            for key, item in value.items():
-                _check(shape.key, key, f"{path}.{key}.key", problems, strict)
-                _check(shape.value, item, f"{path}.{key}.member", problems, strict)
-        case "string":
-            _expect(str, value, path)
-            _check_string(shape, value, path, problems)
-        case "integer" | "long":
-            _expect(int, value, path)
-            _check_range(shape, value, value, path, problems, "value")
-        case "float" | "double":
-            _expect((int, float), value, path)
-            _check_range(shape, value, value, path, problems, "value")
-        case "boolean":
-            _expect(bool, value, path, allow_bool=True)
-        case "timestamp":
-            _expect((int, float, str), value, path)
-
-
-def _check_structure(shape: Any, value: Any, path: str, problems: list[str], strict: bool) -> None:
-    _expect(dict, value, path)
-    for name in shape.required_members:
-        if value.get(name) is None:
-            where = _member_path(path, name)
-            problems.append(f"Value null at '{where}' failed to satisfy constraint: Member must not be null")
-    for name, item in value.items():
-        if name not in shape.members:
-            # AWS ignores members it does not know; in our own responses they are a mistake.
-            if strict:
-                problems.append(f"Unknown member '{_member_path(path, name)}'")
-        elif item is not None:
-            _check(shape.members[name], item, _member_path(path, name), problems, strict)
-
-
-def _check_string(shape: Any, value: str, path: str, problems: list[str]) -> None:
-    if shape.enum and value not in shape.enum:
-        problems.append(
-            f"Value '{value}' at '{path}' failed to satisfy constraint: "
-            f"Member must satisfy enum value set: [{', '.join(shape.enum)}]"
-        )
-    _check_range(shape, len(value), value, path, problems, "length")
-    pattern = shape.metadata.get("pattern")
-    compiled = _compiled(pattern) if pattern else None
-    if compiled and not compiled.fullmatch(value):
-        problems.append(
-            f"Value '{value}' at '{path}' failed to satisfy constraint: "
-            f"Member must satisfy regular expression pattern: {pattern}"
-        )
-
-
-def _check_range(shape: Any, size: float, value: Any, path: str, problems: list[str], what: str) -> None:
-    bounds = (("min", "greater", size.__lt__), ("max", "less", size.__gt__))
-    for bound, word, violates in bounds:
-        limit = shape.metadata.get(bound)
-        if limit is not None and violates(type(size)(limit)) is True:
-            problems.append(
-                f"Value '{value}' at '{path}' failed to satisfy constraint: "
-                f"Member must have {what} {word} than or equal to {limit}"
-            )
+def _shape_name(service_name: str, operation_name: str, direction: str) -> str | None:
+    found = _description(service_name)["operations"].get(operation_name, {}).get(direction)
+    return found["shape"] if found else None
 
 
 @functools.cache
-def _compiled(pattern: str) -> re.Pattern[str] | None:
-    try:
-        return re.compile(pattern)
-    except re.error:  # Java's \p{L} classes (tag keys): not expressible in `re`, so not checked.
-        return None
+def _checks(service_name: str, strict: bool) -> Checks:
+    return Checks(_description(service_name)["shapes"], strict=strict)
 
 
-def _member_path(path: str, name: str) -> str:
-    lowered = name[0].lower() + name[1:]
-    return f"{path}.{lowered}" if path else lowered
+@functools.cache
+def _description(name: str) -> dict[str, Any]:
+    """The newest model of that name that botocore brings.
+
+    Read without botocore's loader: it keeps the documentation (20 MB of memory) and takes ten times as long.
+    """
+    folder = Path(botocore.__file__).parent / "data" / name
+    files = sorted(folder.glob("*/service-2.json*"))
+    if not files:
+        raise UnknownServiceError(service_name=name, known_service_names="those below botocore/data")
+    content = files[-1].read_bytes()
+    description = json.loads(
+        gzip.decompress(content) if files[-1].suffix == ".gz" else content, object_hook=_undocumented
+    )
+    assert isinstance(description, dict)
+    return description
 
 
-def _expect(kind: type | tuple[type, ...], value: Any, path: str, allow_bool: bool = False) -> None:
-    if not isinstance(value, kind) or (isinstance(value, bool) and not allow_bool):
-        raise ApiError("SerializationException", f"'{path or 'request'}' has the wrong JSON type: {value!r:.80}")
+def _undocumented(item: dict[str, Any]) -> dict[str, Any]:
+    if isinstance(item.get("documentation"), str):  # a member of that name is no text
+        del item["documentation"]
+    return item

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import functools
 import hashlib
 import hmac
 import urllib.parse
@@ -24,7 +25,7 @@ def verify(
     path: str,
     query: str,
     headers: Mapping[str, str],
-    body: bytes,
+    body_sha256: str,
     *,
     access_key_id: str,
     secret_access_key: str,
@@ -32,7 +33,7 @@ def verify(
 ) -> None:
     """Raise an ApiError with AWS's code unless the request carries a valid signature by the given key pair.
 
-    `path` and `query` are as sent (still percent-encoded); header names are lower-case.
+    `path` and `query` are as sent (still percent-encoded); header names are lower-case; the digest is hexadecimal.
     """
     authorization = headers.get("authorization", "")
     if not authorization.startswith("AWS4-HMAC-SHA256 "):
@@ -46,6 +47,8 @@ def verify(
         signed_at = datetime.datetime.strptime(timestamp, "%Y%m%dT%H%M%SZ").replace(tzinfo=datetime.UTC)
     except (KeyError, ValueError):
         raise ApiError("IncompleteSignature", "The Authorization header is not a complete SigV4 header", 403) from None
+    if "host" not in signed_headers:
+        raise ApiError("InvalidSignatureException", "'Host' must be a 'SignedHeader' in the AWS Authorization.", 403)
     if key_id != access_key_id or terminator != "aws4_request":
         raise ApiError(
             "UnrecognizedClientException",
@@ -68,21 +71,28 @@ def verify(
             *(f"{name}:{' '.join(headers.get(name, '').split())}" for name in signed_headers),
             "",
             ";".join(signed_headers),
-            hashlib.sha256(body).hexdigest(),
+            body_sha256,
         ]
     )
     scope = f"{date}/{region}/{service}/aws4_request"
     to_sign = f"AWS4-HMAC-SHA256\n{timestamp}\n{scope}\n{hashlib.sha256(canonical.encode()).hexdigest()}"
-    key = f"AWS4{secret_access_key}".encode()
-    for part in (date, region, service, "aws4_request"):
-        key = hmac.digest(key, part.encode(), "sha256")
-    if not hmac.compare_digest(hmac.digest(key, to_sign.encode(), "sha256").hex(), signature):
+    expected = hmac.digest(_signing_key(secret_access_key, date, region, service), to_sign.encode(), "sha256").hex()
+    if not hmac.compare_digest(expected.encode(), signature.encode()):
         raise ApiError(
             "InvalidSignatureException",
             "The request signature we calculated does not match the signature you provided. "
             "Check your AWS Secret Access Key and signing method.",
             403,
         )
+
+
+@functools.lru_cache(maxsize=64)
+def _signing_key(secret: str, date: str, region: str, service: str) -> bytes:
+    """The same for all of a client's requests of a day."""
+    key = f"AWS4{secret}".encode()
+    for part in (date, region, service, "aws4_request"):
+        key = hmac.digest(key, part.encode(), "sha256")
+    return key
 
 
 def _fields(authorization: str) -> dict[str, str]:

@@ -55,6 +55,8 @@ def test_taken_port_is_named(tmp_path: Path) -> None:
         (("--host", "0.0.0.0"), KEYS, "--expose"),
         (("--account", "12"), KEYS, "12 digits"),
         (("--images", "no-such.toml"), KEYS, "no-such.toml"),
+        (("--time-scale", "2"), KEYS, "time_scale is 2.0; it must be from 0 to 1"),
+        (("--max-instances", "0"), KEYS, "max_instances is 0; it must be at least 1"),
     ],
 )
 def test_what_cannot_be_served_is_one_clear_line(

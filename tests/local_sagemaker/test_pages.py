@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import html
+import re
 import urllib.error
 import urllib.request
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from tests.local_sagemaker.harness import Server, training_request
+from local_sagemaker import pages
+from local_sagemaker.pages.html import tag
+from local_sagemaker.settings import Settings
+from local_sagemaker.state.logs import Logs
+from local_sagemaker.state.store import Store
+from tests.local_sagemaker.harness import IMAGE, Server, training_request
+
+CHROMIUM = "/usr/bin/chromium"
 
 
 def get(server: Server, path: str, **headers: str) -> str:
@@ -33,11 +47,93 @@ def test_index_lists_the_jobs_with_links(server: Server, job: str) -> None:
 def test_page_of_a_job_shows_its_log_as_text(server: Server, job: str) -> None:
     page = get(server, f"/jobs/training/{job}")
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
-    assert "<script" not in page
+    assert page.count("<script>") == 1
     assert "TrainingJobArn" in page
 
 
-@pytest.mark.parametrize("path", ["/jobs/training/nobody", "/jobs/nothing/x"])
+def test_page_runs_its_own_script_and_no_other(server: Server, job: str) -> None:
+    with urllib.request.urlopen(f"{server.url}/jobs/training/{job}") as answer:
+        policy, page = answer.headers["Content-Security-Policy"], answer.read().decode()
+    script = page.partition("<script>")[2].partition("</script>")[0]
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"script-src 'sha256-{digest}';" in policy
+    assert "default-src 'none'" in policy
+    assert "http" not in policy
+
+
+@pytest.mark.parametrize("text", ["<b>", '" onload="x', "</script>", "&lt;", "'"])
+def test_no_text_becomes_html(text: str) -> None:
+    element = str(tag("td", text, title=text))
+    assert re.fullmatch(r'<td title="[^"<>]*">[^<>]*</td>', element)
+    assert html.unescape(element.partition(">")[2].removesuffix("</td>")) == text
+
+
+def test_every_kind_has_its_page(tmp_path: Path) -> None:
+    """Straight from a store with one record of each, as bare as a record can be."""
+    store, logs = Store(tmp_path / "state.db"), Logs(tmp_path / "logs.db")
+    settings = Settings(root=tmp_path, access_key_id="k", secret_access_key="s")
+    platform: Any = SimpleNamespace(store=store, logs=logs, settings=settings)
+    for word, kind in pages.KINDS.items():
+        describe = (
+            {"HyperParameterTuningJobConfig": {}, "HyperParameterTuningJobArn": "arn"} if word == "tuning" else {}
+        )
+        store.insert(kind.name, f"one/{word}", describe)
+        assert f"one/{word}" in bytes(pages.job(platform, word, f"one/{word}").body).decode()
+        assert f"one/{word}" in bytes(pages.listing(platform, word).body).decode()
+    index = bytes(pages.index(platform).body).decode()
+    assert all(f'href="/jobs/{word}/one/{word}"' in index for word in pages.KINDS)
+    store.close()
+    logs.close()
+
+
+def test_index_of_thousands_shows_the_newest_and_a_link(tmp_path: Path) -> None:
+    store, logs = Store(tmp_path / "state.db"), Logs(tmp_path / "logs.db")
+    settings = Settings(root=tmp_path, access_key_id="k", secret_access_key="s")
+    platform: Any = SimpleNamespace(store=store, logs=logs, settings=settings)
+    for number in range(450):
+        store.insert("model", f"m{number}", {"CreationTime": number})
+    index = bytes(pages.index(platform).body).decode()
+    assert index.count("/jobs/model/m") < 20
+    assert "all 450" in index
+    shown = "".join(bytes(pages.listing(platform, "model", str(number)).body).decode() for number in (1, 2, 3))
+    assert all(f'/jobs/model/m{number}"' in shown for number in range(450))
+    store.close()
+    logs.close()
+
+
+@pytest.mark.slow
+def test_page_changes_by_itself_without_being_loaded_anew(server: Server, job: str) -> None:
+    """In a real browser, dark and light, with nothing on its console."""
+    if not Path(CHROMIUM).exists():
+        pytest.skip(f"{CHROMIUM} is not installed")
+    from playwright.sync_api import sync_playwright
+
+    said: list[str] = []
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+        )
+        page = browser.new_page(color_scheme="dark")
+        page.on("console", lambda message: said.append(message.text))
+        page.on("pageerror", lambda error: said.append(str(error)))
+        page.on("dialog", lambda dialog: said.append(dialog.message))
+        page.goto(server.url)
+        page.evaluate("document.body.dataset.loaded = 'once'")
+        server.sagemaker.create_model_package_group(ModelPackageGroupName="seen")
+        server.sagemaker.create_model_package(
+            ModelPackageGroupName="seen",
+            ModelPackageDescription="<img src=x onerror=alert(2)>",
+            InferenceSpecification={"Containers": [{"Image": IMAGE, "ModelDataUrl": "s3://b/m.tar.gz"}]},
+        )
+        page.wait_for_selector("text=seen/1", timeout=30_000)
+        assert page.evaluate("document.body.dataset.loaded") == "once"
+        page.goto(f"{server.url}/jobs/training/{job}")
+        assert page.inner_text("pre.log") == "<script>alert(1)</script>"
+        browser.close()
+    assert said == []
+
+
+@pytest.mark.parametrize("path", ["/jobs/training/nobody", "/jobs/nothing/x", "/jobs/nothing", "/jobs/model?page=x"])
 def test_missing_page_is_404(server: Server, path: str) -> None:
     with pytest.raises(urllib.error.HTTPError) as caught:
         get(server, path)

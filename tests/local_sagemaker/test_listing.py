@@ -1,0 +1,126 @@
+"""Lists over the wire, and tags of everything that has an ARN."""
+
+from __future__ import annotations
+
+import datetime
+from typing import Any
+
+import botocore.exceptions
+import pytest
+
+from tests.local_sagemaker.harness import BUCKET, IMAGE, ROLE, Server, training_request
+
+UTC = datetime.UTC
+
+
+@pytest.fixture(scope="module")
+def arns(server: Server) -> dict[str, str]:
+    """One resource of each kind, named with capitals, as its ARN is not."""
+    sagemaker = server.sagemaker
+    server.s3.put_object(Bucket=BUCKET, Key="listing/model.tar.gz", Body=b"x")
+    container = {"Image": IMAGE, "ModelDataUrl": f"s3://{BUCKET}/listing/model.tar.gz"}
+    variant = {"VariantName": "v", "ModelName": "Tagged", "InstanceType": "ml.m5.large", "InitialInstanceCount": 1}
+    made = {
+        "training": sagemaker.create_training_job(**training_request(server, "Tagged", "")),
+        "model": sagemaker.create_model(ModelName="Tagged", PrimaryContainer=container, ExecutionRoleArn=ROLE),
+        "config": sagemaker.create_endpoint_config(EndpointConfigName="Tagged", ProductionVariants=[variant]),
+        "group": sagemaker.create_model_package_group(ModelPackageGroupName="Tagged"),
+        "processing": sagemaker.create_processing_job(
+            ProcessingJobName="Tagged",
+            RoleArn=ROLE,
+            AppSpecification={"ImageUri": IMAGE, "ContainerEntrypoint": ["true"]},
+            ProcessingResources={
+                "ClusterConfig": {"InstanceType": "ml.m5.large", "InstanceCount": 1, "VolumeSizeInGB": 1}
+            },
+        ),
+    }
+    return {
+        kind: next(str(value) for name, value in answer.items() if name.endswith("Arn"))
+        for kind, answer in made.items()
+    }
+
+
+@pytest.mark.parametrize("kind", ["training", "model", "config", "group", "processing"])
+def test_tags_of_every_kind_are_added_replaced_and_removed(server: Server, arns: dict[str, str], kind: str) -> None:
+    arn = arns[kind]
+    server.sagemaker.add_tags(ResourceArn=arn, Tags=[{"Key": "a", "Value": "1"}, {"Key": "b", "Value": "2"}])
+    server.sagemaker.add_tags(ResourceArn=arn, Tags=[{"Key": "b", "Value": "3"}])
+    assert tags(server, arn) == {"a": "1", "b": "3"}
+    server.sagemaker.delete_tags(ResourceArn=arn, TagKeys=["a", "never there"])
+    assert tags(server, arn) == {"b": "3"}
+    server.sagemaker.delete_tags(ResourceArn=arn, TagKeys=["b"])
+
+
+def tags(server: Server, arn: str) -> dict[str, str]:
+    pages = server.sagemaker.get_paginator("list_tags").paginate(ResourceArn=arn)
+    return {tag["Key"]: tag["Value"] for page in pages for tag in page["Tags"]}
+
+
+def test_fifty_tags_are_the_most(server: Server, arns: dict[str, str]) -> None:
+    arn = arns["group"]
+    many = [{"Key": f"k{number:02}", "Value": "v"} for number in range(50)]
+    server.sagemaker.add_tags(ResourceArn=arn, Tags=many)
+    assert len(tags(server, arn)) == 50
+    server.sagemaker.add_tags(ResourceArn=arn, Tags=[{"Key": "k00", "Value": "new"}])
+    with pytest.raises(botocore.exceptions.ClientError, match="51 tags"):
+        server.sagemaker.add_tags(ResourceArn=arn, Tags=[{"Key": "one more", "Value": ""}])
+    server.sagemaker.delete_tags(ResourceArn=arn, TagKeys=[tag["Key"] for tag in many])
+
+
+@pytest.mark.parametrize(
+    ("call", "request_", "said"),
+    [
+        ("list_tags", {"ResourceArn": "arn:aws:sagemaker:us-east-1:000000000000:model/nobody"}, "Could not find"),
+        ("list_tags", {"ResourceArn": "arn:aws:sagemaker:us-east-1:111111111111:model/tagged"}, "Could not find"),
+        ("list_tags", {"ResourceArn": "model/tagged"}, "regular expression pattern"),
+        (
+            "create_model_package_group",
+            {"ModelPackageGroupName": "g", "Tags": [{"Key": "a", "Value": ""}] * 2},
+            "Duplicate tag keys: a",
+        ),
+        (
+            "create_model_package_group",
+            {"ModelPackageGroupName": "g", "Tags": [{"Key": "aws:mine", "Value": ""}]},
+            "aws: prefixed tag key names are not allowed",
+        ),
+    ],
+)
+def test_wrong_tags_are_refused(
+    server: Server, arns: dict[str, str], call: str, request_: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(botocore.exceptions.ClientError, match=said) as caught:
+        getattr(server.sagemaker, call)(**request_)
+    assert caught.value.response["Error"]["Code"] == "ValidationException"
+
+
+@pytest.fixture(scope="module")
+def groups(server: Server) -> list[str]:
+    names = [f"listed-{number:02}" for number in range(23)]
+    for name in names:
+        server.sagemaker.create_model_package_group(ModelPackageGroupName=name)
+    return names
+
+
+def listed(server: Server, **request: Any) -> list[str]:
+    pages = server.sagemaker.get_paginator("list_model_package_groups").paginate(NameContains="listed", **request)
+    return [group["ModelPackageGroupName"] for page in pages for group in page["ModelPackageGroupSummaryList"]]
+
+
+@pytest.mark.parametrize("sort", ["Name", "CreationTime"])
+def test_pages_in_both_orders_show_everything_once(server: Server, groups: list[str], sort: str) -> None:
+    assert listed(server, SortBy=sort, SortOrder="Ascending", MaxResults=4) == groups
+    assert listed(server, SortBy=sort, SortOrder="Descending", MaxResults=7) == groups[::-1]
+
+
+def test_times_and_names_filter(server: Server, groups: list[str]) -> None:
+    middle = server.sagemaker.describe_model_package_group(ModelPackageGroupName=groups[11])["CreationTime"]
+    assert listed(server, SortBy="Name", SortOrder="Ascending", CreationTimeAfter=middle)[-1] == groups[-1]
+    before = listed(server, CreationTimeBefore=middle - datetime.timedelta(milliseconds=1))
+    assert set(before) < set(groups[:12])
+    assert listed(server, CreationTimeAfter=datetime.datetime(2100, 1, 1, tzinfo=UTC)) == []
+
+
+def test_token_of_another_question_is_refused(server: Server, groups: list[str]) -> None:
+    first = server.sagemaker.list_model_package_groups(NameContains="listed", MaxResults=2)
+    with pytest.raises(botocore.exceptions.ClientError, match="Invalid NextToken"):
+        server.sagemaker.list_model_package_groups(NameContains="other", MaxResults=2, NextToken=first["NextToken"])

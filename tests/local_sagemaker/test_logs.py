@@ -1,0 +1,298 @@
+"""CloudWatch Logs as its clients use it: paging, tokens, searching, following."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import botocore.exceptions
+import pytest
+
+from local_sagemaker.operations import cloudwatch_logs, filter_pattern
+from local_sagemaker.state import logs
+from local_sagemaker.state.logs import TRAINING_JOBS, Logs
+from local_sagemaker.wire.errors import ApiError
+from tests.local_sagemaker.harness import Server
+from tests.object_store import REGION
+
+
+class Alone:
+    """As much of a platform as the log operations look at."""
+
+    def __init__(self, path: Path) -> None:
+        self.logs = Logs(path)
+        self.settings = type("Settings", (), {"region": REGION, "account": "000000000000"})()
+
+
+@pytest.fixture
+def platform(tmp_path: Path) -> Iterator[Any]:
+    alone = Alone(tmp_path / "logs.db")
+    yield alone
+    alone.logs.close()
+
+
+def messages(answer: dict[str, Any]) -> list[str]:
+    return [event["message"] for event in answer["events"]]
+
+
+def get(platform: Any, stream: str = "job/algo-1", **request: Any) -> dict[str, Any]:
+    return cloudwatch_logs.get_log_events(platform, {"logGroupName": TRAINING_JOBS, "logStreamName": stream} | request)
+
+
+def search(platform: Any, **request: Any) -> list[str]:
+    """FilterLogEvents over all pages, as a paginator does it."""
+    found: list[str] = []
+    request = {"logGroupName": TRAINING_JOBS} | request
+    for _ in range(10_000):
+        page = cloudwatch_logs.filter_log_events(platform, request)
+        found += messages(page)
+        if "nextToken" not in page:
+            return found
+        request = request | {"nextToken": page["nextToken"]}
+    raise AssertionError("it never ended")
+
+
+def test_forward_token_repeats_at_the_end_and_moves_on_with_new_lines(platform: Any) -> None:
+    platform.logs.put(TRAINING_JOBS, "job/algo-1", ["one", "two", "three"])
+    first = get(platform, startFromHead=True, limit=2)
+    second = get(platform, nextToken=first["nextForwardToken"])
+    third = get(platform, nextToken=second["nextForwardToken"])
+    assert (messages(first), messages(second), messages(third)) == (["one", "two"], ["three"], [])
+    assert third["nextForwardToken"] == second["nextForwardToken"]
+    platform.logs.put(TRAINING_JOBS, "job/algo-1", ["four"])
+    assert messages(get(platform, nextToken=third["nextForwardToken"])) == ["four"]
+
+
+def test_backward_token_goes_to_the_head_and_repeats_there(platform: Any) -> None:
+    platform.logs.put(TRAINING_JOBS, "job/algo-1", [str(number) for number in range(7)])
+    page, found = get(platform, limit=3), []
+    for _ in range(4):
+        found.append(messages(page))
+        before = page["nextBackwardToken"]
+        page = get(platform, nextToken=before, limit=3)
+    assert found == [["4", "5", "6"], ["1", "2", "3"], ["0"], []]
+    assert page["nextBackwardToken"] == before
+
+
+def test_answer_is_capped_at_a_megabyte(platform: Any) -> None:
+    platform.logs.put(TRAINING_JOBS, "job/algo-1", [f"{number}{'x' * 100_000}" for number in range(30)])
+    read: list[str] = []
+    page = get(platform, startFromHead=True)
+    while page["events"]:
+        assert sum(len(message) + 26 for message in messages(page)) <= 2**20
+        read += messages(page)
+        page = get(platform, nextToken=page["nextForwardToken"])
+    assert [message[:2].rstrip("x") for message in read] == [str(number) for number in range(30)]
+    assert messages(get(platform))[-1].startswith("29x")
+    assert len(search(platform)) == 30
+
+
+def test_times_bound_what_is_read(platform: Any) -> None:
+    moments = []
+    for word in ("early", "middle", "late"):
+        moments.append(int(time.time() * 1000))
+        platform.logs.put(TRAINING_JOBS, "job/algo-1", [word])
+        time.sleep(0.005)
+    assert messages(get(platform, startTime=moments[1], startFromHead=True)) == ["middle", "late"]
+    assert messages(get(platform, startTime=moments[1], endTime=moments[2])) == ["middle"]
+    assert search(platform, startTime=moments[1], endTime=moments[2] - 1) == ["middle"]
+
+
+def test_reader_misses_and_repeats_nothing_while_a_job_writes(platform: Any) -> None:
+    total = 3_000
+    platform.logs.put(TRAINING_JOBS, "job/algo-1", ["0"])
+
+    def write() -> None:
+        for number in range(1, total, 3):
+            platform.logs.put(TRAINING_JOBS, "job/algo-1", [str(number + offset) for offset in range(3)])
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    read: list[str] = []
+    page = get(platform, startFromHead=True, limit=7)
+    while writer.is_alive() or page["events"]:
+        read += messages(page)
+        page = get(platform, nextToken=page["nextForwardToken"], limit=7)
+    writer.join()
+    read += messages(page) + messages(get(platform, nextToken=page["nextForwardToken"]))
+    assert read == [str(number) for number in range(total + 1)][: len(read)]
+    assert len(read) >= total
+
+
+def test_search_merges_streams_by_time(platform: Any) -> None:
+    for number in range(40):
+        platform.logs.put(TRAINING_JOBS, f"job/algo-{number % 3}", [str(number)])
+        time.sleep(0.0015)
+    everything = [str(number) for number in range(40)]
+    assert search(platform) == everything
+    assert search(platform, limit=3) == everything
+    assert search(platform, logStreamNamePrefix="job/algo-1", limit=2) == everything[1::3]
+    assert search(platform, logStreamNames=["job/algo-0", "job/algo-2"]) == [n for n in everything if int(n) % 3 != 1]
+
+
+def test_search_of_little_in_much_ends(platform: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page may be empty and have a token, so that no call looks at everything."""
+    platform.logs.put(TRAINING_JOBS, "job/algo-1", [f"line {number}" for number in range(250_000)])
+    assert search(platform, filterPattern='"line 249999"') == ["line 249999"]
+    page = cloudwatch_logs.filter_log_events(platform, {"logGroupName": TRAINING_JOBS, "filterPattern": "nothing"})
+    assert page["events"] == []
+    assert page["nextToken"]
+
+
+def test_long_stream_is_read_by_its_index(platform: Any) -> None:
+    """What a page of a long stream costs does not grow with it: counted in SQLite's steps, not in seconds."""
+    platform.logs.put(TRAINING_JOBS, "job/algo-1", ["x"] * 200_000)
+    steps = 0
+
+    def count() -> int:
+        nonlocal steps
+        steps += 1
+        return 0
+
+    platform.logs._reader.set_progress_handler(count, 100)
+    page = get(platform, limit=10)
+    get(platform, nextToken=page["nextBackwardToken"], limit=10)
+    get(platform, startTime=int(time.time() * 1000) + 60_000, limit=10)
+    assert steps < 50
+
+
+@pytest.mark.parametrize(
+    ("pattern", "matching"),
+    [
+        ("", {"loss 0.5", "ERROR disk full", "ERROR 401", "warn: disk"}),
+        ("ERROR", {"ERROR disk full", "ERROR 401"}),
+        ("ERROR disk", {"ERROR disk full"}),
+        ('"warn: disk"', {"warn: disk"}),
+        ("?loss ?warn", {"loss 0.5", "warn: disk"}),
+        ("ERROR -disk", {"ERROR 401"}),
+        ('-ERROR -"loss 0"', {"warn: disk"}),
+        ("error", set()),
+    ],
+)
+def test_filter_pattern_means_what_it_means_on_aws(pattern: str, matching: set[str]) -> None:
+    lines = {"loss 0.5", "ERROR disk full", "ERROR 401", "warn: disk"}
+    assert {line for line in lines if filter_pattern.matcher(pattern)(line)} == matching
+
+
+@pytest.mark.parametrize("pattern", ["{ $.a = 1 }", "[ip, user]", "%regex%", '"open', "a:b"])
+def test_other_filter_pattern_is_refused_in_words(pattern: str) -> None:
+    with pytest.raises(ApiError) as caught:
+        filter_pattern.matcher(pattern)
+    assert caught.value.code == "InvalidParameterException"
+    assert len(caught.value.message) > 30
+
+
+@pytest.mark.parametrize("token", ["", "f/1", "x/00000000000000000001", "f/²0000000000000000000", "b/" + "9" * 20])
+def test_token_of_nothing_does_no_harm(platform: Any, token: str) -> None:
+    platform.logs.put(TRAINING_JOBS, "job/algo-1", ["one"])
+    if token.startswith("b/"):  # a place behind everything is a place
+        assert messages(get(platform, nextToken=token)) == ["one"]
+        return
+    with pytest.raises(ApiError) as caught:
+        get(platform, nextToken=token)
+    assert caught.value.code == "InvalidParameterException"
+
+
+def test_stream_that_grows_without_end_loses_its_head(platform: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logs, "MAX_STREAM_BYTES", 10_000)
+    for number in range(200):
+        platform.logs.put(TRAINING_JOBS, "job/algo-1", [f"{number:0100}"])
+    kept = [int(message) for message in messages(get(platform))]
+    assert kept == list(range(kept[0], 200))
+    assert 50 < len(kept) < 110
+
+
+# Over the wire.
+
+
+@pytest.fixture(scope="module")
+def stocked(server: Server) -> Server:
+    """Streams as jobs leave them, written beside the server: it has no operation that writes."""
+    beside = Logs(server.root / "logs.db")
+    for number in range(12):
+        beside.put(TRAINING_JOBS, f"stocked-{number:02}/algo-1-1700000000", [f"hello from {number}"])
+    beside.put("/aws/sagemaker/TransformJobs", "t/i-1", ["bye"])
+    beside.close()
+    return server
+
+
+def test_groups_and_streams_are_paged(stocked: Server) -> None:
+    groups = list(stocked.logs.get_paginator("describe_log_groups").paginate(PaginationConfig={"PageSize": 1}))
+    assert TRAINING_JOBS in [group["logGroupName"] for page in groups for group in page["logGroups"]]
+    for order in ({}, {"orderBy": "LastEventTime", "descending": True}):
+        pages = stocked.logs.get_paginator("describe_log_streams").paginate(
+            logGroupName=TRAINING_JOBS, PaginationConfig={"PageSize": 5}, **order
+        )
+        names = [stream["logStreamName"] for page in pages for stream in page["logStreams"]]
+        assert len(names) == len(set(names)) >= 12
+    assert names.index("stocked-11/algo-1-1700000000") < names.index("stocked-00/algo-1-1700000000")
+
+
+def test_streams_are_found_as_airflow_does_it(stocked: Server) -> None:
+    found = stocked.logs.describe_log_streams(
+        logGroupName=TRAINING_JOBS, logStreamNamePrefix="stocked-03/", orderBy="LogStreamName", limit=1
+    )["logStreams"]
+    assert [stream["logStreamName"] for stream in found] == ["stocked-03/algo-1-1700000000"]
+
+
+@pytest.mark.parametrize(
+    ("call", "request_", "code"),
+    [
+        ("describe_log_streams", {"logGroupName": "nothing"}, "ResourceNotFoundException"),
+        ("get_log_events", {"logGroupName": TRAINING_JOBS, "logStreamName": "nobody"}, "ResourceNotFoundException"),
+        ("filter_log_events", {"logGroupName": TRAINING_JOBS, "logStreamNames": ["no"]}, "ResourceNotFoundException"),
+        (
+            "describe_log_streams",
+            {"logGroupName": TRAINING_JOBS, "logStreamNamePrefix": "a", "orderBy": "LastEventTime"},
+            "InvalidParameterException",
+        ),
+        ("put_retention_policy", {"logGroupName": TRAINING_JOBS, "retentionInDays": 2}, "InvalidParameterException"),
+    ],
+)
+def test_what_is_wrong_has_its_code(stocked: Server, call: str, request_: dict[str, Any], code: str) -> None:
+    with pytest.raises(botocore.exceptions.ClientError) as caught:
+        getattr(stocked.logs, call)(**request_)
+    assert caught.value.response["Error"]["Code"] == code
+
+
+def test_deleted_stream_and_group_are_gone(stocked: Server) -> None:
+    group = "/aws/sagemaker/TransformJobs"
+    stocked.logs.put_retention_policy(logGroupName=group, retentionInDays=7)
+    assert stocked.logs.describe_log_groups(logGroupNamePrefix=group)["logGroups"][0]["retentionInDays"] == 7
+    stocked.logs.delete_log_stream(logGroupName=group, logStreamName="t/i-1")
+    assert stocked.logs.describe_log_streams(logGroupName=group)["logStreams"] == []
+    stocked.logs.delete_log_group(logGroupName=group)
+    assert stocked.logs.describe_log_groups(logGroupNamePrefix=group)["logGroups"] == []
+
+
+def test_lines_are_followed_as_aws_logs_tail_does_it(stocked: Server) -> None:
+    """aws-cli 2 asks from the newest time it has seen and drops what it has by its eventId."""
+    beside = Logs(stocked.root / "logs.db")
+    seen: dict[str, str] = {}
+    request: dict[str, Any] = {"logGroupName": TRAINING_JOBS, "logStreamNamePrefix": "followed", "limit": 4}
+    for number in range(30):
+        beside.put(TRAINING_JOBS, f"followed/algo-{number % 2}", [f"line {number}", f"and {number}"])
+        page = stocked.logs.filter_log_events(**request)
+        seen |= {event["eventId"]: event["message"] for event in page["events"]}
+        if "nextToken" in page:
+            request["nextToken"] = page["nextToken"]
+        else:
+            request.pop("nextToken", None)
+            request["startTime"] = page["events"][-1]["timestamp"]
+    beside.close()
+    assert len(seen) == len(set(seen.values()))
+    assert {f"line {number}" for number in range(28)} <= set(seen.values())
+
+
+def test_lines_without_room_are_dropped_and_later_ones_kept(platform: Any) -> None:
+    """SQLite's own limit stands in for the full disk."""
+    platform.logs.put(TRAINING_JOBS, "job/algo-1", ["before"])
+    (pages,) = platform.logs._db.execute("PRAGMA page_count").fetchone()
+    platform.logs._db.execute(f"PRAGMA max_page_count={pages}")
+    platform.logs.put(TRAINING_JOBS, "job/algo-1", ["x" * 100_000])
+    platform.logs._db.execute("PRAGMA max_page_count=1000000")
+    platform.logs.put(TRAINING_JOBS, "job/algo-1", ["after"])
+    assert messages(get(platform)) == ["before", "after"]
