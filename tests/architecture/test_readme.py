@@ -1,26 +1,34 @@
-"""The README is held to what the repository is."""
+"""The READMEs are held to what the repository is."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 PROGRAMS = ("dags", "plugins", "ml", "local_sagemaker", "stack")
 
 
+#: READMEs with a tree; each tree's paths are relative to its README.
+READMES = ("README.md", "local_sagemaker/README.md")
+
+
 def tree() -> dict[str, str]:
-    """README's tree: path → its note."""
-    block = re.search(r"```tree\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    assert block, "README.md has no ```tree block"
-    paths: dict[str, str] = {}
-    folders: list[str] = []
+    """The READMEs' trees as one: path → its note."""
+    return {path: note for readme in READMES for path, note in entries(ROOT / readme)}
+
+
+def entries(readme: Path) -> Iterator[tuple[str, str]]:
+    block = re.search(r"```tree\n(.*?)```", readme.read_text(), re.DOTALL)
+    assert block, f"{readme} has no ```tree block"
+    folders = [str(readme.parent.relative_to(ROOT))] if readme.parent != ROOT else []
+    above = len(folders)
     for line in block.group(1).splitlines():
         entry, _, note = line.strip().partition("  ")
-        depth = (len(line) - len(line.lstrip())) // 2
+        depth = above + (len(line) - len(line.lstrip())) // 2
         folders[depth:] = [entry.rstrip("/")] if entry.endswith("/") else []
-        paths["/".join([*folders[:depth], entry])] = note.strip()
-    return paths
+        yield "/".join([*folders[:depth], entry]), note.strip()
 
 
 def test_every_source_file_has_its_line_in_the_tree() -> None:

@@ -19,7 +19,7 @@ from local_sagemaker.wire import java_pattern, service_model
 
 #: Names that many requests share, so that they meet what others have made.
 NAMES = ("alpha", "beta-2", "Gamma", "delta-delta", "e")
-BUCKETS = ("s3://test-bucket/nothing/here", "s3://no-such-bucket/x", "s3://test-bucket/")
+BUCKETS = ("s3://test-bucket/generated/here", "s3://no-such-bucket/x", "s3://test-bucket/")
 IMAGE = "763104351884.dkr.ecr.us-east-1.amazonaws.com/pytorch:2.14-cpu-amzn2023-sagemaker"
 KINDS = (
     "training-job", "hyper-parameter-tuning-job", "transform-job", "processing-job", "model", "endpoint-config",

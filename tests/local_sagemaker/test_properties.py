@@ -82,7 +82,7 @@ def run(server: Server, count: int) -> Counter[str]:
     """Send that many requests from several threads; returns how many ended how."""
     outcomes: Counter[str] = Counter()
     # Enough for models and endpoints to be made; what is in it ends whoever starts it.
-    server.s3.put_object(Bucket=BUCKET, Key="nothing/here/model.tar.gz", Body=b"no archive")
+    server.s3.put_object(Bucket=BUCKET, Key="generated/here/model.tar.gz", Body=b"no archive")
 
     def one(number: int) -> str:
         request = generated.request(SEED, number, IMPLEMENTED)
