@@ -45,8 +45,20 @@ compose-env: .venv/airflow/.installed  ## write .env with secrets for docker com
 	@$(STACK) compose-env
 
 .PHONY: test
-test: setup  ## every test; ARGS='-k name -x' or ARGS=tests/ml/test_x.py goes to pytest
+test: setup .venv/sdk2/.installed  ## every test; ARGS='-k name -x' or ARGS=tests/ml/test_x.py goes to pytest
 	@$(STACK) test $(ARGS)
+
+.PHONY: conformance-matrix
+conformance-matrix: setup .venv/sdk2/.installed .venv/moto/.installed  ## real clients against local_sagemaker and against moto's server, as a table
+	@.venv/airflow/bin/python tests/conformance/matrix.py $(ARGS)
+
+.PHONY: bench-server
+bench-server: .venv/airflow/.installed .venv/moto/.installed  ## start, rates beside moto's, lists, idle; ARGS=--quick
+	@.venv/airflow/bin/python -m bench.server $(ARGS)
+
+.PHONY: kill-test
+kill-test: .venv/airflow/.installed  ## kill -9 the server 300 times under load; ARGS='--kills 1000 --seed 2'
+	@.venv/airflow/bin/python -m bench.kill $(ARGS)
 
 .PHONY: check
 check: .venv/airflow/.installed  ## ruff and mypy
@@ -56,7 +68,7 @@ check: .venv/airflow/.installed  ## ruff and mypy
 
 .PHONY: lock
 lock: $(UV_MADE)  ## compile the dependency groups of pyproject.toml into requirements/, keeping pins that still fit
-	@for group in airflow ml; do \
+	@for group in airflow ml sdk2 moto; do \
 		echo "locking requirements/$$group.txt"; \
 		$(UV) pip compile --quiet --group $$group --python-version 3.11 --no-header --no-emit-index-url \
 			--output-file requirements/$$group.txt || exit 1; \
