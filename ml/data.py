@@ -114,15 +114,37 @@ class Channel:
             name = path.relative_to(self.folder.parent)
             raise BadImage(error.code, f"'{name}': {error}; remove it from the data set or replace it") from error
 
-    def batches(self, batch_size, generator=None):
-        """Yields (pixels uint8 (n, size, size, 3), labels (n,)); shuffled when a generator is given."""
-        order = torch.arange(len(self)) if generator is None else torch.randperm(len(self), generator=generator)
+    def batches(self, batch_size, order=None):
+        """Yields (pixels uint8 (n, size, size, 3), labels (n,)), in the given `order` of indices, or in its own."""
+        order = torch.arange(len(self)) if order is None else order
         chunks = list(order.split(batch_size))
         if len(chunks) > 1 and len(chunks[-1]) == 1:  # BatchNorm cannot learn from a batch of one
             chunks[-2:] = [torch.cat(chunks[-2:])]
         for chunk in chunks:
             pixels = self.read(chunk.tolist()) if self.pixels is None else self.pixels[chunk]
             yield pixels, self.labels[chunk]
+
+
+def shuffled(labels, generator):
+    """Every image once, in a random order."""
+    return torch.randperm(len(labels), generator=generator)
+
+
+def balanced(labels, generator):
+    """As many indices as there are images, each class equally often: rare ones repeated, common ones in turn.
+
+    Every image of a class is used once before any is used again.
+    """
+    classes = labels.unique()
+    share, rest = divmod(len(labels), len(classes))
+    chosen = []
+    for position, label in enumerate(classes):
+        members = (labels == label).nonzero()[:, 0]
+        wanted = share + (position < rest)
+        rounds = [members[shuffled(members, generator)] for _ in range(-(-wanted // len(members)))]
+        chosen.append(torch.cat(rounds)[:wanted])
+    drawn = torch.cat(chosen)
+    return drawn[shuffled(drawn, generator)]
 
 
 def list_images(folder, classes):
@@ -144,23 +166,3 @@ def list_images(folder, classes):
 
 def class_names(folder):
     return sorted(path.name for path in Path(folder).iterdir() if path.is_dir() and not path.name.startswith("."))
-
-
-def augment(pixels, how, generator):
-    """Vary uint8 images (N, H, W, 3). "shift": by up to a sixteenth of the side; "flip": mirror half of them."""
-    if how == "flip":
-        mirrored = torch.rand(len(pixels), generator=generator) < 0.5
-        return torch.where(mirrored[:, None, None, None], pixels.flip(2), pixels)
-    if how == "shift":
-        reach = max(1, pixels.shape[1] // 16)
-        rows = shifted(pixels.shape[1], len(pixels), reach, generator)  # (N, H)
-        columns = shifted(pixels.shape[2], len(pixels), reach, generator)  # (N, W)
-        images = torch.arange(len(pixels))[:, None, None]
-        return pixels[images, rows[:, :, None], columns[:, None, :]]
-    return pixels
-
-
-def shifted(length, count, reach, generator):
-    """For each of `count` images the source index of each of `length` pixels; the border pixel repeats."""
-    offsets = torch.randint(-reach, reach + 1, (count, 1), generator=generator)
-    return (torch.arange(length) + offsets).clamp(0, length - 1)

@@ -25,6 +25,10 @@ class Debugger:
             except Exception:
                 self.give_up("could not start")
 
+    @property
+    def active(self):
+        return self.hook is not None
+
     def watch(self, network, criterion):
         """Once per training, when the network is on its device. Both must be called as modules from then on."""
         if self.hook is None:

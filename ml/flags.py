@@ -1,15 +1,26 @@
 """The command line of train.py: hyperparameters, and folders that default to SageMaker's variables."""
 
 import argparse
+import json
 import math
 import os
 
+import augment
+import metrics
 import model
 
-HYPERPARAMETERS = (  # attribute names; what model.json records
-    *("arch", "stem", "weights", "trainable", "image_size", "augment"),
-    *("epochs", "batch_size", "optimizer", "lr", "momentum", "weight_decay", "seed"),
+# The groups of hyperparameters, as attribute names; model.json records them all.
+NETWORK = ("arch", "stem", "weights", "trainable", "head", "hidden_units", "dropout")
+IMAGES = ("image_size", "start_size", "augment", "mixup", "sampler")
+OPTIMISATION = (
+    *("epochs", "batch_size", "optimizer", "lr", "schedule", "warm_up", "momentum", "weight_decay", "decay_all"),
+    *("label_smoothing", "class_weights", "clip_norm", "ema"),
 )
+SELECTION = ("objective", "patience", "min_delta")
+COMPUTATION = ("precision", "deterministic", "compile", "seed")
+HYPERPARAMETERS = NETWORK + IMAGES + OPTIMISATION + SELECTION + COMPUTATION
+
+DEFAULT_CHECKPOINT_CONFIG = "/opt/ml/input/config/checkpointconfig.json"
 
 
 class UsageError(Exception):
@@ -22,48 +33,126 @@ class Parser(argparse.ArgumentParser):
 
 
 def parse(arguments, description):
-    """The settings of one training, an argparse namespace. Raises UsageError; reads the environment, no file."""
+    """The settings of one training, an argparse namespace. Raises UsageError; reads the environment."""
     parser = Parser(
         prog="train.py",
         description=description,
         allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    flag = parser.add_argument_group("network").add_argument
-    flag("--arch", choices=model.ARCHITECTURES, default="resnet18")
+    add_network(parser.add_argument_group("network").add_argument)
+    add_images(parser.add_argument_group("images").add_argument)
+    add_optimisation(parser.add_argument_group("optimisation").add_argument)
+    add_selection(parser.add_argument_group("which epoch is kept").add_argument)
+    add_computation(parser.add_argument_group("computation").add_argument)
+    add_folders(parser.add_argument_group("folders (on SageMaker set by its variables)").add_argument)
+    settings = parser.parse_args(arguments)
+    check(parser, settings)
+    return settings
+
+
+def add_network(flag):
     flag(
-        "--stem",
-        choices=model.STEM_NAMES,
-        default="standard",
-        help="small: for images of up to about 64 px",
+        "--arch",
+        type=model.architecture,
+        default="resnet18",
+        help="a ResNet-18 to -152, or any classification network of torchvision (default resnet18)",
     )
+    flag("--stem", choices=model.STEM_NAMES, default="standard", help="small: for images of up to about 64 px")
     flag(
         "--weights",
         choices=("none", "channel", "imagenet"),
         default="none",
         help="where training starts (default none)",
     )
+    flag("--trainable", choices=tuple(model.TRAINABLE), default="all", help="the part that learns (default all)")
     flag(
-        "--trainable",
-        choices=tuple(model.TRAINABLE),
-        default="all",
-        help="the part that learns (default all)",
+        "--head",
+        choices=model.HEADS,
+        default="softmax",
+        help="binary: one logit for the second of two classes (default softmax: one for each class)",
+    )
+    flag(
+        "--hidden-units", type=number(int, 0, 8192), default=0, help="width of one more layer before the last; 0: none"
+    )
+    flag("--dropout", type=number(float, 0, 0.95), default=0.0, help="share dropped before the last layer (default 0)")
+
+
+def add_images(flag):
+    flag("--image-size", type=number(int, 8, 1024), default=224, help="side of the square images, px (default 224)")
+    flag(
+        "--start-size",
+        type=number(int, 0, 1024),
+        default=0,
+        help="side of the first images, px; it grows to --image-size in two thirds of the training (default 0: off)",
+    )
+    flag(
+        "--augment",
+        type=augmentations,
+        default="none",
+        help=f"how training images vary: none, or some of {', '.join(augment.KINDS)} joined by + (default none)",
+    )
+    flag("--mixup", type=number(float, 0, 10), default=0.0, help="alpha of mixup; 0: off (default)")
+    flag(
+        "--sampler",
+        choices=("shuffle", "balanced"),
+        default="shuffle",
+        help="balanced: every class equally often, rare ones repeated (default shuffle)",
     )
 
-    flag = parser.add_argument_group("images").add_argument
-    flag("--image-size", type=number(int, 8, 1024), default=224, help="side of the square images, px (default 224)")
-    flag("--augment", choices=("none", "shift", "flip"), default="none", help="vary training images (default none)")
 
-    flag = parser.add_argument_group("optimisation").add_argument
+def add_optimisation(flag):
     flag("--epochs", type=number(int, 1, 1000), default=5)
     flag("--batch-size", type=number(int, 2, 4096), default=64)
-    flag("--optimizer", choices=("adam", "sgd"), default="adam")
+    flag("--optimizer", choices=("adam", "adamw", "sgd"), default="adam")
     flag("--lr", type=number(float, 0, 10, low_included=False), default=0.001, help="peak rate (default 0.001)")
+    flag(
+        "--schedule",
+        choices=("onecycle", "cosine", "step", "constant"),
+        default="onecycle",
+        help="how the rate runs over the training (default onecycle)",
+    )
+    flag(
+        "--warm-up", type=number(float, 0, 0.9), default=0.3, help="share of the steps in which it rises (default 0.3)"
+    )
     flag("--momentum", type=number(float, 0, 0.999), default=0.9, help="of sgd (default 0.9)")
-    flag("--weight-decay", type=number(float, 0, 1), default=0.0, help="L2 penalty (default 0)")
+    flag("--weight-decay", type=number(float, 0, 1), default=0.0, help="L2 penalty, decoupled with adamw (default 0)")
+    flag("--decay-all", type=boolean, default=False, help="true: also biases and normalisation layers (default false)")
+    flag("--label-smoothing", type=number(float, 0, 0.5), default=0.0)
+    flag(
+        "--class-weights",
+        choices=("none", "balanced"),
+        default="none",
+        help="balanced: errors in rare classes count more, in inverse proportion to their size (default none)",
+    )
+    flag("--clip-norm", type=number(float, 0, 1e6), default=0.0, help="largest norm of all gradients; 0: off (default)")
+    flag("--ema", type=number(float, 0, 0.99999), default=0.0, help="decay of averaged weights; 0: off (default)")
+
+
+def add_selection(flag):
+    flag(
+        "--objective",
+        choices=tuple(metrics.OBJECTIVES),
+        default="validation:accuracy",
+        help="what the best epoch is best in (default validation:accuracy; at equal values the lower loss)",
+    )
+    flag("--patience", type=number(int, 0, 1000), default=0, help="epochs without gain before it ends early; 0: off")
+    flag("--min-delta", type=number(float, 0, 1), default=0.0, help="what counts as a gain for --patience (default 0)")
+
+
+def add_computation(flag):
+    flag(
+        "--precision",
+        choices=("auto", "fp32", "bf16", "fp16"),
+        default="auto",
+        help="of the forward and backward pass; auto: bf16 where it is faster, else fp32",
+    )
+    flag("--deterministic", type=boolean, default=False, help="true: refuse operations that vary from run to run")
+    flag("--compile", type=boolean, default=False, help="true: torch.compile, which pays off in long trainings")
     flag("--seed", type=number(int, 0, 2**31 - 1), default=0)
 
-    flag = parser.add_argument_group("folders (on SageMaker set by its variables)").add_argument
+
+def add_folders(flag):
     for name, variable, text in (
         ("--train-dir", "SM_CHANNEL_TRAIN", "training images, <class>/<image>"),
         ("--validation-dir", "SM_CHANNEL_VALIDATION", "validation images, <class>/<image>"),
@@ -78,7 +167,32 @@ def parse(arguments, description):
         ("--output-dir", "SM_OUTPUT_DIR", "where the file `failure` goes"),
     ):
         flag(name, default=os.environ.get(variable), help=f"{text} (${variable})")
-    return parser.parse_args(arguments)
+    flag(
+        "--checkpoint-dir",
+        default=checkpoint_dir(),
+        help="training goes on from the checkpoint there, and keeps one (default: LocalPath of SageMaker's "
+        "CheckpointConfig, with the job's name below it)",
+    )
+
+
+def check(parser, settings):
+    """Rules between flags."""
+    if settings.start_size > settings.image_size:
+        parser.error(f"argument --start-size: {settings.start_size} is more than --image-size {settings.image_size}")
+    if settings.augment != "none" and settings.image_size < 16 and "rand" in settings.augment:
+        parser.error(f"argument --augment: rand needs --image-size of at least 16, got {settings.image_size}")
+    if settings.head == "binary" and settings.class_weights == "balanced" and settings.sampler == "balanced":
+        parser.error("arguments --class-weights and --sampler: both balanced would count rare classes twice; keep one")
+
+
+def checkpoint_dir():
+    """Where SageMaker keeps checkpoints, if the job has any; jobs of one tuning share the prefix, hence the name."""
+    try:
+        with open(os.environ.get("CHECKPOINT_CONFIG_FILE_PATH", DEFAULT_CHECKPOINT_CONFIG), encoding="utf-8") as file:
+            folder = json.load(file).get("LocalPath") or "/opt/ml/checkpoints"
+    except (OSError, ValueError, AttributeError):
+        return None
+    return os.path.join(folder, os.environ.get("TRAINING_JOB_NAME", ""))
 
 
 def number(kind, low, high, low_included=True):
@@ -96,3 +210,21 @@ def number(kind, low, high, low_included=True):
         return value
 
     return convert
+
+
+def boolean(text):
+    """An argparse type. SageMaker passes every flag with a value, and bool("false") would be True."""
+    known = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+    try:
+        return known[text.lower()]
+    except KeyError:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither true nor false") from None
+
+
+def augmentations(text):
+    """An argparse type: the text itself, once every word of it is known."""
+    unknown = [kind for kind in text.split("+") if kind not in augment.KINDS]
+    if unknown and text != "none":
+        kinds = ", ".join(augment.KINDS)
+        raise argparse.ArgumentTypeError(f"{text!r} is neither none nor some of {kinds} joined by + ({unknown[0]!r})")
+    return text

@@ -83,7 +83,7 @@ def predict(network, pixels):
     """uint8 (N, H, W, 3) -> class probabilities (N, classes)."""
     description = network.description
     with torch.inference_mode():
-        return network(data.normalise(pixels, description["mean"], description["std"])).softmax(1)
+        return model.probabilities(network(data.normalise(pixels, description["mean"], description["std"])))
 
 
 def answer(probabilities, classes):

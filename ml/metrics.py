@@ -4,22 +4,46 @@ SageMaker reads metrics from the log with regular expressions such as `validatio
 that sets them is another program, so tests/contract holds the two together. Standard library only.
 """
 
-NAMES = ("train:loss", "train:accuracy", "validation:loss", "validation:accuracy", "validation:macro_f1")
+from collections import Counter
+
+SCORES = ("loss", "accuracy", "macro_f1", "precision", "recall")
+NAMES = tuple(f"{phase}:{score}" for phase in ("train", "validation") for score in SCORES)
+BINARY_NAMES = ("validation:f1",)
+"""Printed as well when there are two classes: of the second one, which medical sets call positive."""
+
+OBJECTIVES = {  # metric -> +1: more is better, -1: less is better
+    "validation:accuracy": 1,
+    "validation:macro_f1": 1,
+    "validation:f1": 1,
+    "validation:loss": -1,
+}
 
 
-def accuracy(labels, predictions):
-    return sum(label == guess for label, guess in zip(labels, predictions, strict=True)) / len(labels)
+def scores(labels, predictions, num_classes):
+    """Accuracy, and precision, recall and F1 as means over the classes that occur at all, each class counting alike.
+
+    A class that nobody predicts has precision 0, as in scikit-learn with zero_division=0.
+    """
+    hits = Counter(label for label, guess in zip(labels, predictions, strict=True) if label == guess)
+    actual, guessed = Counter(labels), Counter(predictions)
+    classes = actual.keys() | guessed.keys()
+    f1 = {wanted: 2 * hits[wanted] / (actual[wanted] + guessed[wanted]) for wanted in classes}
+    result = {
+        "accuracy": sum(hits.values()) / len(labels),
+        "macro_f1": sum(f1.values()) / len(classes),
+        "precision": sum(hits[wanted] / (guessed[wanted] or 1) for wanted in classes) / len(classes),
+        "recall": sum(hits[wanted] / (actual[wanted] or 1) for wanted in classes) / len(classes),
+    }
+    return result | ({"f1": f1.get(1, 0.0)} if num_classes == 2 else {})
 
 
-def macro_f1(labels, predictions):
-    """The mean F1 over the classes that occur among labels or predictions, each class counting alike."""
-    classes = set(labels) | set(predictions)
-    return sum(f1(labels, predictions, wanted) for wanted in classes) / len(classes)
+def better(values, best, objective):
+    """Whether an epoch is better than the best so far; of equal ones the lower loss is."""
+    return rank(values, objective) > rank(best, objective)
 
 
-def f1(labels, predictions, wanted):
-    hits = sum(label == guess == wanted for label, guess in zip(labels, predictions, strict=True))
-    return 2 * hits / (labels.count(wanted) + predictions.count(wanted))
+def rank(values, objective):
+    return OBJECTIVES[objective] * values[objective], -values["validation:loss"]
 
 
 def epoch_line(epoch, epochs, values, images_per_second):
@@ -32,4 +56,4 @@ def best_line(epoch, epochs, values):
 
 
 def metric_text(values):
-    return " ".join(f"{name}={values[name]:.4f}" for name in NAMES)
+    return " ".join(f"{name}={values[name]:.4f}" for name in (*NAMES, *BINARY_NAMES) if name in values)

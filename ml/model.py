@@ -2,42 +2,120 @@
 
 An artifact is a folder (SageMaker's model.tar.gz, unpacked):
 
-    model.pth    the state dict, read back with weights_only=True: no code runs
-    model.json   what it is and how to feed it (`description` below)
-    code/        inference.py and the siblings it imports, as the serving container looks for them
+    model.safetensors   the weights: numbers only, reading them runs no code
+    model.json          what it is and how to feed it (train.py's `describe`)
+    code/               inference.py and the siblings it imports, as the serving container looks for them
 
 This is the one home of that format.
 """
 
+import argparse
+import difflib
 import json
 import os
 import shutil
+from collections import OrderedDict
 from pathlib import Path
 
 import torch
 from torch import nn
 
+import weights
 from resnet import LAYERS, STEMS, ResNet
 
-FORMAT = 1
-ARCHITECTURES = tuple(LAYERS)
+FORMAT = 2
+WEIGHTS = "model.safetensors"
 STEM_NAMES = tuple(STEMS)
-TRAINABLE = {  # flag value -> the children of the network that train; None: all of them
+HEADS = ("softmax", "binary")
+TRAINABLE = {  # flag value -> the parts of the network that train, by name; None: all of them
     "all": None,
-    "layer3+": ("layer3", "layer4", "fc"),
-    "layer4": ("layer4", "fc"),
-    "head": ("fc",),
+    "layer3+": ("layer3", "layer4"),
+    "layer4": ("layer4",),
+    "head": (),
 }
-SERVING_CODE = ("inference.py", "model.py", "resnet.py", "data.py")
+SERVING_CODE = ("inference.py", "model.py", "resnet.py", "weights.py", "data.py")
 
 
-def build(arch, num_classes, stem):
-    """A network with random weights, in the memory layout convolutions are fastest in."""
-    return ResNet(arch, num_classes, stem).to(memory_format=torch.channels_last)
+def architecture(name):
+    """An argparse type: a ResNet of ours, or any classification network of torchvision."""
+    if name in LAYERS:
+        return name
+    from torchvision import models  # only here: it is slow to import, and ResNets do without
+
+    known = models.list_models(module=models)
+    if name not in known:
+        close = ", ".join(difflib.get_close_matches(name, known, n=3)) or "resnet18, for example"
+        raise argparse.ArgumentTypeError(f"{name!r} is no classification network of torchvision; {close} is")
+    return name
+
+
+def build(arch, num_outputs, stem="standard", hidden_units=0, dropout=0.0):
+    """A network with random weights, in the memory layout convolutions are fastest in.
+
+    Images (N, 3, H, W), normalised -> logits (N, num_outputs). With `hidden_units` one more layer of that width stands
+    before the last one.
+    """
+    if arch in LAYERS:
+        network = ResNet(arch, num_outputs, stem)
+    elif stem != "standard":
+        raise ValueError(f"--stem {stem} is for ResNets; {arch} has only its own stem")
+    else:
+        network = torchvision_network(arch, num_outputs)
+    if hidden_units or dropout:
+        extend_head(network, hidden_units, dropout)
+    return network.to(memory_format=torch.channels_last)
+
+
+def torchvision_network(arch, num_outputs):
+    from torchvision import models
+
+    # Auxiliary heads make them answer a tuple instead of logits.
+    extra = {"aux_logits": False, "init_weights": True} if arch in ("googlenet", "inception_v3") else {}
+    return models.get_model(arch, weights=None, num_classes=num_outputs, **extra)
+
+
+def extend_head(network, hidden_units, dropout):
+    name = head_name(network)
+    last = network.get_submodule(name)
+    if not isinstance(last, nn.Linear):
+        raise ValueError("--hidden-units and --dropout need a network that ends in a linear layer; this one does not")
+    layers = {}
+    if hidden_units:
+        layers |= {"hidden": nn.Linear(last.in_features, hidden_units), "relu": nn.ReLU()}
+    if dropout:
+        layers["dropout"] = nn.Dropout(dropout)
+    layers["logits"] = nn.Linear(hidden_units, last.out_features) if hidden_units else last
+    parent, _, child = name.rpartition(".")
+    setattr(network.get_submodule(parent), child, nn.Sequential(OrderedDict(layers)))
+
+
+def head_name(network):
+    """The dotted name of the layer that makes the logits: the last linear layer, or the last convolution."""
+    names = [name for name, module in network.named_modules() if isinstance(module, nn.Linear | nn.Conv2d)]
+    return names[-1]
+
+
+def head_prefix(network):
+    """The part of the network that belongs to the task: the last layer, with those that --hidden-units added."""
+    name = head_name(network)
+    return name.removesuffix(".logits")
+
+
+def probabilities(logits):
+    """Logits (N, classes), or (N, 1) of a binary head -> (N, classes or 2)."""
+    if logits.shape[1] > 1:
+        return logits.softmax(1)
+    second = logits.sigmoid()
+    return torch.cat([1 - second, second], dim=1)
+
+
+def predictions(logits):
+    """The class of each image (N,)."""
+    return logits.argmax(1) if logits.shape[1] > 1 else (logits[:, 0] > 0).long()
 
 
 def load_weights(network, source, arch, pretrained_dir=None):
-    """Fill `network` from `source`: "none", "channel" (the one .pth of `pretrained_dir`) or "imagenet" (a download).
+    """Fill `network` from `source`: "none", "channel" (the one file of `pretrained_dir`) or "imagenet" (a download).
 
     Returns messages that say which layers start from random weights all the same. Raises ValueError when the weights
     are of another architecture.
@@ -45,13 +123,19 @@ def load_weights(network, source, arch, pretrained_dir=None):
     if source == "none":
         return []
     state = imagenet_state(arch) if source == "imagenet" else read_state(only_checkpoint(pretrained_dir))
-    own = network.state_dict()
-    messages = []
+    own, head, messages = network.state_dict(), head_prefix(network), []
+    for name in list(state):
+        # torchvision's networks with auxiliary heads keep those weights in the file.
+        if name not in own and name.startswith((f"{head}.", "AuxLogits.", "aux1.", "aux2.")):
+            del state[name]
     # The head has one row per class, and a small stem another first kernel: both may differ from the pretrained ones.
-    for name in ("fc.weight", "fc.bias", "conv1.weight"):
-        if name in state and state[name].shape != own[name].shape:
-            shapes = f"{tuple(state[name].shape)} in the weights, {tuple(own[name].shape)} in this network"
-            messages.append(f"'{name}' starts from random values: {shapes}")
+    for name in own:
+        expected = name.startswith(f"{head}.") or name == "conv1.weight"
+        if expected and (name not in state or state[name].shape != own[name].shape):
+            theirs = tuple(state[name].shape) if name in state else "nothing"
+            messages.append(
+                f"'{name}' starts from random values: {theirs} in the weights, {tuple(own[name].shape)} in this network"
+            )
             state[name] = own[name]
     try:
         network.load_state_dict(state)
@@ -64,14 +148,17 @@ def load_weights(network, source, arch, pretrained_dir=None):
 def only_checkpoint(folder):
     if folder is None:
         raise ValueError("--weights channel needs an input channel 'pretrained' (--pretrained-dir) with one .pth file")
-    files = sorted(Path(folder).rglob("*.pth"))
+    files = sorted(path for path in Path(folder).rglob("*") if path.suffix in (".pth", ".safetensors"))
     if len(files) != 1:
-        raise ValueError(f"the pretrained channel must hold exactly one .pth file; it holds {[f.name for f in files]}")
+        names = [file.name for file in files]
+        raise ValueError(f"the pretrained channel must hold exactly one .pth or .safetensors file; it holds {names}")
     return files[0]
 
 
 def read_state(path):
     """The state dict in `path`, without running any code that a pickle may carry."""
+    if path.suffix == ".safetensors":
+        return weights.read(path)
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
@@ -96,10 +183,16 @@ def imagenet_state(arch):
 
 
 def freeze(network, trainable):
-    """Let only the part named by `trainable` (a key of TRAINABLE) receive gradients."""
+    """Let only the part named by `trainable` (a key of TRAINABLE) receive gradients; the head always does."""
     parts = TRAINABLE[trainable]
-    for name, child in network.named_children():
-        child.requires_grad_(parts is None or name in parts)
+    if parts is None:
+        return
+    missing = [part for part in parts if not hasattr(network, part)]
+    if missing:
+        raise ValueError(f"--trainable {trainable} is for ResNets; this network has no {missing[0]}. Use head or all")
+    learning = tuple(f"{part}." for part in (*parts, head_prefix(network)))
+    for name, parameter in network.named_parameters():
+        parameter.requires_grad_(name.startswith(learning))
 
 
 def pace_statistics(network, steps_per_epoch):
@@ -115,19 +208,20 @@ def pace_statistics(network, steps_per_epoch):
 def train_mode(network):
     """Training mode, except for frozen parts: their BatchNorm statistics stay as they were learnt."""
     network.train()
-    for child in network.children():
-        child.train(any(parameter.requires_grad for parameter in child.parameters()))
+    for module in network.modules():
+        own = list(module.parameters())
+        if own and not any(parameter.requires_grad for parameter in own):
+            module.eval()
 
 
-def save_artifact(model_dir, network, description):
-    """Write the artifact, replacing an earlier one. A reader never sees a half-written model.pth or model.json."""
+def save_artifact(model_dir, state, description):
+    """Write the artifact of a state dict, replacing an earlier one. A reader never sees half-written files."""
     model_dir = Path(model_dir)
     code_dir = model_dir / "code"
     code_dir.mkdir(parents=True, exist_ok=True)
     for name in SERVING_CODE:
         shutil.copyfile(Path(__file__).with_name(name), code_dir / name)
-    state = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
-    replace_file(model_dir / "model.pth", lambda path: torch.save(state, path))
+    replace_file(model_dir / WEIGHTS, lambda path: weights.write(path, state))
     text = json.dumps({"format": FORMAT, **description}, indent=1)
     replace_file(model_dir / "model.json", lambda path: path.write_text(text, encoding="utf-8"))
 
@@ -147,6 +241,6 @@ def load_artifact(model_dir):
         raise ValueError(f"no model.json in {model_dir}; the artifact was not written by train.py") from None
     if description.get("format") != FORMAT:
         raise ValueError(f"model.json has format {description.get('format')!r}; this code reads format {FORMAT}")
-    network = build(description["arch"], len(description["classes"]), description["stem"])
-    network.load_state_dict(read_state(model_dir / "model.pth"))
+    network = build(**description["network"])
+    network.load_state_dict(read_state(model_dir / WEIGHTS))
     return network.eval(), description

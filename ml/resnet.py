@@ -64,9 +64,9 @@ STEMS = {  # how the image enters
 
 
 class ResNet(nn.Module):
-    """Images (N, 3, H, W), normalised -> logits (N, num_classes). `arch` is a key of LAYERS, `stem` one of STEMS."""
+    """Images (N, 3, H, W), normalised -> logits (N, num_outputs). `arch` is a key of LAYERS, `stem` one of STEMS."""
 
-    def __init__(self, arch, num_classes, stem="standard"):
+    def __init__(self, arch, num_outputs, stem="standard"):
         super().__init__()
         block, depths = LAYERS[arch]
         self.conv1 = nn.Conv2d(3, 64, bias=False, **STEMS[stem])
@@ -78,7 +78,7 @@ class ResNet(nn.Module):
         self.layer3 = stage(block, 128 * block.expansion, 256, depths[2], stride=2)
         self.layer4 = stage(block, 256 * block.expansion, 512, depths[3], stride=2)
         self.avgpool = nn.AdaptiveAvgPool2d(1)
-        self.fc = nn.Linear(512 * block.expansion, num_classes)
+        self.fc = nn.Linear(512 * block.expansion, num_outputs)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

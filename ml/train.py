@@ -3,8 +3,9 @@
     python train.py --train-dir flowers/train --validation-dir flowers/validation --model-dir out --epochs 5
 
 On SageMaker every hyperparameter arrives as a flag and every folder as an SM_* variable. Each epoch prints one line of
-metrics; the epoch with the best validation accuracy (at equal accuracy: the lower loss) is the one whose artifact is
-in --model-dir. On SIGTERM training stops after the current batch and keeps the best so far.
+metrics; the best epoch by --objective (at equal values: by the lower loss) is the one whose artifact is in --model-dir,
+and its metrics are printed last. On SIGTERM training stops after the current batch and keeps the best so far. With a
+--checkpoint-dir a training that was killed goes on after its last whole epoch.
 
 Exit status: 0 trained (or stopped with a model), 1 failed, 2 a flag is wrong; <output dir>/failure holds the reason.
 """
@@ -17,16 +18,25 @@ import signal
 import sys
 import time
 import traceback
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from torch import nn
 
+import augment
+import checkpoint
 import data
 import metrics
 import model
 from debug import Debugger
 from flags import HYPERPARAMETERS, UsageError, parse
+from losses import make_loss
+from optimisation import Ema, make_optimizer, rate
+
+
+# On a processor, converting small tensors costs what computing with them saves: ResNet-18 on 32 px images took the same
+# time in bfloat16 (67 s of CPU against 61 s; torch 2.15, one core of a Zen 5).
+SMALL_IMAGE = 64
 
 
 def main(arguments=None):
@@ -50,140 +60,260 @@ def train(settings):
     """Data, model, loop, save."""
     prepare(settings)
     classes, fingerprint = read_dataset(settings)
+    check_classes(settings, classes)
     train_set = data.Channel(settings.train_dir, classes, settings.image_size)
     validation_set = data.Channel(settings.validation_dir, classes, settings.image_size)
     if len(train_set) < 2:
         raise ValueError(f"the train channel holds {len(train_set)} image; training needs at least 2")
-    print(
-        f"{len(train_set)} training and {len(validation_set)} validation images of {len(classes)} classes", flush=True
-    )
+    say(f"{len(train_set)} training and {len(validation_set)} validation images of {len(classes)} classes")
 
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    network = model.build(settings.arch, len(classes), settings.stem)
-    for message in model.load_weights(network, settings.weights, settings.arch, settings.pretrained_dir):
-        print(message, flush=True)
-    model.freeze(network, settings.trainable)
-    network.to(device)
-    criterion = nn.CrossEntropyLoss()
-    optimizer = make_optimizer(settings, [p for p in network.parameters() if p.requires_grad])
-    debugger = Debugger()
-    debugger.watch(network, criterion)
-
-    shuffle = torch.Generator().manual_seed(settings.seed)
-    steps_per_epoch = math.ceil(len(train_set) / settings.batch_size)
-    total_steps = settings.epochs * steps_per_epoch
-    model.pace_statistics(network, steps_per_epoch)
+    shape = network_shape(settings, classes)
+    training = Training(settings, shape, len(classes), train_set)
+    training.resume(fingerprint)
     stop = StopOnSigterm()
-    history, best, step = [], None, 0
-    for epoch in range(1, settings.epochs + 1):
-        debugger.phase("train")
-        model.train_mode(network)
-        tally, started = Tally(), time.perf_counter()
-        for pixels, labels in train_set.batches(settings.batch_size, shuffle):
-            for group in optimizer.param_groups:
-                group["lr"] = settings.lr * schedule(step / total_steps)
-            images = data.normalise(data.augment(pixels, settings.augment, shuffle).to(device))
-            labels = labels.to(device)
-            logits = network(images)
-            loss = criterion(logits, labels)
-            tally.add(logits, labels, finite(loss, epoch, step, settings))
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            step += 1
+    progress = training.progress
+    if progress.best:  # an interrupted job starts again with an empty model folder
+        training.save_best(describe(settings, shape, classes, fingerprint, progress.best))
+    while progress.epoch < settings.epochs and not progress.exhausted(settings) and not stop.requested:
+        values = training.epoch(train_set, stop)
+        if stop.requested and progress.best is not None:
+            break  # little time is left; what is saved is good
+        with training.ema.applied():
+            values |= training.evaluate(validation_set)
+            say(metrics.epoch_line(progress.epoch, settings.epochs, values, values["images_per_second"]))
+            if progress.add(values, settings):
+                training.keep_best()
+                training.save_best(describe(settings, shape, classes, fingerprint, progress.best))
+        training.debugger.record(values)
+        write_history(settings, progress.history)
+        if not stop.requested:  # a checkpoint stands after a whole epoch
+            training.checkpoint(fingerprint)
+    training.debugger.close()
+    if stop.requested:
+        say(f"stopped by SIGTERM in epoch {progress.epoch}; the best epoch so far is kept")
+    elif progress.exhausted(settings):
+        say(f"ended after epoch {progress.epoch}: no gain of {settings.objective} in {settings.patience} epochs")
+    say(metrics.best_line(progress.best["epoch"], settings.epochs, progress.best))
+
+
+@dataclass
+class Progress:
+    """How far a training is, and what its epochs gave; a checkpoint holds it as it is."""
+
+    epoch: int = 0
+    step: int = 0
+    history: list = field(default_factory=list)
+    best: dict | None = None
+    """The metrics of the best epoch, with its number."""
+    stale: int = 0
+    """Epochs since the last gain of at least --min-delta."""
+
+    def add(self, values, settings):
+        """Note the metrics of the epoch that has ended; returns whether it is the best."""
+        entry = {"epoch": self.epoch, **values}
+        self.history.append(entry)
+        sign = metrics.OBJECTIVES[settings.objective]
+        bar = -math.inf if self.best is None else sign * self.best[settings.objective]
+        self.stale = 0 if sign * values[settings.objective] > bar + settings.min_delta else self.stale + 1
+        if self.best is not None and not metrics.better(values, self.best, settings.objective):
+            return False
+        self.best = entry
+        return True
+
+    def exhausted(self, settings):
+        return 0 < settings.patience <= self.stale
+
+
+class Training:
+    """The parts of one training, and what is done with them in an epoch."""
+
+    def __init__(self, settings, shape, num_classes, train_set):
+        self.settings, self.num_classes = settings, num_classes
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.network = model.build(**shape)
+        for message in model.load_weights(self.network, settings.weights, settings.arch, settings.pretrained_dir):
+            say(message)
+        model.freeze(self.network, settings.trainable)
+        self.network.to(self.device)
+        self.criterion = make_loss(settings, train_set.labels, num_classes).to(self.device)
+        self.optimizer = make_optimizer(settings, self.network)
+        self.ema = Ema(self.network, settings.ema)
+        self.debugger = Debugger()
+        self.debugger.watch(self.network, self.criterion)
+        self.precision = precision(settings, self.device, watched=self.debugger.active)
+        self.scaler = make_scaler(enabled=self.precision is torch.float16)
+        self.forward = torch.compile(self.network) if settings.compile else self.network
+        self.randomness = torch.Generator().manual_seed(settings.seed)
+        self.steps_per_epoch = max(1, math.ceil(len(train_set) / settings.batch_size))
+        model.pace_statistics(self.network, self.steps_per_epoch)
+        self.progress = Progress()
+        self.best_weights = None
+
+    def epoch(self, train_set, stop):
+        """One pass over the training images, or less when a stop is asked for -> its metrics."""
+        settings, progress = self.settings, self.progress
+        progress.epoch += 1
+        self.debugger.phase("train")
+        model.train_mode(self.network)
+        tally, started = Tally(self.num_classes), time.perf_counter()
+        sample = data.balanced if settings.sampler == "balanced" else data.shuffled
+        order = sample(train_set.labels, self.randomness)
+        for pixels, labels in train_set.batches(settings.batch_size, order):
+            self.step(pixels, labels.to(self.device), tally)
             if stop.requested:
                 break
-        images_per_second = tally.count / (time.perf_counter() - started)
-        if stop.requested and best is not None:
-            break  # little time is left; what is saved is good
-        debugger.phase("eval")
-        values = tally.results("train") | evaluate(network, criterion, validation_set, settings.batch_size, device)
-        print(metrics.epoch_line(epoch, settings.epochs, values, images_per_second), flush=True)
-        debugger.record(values)
-        history.append({"epoch": epoch, **values, "images_per_second": images_per_second})
-        write_history(settings, history)
-        if best is None or better(values, best[1]):
-            best = epoch, values
-            model.save_artifact(settings.model_dir, network, describe(settings, classes, fingerprint, *best))
-        if stop.requested:
-            break
-    debugger.close()
-    if stop.requested:
-        print(f"stopped by SIGTERM in epoch {epoch}; the best epoch so far is kept", flush=True)
-    print(metrics.best_line(best[0], settings.epochs, best[1]), flush=True)
+        return tally.results("train") | {"images_per_second": tally.count / (time.perf_counter() - started)}
 
+    def step(self, pixels, labels, tally):
+        settings, progress = self.settings, self.progress
+        position = progress.step / (settings.epochs * self.steps_per_epoch)
+        for group in self.optimizer.param_groups:
+            group["lr"] = settings.lr * rate(settings, position)
+        pixels = augment.augment(pixels.to(self.device), settings.augment, self.randomness)
+        images = augment.resized(
+            data.normalise(pixels), augment.side_at(position, settings.start_size, settings.image_size)
+        )
+        if settings.mixup:
+            images, others, share = augment.mixed(images, labels, settings.mixup, self.randomness)
+        with self.autocast():
+            logits = self.forward(images)
+        logits = logits.float()
+        loss = self.criterion(logits, labels)
+        if settings.mixup:
+            loss = share * loss + (1 - share) * self.criterion(logits, others)
+        tally.add(logits, labels, finite(loss, progress, settings))
+        self.optimizer.zero_grad()
+        self.scaler.scale(loss).backward()
+        if settings.clip_norm:
+            self.scaler.unscale_(self.optimizer)
+            torch.nn.utils.clip_grad_norm_(self.network.parameters(), settings.clip_norm)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.ema.update()
+        progress.step += 1
 
-def evaluate(network, criterion, channel, batch_size, device):
-    network.eval()
-    tally = Tally()
-    with torch.no_grad():
-        for pixels, labels in channel.batches(batch_size):
-            labels = labels.to(device)
-            logits = network(data.normalise(pixels.to(device)))
-            tally.add(logits, labels, criterion(logits, labels).item())
-    return tally.results("validation")
+    def evaluate(self, channel):
+        self.debugger.phase("eval")
+        self.network.eval()
+        tally = Tally(self.num_classes)
+        with torch.no_grad():
+            for pixels, labels in channel.batches(self.settings.batch_size):
+                labels = labels.to(self.device)
+                with self.autocast():
+                    logits = self.forward(data.normalise(pixels.to(self.device)))
+                logits = logits.float()
+                tally.add(logits, labels, self.criterion(logits, labels).item())
+        return tally.results("validation")
+
+    def autocast(self):
+        return torch.autocast(self.device.type, self.precision, enabled=self.precision is not torch.float32)
+
+    # -- what is kept ---------------------------------------------------------------------------------------------
+
+    def keep_best(self):
+        if self.settings.checkpoint_dir:
+            self.best_weights = {
+                name: value.detach().cpu().clone() for name, value in self.network.state_dict().items()
+            }
+
+    def save_best(self, description):
+        weights = self.best_weights or self.network.state_dict()
+        model.save_artifact(self.settings.model_dir, weights, description)
+
+    def checkpoint(self, fingerprint):
+        if not self.settings.checkpoint_dir:
+            return
+        checkpoint.save(
+            self.settings.checkpoint_dir,
+            {
+                "identity": self.identity(fingerprint),
+                "progress": vars(self.progress),
+                "network": self.network.state_dict(),
+                "best_weights": self.best_weights,
+                "optimizer": self.optimizer.state_dict(),
+                "scaler": self.scaler.state_dict(),
+                "ema": self.ema.state_dict(),
+                "randomness": self.randomness.get_state(),
+                "torch_randomness": torch.get_rng_state(),
+            },
+        )
+
+    def resume(self, fingerprint):
+        """Go on from the checkpoint, if there is one. Raises ValueError for one of another training."""
+        if not self.settings.checkpoint_dir:
+            return
+        state = checkpoint.load(self.settings.checkpoint_dir, self.identity(fingerprint))
+        if state is None:
+            return
+        self.progress = Progress(**state["progress"])
+        self.network.load_state_dict(state["network"])
+        self.best_weights = state["best_weights"]
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+        self.ema.load_state_dict(state["ema"])
+        self.randomness.set_state(state["randomness"])
+        torch.set_rng_state(state["torch_randomness"])
+        say(f"going on after epoch {self.progress.epoch} of {self.settings.epochs}, from the checkpoint")
+
+    def identity(self, fingerprint):
+        """What must be the same for a checkpoint to be this training's."""
+        return {name: getattr(self.settings, name) for name in HYPERPARAMETERS} | {"dataset_fingerprint": fingerprint}
 
 
 class Tally:
     """Adds up loss, labels and predictions over the batches of an epoch."""
 
-    def __init__(self):
+    def __init__(self, num_classes):
+        self.num_classes = num_classes
         self.loss_sum, self.labels, self.predictions = 0.0, [], []
 
     def add(self, logits, labels, loss):
         self.loss_sum += loss * len(labels)
         self.labels += labels.tolist()
-        self.predictions += logits.argmax(1).tolist()
+        self.predictions += model.predictions(logits).tolist()
 
     @property
     def count(self):
         return len(self.labels)
 
     def results(self, phase):
-        values = {
-            f"{phase}:loss": self.loss_sum / self.count,
-            f"{phase}:accuracy": metrics.accuracy(self.labels, self.predictions),
-        }
-        if phase == "validation":
-            values["validation:macro_f1"] = metrics.macro_f1(self.labels, self.predictions)
-        return values
+        scores = metrics.scores(self.labels, self.predictions, self.num_classes)
+        return {f"{phase}:loss": self.loss_sum / self.count} | {f"{phase}:{name}": v for name, v in scores.items()}
 
 
-def better(values, best):
-    def rank(v):
-        return v["validation:accuracy"], -v["validation:loss"]
-
-    return rank(values) > rank(best)
-
-
-def schedule(progress, warm_up=0.3):
-    """The share of --lr to use at `progress` (0 to 1) of all steps: a linear rise, then half a cosine to zero."""
-    if progress < warm_up:
-        return 0.04 + 0.96 * progress / warm_up
-    return 0.5 + 0.5 * math.cos(math.pi * (progress - warm_up) / (1 - warm_up))
-
-
-def finite(loss, epoch, step, settings):
+def finite(loss, progress, settings):
     value = loss.item()
     if not math.isfinite(value):
         raise ArithmeticError(
-            f"NONFINITE_LOSS: the loss became {value} at step {step} (epoch {epoch}) with --lr {settings.lr:g}; "
-            "lower --lr or check the images"
+            f"NONFINITE_LOSS: the loss became {value} at step {progress.step} (epoch {progress.epoch}) with --lr "
+            f"{settings.lr:g}; lower --lr or check the images"
         )
     return value
 
 
-def make_optimizer(settings, parameters):
-    if settings.optimizer == "sgd":
-        kind = torch.optim.SGD
-        options = {"momentum": settings.momentum, "nesterov": settings.momentum > 0}
-    else:
-        kind, options = torch.optim.Adam, {}
-    options |= {"lr": settings.lr, "weight_decay": settings.weight_decay}
-    try:
-        return kind(parameters, fused=True, **options)  # halves an Adam step of ResNet-18 on one core
-    except (RuntimeError, TypeError):  # torch before 2.4 has none for this device or optimizer
-        return kind(parameters, **options)
+def precision(settings, device, watched):
+    """The number format of the forward and backward pass. Raises ValueError for one this device has not."""
+    wanted = settings.precision
+    if wanted == "auto":
+        if watched:  # smdebug keeps tensors as numpy arrays, which know no bfloat16
+            return torch.float32
+        if device.type == "cpu" and settings.image_size < SMALL_IMAGE:
+            return torch.float32
+        if device.type == "cuda":
+            return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+        # Without the instructions bfloat16 is emulated, and slower than float32.
+        has_bfloat16 = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+        return torch.bfloat16 if has_bfloat16() else torch.float32
+    if wanted == "fp16" and device.type == "cpu":
+        raise ValueError("--precision fp16 needs a GPU; on this processor use bf16, fp32 or auto")
+    return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[wanted]
+
+
+def make_scaler(enabled):
+    """Keeps float16 gradients from vanishing; when it is not enabled it passes everything through."""
+    if hasattr(torch.amp, "GradScaler"):
+        return torch.amp.GradScaler("cuda", enabled=enabled)
+    return torch.cuda.amp.GradScaler(enabled=enabled)  # torch before 2.3
 
 
 def prepare(settings):
@@ -191,6 +321,12 @@ def prepare(settings):
     if os.environ.get("OMP_NUM_THREADS"):
         torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     torch.manual_seed(settings.seed)
+    if settings.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # else cuBLAS refuses
+        torch.use_deterministic_algorithms(True)
+        torch.backends.cudnn.benchmark = False
+    else:
+        torch.backends.cudnn.benchmark = True
 
 
 def read_dataset(settings):
@@ -205,18 +341,36 @@ def read_dataset(settings):
         raise ValueError(f"the dataset channel needs dataset.json with a list 'classes': {reason(error)}") from error
 
 
-def describe(settings, classes, fingerprint, epoch, values):
-    """model.json: everything that inference, and a reader in a year, must know about the artifact."""
+def check_classes(settings, classes):
+    two = settings.head == "binary" or settings.objective == "validation:f1"
+    if two and len(classes) != 2:
+        flag = "--head binary" if settings.head == "binary" else "--objective validation:f1"
+        raise ValueError(f"{flag} is for two classes; the data set has {len(classes)}: {', '.join(classes[:5])}")
+
+
+def network_shape(settings, classes):
+    """What `model.build` needs; model.json keeps it."""
     return {
         "arch": settings.arch,
+        "num_outputs": 1 if settings.head == "binary" else len(classes),
         "stem": settings.stem,
+        "hidden_units": settings.hidden_units,
+        "dropout": settings.dropout,
+    }
+
+
+def describe(settings, shape, classes, fingerprint, best):
+    """model.json: everything that inference, and a reader in a year, must know about the artifact."""
+    return {
+        "network": shape,
         "classes": classes,
         "image_size": settings.image_size,
         "mean": data.MEAN,
         "std": data.STD,
-        "best_epoch": epoch,
-        "metrics": values,
+        "best_epoch": best["epoch"],
+        "metrics": {name: value for name, value in best.items() if ":" in name},
         "dataset_fingerprint": fingerprint,
+        "code": os.environ.get("SM_MODULE_DIR"),  # its last folder is the digest of the source
         "hyperparameters": {name: getattr(settings, name) for name in HYPERPARAMETERS},
         "versions": {"python": platform.python_version(), "torch": torch.__version__},
     }
@@ -243,6 +397,10 @@ def write_failure(folder, text):
     if folder:
         Path(folder).mkdir(parents=True, exist_ok=True)
         (Path(folder) / "failure").write_text(text, encoding="utf-8")
+
+
+def say(message):
+    print(message, flush=True)
 
 
 def reason(error):

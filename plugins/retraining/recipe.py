@@ -18,7 +18,6 @@ from typing import Any, Literal, TypeVar, get_args, get_origin
 
 from retraining.hyperparameters import HYPERPARAMETERS, Value
 
-METRICS = ("validation:accuracy", "validation:macro_f1", "validation:loss")
 DEBUGGER_RULES = ("LossNotDecreasing", "VanishingGradient", "Overfit", "Overtraining", "PoorWeightInitialization")
 
 T = TypeVar("T")
@@ -175,7 +174,9 @@ class Range:
 class Tuning:
     """The search: each trial is one paid training job."""
 
-    objective: Literal["validation:accuracy", "validation:macro_f1", "validation:loss"] = "validation:accuracy"
+    objective: Literal["validation:accuracy", "validation:macro_f1", "validation:f1", "validation:loss"] = (
+        "validation:accuracy"
+    )
     goal: Literal["Maximize", "Minimize"] = "Maximize"
     strategy: Literal["Bayesian", "Random"] = "Bayesian"
     max_jobs: int = 4
@@ -301,14 +302,14 @@ class Recipe:
             from_channel == (self.pretrained is not None),
             "pretrained",
             self.pretrained,
-            "must name a .pth object in S3 exactly when hyperparameters.weights is 'channel'",
+            "must name a .pth or .safetensors object in S3 exactly when hyperparameters.weights is 'channel'",
         )
         if self.pretrained is not None:
             _require(
-                re.fullmatch(r"s3://[^/]+/.+\.pth", self.pretrained) is not None,
+                re.fullmatch(r"s3://[^/]+/.+\.(pth|safetensors)", self.pretrained) is not None,
                 "pretrained",
                 self.pretrained,
-                "must look like s3://bucket/folder/weights.pth",
+                "must look like s3://bucket/folder/weights.pth or .safetensors",
             )
 
     def with_params(self, params: Mapping[str, Any]) -> Recipe:
@@ -432,9 +433,10 @@ def _read_value(hint: Any, value: object) -> Any:
         concrete = [option for option in options if option is not type(None)]
         if len(concrete) == 1:
             return _read_value(concrete[0], value)
-        if isinstance(value, tuple(concrete)) and not isinstance(value, bool):
+        if isinstance(value, tuple(concrete)) and (bool in concrete or not isinstance(value, bool)):
             return value
-        raise RecipeError("", value, "must be a text or a number")
+        kinds = "a text, a number, true or false" if bool in concrete else "a text or a number"
+        raise RecipeError("", value, f"must be {kinds}")
     if origin is Literal:
         choices = get_args(hint)
         # YAML reads a bare Off as False; the recipe means SageMaker's "Off".

@@ -12,12 +12,15 @@ from typing import Any
 from retraining.hyperparameters import Value, as_text
 from retraining.images import Images
 from retraining.plan import Plan
-from retraining.recipe import METRICS
 
 Request = dict[str, Any]
 
+SCORES = ("loss", "accuracy", "macro_f1", "precision", "recall")
 # The metric lines of ml/train.py. The last line repeats the best epoch, and SageMaker keeps the last match as final.
-METRIC_NAMES = ("train:loss", "train:accuracy", *METRICS)
+METRIC_NAMES = (
+    *(f"{phase}:{score}" for phase in ("train", "validation") for score in SCORES),
+    "validation:f1",  # printed when there are two classes
+)
 METRIC_DEFINITIONS = [{"Name": name, "Regex": f"{name}=([0-9.eE+-]+)"} for name in METRIC_NAMES]
 
 SERVING_ENVIRONMENT = {"SAGEMAKER_PROGRAM": "inference.py", "SAGEMAKER_SUBMIT_DIRECTORY": "/opt/ml/model/code"}
@@ -26,7 +29,9 @@ SERVING_ENVIRONMENT = {"SAGEMAKER_PROGRAM": "inference.py", "SAGEMAKER_SUBMIT_DI
 def tuning_job(plan: Plan, images: Images, fingerprint: str, source_uri: str) -> Request:
     """CreateHyperParameterTuningJob: the search. Its trials cannot carry Debugger settings (SageMaker's rule)."""
     tuning = plan.recipe.tuning
-    static = {name: as_text(value) for name, value in plan.recipe.hyperparameters.items()}
+    # The epoch that a trial keeps is best in what the trials are compared by.
+    chosen = {"objective": tuning.objective} | plan.recipe.hyperparameters
+    static = {name: as_text(value) for name, value in chosen.items()}
     return {
         "HyperParameterTuningJobName": plan.tuning_job,
         "HyperParameterTuningJobConfig": {
@@ -230,7 +235,10 @@ def _channel(name: str, data_type: str, uri: str) -> Request:
 def _machine(plan: Plan) -> Request:
     training = plan.recipe.training
     stopping = {"MaxRuntimeInSeconds": training.max_runtime_seconds}
+    checkpoints = {}
     if training.spot:
+        # An interrupted job starts again on another machine; ml/train.py goes on from what lies here under its name.
+        checkpoints = {"CheckpointConfig": {"S3Uri": plan.uri(f"{plan.run_key}/checkpoints")}}
         # How long SageMaker may wait for spot capacity and run, together.
         stopping["MaxWaitTimeInSeconds"] = 2 * training.max_runtime_seconds
     return {
@@ -241,6 +249,7 @@ def _machine(plan: Plan) -> Request:
         },
         "StoppingCondition": stopping,
         "EnableManagedSpotTraining": training.spot,
+        **checkpoints,
     }
 
 

@@ -152,6 +152,19 @@ def test_recipes_and_training_script_know_the_same_hyperparameters() -> None:
     assert {flag for flag in flags if not flag.endswith("-dir")} == set(HYPERPARAMETERS)
 
 
+def test_spot_trainings_can_go_on_after_an_interruption() -> None:
+    spot, on_demand = every_request(LONG_RECIPE), every_request(DIGITS_RECIPE)
+    definition = spot["CreateHyperParameterTuningJob"]["TrainingJobDefinition"]
+    assert definition["CheckpointConfig"] == spot["CreateTrainingJob"]["CheckpointConfig"]
+    assert definition["CheckpointConfig"]["S3Uri"].endswith("/checkpoints")
+    assert "CheckpointConfig" not in on_demand["CreateTrainingJob"]
+
+
+def test_trials_keep_the_epoch_that_is_best_in_what_they_are_compared_by() -> None:
+    definition = every_request(DIGITS_RECIPE)["CreateHyperParameterTuningJob"]["TrainingJobDefinition"]
+    assert definition["StaticHyperParameters"]["objective"] == DIGITS_RECIPE.tuning.objective
+
+
 def test_debugger_off_sends_no_debugger_members() -> None:
     assert not [key for key in every_request(LONG_RECIPE)["CreateTrainingJob"] if key.startswith(("Debug", "Profiler"))]
 

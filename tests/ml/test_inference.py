@@ -26,14 +26,13 @@ CLASSES = ["a", "b", "c", "d", "e", "f", "g"]
 def network(tmp_path_factory):
     folder = tmp_path_factory.mktemp("model")
     description = {
-        "arch": "resnet18",
-        "stem": "small",
+        "network": {"arch": "resnet18", "num_outputs": 7, "stem": "small"},
         "classes": CLASSES,
         "image_size": 16,
         "mean": [0.5] * 3,
         "std": [0.2] * 3,
     }
-    model.save_artifact(folder, model.build("resnet18", 7, "small"), description)
+    model.save_artifact(folder, model.build(**description["network"]).state_dict(), description)
     loaded = inference.model_fn(folder)
     inference.model_warmup_fn(folder, loaded)
     return loaded

@@ -4,7 +4,7 @@ import pytest
 
 import metrics
 
-VALUES = {name: 0.5 + i / 10 for i, name in enumerate(metrics.NAMES)}
+VALUES = {name: i / 10 for i, name in enumerate(metrics.NAMES)}
 
 
 @pytest.mark.parametrize("line", [metrics.epoch_line(3, 6, VALUES, 812.34), metrics.best_line(3, 6, VALUES)])
@@ -15,12 +15,41 @@ def test_lines_carry_every_metric(line):
 
 def test_epoch_line_is_the_documented_one():
     assert metrics.epoch_line(3, 6, VALUES, 812.34) == (
-        "epoch=3/6 train:loss=0.5000 train:accuracy=0.6000 validation:loss=0.7000 validation:accuracy=0.8000 "
-        "validation:macro_f1=0.9000 images_per_second=812.3"
+        "epoch=3/6 train:loss=0.0000 train:accuracy=0.1000 train:macro_f1=0.2000 train:precision=0.3000 "
+        "train:recall=0.4000 validation:loss=0.5000 validation:accuracy=0.6000 validation:macro_f1=0.7000 "
+        "validation:precision=0.8000 validation:recall=0.9000 images_per_second=812.3"
     )
 
 
-def test_macro_f1_counts_each_class_alike():
-    labels, predictions = [0, 0, 0, 0, 1], [0, 0, 0, 0, 0]
-    assert metrics.accuracy(labels, predictions) == 0.8
-    assert metrics.macro_f1(labels, predictions) == pytest.approx((2 * 4 / 9 + 0) / 2)
+def test_scores_count_each_class_alike():
+    scores = metrics.scores([0, 0, 0, 0, 1], [0, 0, 0, 0, 0], 2)
+    assert scores["accuracy"] == 0.8
+    assert scores["macro_f1"] == pytest.approx((2 * 4 / 9 + 0) / 2)
+    assert (scores["precision"], scores["recall"]) == (pytest.approx(0.4), 0.5)
+    assert scores["f1"] == 0.0  # of the second class, which nobody predicted
+
+
+def test_scores_are_scikit_learns():
+    """Worked out with sklearn.metrics 1.9: precision_recall_fscore_support(average="macro", zero_division=0)."""
+    labels, predictions = [0, 0, 1, 1, 1, 2, 2, 2, 2, 2], [0, 1, 1, 1, 2, 2, 2, 2, 0, 1]
+    scores = metrics.scores(labels, predictions, 3)
+    assert scores == pytest.approx(
+        {"accuracy": 0.6, "precision": 0.58333333, "recall": 0.58888889, "macro_f1": 0.57936508}, abs=1e-6
+    )
+
+
+@pytest.mark.parametrize(
+    ("objective", "better"),
+    [("validation:accuracy", "a"), ("validation:loss", "b"), ("validation:macro_f1", "b"), ("validation:f1", "a")],
+)
+def test_the_best_epoch_is_best_in_the_objective(objective, better):
+    a = {"validation:accuracy": 0.9, "validation:loss": 0.5, "validation:macro_f1": 0.7, "validation:f1": 0.8}
+    b = {"validation:accuracy": 0.8, "validation:loss": 0.4, "validation:macro_f1": 0.75, "validation:f1": 0.7}
+    assert metrics.better(a, b, objective) == (better == "a")
+    assert metrics.better(b, a, objective) == (better == "b")
+
+
+def test_of_equal_epochs_the_lower_loss_is_better():
+    a = {"validation:accuracy": 0.9, "validation:loss": 0.5}
+    assert metrics.better(a | {"validation:loss": 0.4}, a, "validation:accuracy")
+    assert not metrics.better(a, a, "validation:accuracy")

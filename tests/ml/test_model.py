@@ -1,4 +1,8 @@
+import argparse
+import importlib.util
 import pickle
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -7,7 +11,8 @@ import model
 
 
 def description(**changes):
-    return {"arch": "resnet18", "stem": "small", "classes": ["a", "b"], "image_size": 16} | changes
+    shape = {"arch": "resnet18", "num_outputs": 2, "stem": "small", "hidden_units": 0, "dropout": 0.0}
+    return {"network": shape | changes, "classes": ["a", "b"], "image_size": 16}
 
 
 @pytest.mark.parametrize("arch", ["resnet18", "resnet50"])
@@ -22,9 +27,20 @@ def test_network_is_torchvisions(arch):
         torch.testing.assert_close(ours(image), theirs(image), rtol=1e-4, atol=1e-4)
 
 
+def test_the_pipeline_knows_torchvisions_networks():
+    """Its list stands in another interpreter, which has no torchvision; the file needs nothing but Python."""
+    from torchvision import models
+
+    path = Path(__file__).parents[2] / "plugins/retraining/hyperparameters.py"
+    spec = importlib.util.spec_from_file_location("pipeline_hyperparameters", path)
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert sorted(module.ARCHITECTURES) == models.list_models(module=models)
+
+
 def test_an_artifact_comes_back_as_it_was(tmp_path):
     network = model.build("resnet18", 2, "small").eval()
-    model.save_artifact(tmp_path, network, description())
+    model.save_artifact(tmp_path, network.state_dict(), description())
     loaded, read = model.load_artifact(tmp_path)
     image = torch.randn(1, 3, 16, 16)
     with torch.no_grad():
@@ -35,7 +51,7 @@ def test_an_artifact_comes_back_as_it_was(tmp_path):
 
 def test_an_artifact_of_another_format_is_refused(tmp_path):
     (tmp_path / "model.json").write_text('{"format": 99}')
-    with pytest.raises(ValueError, match="format 99; this code reads format 1"):
+    with pytest.raises(ValueError, match="format 99; this code reads format 2"):
         model.load_artifact(tmp_path)
 
 
@@ -95,3 +111,71 @@ def test_frozen_parts_do_not_change(trainable, learns):
         name.split(".")[0] for name, value in network.state_dict().items() if not torch.equal(value, before[name])
     }
     assert changed == set(order) - set(frozen)
+
+
+def test_an_artifact_runs_no_code_when_it_is_read(tmp_path, capsys):
+    model.save_artifact(tmp_path, model.build("resnet18", 2, "small").state_dict(), description())
+    (tmp_path / model.WEIGHTS).write_bytes(pickle.dumps(Exploit(), protocol=2))
+    with pytest.raises(ValueError, match="is no complete safetensors file"):
+        model.load_artifact(tmp_path)
+    assert "ran" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("arch", ["mobilenet_v3_small", "squeezenet1_1", "vit_b_16", "googlenet"])
+def test_torchvisions_other_networks_learn_too(arch, tmp_path):
+    import torchvision
+
+    side = 224 if arch == "vit_b_16" else 64
+    network = model.build(arch, 3)
+    pretrained = {"init_weights": False} if arch == "googlenet" else {}
+    torch.save(torchvision.models.get_model(arch, **pretrained).state_dict(), tmp_path / "w.pth")
+    messages = model.load_weights(network, "channel", arch, tmp_path)
+    assert messages and all("starts from random values: (1000" in message for message in messages)
+    model.freeze(network, "head")
+    learning = [name for name, parameter in network.named_parameters() if parameter.requires_grad]
+    assert {name.rpartition(".")[0] for name in learning} == {model.head_name(network)}
+    model.train_mode(network)
+    assert network(torch.randn(2, 3, side, side)).shape == (2, 3)
+
+
+@pytest.mark.parametrize(("arch", "near"), [("resnet19", "resnet18"), ("mobilnet_v2", "mobilenet_v2")])
+def test_an_unknown_network_is_answered_with_near_ones(arch, near):
+    with pytest.raises(argparse.ArgumentTypeError, match=f"no classification network of torchvision; .*{near}"):
+        model.architecture(arch)
+
+
+def test_parts_that_only_resnets_have_are_refused_for_others():
+    with pytest.raises(ValueError, match=r"--trainable layer4 is for ResNets; this network has no layer4\. Use head"):
+        model.freeze(model.build("mobilenet_v3_small", 2), "layer4")
+    with pytest.raises(ValueError, match="--stem small is for ResNets"):
+        model.build("mobilenet_v3_small", 2, "small")
+    with pytest.raises(ValueError, match="--hidden-units and --dropout need a network that ends in a linear layer"):
+        model.build("squeezenet1_1", 2, hidden_units=8)
+
+
+def test_an_extra_layer_is_part_of_the_head(tmp_path):
+    pretrained = model.build("resnet34", 1000)
+    torch.save(pretrained.state_dict(), tmp_path / "w.pth")
+    network = model.build("resnet34", 100, hidden_units=256, dropout=0.2)
+    model.load_weights(network, "channel", "resnet34", tmp_path)
+    assert [name for name, _ in network.fc.named_children()] == ["hidden", "relu", "dropout", "logits"]
+    model.freeze(network, "layer4")
+    learning = {name.split(".")[0] for name, parameter in network.named_parameters() if parameter.requires_grad}
+    assert learning == {"layer4", "fc"}
+    assert torch.equal(network.layer3[0].conv1.weight, pretrained.layer3[0].conv1.weight)
+    model.save_artifact(
+        tmp_path,
+        network.state_dict(),
+        description(arch="resnet34", num_outputs=100, stem="standard", hidden_units=256, dropout=0.2),
+    )
+    loaded, _ = model.load_artifact(tmp_path)
+    image = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        torch.testing.assert_close(loaded(image), network.eval()(image))
+
+
+def test_one_logit_gives_the_probabilities_of_two_classes():
+    logits = torch.tensor([[-2.0], [0.5]])
+    two = torch.cat([torch.zeros(2, 1), logits], dim=1)
+    torch.testing.assert_close(model.probabilities(logits), model.probabilities(two))
+    assert model.predictions(logits).tolist() == model.predictions(two).tolist() == [0, 1]

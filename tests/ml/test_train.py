@@ -1,9 +1,11 @@
 import json
 import re
+import shutil
 import signal
 
 import pytest
 import torch
+from PIL import Image
 
 import flags
 import metrics
@@ -64,7 +66,7 @@ def test_a_loss_that_explodes_fails_the_job(job, tmp_path):
     status, _, _ = job.run(weights="channel")
     assert status == 1
     assert job.failure.startswith("NONFINITE_LOSS: the loss became nan at step 0 (epoch 1)")
-    assert not (job.model_dir / "model.pth").exists()
+    assert not (job.model_dir / model.WEIGHTS).exists()
 
 
 @pytest.fixture
@@ -102,7 +104,11 @@ FOLDERS = ["--train-dir", "t", "--validation-dir", "v", "--model-dir", "m"]
         (["--epochs", "0"], "--epochs: '0' is not an integer from 1 to 1000"),
         (["--epochs", "2.5"], "--epochs: '2.5' is not an integer"),
         (["--batch-size", "1"], "--batch-size: '1' is not an integer from 2"),
-        (["--arch", "vgg11"], "--arch: invalid choice: 'vgg11'"),
+        (["--arch", "vgg1"], "--arch: 'vgg1' is no classification network of torchvision; vgg1"),
+        (["--decay-all", "maybe"], "--decay-all: 'maybe' is neither true nor false"),
+        (["--augment", "flip+turn"], "--augment: 'flip+turn' is neither none nor some of shift, flip, crop, rand"),
+        (["--start-size", "300"], "--start-size: 300 is more than --image-size 224"),
+        (["--objective", "validation:recall"], "--objective: invalid choice: 'validation:recall'"),
         (["--learning-rate", "0.1"], "unrecognized arguments: --learning-rate 0.1"),
         (["--epoch", "3"], "unrecognized arguments: --epoch 3"),
     ],
@@ -128,3 +134,130 @@ def test_training_survives_a_broken_smdebug(job, tmp_path):
     assert status == 0
     assert "incompatible protobuf" in stderr
     assert "WARNING: smdebug could not start; training goes on WITHOUT debug tensors" in stderr
+
+
+@pytest.mark.parametrize(("text", "meant"), [("false", False), ("False", False), ("0", False), ("true", True)])
+def test_booleans_mean_what_they_say(text, meant):
+    """The chest X-ray project lost a search to bool("False") being True."""
+    assert flags.parse([*FOLDERS, "--deterministic", text], "").deterministic is meant
+
+
+def weights_of(folder):
+    return {name: tensor.clone() for name, tensor in model.load_artifact(folder)[0].state_dict().items()}
+
+
+@pytest.mark.parametrize("kill_after", [1, 2])
+def test_a_killed_training_ends_with_the_weights_of_one_that_was_not(job, images, environment, tmp_path, kill_after):
+    options = {"epochs": 4, "augment": "shift+flip", "ema": 0.9, "dropout": 0.2, "mixup": 0.2, "seed": 3}
+    never = type(job)(tmp_path / "never", images, environment)
+    assert never.run(**options, **{"checkpoint-dir": tmp_path / "never/checkpoints"})[0] == 0
+
+    options["checkpoint-dir"] = tmp_path / "killed/checkpoints"
+    process = job.start(**options)
+    seen = 0
+    while seen < kill_after:
+        seen += process.stdout.readline().startswith("epoch=")
+    process.kill()  # somewhere in the next epoch
+    process.communicate()
+    shutil.rmtree(job.model_dir, ignore_errors=True)  # as after a spot interruption
+    status, stdout, stderr = job.run(**options)
+    assert status == 0, stderr
+    assert kill_after == 1 or "going on after epoch" in stdout  # the first line comes just before a checkpoint
+    one, other = weights_of(job.model_dir), weights_of(never.model_dir)
+    assert all(torch.equal(one[name], other[name]) for name in other)
+
+
+def test_a_finished_training_started_again_gives_its_model_again(main, job, tmp_path, capsys):
+    arguments = [*SMALL, "--checkpoint-dir", str(tmp_path / "checkpoints")]
+    assert main(arguments) == 0
+    first, said = weights_of(job.model_dir), capsys.readouterr().out.splitlines()[-1]
+    shutil.rmtree(job.model_dir)
+    assert main(arguments) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == said
+    assert all(torch.equal(tensor, first[name]) for name, tensor in weights_of(job.model_dir).items())
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["last.pt"]
+
+
+def test_a_checkpoint_of_another_training_is_refused(main, job, tmp_path):
+    arguments = [*SMALL, "--checkpoint-dir", str(tmp_path / "checkpoints")]
+    assert main(arguments) == 0
+    assert main([*arguments, "--lr", "0.01"]) == 1
+    assert "is of another training (lr 0.002 then, 0.01 now); delete it or use another folder" in job.failure
+
+
+SMALL = ["--stem", "small", "--image-size", "16", "--batch-size", "8", "--epochs", "2", "--lr", "0.002"]
+
+
+def test_checkpoints_lie_where_sagemaker_says_below_the_jobs_name(tmp_path, monkeypatch):
+    (tmp_path / "checkpointconfig.json").write_text(json.dumps({"S3Uri": "s3://b/c", "LocalPath": "/opt/ml/here"}))
+    monkeypatch.setenv("CHECKPOINT_CONFIG_FILE_PATH", str(tmp_path / "checkpointconfig.json"))
+    monkeypatch.setenv("TRAINING_JOB_NAME", "trial-003")
+    assert flags.parse(FOLDERS, "").checkpoint_dir == "/opt/ml/here/trial-003"
+
+
+def history(job):
+    return json.loads((job.output_dir / "data" / "history.json").read_text())
+
+
+def test_every_option_trains(main, job):
+    options = "--optimizer adamw --weight-decay 0.05 --schedule cosine --label-smoothing 0.1 --class-weights balanced"
+    options += " --clip-norm 1 --ema 0.9 --mixup 0.3 --augment crop+flip --start-size 8 --precision bf16 --dropout 0.1"
+    assert main([*SMALL, *options.split(), "--deterministic", "true", "--epochs", "3"]) == 0
+    assert len(history(job)) == 3
+    _, description = model.load_artifact(job.model_dir)
+    assert description["network"]["dropout"] == 0.1
+    torch.use_deterministic_algorithms(False)
+
+
+def test_training_ends_early_without_gain(main, job, capsys):
+    assert main([*SMALL, "--epochs", "50", "--patience", "2", "--min-delta", "0.5"]) == 0
+    assert 3 <= len(history(job)) < 50
+    assert "no gain of validation:accuracy in 2 epochs" in capsys.readouterr().out
+
+
+def test_the_best_epoch_is_the_objectives(main, job, capsys):
+    assert main([*SMALL, "--epochs", "4", "--objective", "validation:loss", "--lr", "0.02"]) == 0
+    best = min(history(job), key=lambda epoch: epoch["validation:loss"])
+    assert capsys.readouterr().out.splitlines()[-1] == metrics.best_line(best["epoch"], 4, best)
+
+
+@pytest.fixture
+def two_classes(images, tmp_path, monkeypatch):
+    """Unbalanced like chest X-rays, and grey: three of the second class for each of the first."""
+    for channel in ("train", "validation"):
+        for name, colour in (("NORMAL", "blue"), ("PNEUMONIA", "red")):
+            folder = tmp_path / "x-rays" / channel / name
+            folder.mkdir(parents=True)
+            for index, path in enumerate(sorted((images / channel / colour).iterdir())):
+                if colour == "red" or index % 3 == 0:
+                    Image.open(path).convert("L").save(folder / path.name)
+    monkeypatch.setenv("SM_CHANNEL_TRAIN", str(tmp_path / "x-rays/train"))
+    monkeypatch.setenv("SM_CHANNEL_VALIDATION", str(tmp_path / "x-rays/validation"))
+
+
+def test_one_logit_learns_two_classes_by_their_f1(main, two_classes, job, images, capsys):
+    assert (
+        main([*SMALL, "--head", "binary", "--objective", "validation:f1", "--sampler", "balanced", "--epochs", "3"])
+        == 0
+    )
+    assert re.search("validation:f1=[0-9.]+", capsys.readouterr().out.splitlines()[-1])
+    import inference
+
+    network = inference.model_fn(job.model_dir)
+    assert network.fc.out_features == 1
+    answer = inference.predict_fn(inference.input_fn((images / "train/red/0.png").read_bytes(), "image/png"), network)
+    assert sum(answer["probabilities"]) == pytest.approx(1)
+    assert {entry["label"] for entry in answer["top"]} == {"NORMAL", "PNEUMONIA"}
+
+
+@pytest.mark.parametrize("flag", [["--head", "binary"], ["--objective", "validation:f1"]])
+def test_what_is_for_two_classes_is_refused_for_more(main, job, flag):
+    assert main([*SMALL, *flag]) == 1
+    assert job.failure.startswith(f"{' '.join(flag)} is for two classes; the data set has 3: blue, green, red")
+
+
+def test_float16_needs_a_gpu(main, job):
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    assert main([*SMALL, "--precision", "fp16"]) == 1
+    assert job.failure.startswith("--precision fp16 needs a GPU")

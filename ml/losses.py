@@ -1,0 +1,33 @@
+"""What training minimises. Modules, because Debugger records the output of a module named *Loss."""
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+
+def make_loss(settings, labels, num_classes):
+    """The loss of the flags; `labels` are those of the training set, for class weights."""
+    weights = class_weights(labels, num_classes) if settings.class_weights == "balanced" else None
+    if settings.head == "binary":
+        return BinaryLoss(weights, settings.label_smoothing)
+    return nn.CrossEntropyLoss(weight=weights, label_smoothing=settings.label_smoothing)
+
+
+def class_weights(labels, num_classes):
+    """(num_classes,), in inverse proportion to the class sizes; their mean over the images is 1."""
+    counts = torch.bincount(labels, minlength=num_classes).clamp(min=1)
+    return len(labels) / (num_classes * counts.float())
+
+
+class BinaryLoss(nn.Module):
+    """Cross entropy of one logit: logits (N, 1), labels (N,) of 0 and 1 -> a scalar."""
+
+    def __init__(self, weights, smoothing):
+        super().__init__()
+        self.smoothing = smoothing
+        self.register_buffer("weights", weights)
+
+    def forward(self, logits, labels):
+        targets = labels.to(logits.dtype) * (1 - self.smoothing) + self.smoothing / 2
+        weights = None if self.weights is None else self.weights[labels]
+        return functional.binary_cross_entropy_with_logits(logits.squeeze(1), targets, weights)

@@ -1,0 +1,86 @@
+"""How weights move: the optimizer, the rate over the steps, clipping, and averaged weights."""
+
+import contextlib
+import math
+
+import torch
+
+
+def make_optimizer(settings, network):
+    """The optimizer of the flags over the parameters that learn."""
+    learning = [(name, p) for name, p in network.named_parameters() if p.requires_grad]
+    # A penalty on scales and biases only distorts what normalisation does (He et al. 2019, arXiv:1812.01187, 3.1).
+    decayed = [p for _, p in learning if settings.decay_all or p.ndim > 1]
+    spared = [p for _, p in learning if not (settings.decay_all or p.ndim > 1)]
+    groups = [
+        {"params": parameters, "weight_decay": weight_decay}
+        for parameters, weight_decay in ((decayed, settings.weight_decay), (spared, 0.0))
+        if parameters
+    ]
+    options = {"lr": settings.lr}
+    if settings.optimizer == "sgd":
+        kind = torch.optim.SGD
+        options |= {"momentum": settings.momentum, "nesterov": settings.momentum > 0}
+    else:
+        kind = torch.optim.AdamW if settings.optimizer == "adamw" else torch.optim.Adam
+    try:
+        return kind(groups, fused=True, **options)  # halves an Adam step of ResNet-18 on one core
+    except (RuntimeError, TypeError):  # torch before 2.4 has none for this device or optimizer
+        return kind(groups, **options)
+
+
+def rate(settings, progress):
+    """The share of --lr at `progress` (0 to 1) of all steps. The rise is linear, over the share --warm-up of them."""
+    warm_up = settings.warm_up
+    if progress < warm_up:
+        return 0.04 + 0.96 * progress / warm_up
+    after = (progress - warm_up) / (1 - warm_up)
+    if settings.schedule == "constant":
+        return 1.0
+    if settings.schedule == "step":
+        return 0.1 ** int(after * 3)  # a tenth after each third
+    # One cycle (Smith 2018, arXiv:1803.09820) ends at zero; a plain cosine keeps a hundredth.
+    floor = 0.0 if settings.schedule == "onecycle" else 0.01
+    return floor + (1 - floor) * (0.5 + 0.5 * math.cos(math.pi * after))
+
+
+class Ema:
+    """Weights averaged over the steps, which often validate better than the last ones. decay 0 is no averaging."""
+
+    def __init__(self, network, decay):
+        self.network, self.decay, self.steps = network, decay, 0
+        self.shadow = {name: value.detach().clone() for name, value in network.state_dict().items()} if decay else {}
+
+    def update(self):
+        if not self.decay:
+            return
+        self.steps += 1
+        # Early on the average would remember random weights; so it begins short (as TensorFlow's does).
+        decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
+        with torch.no_grad():
+            for name, value in self.network.state_dict().items():
+                if value.is_floating_point():
+                    self.shadow[name].lerp_(value, 1 - decay)
+                else:
+                    self.shadow[name].copy_(value)
+
+    @contextlib.contextmanager
+    def applied(self):
+        """Within it the network has the averaged weights."""
+        if not self.decay:
+            yield
+            return
+        kept = {name: value.detach().clone() for name, value in self.network.state_dict().items()}
+        self.network.load_state_dict(self.shadow)
+        try:
+            yield
+        finally:
+            self.network.load_state_dict(kept)
+
+    def state_dict(self):
+        return {"steps": self.steps, "shadow": self.shadow}
+
+    def load_state_dict(self, state):
+        self.steps = state["steps"]
+        for name, value in state["shadow"].items():
+            self.shadow[name].copy_(value)

@@ -1,0 +1,83 @@
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import nn
+
+from losses import BinaryLoss, class_weights, make_loss
+from optimisation import Ema, make_optimizer, rate
+
+SETTINGS = {
+    "optimizer": "adamw",
+    "lr": 0.1,
+    "momentum": 0.9,
+    "weight_decay": 0.05,
+    "decay_all": False,
+    "schedule": "onecycle",
+    "warm_up": 0.3,
+    "class_weights": "none",
+    "label_smoothing": 0.0,
+    "head": "softmax",
+}
+
+
+def settings(**changes):
+    return SimpleNamespace(**(SETTINGS | changes))
+
+
+@pytest.mark.parametrize(("schedule", "end"), [("onecycle", 0.0), ("cosine", 0.01), ("step", 0.01), ("constant", 1.0)])
+def test_the_rate_rises_to_its_peak_and_ends_as_its_schedule_says(schedule, end):
+    course = [rate(settings(schedule=schedule), step / 1000) for step in range(1000)]
+    assert max(course) == pytest.approx(1, abs=1e-3)
+    assert course[:300] == sorted(course[:300])
+    assert course[300:] == sorted(course[300:], reverse=True)
+    assert course[-1] == pytest.approx(end, abs=1e-4)
+    assert rate(settings(schedule=schedule, warm_up=0.0), 0.0) == 1
+
+
+@pytest.mark.parametrize("decay_all", [False, True])
+def test_scales_and_biases_are_spared_the_penalty_unless_asked(decay_all):
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4, 2))
+    optimizer = make_optimizer(settings(decay_all=decay_all), network)
+    decays = {id(p): group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
+    assert decays[id(network[0].weight)] == decays[id(network[3].weight)] == 0.05
+    spared = 0.05 if decay_all else 0.0
+    assert decays[id(network[0].bias)] == decays[id(network[1].weight)] == decays[id(network[1].bias)] == spared
+
+
+def test_frozen_parameters_are_not_given_to_the_optimizer():
+    network = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    network[0].requires_grad_(False)
+    given = [p for group in make_optimizer(settings(), network).param_groups for p in group["params"]]
+    assert {id(p) for p in given} == {id(p) for p in network[1].parameters()}
+
+
+def test_averaged_weights_lie_between_the_steps_and_leave_the_network_alone():
+    network = nn.Linear(1, 1, bias=False)
+    nn.init.zeros_(network.weight)
+    ema = Ema(network, 0.99)
+    for _ in range(20):
+        with torch.no_grad():
+            network.weight += 1
+        ema.update()
+    with ema.applied():
+        averaged = network.weight.item()
+    assert 10 < averaged < 20
+    assert network.weight.item() == 20
+
+
+def test_class_weights_are_in_inverse_proportion_to_the_classes():
+    labels = torch.tensor([0] * 60 + [1] * 20 + [2] * 20)
+    weights = class_weights(labels, 3)
+    assert weights[1] / weights[0] == pytest.approx(3)
+    assert weights[labels].mean() == pytest.approx(1)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_one_logit_and_two_have_the_same_loss(smoothing):
+    logits, labels = torch.randn(16, 1), torch.randint(0, 2, (16,))
+    two = torch.cat([torch.zeros(16, 1), logits], 1)
+    one = make_loss(settings(head="binary", label_smoothing=smoothing), labels, 2)
+    both = make_loss(settings(label_smoothing=smoothing), labels, 2)
+    assert isinstance(one, BinaryLoss)
+    torch.testing.assert_close(one(logits, labels), both(two, labels))
