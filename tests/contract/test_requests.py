@@ -32,6 +32,7 @@ ENVIRONMENT = Environment.of(
 # Java's names of character classes, which Python's re does not know; the model uses them inside [] only.
 UNICODE_CLASSES = {"L": r"\w", "M": r"\w", "N": r"\w", "Z": r"\s", "S": r"$+<=>^`|~", "P": r"!-#%-*,-/:;?@\[-\]_{}"}
 DIGITS_RECIPE = load_recipe(DIGITS)
+RECIPES = sorted(DIGITS.parent.glob("*.yaml"))
 LONG_RECIPE = read_recipe(
     {
         "name": "a-very-long-name-for-chest-x-rays-2026",
@@ -114,7 +115,7 @@ def every_request(recipe: Any) -> dict[str, dict[str, Any]]:
     }
 
 
-@pytest.mark.parametrize("recipe", [DIGITS_RECIPE, LONG_RECIPE], ids=["digits", "long"])
+@pytest.mark.parametrize("recipe", [*map(load_recipe, RECIPES), LONG_RECIPE], ids=lambda recipe: recipe.name)
 @pytest.mark.parametrize("operation", every_request(DIGITS_RECIPE))
 def test_sagemaker_would_accept_the_request(operation: str, recipe: Any) -> None:
     assert problems(operation, every_request(recipe)[operation]) == []

@@ -20,6 +20,8 @@ TASKS = {
     "create_endpoint_config", "deploy", "smoke_test", "update_champion", "rollback", "prune", "report",
 }  # fmt: skip
 
+SHIPPED = {"retrain_digits", "retrain_dogs", "retrain_cifar100", "retrain_cifar100-frozen", "retrain_chest-xray"}
+
 GOOD = """
 name: second
 source: s3://images/second
@@ -35,10 +37,20 @@ def parse(folder: Path = DAGS) -> Any:
 
 
 @pytest.fixture(scope="module")
-def digits() -> Any:
+def dags() -> Any:
     bag = parse()
     assert bag.import_errors == {}
-    return bag.dags["retrain_digits"]
+    return bag.dags
+
+
+@pytest.fixture(scope="module")
+def digits(dags: Any) -> Any:
+    return dags["retrain_digits"]
+
+
+def test_each_recipe_is_a_dag_of_the_same_shape(dags: Any) -> None:
+    assert set(dags) == SHIPPED
+    assert all(set(dag.task_ids) == TASKS for dag in dags.values())
 
 
 def test_every_task_of_the_design_is_there(digits: Any) -> None:
@@ -103,7 +115,7 @@ def test_parsing_twice_gives_the_same_dag(digits: Any) -> None:
 
 def test_another_recipe_is_another_dag(write_recipe: Callable[[str, str], Path]) -> None:
     write_recipe("second.yaml", GOOD)
-    assert set(parse().dags) == {"retrain_digits", "retrain_second"}
+    assert set(parse().dags) == {*SHIPPED, "retrain_second"}
 
 
 @pytest.mark.parametrize(
@@ -120,7 +132,7 @@ def test_a_bad_recipe_is_an_import_error_and_hides_no_other_dag(
     write_recipe("bad.yaml", text)
     write_recipe("second.yaml", GOOD)
     bag = parse()
-    assert set(bag.dags) == {"retrain_digits", "retrain_second"}
+    assert set(bag.dags) == {*SHIPPED, "retrain_second"}
     ((file, error),) = bag.import_errors.items()
     assert file.endswith("recipe_errors.py")
     assert complaint in error
@@ -130,7 +142,7 @@ def test_two_recipes_of_one_name_are_an_import_error(write_recipe: Callable[[str
     write_recipe("one.yaml", GOOD)
     write_recipe("two.yaml", GOOD)
     bag = parse()
-    assert set(bag.dags) == {"retrain_digits", "retrain_second"}
+    assert set(bag.dags) == {*SHIPPED, "retrain_second"}
     assert "Give each recipe its own name" in next(iter(bag.import_errors.values()))
 
 
