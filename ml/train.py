@@ -33,7 +33,6 @@ from flags import HYPERPARAMETERS, UsageError, parse
 from losses import make_loss
 from optimisation import Ema, make_optimizer, rate
 
-
 # On a processor, converting small tensors costs what computing with them saves: ResNet-18 on 32 px images took the same
 # time in bfloat16 (67 s of CPU against 61 s; torch 2.15, one core of a Zen 5).
 SMALL_IMAGE = 64

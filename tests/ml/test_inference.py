@@ -2,6 +2,7 @@ import base64
 import io
 import json
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -113,10 +114,76 @@ def test_any_client_that_takes_json_gets_it(network, accept):
     assert ask(network, PNG, "image/png", accept)
 
 
-def test_other_formats_of_answer_are_refused():
+@pytest.mark.parametrize("accept", ["image/png", "text/html", "application/json; top=0", "application/json; top=x"])
+def test_other_formats_of_answer_are_refused(network, accept):
     with pytest.raises(inference.RequestError) as caught:
-        inference.output_fn({}, "text/csv")
-    assert caught.value.status_code == 406
+        ask(network, PNG, "image/png", accept)
+    assert (caught.value.status_code, caught.value.code) == (406, "ACCEPT")
+
+
+def test_json_has_logits_and_as_many_classes_as_asked_for(network):
+    answer = ask(network, PNG, "image/png", "application/json; logits=1; top=2")
+    assert len(answer["top"]) == 2
+    assert torch.tensor(answer["logits"]).softmax(0).tolist() == pytest.approx(answer["probabilities"], abs=1e-6)
+    assert "logits" not in ask(network, PNG, "image/png")
+
+
+def test_csv_has_a_line_for_each_image(network):
+    prediction = inference.predict_fn(
+        inference.input_fn(json.dumps({"instances": [BASE64] * 2}), "application/json"), network
+    )
+    body, kind = inference.output_fn(prediction, "text/csv")
+    expected = ask(network, PNG, "image/png")
+    assert kind == "text/csv"
+    assert body == f"{expected['label']},{expected['score']:.6g}\n" * 2
+
+
+def npy(array):
+    buffer = io.BytesIO()
+    np.save(buffer, array)
+    return buffer.getvalue()
+
+
+def test_an_array_of_pixels_is_answered_as_its_picture(network):
+    pixels = np.asarray(Image.open(io.BytesIO(PNG)).convert("RGB"))
+    one = ask(network, npy(pixels), "application/x-npy")
+    assert one == ask(network, PNG, "image/png")
+    several = ask(network, npy(np.stack([pixels, pixels])), "application/x-npy")
+    assert several["predictions"][1]["probabilities"] == pytest.approx(one["probabilities"], abs=1e-5)
+
+
+def test_a_normalised_array_gives_the_logits_as_an_array(network):
+    """As PyTorch's default functions are used: a tensor in, the network's output back."""
+    images = torch.randn(3, 3, 16, 16)
+    request = inference.input_fn(npy(images.numpy()), "application/x-npy")
+    body, kind = inference.output_fn(inference.predict_fn(request, network), "application/x-npy; logits=1")
+    with torch.inference_mode():
+        expected = network(images)
+    assert kind == "application/x-npy"
+    torch.testing.assert_close(torch.from_numpy(np.load(io.BytesIO(body))), expected)
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        (b"", "NPY"),
+        (npy(np.array([{"a": 1}], dtype=object)), "NPY"),  # a pickle inside
+        (npy(np.zeros((4, 4), np.uint8)), "ARRAY_SHAPE"),
+        (npy(np.zeros((0, 4, 4, 3), np.uint8)), "ARRAY_SHAPE"),
+        (npy(np.zeros((3, 8, 8), np.int64)), "ARRAY_SHAPE"),
+        (npy(np.zeros((17, 4, 4, 3), np.uint8)), "INSTANCES"),
+    ],
+)
+def test_bad_arrays_are_refused_by_code(body, code):
+    with pytest.raises(inference.RequestError) as caught:
+        inference.input_fn(body, "application/x-npy")
+    assert caught.value.code == code
+
+
+def test_a_normalised_array_of_another_side_is_refused(network):
+    request = inference.input_fn(npy(np.zeros((1, 3, 20, 20), np.float32)), "application/x-npy")
+    with pytest.raises(inference.RequestError, match=r"normalised images of this model are \(N, 3, 16, 16\)"):
+        inference.predict_fn(request, network)
 
 
 def test_a_broken_model_is_not_believed(network):

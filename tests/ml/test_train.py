@@ -41,7 +41,7 @@ def test_what_was_learnt_is_served(finished, images, monkeypatch):
 
     network = inference.model_fn(finished.model_dir)
     request = inference.input_fn((images / "train/red/0.png").read_bytes(), "image/png")
-    answer = inference.predict_fn(request, network)
+    answer = json.loads(inference.output_fn(inference.predict_fn(request, network), None)[0])
     assert (answer["label"], answer["index"]) == ("red", 0)
 
 
@@ -245,7 +245,8 @@ def test_one_logit_learns_two_classes_by_their_f1(main, two_classes, job, images
 
     network = inference.model_fn(job.model_dir)
     assert network.fc.out_features == 1
-    answer = inference.predict_fn(inference.input_fn((images / "train/red/0.png").read_bytes(), "image/png"), network)
+    request = inference.input_fn((images / "train/red/0.png").read_bytes(), "image/png")
+    answer = json.loads(inference.output_fn(inference.predict_fn(request, network), None)[0])
     assert sum(answer["probabilities"]) == pytest.approx(1)
     assert {entry["label"] for entry in answer["top"]} == {"NORMAL", "PNEUMONIA"}
 
