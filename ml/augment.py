@@ -92,7 +92,7 @@ def gamma(alpha, generator):
 
 def resized(images, side):
     """Float images (N, 3, H, W) at another side, for the small images of the first epochs."""
-    if images.shape[2] == side:
+    if images.ndim < 4 or images.shape[2] == side:  # vectors of a frozen network have no side
         return images
     return functional.interpolate(images, size=(side, side), mode="bilinear", antialias=True, align_corners=False)
 

@@ -116,13 +116,18 @@ class Channel:
 
     def batches(self, batch_size, order=None):
         """Yields (pixels uint8 (n, size, size, 3), labels (n,)), in the given `order` of indices, or in its own."""
-        order = torch.arange(len(self)) if order is None else order
-        chunks = list(order.split(batch_size))
-        if len(chunks) > 1 and len(chunks[-1]) == 1:  # BatchNorm cannot learn from a batch of one
-            chunks[-2:] = [torch.cat(chunks[-2:])]
-        for chunk in chunks:
+        for chunk in chunks(len(self), batch_size, order):
             pixels = self.read(chunk.tolist()) if self.pixels is None else self.pixels[chunk]
             yield pixels, self.labels[chunk]
+
+
+def chunks(count, batch_size, order=None):
+    """The indices of each batch: of 0 to `count` in the given order, or in their own."""
+    order = torch.arange(count) if order is None else order
+    parts = list(order.split(batch_size))
+    if len(parts) > 1 and len(parts[-1]) == 1:  # BatchNorm cannot learn from a batch of one
+        parts[-2:] = [torch.cat(parts[-2:])]
+    return parts
 
 
 def shuffled(labels, generator):

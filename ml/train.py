@@ -26,6 +26,7 @@ import torch
 import augment
 import checkpoint
 import data
+import features
 import metrics
 import model
 from debug import Debugger
@@ -68,6 +69,9 @@ def train(settings):
 
     shape = network_shape(settings, classes)
     training = Training(settings, shape, len(classes), train_set)
+    if features.usable(settings, training.debugger.active):
+        train_set, validation_set = training.look_once(train_set, validation_set)
+        say("the network below the head is frozen: its view of each image is computed once")
     training.resume(fingerprint)
     stop = StopOnSigterm()
     progress = training.progress
@@ -142,6 +146,7 @@ class Training:
         self.precision = precision(settings, self.device, watched=self.debugger.active)
         self.scaler = make_scaler(enabled=self.precision is torch.float16)
         self.forward = torch.compile(self.network) if settings.compile else self.network
+        self.prepare = self.normalised
         self.randomness = torch.Generator().manual_seed(settings.seed)
         self.steps_per_epoch = max(1, math.ceil(len(train_set) / settings.batch_size))
         model.pace_statistics(self.network, self.steps_per_epoch)
@@ -168,10 +173,8 @@ class Training:
         position = progress.step / (settings.epochs * self.steps_per_epoch)
         for group in self.optimizer.param_groups:
             group["lr"] = settings.lr * rate(settings, position)
-        pixels = augment.augment(pixels.to(self.device), settings.augment, self.randomness)
-        images = augment.resized(
-            data.normalise(pixels), augment.side_at(position, settings.start_size, settings.image_size)
-        )
+        images = self.prepare(augment.augment(pixels, settings.augment, self.randomness))
+        images = augment.resized(images, augment.side_at(position, settings.start_size, settings.image_size))
         if settings.mixup:
             images, others, share = augment.mixed(images, labels, settings.mixup, self.randomness)
         with self.autocast():
@@ -199,10 +202,22 @@ class Training:
             for pixels, labels in channel.batches(self.settings.batch_size):
                 labels = labels.to(self.device)
                 with self.autocast():
-                    logits = self.forward(data.normalise(pixels.to(self.device)))
+                    logits = self.forward(self.prepare(pixels))
                 logits = logits.float()
                 tally.add(logits, labels, self.criterion(logits, labels).item())
         return tally.results("validation")
+
+    def look_once(self, *channels):
+        """Let the frozen part see each image now; from here on vectors go into the head alone."""
+        seen = [
+            features.extract(self.network, channel, self.settings.batch_size, self.normalised, self.autocast)
+            for channel in channels
+        ]
+        self.forward, self.prepare = self.network.fc, lambda vectors: vectors
+        return seen
+
+    def normalised(self, pixels):
+        return data.normalise(pixels.to(self.device))
 
     def autocast(self):
         return torch.autocast(self.device.type, self.precision, enabled=self.precision is not torch.float32)

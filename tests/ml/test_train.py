@@ -7,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
+import features
 import flags
 import metrics
 import model
@@ -262,3 +263,34 @@ def test_float16_needs_a_gpu(main, job):
         pytest.skip("there is a GPU")
     assert main([*SMALL, "--precision", "fp16"]) == 1
     assert job.failure.startswith("--precision fp16 needs a GPU")
+
+
+@pytest.mark.parametrize("options", ["", "--hidden-units 16 --sampler balanced --ema 0.9"])
+def test_a_head_learnt_from_vectors_is_the_one_learnt_the_long_way(main, job, options, monkeypatch, capsys, tmp_path):
+    (tmp_path / "pretrained").mkdir()
+    torch.save(model.build("resnet18", 7, "small").state_dict(), tmp_path / "pretrained/w.pth")
+    monkeypatch.setenv("SM_CHANNEL_PRETRAINED", str(tmp_path / "pretrained"))
+    arguments = [*SMALL, "--trainable", "head", "--weights", "channel", "--precision", "fp32", *options.split()]
+    learnt = []
+    for usable in (features.usable, lambda settings, watched: False):
+        monkeypatch.setattr(features, "usable", usable)
+        assert main([*arguments, "--epochs", "3"]) == 0
+        learnt.append((weights_of(job.model_dir), history(job)))
+    assert capsys.readouterr().out.count("its view of each image is computed once") == 1
+    (fast, fast_history), (slow, slow_history) = learnt
+    for name, tensor in slow.items():
+        torch.testing.assert_close(fast[name], tensor, rtol=1e-3, atol=1e-4)
+    for one, other in zip(fast_history, slow_history, strict=True):
+        assert one["validation:loss"] == pytest.approx(other["validation:loss"], rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("changes", "watched"),
+    [({"augment": "flip"}, False), ({"mixup": 0.2}, False), ({"trainable": "layer4"}, False), ({}, True)],
+)
+def test_vectors_are_computed_anew_where_they_would_change(changes, watched):
+    given = flags.parse([*FOLDERS, "--trainable", "head"], "")
+    assert features.usable(given, watched=False)
+    for name, value in changes.items():
+        setattr(given, name, value)
+    assert not features.usable(given, watched)
