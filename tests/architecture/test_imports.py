@@ -32,7 +32,6 @@ ALLOWED = {
         "boto3",
         "botocore",
         "httpx",
-        "optuna",
         "packaging",
         "psutil",
         "starlette",
