@@ -27,12 +27,12 @@ def test_the_export_lines_work_with_eval(interpreter: str) -> None:
         text=True,
         check=True,
     )
-    assert told.stdout.strip() == "http://127.0.0.1:15333"
+    assert told.stdout.strip() == "http://127.0.0.1:15330"
 
 
 def test_every_line_for_the_shell_is_an_export() -> None:
     lines = shell.export_lines(SETTINGS, CREDENTIALS).splitlines()
-    assert all(line.startswith("export AWS_") for line in lines)
+    assert all(line.startswith(("export AWS_", "export SAGEMAKER_")) for line in lines)
     assert f"export AWS_ACCESS_KEY_ID={CREDENTIALS.aws_access_key_id}" in lines
 
 
@@ -84,3 +84,10 @@ def test_no_secret_stands_on_a_command_line() -> None:
 def test_addresses_keep_the_password_out_of_a_log() -> None:
     assert CREDENTIALS.airflow_password not in shell.addresses(SETTINGS, CREDENTIALS, secret=False)
     assert CREDENTIALS.airflow_password in shell.addresses(SETTINGS, CREDENTIALS, secret=True)
+
+
+def test_the_shell_and_the_server_agree_on_the_sdks_defaults() -> None:
+    from local_sagemaker import sdk_defaults
+
+    written = sdk_defaults.path(SETTINGS.state / "sagemaker")
+    assert f"export {sdk_defaults.VARIABLE}={written}" in shell.export_lines(SETTINGS, CREDENTIALS)

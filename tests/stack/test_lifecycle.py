@@ -16,7 +16,7 @@ from stack.settings import Settings
 def settings(tmp_path: Path) -> Settings:
     with socket.socket() as first:
         first.bind(("127.0.0.1", 0))
-        port = 20_000 + first.getsockname()[1] % 20_000
+        port = 10_240 + first.getsockname()[1] % 10_000  # SeaweedFS takes each + 10000 too, below outgoing ones
     return Settings(
         root=tmp_path, state=tmp_path / ".local", sagemaker_port=port, s3_port=port + 10, airflow_port=port + 20
     )

@@ -1,0 +1,141 @@
+"""S3 requests that arrive here, passed on to the object store: one address serves a client's every call.
+
+Bytes go through unchanged, Host header included, so that the store itself verifies the client's signature. Two kinds of
+request are changed and signed anew, because SeaweedFS answers them otherwise than S3, and the SageMaker SDK (the first)
+and smdebug (the second) make them all the time:
+
+- An upload that asks for encryption with a KMS key. There is no KMS here; the object is kept unencrypted.
+- A listing that starts after its own prefix (`StartAfter` = `Prefix`), which the store answers with nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hmac
+import urllib.parse
+from collections.abc import AsyncIterator
+
+import botocore.auth
+import botocore.awsrequest
+import botocore.credentials
+import httpx
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response, StreamingResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from local_sagemaker.settings import Settings
+from local_sagemaker.wire.signature import signing_service
+
+_KMS = "x-amz-server-side-encryption"
+#: Headers that belong to one connection.
+_HOP_HEADERS = {"connection", "keep-alive", "transfer-encoding", "upgrade", "te", "trailer"}
+_TIMEOUT = httpx.Timeout(60.0, pool=None)
+_LIMITS = httpx.Limits(max_connections=64, max_keepalive_connections=16)
+
+
+class S3Gateway:
+    """ASGI middleware: takes the requests that were signed for S3, leaves all others to `app`."""
+
+    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+        self._app = app
+        self._settings = settings
+        self._client: httpx.AsyncClient | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        store = self._settings.s3_endpoint
+        if scope["type"] != "http" or not store or not is_for_s3(request := Request(scope, receive)):
+            return await self._app(scope, receive, send)
+        try:
+            response = await self._pass_on(request, store)
+        except httpx.HTTPError as error:
+            response = s3_error(503, "ServiceUnavailable", f"the object store {store} cannot be reached: {error}")
+        except ClientDisconnect:
+            return
+        with contextlib.suppress(ClientDisconnect, httpx.HTTPError):
+            await response(scope, receive, send)
+
+    async def _pass_on(self, request: Request, store: str) -> Response:
+        headers = {name: value for name, value in request.headers.items() if name not in _HOP_HEADERS}
+        target = f"{request.scope['raw_path'].decode()}?{request.url.query}".rstrip("?")
+        if "authorization" in headers:
+            asked = without_kms(headers), without_start_at_prefix(target)
+            if asked != (headers, target):
+                if not self._is_signed(request.method, target, headers):
+                    return s3_error(403, "SignatureDoesNotMatch", "The request signature does not match.")
+                headers, target = asked
+                headers = self._signed_anew(request.method, target, headers)
+        self._client = self._client or httpx.AsyncClient(timeout=_TIMEOUT, limits=_LIMITS, trust_env=False)
+        url = httpx.URL(store).copy_with(raw_path=target.encode())
+        has_body = headers.get("content-length", "0") != "0" or "transfer-encoding" in request.headers
+        body = request.stream() if has_body else None
+        sent = self._client.build_request(request.method, url, headers=headers, content=body)
+        answer = await self._client.send(sent, stream=True)
+        response = StreamingResponse(relayed(answer), answer.status_code)
+        response.raw_headers = [(name.lower(), value) for name, value in answer.headers.raw if kept(name)]
+        return response
+
+    def _is_signed(self, method: str, target: str, headers: dict[str, str]) -> bool:
+        _, names, given = authorization_parts(headers)
+        signature = self._signature(method, target, {name: headers.get(name, "") for name in names})
+        return hmac.compare_digest(signature, given)
+
+    def _signed_anew(self, method: str, target: str, headers: dict[str, str]) -> dict[str, str]:
+        """With the same key, of the same moment."""
+        start, names, _ = authorization_parts(headers)
+        signed = {name: headers[name] for name in names if name in headers}
+        signature = self._signature(method, target, signed)
+        return headers | {"authorization": f"{start}SignedHeaders={';'.join(signed)}, Signature={signature}"}
+
+    def _signature(self, method: str, target: str, headers: dict[str, str]) -> str:
+        """By botocore, over exactly these headers."""
+        keys = botocore.credentials.Credentials(self._settings.access_key_id, self._settings.secret_access_key)
+        auth = botocore.auth.S3SigV4Auth(keys, "s3", self._settings.region)
+        url = f"http://{headers.get('host', '')}{target}"
+        request = botocore.awsrequest.AWSRequest(method, url, headers=headers)
+        request.context["timestamp"] = headers.get("x-amz-date", "")
+        return str(auth.signature(auth.string_to_sign(request, auth.canonical_request(request)), request))
+
+
+def is_for_s3(request: Request) -> bool:
+    """By the service in the signature, which is in the header or, for presigned addresses, in the query."""
+    if signing_service(request.headers.get("authorization", "")) == "s3":
+        return True
+    return request.query_params.get("X-Amz-Credential", "").endswith("/s3/aws4_request")
+
+
+def authorization_parts(headers: dict[str, str]) -> tuple[str, list[str], str]:
+    """Of a SigV4 header: all that stands before the list of signed headers, the list, the signature."""
+    start, _, rest = headers["authorization"].partition("SignedHeaders=")
+    return start, rest.partition(",")[0].split(";"), rest.rpartition("Signature=")[2]
+
+
+def without_kms(headers: dict[str, str]) -> dict[str, str]:
+    if not headers.get(_KMS, "").startswith("aws:kms"):
+        return headers
+    return {name: value for name, value in headers.items() if not name.startswith(_KMS)}
+
+
+def without_start_at_prefix(target: str) -> str:
+    """An object that has the very name of the prefix is then listed too; S3 leaves it out."""
+    path, _, query = target.partition("?")
+    given = dict(urllib.parse.parse_qsl(query))
+    if given.get("start-after") != given.get("prefix") or "start-after" not in given:
+        return target
+    return f"{path}?" + "&".join(part for part in query.split("&") if not part.startswith("start-after="))
+
+
+def kept(name: bytes) -> bool:
+    return name.lower().decode() not in _HOP_HEADERS
+
+
+async def relayed(answer: httpx.Response) -> AsyncIterator[bytes]:
+    try:
+        async for chunk in answer.aiter_raw():
+            yield chunk
+    finally:
+        await answer.aclose()
+
+
+def s3_error(status: int, code: str, message: str) -> Response:
+    text = f'<?xml version="1.0" encoding="UTF-8"?><Error><Code>{code}</Code><Message>{message}</Message></Error>'
+    return Response(text, status, media_type="application/xml")

@@ -1,0 +1,1 @@
+"""A user's inference script that leaves everything to the toolkit's defaults."""
