@@ -56,6 +56,10 @@ conformance-matrix: setup .venv/sdk2/.installed .venv/moto/.installed  ## real c
 bench-server: .venv/airflow/.installed .venv/moto/.installed  ## start, rates beside moto's, lists, idle; ARGS=--quick
 	@.venv/airflow/bin/python -m bench.server $(ARGS)
 
+.PHONY: bench-tuner
+bench-tuner: .venv/airflow/.installed  ## Bayesian search and Hyperband beside random search; ARGS='--seeds 10'
+	@.venv/airflow/bin/python -m bench.tuner --seeds 30 $(ARGS)
+
 .PHONY: kill-test
 kill-test: .venv/airflow/.installed  ## kill -9 the server 300 times under load; ARGS='--kills 1000 --seed 2'
 	@.venv/airflow/bin/python -m bench.kill $(ARGS)
