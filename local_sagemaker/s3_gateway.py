@@ -14,6 +14,7 @@ import contextlib
 import hmac
 import urllib.parse
 from collections.abc import AsyncIterator
+from xml.sax.saxutils import escape
 
 import botocore.auth
 import botocore.awsrequest
@@ -137,5 +138,6 @@ async def relayed(answer: httpx.Response) -> AsyncIterator[bytes]:
 
 
 def s3_error(status: int, code: str, message: str) -> Response:
-    text = f'<?xml version="1.0" encoding="UTF-8"?><Error><Code>{code}</Code><Message>{message}</Message></Error>'
+    inner = f"<Code>{code}</Code><Message>{escape(message)}</Message>"
+    text = f'<?xml version="1.0" encoding="UTF-8"?><Error>{inner}</Error>'
     return Response(text, status, media_type="application/xml")
