@@ -19,7 +19,7 @@ from local_sagemaker.settings import Settings
 from local_sagemaker.state.alarms import Alarms
 from local_sagemaker.state.logs import Logs
 from local_sagemaker.state.metrics import MetricStore
-from local_sagemaker.state.store import Store
+from local_sagemaker.state.store import Record, Store
 
 if TYPE_CHECKING:
     from local_sagemaker.hosting.async_inference import AsyncInference
@@ -53,6 +53,16 @@ class Platform:
         """Where a job lives on disk. All lower-case, because smdebug lower-cases the paths in its configuration."""
         digest = hashlib.sha1(name.encode(), usedforsecurity=False).hexdigest()[:6]
         return self.settings.root / kind / f"{name.lower()}-{digest}"
+
+    def stop_job(self, kind: str, name: str) -> None:
+        """Ask for a stop; a job that has ended, or is stopping, stays as it is."""
+
+        def change(record: Record) -> None:
+            if record.status == "InProgress":
+                record.status = "Stopping"
+
+        self.store.update(kind, name, change)
+        self.background.stop(kind, name)
 
 
 class Background:

@@ -61,6 +61,15 @@ def split_uri(uri: str) -> tuple[str, str]:
     return bucket, key
 
 
+def problem(uri: str) -> str | None:
+    """What keeps a text from being an S3 URI, for a request that is refused."""
+    try:
+        split_uri(uri)
+    except JobFailedError as error:
+        return str(error).removeprefix("ClientError: ")
+    return None
+
+
 def join(uri: str, *parts: str) -> str:
     return "/".join([uri.rstrip("/"), *parts])
 

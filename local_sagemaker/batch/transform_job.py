@@ -73,17 +73,6 @@ def resume(platform: Platform) -> None:
             carry(platform, record.name)
 
 
-def stop(platform: Platform, name: str) -> None:
-    """Ask for a stop; a job that has ended stays as it is."""
-
-    def change(record: Record) -> None:
-        if record.status == "InProgress":
-            record.describe["TransformJobStatus"] = "Stopping"
-
-    platform.store.update(KIND, name, change)
-    platform.background.stop(KIND, name)
-
-
 class TransformJob:
     """The thread's side of one job. `stop` is set by StopTransformJob and by the server's own shutdown."""
 

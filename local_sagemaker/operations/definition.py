@@ -12,7 +12,7 @@ from typing import Any
 
 from local_sagemaker import s3
 from local_sagemaker.jobs import cluster, distribution, entrypoint, opt_ml, rules
-from local_sagemaker.jobs.life import DEFAULT_MAX_RUNTIME_S, JobFailedError
+from local_sagemaker.jobs.life import DEFAULT_MAX_RUNTIME_S
 from local_sagemaker.jobs.script import Script
 from local_sagemaker.platform import Platform
 from local_sagemaker.wire.errors import ApiError, validation
@@ -181,10 +181,8 @@ def _check_uris(request: Request) -> None:
         if uri := request.get(member, {}).get(name):
             places.append((f"{member}.{name}", uri))
     for where, uri in places:
-        try:
-            s3.split_uri(uri)
-        except JobFailedError as error:
-            raise validation(f"{where}: {str(error).removeprefix('ClientError: ')}.") from None
+        if problem := s3.problem(uri):
+            raise validation(f"{where}: {problem}.")
 
 
 def _check_stopping(request: Request) -> None:

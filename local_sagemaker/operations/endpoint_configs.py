@@ -6,7 +6,6 @@ import time
 from typing import Any
 
 from local_sagemaker import s3
-from local_sagemaker.jobs.life import JobFailedError
 from local_sagemaker.operations import listing, models
 from local_sagemaker.platform import Platform
 from local_sagemaker.state.store import AlreadyExistsError, Record
@@ -132,7 +131,5 @@ def _check_capture(config: dict[str, Any], serverless: bool) -> None:
 
 
 def _check_uri(uri: str, member: str) -> None:
-    try:
-        s3.split_uri(uri)
-    except JobFailedError:
-        raise validation(f"{member} is '{uri}'; it must look like s3://bucket/prefix.") from None
+    if s3.problem(uri):
+        raise validation(f"{member} is '{uri}'; it must look like s3://bucket/prefix.")

@@ -7,7 +7,6 @@ from typing import Any
 
 from local_sagemaker import s3
 from local_sagemaker.jobs import life, processing_container, processing_job, rules
-from local_sagemaker.jobs.life import JobFailedError
 from local_sagemaker.jobs.processing_job import KIND
 from local_sagemaker.operations import listing
 from local_sagemaker.platform import Platform
@@ -47,7 +46,7 @@ def stop_processing_job(platform: Platform, request: dict[str, Any]) -> dict[str
     if processing_job.RULE in record.internal:
         rules.stop(platform, record)
     else:
-        processing_job.stop(platform, record.name)
+        platform.stop_job(KIND, record.name)
     return {}
 
 
@@ -115,10 +114,8 @@ def _check_path(name: str, item: dict[str, Any], place: dict[str, Any]) -> None:
 
 
 def _check_uri(name: str, uri: str) -> None:
-    try:
-        s3.split_uri(uri)
-    except JobFailedError as error:
-        raise validation(f"{name}: {str(error).removeprefix('ClientError: ')}.") from None
+    if problem := s3.problem(uri):
+        raise validation(f"{name}: {problem}.")
 
 
 def _check_unique(member: str, names: list[str]) -> None:

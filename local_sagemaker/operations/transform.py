@@ -10,7 +10,6 @@ from local_sagemaker.batch.data_processing import DataProcessing
 from local_sagemaker.batch.model_client import DEFAULT_PAYLOAD_MB, MAX_MB_IN_FLIGHT
 from local_sagemaker.batch.transform_job import KIND
 from local_sagemaker.hosting import serving
-from local_sagemaker.jobs.life import JobFailedError
 from local_sagemaker.operations import listing
 from local_sagemaker.platform import Platform
 from local_sagemaker.state.store import AlreadyExistsError, Record
@@ -37,7 +36,7 @@ def list_transform_jobs(platform: Platform, request: dict[str, Any]) -> dict[str
 
 def stop_transform_job(platform: Platform, request: dict[str, Any]) -> dict[str, Any]:
     """Stopping a job that has ended is accepted and changes nothing, as on AWS."""
-    transform_job.stop(platform, _find(platform, request).name)
+    platform.stop_job(KIND, _find(platform, request).name)
     return {}
 
 
@@ -64,10 +63,8 @@ def _check_uris(request: dict[str, Any]) -> None:
         *([request["DataCaptureConfig"]["DestinationS3Uri"]] if "DataCaptureConfig" in request else []),
     ]
     for uri in uris:
-        try:
-            s3.split_uri(uri)
-        except JobFailedError as error:
-            raise validation(str(error).removeprefix("ClientError: ")) from None
+        if problem := s3.problem(uri):
+            raise validation(problem)
 
 
 def _check_payload(request: dict[str, Any]) -> None:

@@ -47,8 +47,8 @@ def list_hyper_parameter_tuning_jobs(platform: Platform, request: dict[str, Any]
 
 
 def stop_hyper_parameter_tuning_job(platform: Platform, request: dict[str, Any]) -> dict[str, Any]:
-    """Stopping a tuning job that has ended is accepted and changes nothing."""
-    tuning_job.stop(platform, _find(platform, request).name)
+    """Its running training jobs are stopped too. Stopping a tuning job that has ended changes nothing."""
+    platform.stop_job(tuning_job.KIND, _find(platform, request).name)
     return {}
 
 

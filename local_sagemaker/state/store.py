@@ -103,6 +103,10 @@ class Record:
         member = STATUS_MEMBER.get(self.kind)
         return self.describe.get(member) if member else None
 
+    @status.setter
+    def status(self, value: str) -> None:
+        self.describe[STATUS_MEMBER[self.kind]] = value
+
 
 class Selection(Sequence[Record]):
     """The records that meet some conditions, oldest first, read when they are looked at."""

@@ -61,17 +61,6 @@ def resume(platform: Platform) -> None:
             carry(platform, record.name)
 
 
-def stop(platform: Platform, name: str) -> None:
-    """Ask for a stop; its running training jobs are stopped too."""
-
-    def change(record: Record) -> None:
-        if record.status == "InProgress":
-            record.describe["HyperParameterTuningJobStatus"] = "Stopping"
-
-    platform.store.update(KIND, name, change)
-    platform.background.stop(KIND, name)
-
-
 def children(platform: Platform, record: Record) -> list[Record]:
     """The training jobs of a tuning job, oldest first."""
     return list(child_jobs.records(platform, record))
