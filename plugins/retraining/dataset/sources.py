@@ -70,14 +70,14 @@ def _find(source: str, scratch: Path, s3: Any) -> list[SourceFile]:
     if kind == "s3":
         return _checked(source, _fetch_s3(source, scratch, s3))
     if kind == "https":
-        return _checked(source, _unpacked(_download(source, scratch), scratch))
+        return _checked(source, _walk(_unpacked(_download(source, scratch), scratch)))
     if kind == "http":
         raise SourceError(f"{source}: plain http can be changed on the way; use https, or download it yourself.")
     path = Path(source).expanduser()
     if path.is_dir():
         return _checked(source, _walk(path))
     if path.is_file() and is_archive(path):
-        return _checked(source, _unpacked(path, scratch))
+        return _checked(source, _walk(_unpacked(path, scratch)))
     if path.exists():
         raise SourceError(f"{source} is neither a folder nor a .zip, .tar or .tar.gz file.")
     raise SourceError(
@@ -95,10 +95,7 @@ def fetched(source: str, scratch: Path) -> Path:
         raise SourceError(
             f"{source} is no folder and no .zip, .tar or .tar.gz file of this machine, nor an https address."
         )
-    target = scratch / path.name.split(".")[0]
-    target.mkdir()
-    unpack(path, target)
-    return target
+    return _unpacked(path, scratch)
 
 
 def _walk(root: Path) -> list[SourceFile]:
@@ -107,11 +104,11 @@ def _walk(root: Path) -> list[SourceFile]:
     return _labelled([(path.relative_to(root).as_posix(), path, None) for path in files])
 
 
-def _unpacked(archive: Path, scratch: Path) -> list[SourceFile]:
+def _unpacked(archive: Path, scratch: Path) -> Path:
     target = scratch / "unpacked"
     target.mkdir()
     unpack(archive, target)
-    return _walk(target)
+    return target
 
 
 def _download(url: str, scratch: Path) -> Path:
@@ -141,7 +138,7 @@ def _fetch_s3(source: str, scratch: Path, s3: Any) -> list[SourceFile]:
     if prefix and is_archive(Path(prefix)):
         archive = scratch / PurePosixPath(prefix).name
         s3.download_file(parts.netloc, prefix, str(archive))
-        return _unpacked(archive, scratch)
+        return _walk(_unpacked(archive, scratch))
     prefix = f"{prefix}/" if prefix else ""
     listed: list[tuple[str, Path, Rejected | None]] = []
     for page in s3.get_paginator("list_objects_v2").paginate(Bucket=parts.netloc, Prefix=prefix):
