@@ -18,6 +18,7 @@ from typing import Any
 import boto3
 import botocore.exceptions
 import psutil
+import pytest
 
 from local_sagemaker.wire import service_model
 from tests.object_store import CLIENT, KEY_ID, SECRET
@@ -136,6 +137,19 @@ def has_ended(pid: int, within_s: float = 3.0) -> bool:
             return True
         time.sleep(0.05)
     return False
+
+
+def refused(call: Callable[[], Any]) -> dict[str, Any]:
+    """The whole response of a call that must be answered with an error."""
+    with pytest.raises(botocore.exceptions.ClientError) as caught:
+        call()
+    answer: dict[str, Any] = caught.value.response
+    return answer
+
+
+def error(call: Callable[[], Any]) -> dict[str, Any]:
+    """Code and message of the error that a call must be answered with."""
+    return dict(refused(call)["Error"])
 
 
 def check_response(operation_model: Any, response_dict: dict[str, Any], **_: Any) -> None:

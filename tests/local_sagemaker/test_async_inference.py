@@ -9,7 +9,7 @@ import json
 import signal
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ import pytest
 from local_sagemaker.hosting.async_queue import AsyncQueue, Outcome, Queued
 from local_sagemaker.hosting.async_work import AsyncRequest
 from tests.local_sagemaker.gate import Gate
-from tests.local_sagemaker.harness import BUCKET, Server
+from tests.local_sagemaker.harness import BUCKET, Server, error
 from tests.local_sagemaker.serving import create_config, create_model, deploy, invoke, unique, write_image_map
 from tests.object_store import free_ports
 
@@ -95,13 +95,6 @@ def failure(server: Server, answer: dict[str, Any]) -> str:
     assert output is None
     assert text is not None
     return text.decode()
-
-
-def error(call: Callable[[], Any]) -> dict[str, Any]:
-    with pytest.raises(botocore.exceptions.ClientError) as caught:
-        call()
-    answer: dict[str, Any] = caught.value.response["Error"]
-    return answer
 
 
 # -- outcomes ---------------------------------------------------------------------------------------------------------

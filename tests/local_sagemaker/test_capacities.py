@@ -5,7 +5,7 @@ from __future__ import annotations
 import concurrent.futures
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import botocore.exceptions
 import pytest
 
 from tests.local_sagemaker.hammer import Hammer
-from tests.local_sagemaker.harness import BUCKET, Server, has_ended
+from tests.local_sagemaker.harness import BUCKET, Server, error, has_ended
 from tests.local_sagemaker.serving import (
     create_config,
     create_model,
@@ -48,12 +48,6 @@ def change(server: Server, name: str, variant: str = "AllTraffic", **desired: An
 
 def counts(answer: dict[str, Any]) -> list[tuple[int, int]]:
     return [(item["CurrentInstanceCount"], item["DesiredInstanceCount"]) for item in answer["ProductionVariants"]]
-
-
-def error(call: Callable[[], Any]) -> dict[str, Any]:
-    with pytest.raises(botocore.exceptions.ClientError) as caught:
-        call()
-    return dict(caught.value.response["Error"])
 
 
 def test_an_instance_is_a_worker_up_to_the_limit(server: Server) -> None:

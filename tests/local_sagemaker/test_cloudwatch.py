@@ -18,7 +18,7 @@ import botocore.session
 import pytest
 
 from local_sagemaker.wire import service_model
-from tests.local_sagemaker.harness import Server
+from tests.local_sagemaker.harness import Server, error
 from tests.local_sagemaker.serving import unique
 from tests.object_store import CLIENT
 
@@ -82,12 +82,6 @@ def wait_state(cloudwatch: Any, alarm: str, state: str, timeout_s: float = 30) -
 def span() -> dict[str, Any]:
     now = datetime.datetime.now(datetime.UTC)
     return {"StartTime": now - datetime.timedelta(hours=1), "EndTime": now + datetime.timedelta(hours=1)}
-
-
-def error(call: Callable[[], Any]) -> dict[str, Any]:
-    with pytest.raises(botocore.exceptions.ClientError) as caught:
-        call()
-    return dict(caught.value.response["Error"])
 
 
 # -- metrics ----------------------------------------------------------------------------------------------------------

@@ -6,10 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import botocore.exceptions
 import pytest
 
-from tests.local_sagemaker.harness import Server
+from tests.local_sagemaker.harness import Server, error
 from tests.local_sagemaker.serving import create_config, create_model, unique, write_image_map
 
 CAPTURE = {
@@ -28,12 +27,6 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def model(server: Server) -> str:
     return create_model(server, version=1)
-
-
-def error(call: Callable[[], Any]) -> dict[str, Any]:
-    with pytest.raises(botocore.exceptions.ClientError) as caught:
-        call()
-    return dict(caught.value.response["Error"])
 
 
 def variant(model: str, **changes: Any) -> dict[str, Any]:

@@ -5,15 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import botocore.exceptions
 import psutil
 import pytest
 
-from tests.local_sagemaker.harness import Server, has_ended
+from tests.local_sagemaker.harness import Server, has_ended, refused
 from tests.local_sagemaker.serving import create_config, create_model, deploy, invoke, wait_endpoint, write_image_map
 from tests.object_store import free_ports
 
@@ -32,13 +30,6 @@ def mortal(tmp_path_factory: pytest.TempPathFactory, s3_endpoint: str, images: P
     server.stop()
 
 
-def error(call: Callable[[], Any]) -> dict[str, Any]:
-    with pytest.raises(botocore.exceptions.ClientError) as caught:
-        call()
-    answer: dict[str, Any] = caught.value.response
-    return answer
-
-
 def kill(pid: int) -> None:
     os.kill(pid, signal.SIGKILL)
     deadline = time.monotonic() + 10
@@ -53,7 +44,7 @@ def test_killed_worker_comes_back(server: Server) -> None:
     pid = invoke(server, name)["pid"]
     kill(pid)
     assert invoke(server, name)["pid"] != pid
-    answer = error(lambda: invoke(server, name, b"crash"))
+    answer = refused(lambda: invoke(server, name, b"crash"))
     assert answer["Error"]["Code"] == "ModelError"
     assert "model process exited" in answer["Error"]["Message"]
     assert invoke(server, name)["version"] == 1

@@ -10,7 +10,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ import botocore.exceptions
 import psutil
 import pytest
 
-from tests.local_sagemaker.harness import Server, has_ended
+from tests.local_sagemaker.harness import Server, has_ended, refused
 from tests.local_sagemaker.serving import (
     create_config,
     create_model,
@@ -49,13 +49,6 @@ def mortal(tmp_path_factory: pytest.TempPathFactory, s3_endpoint: str, images: P
     server.start()
     yield server
     server.stop()
-
-
-def error(call: Callable[[], Any]) -> dict[str, Any]:
-    with pytest.raises(botocore.exceptions.ClientError) as caught:
-        call()
-    answer: dict[str, Any] = caught.value.response
-    return answer
 
 
 def update(server: Server, name: str, config: str) -> dict[str, Any]:
@@ -101,7 +94,7 @@ def test_server_gets_the_models_environment(server: Server, endpoint: str) -> No
 def test_model_errors_carry_the_models_answer(
     server: Server, endpoint: str, body: bytes, status: int, kind: str
 ) -> None:
-    answer = error(lambda: invoke(server, endpoint, body))
+    answer = refused(lambda: invoke(server, endpoint, body))
     assert answer["Error"]["Code"] == "ModelError"
     assert answer["ResponseMetadata"]["HTTPStatusCode"] == 424
     assert answer["Error"]["Message"].startswith(f"Received {kind} error ({status}) from primary with message")
@@ -111,13 +104,13 @@ def test_model_errors_carry_the_models_answer(
 
 
 def test_unknown_endpoint_is_not_found(server: Server) -> None:
-    answer = error(lambda: invoke(server, "nobody"))["Error"]
+    answer = refused(lambda: invoke(server, "nobody"))["Error"]
     assert answer == {"Code": "ValidationError", "Message": "Endpoint nobody of account 000000000000 not found."}
 
 
 def test_25_megabytes_are_accepted_and_no_more(server: Server, endpoint: str) -> None:
     assert invoke(server, endpoint, bytes(25 * 2**20))["bytes"] == 25 * 2**20
-    answer = error(lambda: invoke(server, endpoint, bytes(25 * 2**20 + 1)))["Error"]
+    answer = refused(lambda: invoke(server, endpoint, bytes(25 * 2**20 + 1)))["Error"]
     assert answer["Code"] == "ValidationError"
     assert "26214401 bytes" in answer["Message"]
 
@@ -142,7 +135,7 @@ def test_variants_share_by_weight_and_can_be_named(server: Server) -> None:
     name = deploy(server, create_config(server, *models, weights=(0.0, 1.0)))
     assert {invoke(server, name)["version"] for _ in range(10)} == {2}
     assert invoke(server, name, TargetVariant="AllTraffic")["version"] == 1
-    answer = error(lambda: invoke(server, name, TargetVariant="Third"))["Error"]
+    answer = refused(lambda: invoke(server, name, TargetVariant="Third"))["Error"]
     assert answer["Code"] == "ValidationError"
     server.sagemaker.delete_endpoint(EndpointName=name)
 
@@ -180,7 +173,7 @@ def test_errors_are_sagemakers(server: Server, endpoint: str) -> None:
         (lambda: client.delete_endpoint_config(EndpointConfigName="none"), "Could not find endpoint configuration"),
     ]
     for call, message in expected:
-        answer = error(call)["Error"]
+        answer = refused(call)["Error"]
         assert answer["Code"] == "ValidationException"
         assert answer["Message"].startswith(message)
 
@@ -194,8 +187,8 @@ def test_model_that_cannot_start_fails_with_its_last_words(server: Server) -> No
     assert "exit code 1" in answer["FailureReason"]
     assert "no such weights: model.pth" in answer["FailureReason"]
     other = create_config(server, create_model(server, version=2))
-    refused = error(lambda: server.sagemaker.update_endpoint(EndpointName=name, EndpointConfigName=other))["Error"]
-    assert "delete it and create it again" in refused["Message"]
+    answer = refused(lambda: server.sagemaker.update_endpoint(EndpointName=name, EndpointConfigName=other))["Error"]
+    assert "delete it and create it again" in answer["Message"]
     server.sagemaker.delete_endpoint(EndpointName=name)
     server.sagemaker.get_waiter("endpoint_deleted").wait(EndpointName=name, WaiterConfig={"Delay": 1})
 
@@ -212,10 +205,10 @@ def test_deleted_endpoint_leaves_no_process(server: Server) -> None:
     name = deploy(server, create_config(server, create_model(server, version=1)))
     pid = invoke(server, name)["pid"]
     server.sagemaker.delete_endpoint(EndpointName=name)
-    assert error(lambda: server.sagemaker.delete_endpoint(EndpointName=name))["Error"]["Message"]
+    assert refused(lambda: server.sagemaker.delete_endpoint(EndpointName=name))["Error"]["Message"]
     server.sagemaker.get_waiter("endpoint_deleted").wait(EndpointName=name, WaiterConfig={"Delay": 1})
     assert has_ended(pid)
-    assert error(lambda: invoke(server, name))["Error"]["Code"] == "ValidationError"
+    assert refused(lambda: invoke(server, name))["Error"]["Code"] == "ValidationError"
 
 
 def test_deleted_name_can_be_used_again(server: Server) -> None:
@@ -250,7 +243,7 @@ def test_update_loses_no_request(server: Server) -> None:
         time.sleep(0.2)
         server.sagemaker.update_endpoint(EndpointName=name, EndpointConfigName=config)
         assert server.sagemaker.describe_endpoint(EndpointName=name)["EndpointStatus"] == "Updating"
-        busy = error(lambda: server.sagemaker.delete_endpoint(EndpointName=name))["Error"]["Message"]
+        busy = refused(lambda: server.sagemaker.delete_endpoint(EndpointName=name))["Error"]["Message"]
         assert busy.startswith("Cannot update in-progress endpoint")
         while not switched.is_set() or len(versions) < 200:
             list(pool.map(ask, range(20)))

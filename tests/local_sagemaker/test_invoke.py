@@ -21,7 +21,7 @@ import botocore.exceptions
 import psutil
 import pytest
 
-from tests.local_sagemaker.harness import Server
+from tests.local_sagemaker.harness import Server, refused
 from tests.local_sagemaker.serving import create_config, create_model, deploy, invoke, unique, write_image_map
 from tests.object_store import KEY_ID, REGION, SECRET
 
@@ -34,13 +34,6 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def endpoint(server: Server) -> str:
     return deploy(server, create_config(server, create_model(server, version=1)))
-
-
-def error(call: Callable[[], Any]) -> dict[str, Any]:
-    with pytest.raises(botocore.exceptions.ClientError) as caught:
-        call()
-    answer: dict[str, Any] = caught.value.response
-    return answer
 
 
 def signed(server: Server, path: str, body: bytes, headers: dict[str, str] | None = None) -> dict[str, str]:
@@ -82,7 +75,7 @@ def test_sessions_stay_with_their_worker(server: Server, endpoint: str) -> None:
 def test_named_variant_answers(server: Server, endpoint: str) -> None:
     answer = server.runtime.invoke_endpoint(EndpointName=endpoint, Body=b"x", TargetVariant="AllTraffic")
     assert answer["InvokedProductionVariant"] == "AllTraffic"
-    answer = error(lambda: invoke(server, endpoint, TargetVariant="Nobody"))["Error"]
+    answer = refused(lambda: invoke(server, endpoint, TargetVariant="Nobody"))["Error"]
     assert answer["Code"] == "ValidationError"
     assert "Nobody" in answer["Message"]
 
@@ -105,7 +98,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
 def test_headers_that_break_a_rule_are_refused(
     server: Server, endpoint: str, members: dict[str, Any], message: str
 ) -> None:
-    answer = error(lambda: invoke(server, endpoint, **members))
+    answer = refused(lambda: invoke(server, endpoint, **members))
     assert answer["Error"]["Code"] == "ValidationError"
     assert answer["Error"]["Message"].startswith(message)
     assert answer["ResponseMetadata"]["HTTPStatusCode"] == 400
@@ -133,8 +126,8 @@ def test_large_answers_come_whole(server: Server, endpoint: str) -> None:
     size = 25 * 2**20
     answer = server.runtime.invoke_endpoint(EndpointName=endpoint, Body=b"zeros %d" % size)
     assert answer["Body"].read() == bytes(size)
-    refused = error(lambda: server.runtime.invoke_endpoint(EndpointName=endpoint, Body=b"zeros %d" % (size + 1)))
-    assert refused["Error"]["Code"] == "ModelError"
+    answer = refused(lambda: server.runtime.invoke_endpoint(EndpointName=endpoint, Body=b"zeros %d" % (size + 1)))
+    assert answer["Error"]["Code"] == "ModelError"
 
 
 def test_chunked_and_empty_bodies_are_accepted(server: Server, endpoint: str) -> None:
@@ -178,7 +171,7 @@ def test_serverless_endpoints_accept_less(server: Server) -> None:
     server.sagemaker.create_endpoint_config(EndpointConfigName=config, ProductionVariants=[variant])
     name = deploy(server, config)
     assert invoke(server, name, bytes(4 * 2**20))["bytes"] == 4 * 2**20
-    answer = error(lambda: invoke(server, name, bytes(4 * 2**20 + 1)))["Error"]
+    answer = refused(lambda: invoke(server, name, bytes(4 * 2**20 + 1)))["Error"]
     assert (answer["Code"], "at most 4194304" in answer["Message"]) == ("ValidationError", True)
     server.sagemaker.delete_endpoint(EndpointName=name)
 
@@ -196,7 +189,7 @@ def test_body_that_breaks_off_is_no_error_of_the_server(server: Server, endpoint
 
 
 def test_answer_that_breaks_off_is_a_model_error(server: Server, endpoint: str) -> None:
-    answer = error(lambda: invoke(server, endpoint, b"half"))
+    answer = refused(lambda: invoke(server, endpoint, b"half"))
     assert answer["Error"]["Code"] == "ModelError"
     assert answer["OriginalStatusCode"] == 0
     assert "the model process exited" in answer["OriginalMessage"]
