@@ -72,7 +72,7 @@ check: .venv/airflow/.installed  ## ruff and mypy
 
 .PHONY: lock
 lock: $(UV_MADE)  ## compile the dependency groups of pyproject.toml into requirements/, keeping pins that still fit
-	@for group in airflow ml sdk2 moto; do \
+	@for group in airflow ml sdk2 moto peers; do \
 		echo "locking requirements/$$group.txt"; \
 		$(UV) pip compile --quiet --group $$group --python-version 3.11 --no-header --no-emit-index-url \
 			--output-file requirements/$$group.txt || exit 1; \

@@ -11,32 +11,20 @@ Exit status: 0 trained (or stopped with a model), 1 failed, 2 a flag is wrong; <
 """
 
 import json
-import math
 import os
 import platform
 import signal
 import sys
-import time
 import traceback
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 
-import augment
-import checkpoint
 import data
 import features
 import metrics
-import model
-from debug import Debugger
 from flags import HYPERPARAMETERS, UsageError, parse
-from losses import make_loss
-from optimisation import Ema, make_optimizer, rate
-
-# On a processor, converting small tensors costs what computing with them saves: ResNet-18 on 32 px images took the same
-# time in bfloat16 (67 s of CPU against 61 s; torch 2.15, one core of a Zen 5).
-SMALL_IMAGE = 64
+from training import Training, say
 
 
 def main(arguments=None):
@@ -97,237 +85,6 @@ def train(settings):
     elif progress.exhausted(settings):
         say(f"ended after epoch {progress.epoch}: no gain of {settings.objective} in {settings.patience} epochs")
     say(metrics.best_line(progress.best["epoch"], settings.epochs, progress.best))
-
-
-@dataclass
-class Progress:
-    """How far a training is, and what its epochs gave; a checkpoint holds it as it is."""
-
-    epoch: int = 0
-    step: int = 0
-    history: list = field(default_factory=list)
-    best: dict | None = None
-    """The metrics of the best epoch, with its number."""
-    stale: int = 0
-    """Epochs since the last gain of at least --min-delta."""
-
-    def add(self, values, settings):
-        """Note the metrics of the epoch that has ended; returns whether it is the best."""
-        entry = {"epoch": self.epoch, **values}
-        self.history.append(entry)
-        sign = metrics.OBJECTIVES[settings.objective]
-        bar = -math.inf if self.best is None else sign * self.best[settings.objective]
-        self.stale = 0 if sign * values[settings.objective] > bar + settings.min_delta else self.stale + 1
-        if self.best is not None and not metrics.better(values, self.best, settings.objective):
-            return False
-        self.best = entry
-        return True
-
-    def exhausted(self, settings):
-        return 0 < settings.patience <= self.stale
-
-
-class Training:
-    """The parts of one training, and what is done with them in an epoch."""
-
-    def __init__(self, settings, shape, num_classes, train_set):
-        self.settings, self.num_classes = settings, num_classes
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.network = model.build(**shape)
-        for message in model.load_weights(self.network, settings.weights, settings.arch, settings.pretrained_dir):
-            say(message)
-        model.freeze(self.network, settings.trainable)
-        self.network.to(self.device)
-        self.criterion = make_loss(settings, train_set.labels, num_classes).to(self.device)
-        self.optimizer = make_optimizer(settings, self.network)
-        self.ema = Ema(self.network, settings.ema)
-        self.debugger = Debugger()
-        self.debugger.watch(self.network, self.criterion)
-        self.precision = precision(settings, self.device, watched=self.debugger.active)
-        self.scaler = make_scaler(enabled=self.precision is torch.float16)
-        self.forward = torch.compile(self.network) if settings.compile else self.network
-        self.prepare = self.normalised
-        self.randomness = torch.Generator().manual_seed(settings.seed)
-        self.steps_per_epoch = max(1, math.ceil(len(train_set) / settings.batch_size))
-        model.pace_statistics(self.network, self.steps_per_epoch)
-        self.progress = Progress()
-        self.best_weights = None
-
-    def epoch(self, train_set, stop):
-        """One pass over the training images, or less when a stop is asked for -> its metrics."""
-        settings, progress = self.settings, self.progress
-        progress.epoch += 1
-        self.debugger.phase("train")
-        model.train_mode(self.network)
-        tally, started = Tally(self.num_classes), time.perf_counter()
-        sample = data.balanced if settings.sampler == "balanced" else data.shuffled
-        order = sample(train_set.labels, self.randomness)
-        for pixels, labels in train_set.batches(settings.batch_size, order):
-            self.step(pixels, labels.to(self.device), tally)
-            if stop.requested:
-                break
-        return tally.results("train") | {"images_per_second": tally.count / (time.perf_counter() - started)}
-
-    def step(self, pixels, labels, tally):
-        settings, progress = self.settings, self.progress
-        position = progress.step / (settings.epochs * self.steps_per_epoch)
-        for group in self.optimizer.param_groups:
-            group["lr"] = settings.lr * rate(settings, position)
-        images = self.prepare(augment.augment(pixels, settings.augment, self.randomness))
-        images = augment.resized(images, augment.side_at(position, settings.start_size, settings.image_size))
-        if settings.mixup:
-            images, others, share = augment.mixed(images, labels, settings.mixup, self.randomness)
-        with self.autocast():
-            logits = self.forward(images)
-        logits = logits.float()
-        loss = self.criterion(logits, labels)
-        if settings.mixup:
-            loss = share * loss + (1 - share) * self.criterion(logits, others)
-        tally.add(logits, labels, finite(loss, progress, settings))
-        self.optimizer.zero_grad()
-        self.scaler.scale(loss).backward()
-        if settings.clip_norm:
-            self.scaler.unscale_(self.optimizer)
-            torch.nn.utils.clip_grad_norm_(self.network.parameters(), settings.clip_norm)
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
-        self.ema.update()
-        progress.step += 1
-
-    def evaluate(self, channel):
-        self.debugger.phase("eval")
-        self.network.eval()
-        tally = Tally(self.num_classes)
-        with torch.no_grad():
-            for pixels, labels in channel.batches(self.settings.batch_size):
-                labels = labels.to(self.device)
-                with self.autocast():
-                    logits = self.forward(self.prepare(pixels))
-                logits = logits.float()
-                tally.add(logits, labels, self.criterion(logits, labels).item())
-        return tally.results("validation")
-
-    def look_once(self, *channels):
-        """Let the frozen part see each image now; from here on vectors go into the head alone."""
-        seen = [
-            features.extract(self.network, channel, self.settings.batch_size, self.normalised, self.autocast)
-            for channel in channels
-        ]
-        self.forward, self.prepare = self.network.fc, lambda vectors: vectors
-        return seen
-
-    def normalised(self, pixels):
-        return data.normalise(pixels.to(self.device))
-
-    def autocast(self):
-        return torch.autocast(self.device.type, self.precision, enabled=self.precision is not torch.float32)
-
-    # -- what is kept ---------------------------------------------------------------------------------------------
-
-    def keep_best(self):
-        if self.settings.checkpoint_dir:
-            self.best_weights = {
-                name: value.detach().cpu().clone() for name, value in self.network.state_dict().items()
-            }
-
-    def save_best(self, description):
-        weights = self.best_weights or self.network.state_dict()
-        model.save_artifact(self.settings.model_dir, weights, description)
-
-    def checkpoint(self, fingerprint):
-        if not self.settings.checkpoint_dir:
-            return
-        checkpoint.save(
-            self.settings.checkpoint_dir,
-            {
-                "identity": self.identity(fingerprint),
-                "progress": vars(self.progress),
-                "network": self.network.state_dict(),
-                "best_weights": self.best_weights,
-                "optimizer": self.optimizer.state_dict(),
-                "scaler": self.scaler.state_dict(),
-                "ema": self.ema.state_dict(),
-                "randomness": self.randomness.get_state(),
-                "torch_randomness": torch.get_rng_state(),
-            },
-        )
-
-    def resume(self, fingerprint):
-        """Go on from the checkpoint, if there is one. Raises ValueError for one of another training."""
-        if not self.settings.checkpoint_dir:
-            return
-        state = checkpoint.load(self.settings.checkpoint_dir, self.identity(fingerprint))
-        if state is None:
-            return
-        self.progress = Progress(**state["progress"])
-        self.network.load_state_dict(state["network"])
-        self.best_weights = state["best_weights"]
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.scaler.load_state_dict(state["scaler"])
-        self.ema.load_state_dict(state["ema"])
-        self.randomness.set_state(state["randomness"])
-        torch.set_rng_state(state["torch_randomness"])
-        say(f"going on after epoch {self.progress.epoch} of {self.settings.epochs}, from the checkpoint")
-
-    def identity(self, fingerprint):
-        """What must be the same for a checkpoint to be this training's."""
-        return {name: getattr(self.settings, name) for name in HYPERPARAMETERS} | {"dataset_fingerprint": fingerprint}
-
-
-class Tally:
-    """Adds up loss, labels and predictions over the batches of an epoch."""
-
-    def __init__(self, num_classes):
-        self.num_classes = num_classes
-        self.loss_sum, self.labels, self.predictions = 0.0, [], []
-
-    def add(self, logits, labels, loss):
-        self.loss_sum += loss * len(labels)
-        self.labels += labels.tolist()
-        self.predictions += model.predictions(logits).tolist()
-
-    @property
-    def count(self):
-        return len(self.labels)
-
-    def results(self, phase):
-        scores = metrics.scores(self.labels, self.predictions, self.num_classes)
-        return {f"{phase}:loss": self.loss_sum / self.count} | {f"{phase}:{name}": v for name, v in scores.items()}
-
-
-def finite(loss, progress, settings):
-    value = loss.item()
-    if not math.isfinite(value):
-        raise ArithmeticError(
-            f"NONFINITE_LOSS: the loss became {value} at step {progress.step} (epoch {progress.epoch}) with --lr "
-            f"{settings.lr:g}; lower --lr or check the images"
-        )
-    return value
-
-
-def precision(settings, device, watched):
-    """The number format of the forward and backward pass. Raises ValueError for one this device has not."""
-    wanted = settings.precision
-    if wanted == "auto":
-        if watched:  # smdebug keeps tensors as numpy arrays, which know no bfloat16
-            return torch.float32
-        if device.type == "cpu" and settings.image_size < SMALL_IMAGE:
-            return torch.float32
-        if device.type == "cuda":
-            return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
-        # Without the instructions bfloat16 is emulated, and slower than float32.
-        has_bfloat16 = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
-        return torch.bfloat16 if has_bfloat16() else torch.float32
-    if wanted == "fp16" and device.type == "cpu":
-        raise ValueError("--precision fp16 needs a GPU; on this processor use bf16, fp32 or auto")
-    return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[wanted]
-
-
-def make_scaler(enabled):
-    """Keeps float16 gradients from vanishing; when it is not enabled it passes everything through."""
-    if hasattr(torch.amp, "GradScaler"):
-        return torch.amp.GradScaler("cuda", enabled=enabled)
-    return torch.cuda.amp.GradScaler(enabled=enabled)  # torch before 2.3
 
 
 def prepare(settings):
@@ -411,10 +168,6 @@ def write_failure(folder, text):
     if folder:
         Path(folder).mkdir(parents=True, exist_ok=True)
         (Path(folder) / "failure").write_text(text, encoding="utf-8")
-
-
-def say(message):
-    print(message, flush=True)
 
 
 def reason(error):
