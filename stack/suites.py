@@ -6,6 +6,9 @@ from pathlib import Path
 
 NOTHING_COLLECTED = 5  # pytest's exit status
 ML_TESTS = "tests/ml"
+# Most tests wait for a server or a job, so two at a time take half as long even on two cores. Tests of one file stay
+# together: they share the server that their fixtures start.
+TWO_AT_A_TIME = ("--numprocesses=2", "--dist=loadfile")
 
 
 @dataclass(frozen=True)
@@ -21,16 +24,17 @@ def chosen(arguments: list[str]) -> list[Suite]:
     paths = [word for word in arguments if word == "tests" or word.startswith("tests/")]
     options = tuple(word for word in arguments if word not in paths)
     ml_paths = [path for path in paths if path == ML_TESTS or path.startswith(f"{ML_TESTS}/")]
+    pace = TWO_AT_A_TIME if not arguments else ()  # a few chosen tests would wait longer for the workers than they take
     everything = not paths or any(path in ("tests", "tests/") for path in paths)
     airflow_paths = ["tests"] if everything else [path for path in paths if path not in ml_paths]
     if everything and not ml_paths:
         ml_paths = [ML_TESTS]
     suites = []
     if airflow_paths:
-        suites.append(Suite("airflow", (*airflow_paths, f"--ignore={ML_TESTS}", *options)))
+        suites.append(Suite("airflow", (*airflow_paths, f"--ignore={ML_TESTS}", *pace, *options)))
     if ml_paths:
         # The scripts of ml/ import each other by bare name, as in a container.
-        suites.append(Suite("ml", ("-o", "pythonpath=ml", *ml_paths, *options)))
+        suites.append(Suite("ml", ("-o", "pythonpath=ml", *ml_paths, *pace, *options)))
     return suites
 
 

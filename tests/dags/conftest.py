@@ -71,7 +71,7 @@ class Stack:
     def run(self, *confs: dict[str, Any]) -> list[dict[str, Any]]:
         """Trigger retrain_colors once per configuration → state and task states of each run."""
         command = [sys.executable, str(PROGRAMS / "run_dag.py"), "retrain_colors", *map(json.dumps, confs)]
-        done = subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=300)
+        done = subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=900)
         runs = [json.loads(line[4:]) for line in done.stdout.splitlines() if line.startswith("RUN ")]
         assert len(runs) == len(confs), done.stdout[-3000:] + done.stderr[-3000:]
         return runs

@@ -349,7 +349,7 @@ def test_next_server_goes_on_from_what_is_written_down(mortal: Server) -> None:
     output, failed = left("old")
     assert output is None
     assert failed
-    assert failed.startswith(b"The request expired: it waited 6")
+    assert failed.startswith(b"The request expired: it waited ")
     assert left("new")[0]
     assert not list((mortal.root / "async").iterdir())
     mortal.sagemaker.delete_endpoint(EndpointName=name)

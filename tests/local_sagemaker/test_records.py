@@ -109,7 +109,11 @@ def test_gzip_is_unpacked_in_small_pieces() -> None:
     assert max(map(len, pieces)) <= 2**20
 
 
-@pytest.mark.parametrize("data", [b"no gzip", gzip.compress(b"cut off" * 100)[:-9], gzip.compress(b"x") + b"rest"])
+@pytest.mark.parametrize(
+    "data",
+    [b"no gzip", gzip.compress(b"cut off" * 100)[:-9], gzip.compress(b"x") + b"rest"],
+    ids=["no gzip", "cut off", "more behind it"],
+)
 def test_bad_gzip_is_named(data: bytes) -> None:
     with pytest.raises(BadRecordError, match="gzip file"):
         list(records.gunzip(chunked(data)))

@@ -1,12 +1,12 @@
 import pytest
 
-from stack.suites import Suite, chosen, verdict
+from stack.suites import TWO_AT_A_TIME, Suite, chosen, verdict
 
 
-def test_without_arguments_each_interpreter_runs_its_tests() -> None:
+def test_without_arguments_each_interpreter_runs_its_tests_two_at_a_time() -> None:
     assert chosen([]) == [
-        Suite("airflow", ("tests", "--ignore=tests/ml")),
-        Suite("ml", ("-o", "pythonpath=ml", "tests/ml")),
+        Suite("airflow", ("tests", "--ignore=tests/ml", *TWO_AT_A_TIME)),
+        Suite("ml", ("-o", "pythonpath=ml", "tests/ml", *TWO_AT_A_TIME)),
     ]
 
 
