@@ -1,128 +1,127 @@
-"""A channel folder -> batches, and an image -> the pixels a network sees.
+"""A channel folder -> batches.
 
-The only home of the transforms: training and inference share every step, so a picture means the same to both.
 A channel is `<folder>/<class>/<any name>`, as SageMaker downloads it; every image is JPEG or PNG.
 """
 
-import io
+import functools
+import hashlib
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
 
-MEAN = (0.485, 0.456, 0.406)  # of ImageNet, which pretrained weights expect; as good as any for training from scratch
-STD = (0.229, 0.224, 0.225)
-# Of Pillow's forty decoders only the two that pipelines need: each one more is attack surface.
-FORMATS = ("JPEG", "PNG")
-MAX_PIXELS = 50_000_000
+import pixel_cache
+from picture import MEAN, STD, BadImage, decode, normalise, to_pixels  # noqa: F401 (training finds them here)
+
 MEMORY_BYTES = 4 * 2**30  # decoded channels up to this size stay in memory
-
-
-class BadImage(ValueError):
-    """An image that cannot be used; `code` is a stable upper-case word, the message says why."""
-
-    def __init__(self, code, detail):
-        super().__init__(detail)
-        self.code = code
-
-
-def decode(body, max_pixels=MAX_PIXELS):
-    """Encoded bytes -> an upright RGB image. Raises BadImage, from the header alone where that suffices."""
-    try:
-        image = Image.open(io.BytesIO(body), formats=FORMATS)
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise BadImage(
-            "TOO_MANY_PIXELS", f"the image has too many pixels; at most {max_pixels:,} are accepted"
-        ) from error
-    except UnidentifiedImageError as error:
-        raise BadImage("FORMAT", f"not a readable image; accepted are {' and '.join(FORMATS)}") from error
-    except Exception as error:  # Pillow's parsers raise SyntaxError, struct.error, … on hostile headers
-        raise BadImage("UNDECODABLE", "the image's header is damaged") from error
-    if image.width * image.height > max_pixels:
-        size = f"{image.width} x {image.height}"
-        raise BadImage("TOO_MANY_PIXELS", f"the image has {size} pixels; at most {max_pixels:,} are accepted")
-    try:
-        image.load()
-        return to_rgb(upright(image))
-    except Exception as error:
-        code = "TRUNCATED" if "truncated" in str(error) else "UNDECODABLE"
-        raise BadImage(code, f"the image is damaged: {str(error)[:200]}") from error
-
-
-def upright(image):
-    try:
-        return ImageOps.exif_transpose(image)
-    except Exception:  # broken EXIF is no reason to refuse a good picture
-        return image
-
-
-def to_rgb(image):
-    """Eight bits, three channels. Transparency shows a white page; 16-bit samples are scaled, not cut off."""
-    if image.mode.startswith("I"):
-        image = Image.fromarray((np.asarray(image).clip(0, 65535) // 257).astype(np.uint8))
-    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
-        image = image.convert("RGBA")
-        page = Image.new("RGBA", image.size, "white")
-        image = Image.alpha_composite(page, image)
-    return image.convert("RGB")
-
-
-def to_pixels(image, size):
-    """The short side becomes `size`, the middle is cut out -> (size, size, 3) uint8."""
-    if image.size != (size, size):
-        image = ImageOps.fit(image, (size, size), Image.Resampling.BILINEAR)
-    return np.asarray(image)
-
-
-def normalise(pixels, mean=MEAN, std=STD):
-    """uint8 (N, H, W, 3) -> float (N, 3, H, W), on whichever device they are; a view, channels last in memory."""
-    mean = torch.tensor(mean, device=pixels.device) * 255
-    std = torch.tensor(std, device=pixels.device) * 255
-    return ((pixels - mean) / std).permute(0, 3, 1, 2)
+GPU_SHARE = 0.4  # of a GPU's free memory that pictures may take; the rest is for the training
 
 
 class Channel:
-    """The images of one channel, `classes` in the order of the network's outputs.
+    """The images of one channel, `classes` in the order of the network's outputs, as squares of `image_size` px.
 
-    Decoded once into memory if they fit into MEMORY_BYTES, else again in each epoch; either way by a pool of threads,
-    since Pillow decodes without holding Python's lock.
+    They are decoded when they are first needed, by a pool of threads, since Pillow decodes without holding Python's
+    lock: once for all trainings with an ArrayCache as `cache`, else once into memory if they fit into MEMORY_BYTES,
+    else again in each epoch.
     """
 
-    def __init__(self, folder, classes, image_size):
-        self.folder, self.image_size = Path(folder), image_size
+    def __init__(self, folder, classes, image_size, cache=None):
+        self.folder, self.image_size, self.cache = Path(folder), image_size, cache
         self.paths, self.labels = list_images(self.folder, classes)
         self.labels = torch.tensor(self.labels)
         self.threads = int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1)
-        in_memory = len(self) * image_size**2 * 3 <= MEMORY_BYTES
-        self.pixels = self.read(range(len(self))) if in_memory else None  # uint8 (N, size, size, 3)
 
     def __len__(self):
         return len(self.paths)
 
-    def read(self, indices):
+    @functools.cached_property
+    def digests(self):
+        """The SHA-256 of each file."""
         with ThreadPoolExecutor(self.threads) as pool:
-            return torch.from_numpy(np.stack(list(pool.map(self.read_one, indices))))
+            return list(pool.map(lambda path: hashlib.sha256(path.read_bytes()).hexdigest(), self.paths))
+
+    @functools.cached_property
+    def store(self):
+        """(pictures uint8 (M, side, side, 3), which of them each image is (N,)); None: they are decoded each time."""
+        if self.cache is not None:
+            found = pixel_cache.open_pixels(self.cache, self)
+            if found is not None:
+                return found
+        if len(self) * self.image_size**2 * 3 > MEMORY_BYTES:
+            return None
+        return self.read(range(len(self))), torch.arange(len(self))
+
+    @property
+    def loaders(self):
+        """How many threads prepare batches beside the one that uses them."""
+        return 0 if self.store else self.threads
+
+    def load(self, device):
+        """Decode now what is not decoded each time; keep it on a GPU if it takes no more than GPU_SHARE of its rest."""
+        if self.store is None or device.type != "cuda":
+            return
+        pictures, places = self.store
+        if pictures.nbytes <= GPU_SHARE * torch.cuda.mem_get_info(device)[0]:
+            self.store = pictures.to(device), places
+
+    def read(self, indices):
+        pictures = np.empty((len(indices), self.image_size, self.image_size, 3), np.uint8)
+
+        def fill(position):
+            pictures[position] = self.read_one(indices[position])
+
+        with ThreadPoolExecutor(self.threads) as pool:
+            list(pool.map(fill, range(len(indices))))
+        return torch.from_numpy(pictures)
 
     def read_one(self, index):
-        path = self.paths[index]
+        return self.picture(index, self.paths[index].read_bytes())
+
+    def read_verified(self, index):
+        """The same; raises ValueError when the file is not what it was when its digest was taken."""
+        body = self.paths[index].read_bytes()
+        if hashlib.sha256(body).hexdigest() != self.digests[index]:
+            raise ValueError(f"'{self.name(index)}' was changed while it was read; start again when the folder rests")
+        return self.picture(index, body)
+
+    def picture(self, index, body):
         try:
-            return to_pixels(decode(path.read_bytes()), self.image_size)
+            return to_pixels(decode(body, side=self.image_size), self.image_size)
         except BadImage as error:
-            name = path.relative_to(self.folder.parent)
-            raise BadImage(error.code, f"'{name}': {error}; remove it from the data set or replace it") from error
+            text = f"'{self.name(index)}': {error}; remove it from the data set or replace it"
+            raise BadImage(error.code, text) from error
+
+    def name(self, index):
+        return self.paths[index].relative_to(self.folder.parent)
 
     def batches(self, batch_size, order=None):
         """Yields (pixels uint8 (n, size, size, 3), labels (n,)), in the given `order` of indices, or in its own."""
-        for chunk in chunks(len(self), batch_size, order):
-            pixels = self.read(chunk.tolist()) if self.pixels is None else self.pixels[chunk]
+        parts = chunks(len(self), batch_size, order)
+        if self.store:
+            pictures, places = self.store
+            for chunk in parts:
+                yield pictures.index_select(0, places[chunk].to(pictures.device)), self.labels[chunk]
+            return
+        for chunk, pixels in zip(parts, ahead(lambda chunk: self.read(chunk.tolist()), parts), strict=True):
             yield pixels, self.labels[chunk]
 
 
+def ahead(work, items):
+    """work(item) of each, the next one under way in a thread while one is used."""
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(work, items[0])
+        for item in items[1:]:
+            current, coming = coming, pool.submit(work, item)
+            yield current.result()
+        yield coming.result()
+
+
 def chunks(count, batch_size, order=None):
-    """The indices of each batch: of 0 to `count` in the given order, or in their own."""
+    """The indices of each batch: of 0 to `count` in the given order, or in their own. A list is cut already."""
+    if isinstance(order, list):
+        return order
     order = torch.arange(count) if order is None else order
     parts = list(order.split(batch_size))
     if len(parts) > 1 and len(parts[-1]) == 1:  # BatchNorm cannot learn from a batch of one

@@ -55,11 +55,13 @@ def test_bad_images_are_refused_by_code(body, code):
     assert caught.value.code == code
 
 
-def test_a_corrupt_file_is_named(images, tmp_path):
+def test_a_corrupt_file_is_named(images, tmp_path, monkeypatch):
     (tmp_path / "train" / "red").mkdir(parents=True)
     (tmp_path / "train" / "red" / "torn.png").write_bytes((images / "train/red/0.png").read_bytes()[:100])
-    with pytest.raises(data.BadImage, match=r"'train/red/torn\.png'.*remove it"):
-        data.Channel(tmp_path / "train", ["red"], 16)
+    for limit in (data.MEMORY_BYTES, 0):
+        monkeypatch.setattr(data, "MEMORY_BYTES", limit)
+        with pytest.raises(data.BadImage, match=r"'train/red/torn\.png'.*remove it"):
+            list(data.Channel(tmp_path / "train", ["red"], 16).batches(4))
 
 
 def test_a_folder_that_is_no_class_is_refused(images):
@@ -72,6 +74,70 @@ def test_an_empty_channel_is_refused(tmp_path):
         data.Channel(tmp_path, ["red"], 16)
 
 
+def photograph(width, height, seed=0):
+    """Smooth shapes with some noise, as cameras make them."""
+    noise = np.random.default_rng(seed)
+    small = Image.fromarray(noise.integers(0, 256, (height // 40, width // 40, 3), dtype=np.uint8))
+    smooth = np.asarray(small.resize((width, height), Image.Resampling.BICUBIC)).astype(np.int16)
+    return Image.fromarray((smooth + noise.integers(-8, 9, smooth.shape)).clip(0, 255).astype(np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("size", "side", "decoded"),
+    [
+        ((640, 480), 224, (320, 240)),
+        ((640, 480), 241, (640, 480)),  # at half its size the short side would be 240
+        ((1200, 1000), 100, (150, 125)),
+        ((100, 80), 224, (100, 80)),
+    ],
+)
+def test_a_jpeg_comes_smaller_but_not_below_the_wanted_side(size, side, decoded):
+    body = encoded(photograph(*size), format="JPEG")
+    assert data.decode(body, side=side).size == decoded
+    assert data.decode(body).size == size
+
+
+def test_a_jpeg_decoded_for_a_side_shows_the_same_picture():
+    body = encoded(photograph(900, 700), format="JPEG", quality=90)
+    fast, full = (data.to_pixels(data.decode(body, side=side), 224).astype(int) for side in (224, None))
+    assert abs(fast - full).mean() < 2  # of 255
+    assert abs(fast - full).max() < 16
+
+
+def test_a_turned_photograph_is_put_upright_at_any_size():
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    body = encoded(photograph(800, 600), format="JPEG", exif=exif)
+    assert data.decode(body, side=150).size == (150, 200)
+
+
+def test_a_torn_jpeg_is_refused_at_any_size():
+    body = encoded(photograph(800, 600), format="JPEG")
+    with pytest.raises(data.BadImage) as caught:
+        data.decode(body[: len(body) // 2], side=64)
+    assert caught.value.code == "TRUNCATED"
+
+
+def test_the_pixel_limit_is_for_the_whole_image_not_the_reduced_one():
+    with pytest.raises(data.BadImage, match="800 x 600"):
+        data.decode(encoded(photograph(800, 600), format="JPEG"), max_pixels=100_000, side=64)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+def test_pictures_stay_on_the_gpu_where_they_fit(images, monkeypatch):
+    device, classes = torch.device("cuda"), data.class_names(images / "train")
+    channel, order = data.Channel(images / "train", classes, 16), torch.randperm(24)
+    expected = [pixels for pixels, _ in channel.batches(5, order)]
+    channel.load(device)
+    for pixels, one in zip((pixels for pixels, _ in channel.batches(5, order)), expected, strict=True):
+        assert pixels.device.type == "cuda"
+        assert torch.equal(pixels.cpu(), one)
+    monkeypatch.setattr(data, "GPU_SHARE", 0)
+    refused = data.Channel(images / "train", classes, 16)
+    refused.load(device)
+    assert next(refused.batches(5))[0].device.type == "cpu"
+
+
 def test_labels_follow_the_order_of_the_classes(images):
     channel = data.Channel(images / "validation", ["red", "green", "blue"], 16)
     assert [path.parent.name for path, label in zip(channel.paths, channel.labels, strict=True) if label == 0] == [
@@ -81,11 +147,12 @@ def test_labels_follow_the_order_of_the_classes(images):
 
 def test_images_too_large_for_memory_give_the_same_batches(images, monkeypatch):
     classes, order = data.class_names(images / "train"), torch.randperm(24)
-    in_memory = list(data.Channel(images / "train", classes, 16).batches(5, order))
+    in_memory = data.Channel(images / "train", classes, 16)
+    expected = list(in_memory.batches(5, order))
     monkeypatch.setattr(data, "MEMORY_BYTES", 0)
     streamed = data.Channel(images / "train", classes, 16)
-    assert streamed.pixels is None
-    for one, other in zip(in_memory, streamed.batches(5, order), strict=True):
+    assert (in_memory.loaders, streamed.loaders) == (0, streamed.threads)
+    for one, other in zip(expected, streamed.batches(5, order), strict=True):
         assert torch.equal(one[0], other[0])
         assert torch.equal(one[1], other[1])
 
