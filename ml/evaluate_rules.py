@@ -1,137 +1,211 @@
-"""Judge one finished training job by its debug tensors and system metrics, as SageMaker's rule containers would.
+"""Judge a training job by its debug tensors and system metrics, as SageMaker's rule containers would.
 
     python evaluate_rules.py --tensors DIR --profiler DIR --rules rules.json --job job.json --output DIR
+    python evaluate_rules.py --tensors DIR … --follow --job-ended FILE          beside the job, while it trains
+    python evaluate_rules.py --tensors s3://bucket/debug-output --rules LossNotDecreasing,Overfit        by hand
 
 rules.json is the list of rule configurations of CreateTrainingJob; job.json tells the job's name and times. Each rule
 gets <output>/<RuleConfigurationName>/verdict.json, ProfilerReport also profiler-output/ with the report and its data.
-Runs wherever Debugger itself is not available: beside a local server, or as a SageMaker Processing job.
+Without --output the verdicts are printed as a table. Runs wherever Debugger itself is not available: beside a local
+server, as a SageMaker Processing job, or on anybody's smdebug output.
+
+With --follow a verdict appears as soon as a rule fires, the others when the job has ended: when training_job_end.ts
+lies beside the tensors (or beside the system metrics), or the file of --job-ended exists. After a restart verdicts of
+issues that were published for the same tensors and parameters stay; everything else is judged again from the first
+step.
 
 Exit status: 0 if every rule has a verdict, whichever; 2 if the arguments cannot be used.
 """
 
 import argparse
 import json
-import math
-import os
 import sys
+import time
 import traceback
 from functools import cached_property
 from pathlib import Path
 
-from profiler_rules import profile
-from report_html import report_html
-from rules import RULES
-from tensors import MissingTensors, Tensors
-from usage import read_usage
+from advice import ADVICE
+from profiler_output import NothingRecorded, Recorded, judge_alone, write_report
+from profiler_rules import SUB_RULES
+from rule_judge import Judge
+from rule_session import RuleSession
+from rule_verdicts import CONDITION_MET, document, line, table, write
+from rules import RULES, USUAL
+from tensor_files import END_MARKER
+from tensors import TensorStream
 
 PROFILER_REPORT = "ProfilerReport"
-# AWS's own sentence, which clients look for; ours follows on the next line.
-CONDITION_MET = "RuleEvaluationConditionMet: Evaluation of the rule {rule}{where} resulted in the condition being met"
+PROFILER_RULES = (PROFILER_REPORT, *SUB_RULES)
 
 
 def main(arguments=None):
     settings = parse(arguments)
     try:
-        configurations = json.loads(settings.rules.read_text(encoding="utf-8"))
-        names = [configuration["RuleConfigurationName"] for configuration in configurations]
-        job = json.loads(settings.job.read_text(encoding="utf-8"))
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        rules = read_rules(settings.rules)
+        inputs = Inputs(settings.tensors, settings.profiler, settings.job)
+        stream = TensorStream(settings.tensors)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         print(f"evaluate_rules.py: error: rules or job cannot be read: {error!r}", file=sys.stderr)
         return 2
-    inputs = Inputs(settings.tensors, settings.profiler, job)
-    for name, configuration in zip(names, configurations, strict=True):
-        folder = settings.output / name
-        folder.mkdir(parents=True, exist_ok=True)
-        verdict = judge(name, configuration.get("RuleParameters") or {}, inputs, folder)
-        write(folder / "verdict.json", json.dumps(verdict, indent=1))
-        print(f"{name}: {verdict['RuleEvaluationStatus']} {verdict['StatusDetails']}".strip(), flush=True)
+    verdicts = Verdicts(settings, rules)
+    judged = {name: given for name, given in rules.items() if name not in verdicts.kept}
+    debugging = {
+        name: given for name, given in judged.items() if given.get("rule_to_invoke", name) not in PROFILER_RULES
+    }
+    judges = [Judge(name, given, stream) for name, given in debugging.items()]
+    ended = lambda: job_ended(settings)  # noqa: E731
+    session = RuleSession(judges, stream, verdicts.publish, ended)
+    if settings.follow:
+        session.follow(settings.poll, settings.timeout)
+    elif judges:
+        session.judge_what_is_there()
+    reports = {name: given for name, given in judged.items() if name not in debugging}
+    if reports and settings.follow:
+        wait_for_end(settings, stream)
+    for name, given in reports.items():
+        verdicts.publish(profiler_verdict(name, given, inputs, settings.output))
+    if settings.output is None:
+        print(table([verdicts.published[name] for name in rules], {judge.name: judge.advice for judge in judges}))
     return 0
 
 
 class Inputs:
-    """What a job left behind; read when the first rule asks for it."""
+    """What a job left behind beside its tensors; read when the first rule asks for it."""
 
-    def __init__(self, tensors_dir, profiler_dir, job):
-        self.tensors_dir, self.profiler_dir, self.job = tensors_dir, profiler_dir, job
+    def __init__(self, tensors_dir, profiler_dir, job_file):
+        self.tensors_dir, self.profiler_dir, self.job_file = tensors_dir, profiler_dir, job_file
+        self.read_job()  # an unreadable one is better known now than when the job has ended
+
+    def read_job(self):
+        return json.loads(self.job_file.read_text(encoding="utf-8")) if self.job_file else {"TrainingJobName": ""}
 
     @cached_property
-    def tensors(self):
-        return Tensors(self.tensors_dir)
+    def job(self):
+        return self.read_job()
 
     @cached_property
-    def usage(self):
-        return read_usage(self.profiler_dir)
+    def recorded(self):
+        return Recorded(self.profiler_dir, self.tensors_dir)
 
 
-def judge(name, parameters, inputs, folder):
-    """The verdict document of one rule; a rule that cannot judge, or breaks, gets the status Error."""
+class Verdicts:
+    """Where verdicts go: a file and a line of the log each."""
+
+    def __init__(self, settings, rules):
+        self.settings, self.rules, self.published = settings, rules, {}
+        self.kept = {}
+        if settings.follow and settings.output:
+            self.kept = {name: kept for name in rules if (kept := self.published_before(name))}
+        self.published |= self.kept
+
+    def published_before(self, name):
+        """An issue that an evaluator which was killed has already told of; whoever read it may have acted on it."""
+        try:
+            verdict = json.loads((self.settings.output / name / "verdict.json").read_text(encoding="utf-8"))
+            same = verdict["RuleParameters"] == self.rules[name] and verdict["Tensors"] == str(self.settings.tensors)
+            return verdict if same and verdict["RuleEvaluationStatus"] == "IssuesFound" else None
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def publish(self, verdict):
+        name = verdict["RuleConfigurationName"]
+        verdict |= {"RuleParameters": self.rules[name], "Tensors": str(self.settings.tensors)}
+        self.published[name] = verdict
+        if self.settings.output:
+            folder = self.settings.output / name
+            folder.mkdir(parents=True, exist_ok=True)
+            write(folder / "verdict.json", json.dumps(verdict, indent=1))
+        if self.settings.output or self.settings.follow:
+            print(line(verdict), flush=True)
+
+
+def read_rules(text):
+    """{RuleConfigurationName: RuleParameters} of a file of configurations, or of names with commas between them."""
+    if text.strip() and not (path := Path(text)).is_file() and path.suffix != ".json":
+        names = [name.strip() for name in text.split(",") if name.strip()]
+        if unknown := [name for name in names if name not in RULES and name not in PROFILER_RULES]:
+            raise ValueError(f"'{unknown[0]}' is neither a file nor a rule; the rules are {', '.join(RULES)}")
+        return {name: {} for name in names}
+    configurations = json.loads(Path(text).read_text(encoding="utf-8"))
+    names = [configuration["RuleConfigurationName"] for configuration in configurations]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise ValueError(f"RuleConfigurationName '{twice[0]}' occurs twice")
+    if bad := [name for name in names if not name or name in (".", "..") or "/" in name]:
+        raise ValueError(f"RuleConfigurationName '{bad[0]}' cannot be the name of a folder")
+    return {name: dict(rule.get("RuleParameters") or {}) for name, rule in zip(names, configurations, strict=True)}
+
+
+def job_ended(settings):
+    return settings.job_ended is not None and settings.job_ended.exists()
+
+
+def wait_for_end(settings, stream):
+    """Until the job is over, though no debugger rule waits for it any more."""
+    marker = settings.profiler and settings.profiler / "system" / END_MARKER
+    deadline = time.monotonic() + settings.timeout
+    while not stream.ended and not job_ended(settings) and time.monotonic() < deadline:
+        if (marker and marker.exists()) or stream.files.ended_at() is not None:
+            return
+        time.sleep(settings.poll)
+
+
+def profiler_verdict(name, parameters, inputs, output):
     rule = parameters.get("rule_to_invoke", name)
     try:
         if rule == PROFILER_REPORT:
-            return profiler_report(name, parameters, inputs, folder)
-        if rule not in RULES:
-            known = ", ".join([*RULES, PROFILER_REPORT])
-            return document(name, "Error", f"unknown rule '{rule}'; this engine knows {known}")
-        verdict = RULES[rule](inputs.tensors, parameters)
-    except MissingTensors as error:
-        return document(name, "Error", f"TensorUnavailable: {error}")
+            return profiler_report(name, parameters, inputs, output)
+        return profiler_rule(name, rule, parameters, inputs)
+    except NothingRecorded as error:
+        return document(name, "Error", str(error))
     except Exception as error:
         traceback.print_exc()
         return document(name, "Error", f"{type(error).__name__}: {error}")
-    evidence = {"step": verdict.step, **verdict.evidence} if verdict.issue else verdict.evidence
-    if not verdict.issue:
-        return document(name, "NoIssuesFound", "", evidence)
-    condition = CONDITION_MET.format(rule=rule, where=f" at step {verdict.step}")
-    return document(name, "IssuesFound", f"{condition}\n{verdict.issue}", evidence)
 
 
-def profiler_report(name, parameters, inputs, folder):
-    if not inputs.usage:
-        return document(name, "Error", "no system metrics were found; the job must run with its profiler enabled")
-    reports = profile(inputs.usage, inputs.job, parameters)
-    output = folder / "profiler-output"
-    (output / "profiler-reports").mkdir(parents=True, exist_ok=True)
-    for sub_rule, report in reports.items():
-        write(output / "profiler-reports" / f"{sub_rule}.json", json.dumps(report))
-    write(output / "profiler-report.html", report_html(inputs.job, inputs.usage, reports))
-    triggered = [sub_rule for sub_rule, report in reports.items() if report["RuleTriggered"]]
-    evidence = {"triggered": triggered, "samples": sum(map(len, inputs.usage.values()))}
-    if not triggered:
+def profiler_report(name, parameters, inputs, output):
+    if output is None:
+        return document(name, "Error", "the report needs a place to be written to: --output")
+    evidence = write_report(output / name, inputs.recorded, inputs.job, parameters)
+    if not evidence["triggered"]:
         return document(name, "NoIssuesFound", "", evidence)
     condition = CONDITION_MET.format(rule=PROFILER_REPORT, where="")
-    return document(name, "IssuesFound", f"{condition}\ntriggered: {', '.join(triggered)}", evidence)
+    return document(name, "IssuesFound", f"{condition}\ntriggered: {', '.join(evidence['triggered'])}", evidence)
 
 
-def document(name, status, details, evidence=None):
-    evidence = {key: finite(value) for key, value in (evidence or {}).items()}
-    return {
-        "RuleConfigurationName": name,
-        "RuleEvaluationStatus": status,
-        "StatusDetails": details[:1024],
-        "Evidence": evidence,
-    }
+def profiler_rule(name, rule, parameters, inputs):
+    """One of the report's sub-rules, configured as a rule of its own."""
+    report = judge_alone(rule, inputs.recorded, inputs.job, parameters)
+    evidence = {key: report[key] for key in ("RuleTriggered", "Violations", "Datapoints", "RuleParameters")}
+    if not report["RuleTriggered"]:
+        return document(name, "NoIssuesFound", "", evidence)
+    condition = CONDITION_MET.format(rule=rule, where="")
+    return document(name, "IssuesFound", f"{condition}\n{ADVICE[rule][0]}", evidence)
 
 
-def finite(value):
-    """JSON knows no NaN and no infinity."""
-    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def write(path, text):
-    """Whole or not at all: others poll for these files."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
+def place(text):
+    return text if text.startswith("s3://") else Path(text)
 
 
 def parse(arguments):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tensors", type=Path, required=True, help="what smdebug saved; may not exist")
-    parser.add_argument("--profiler", type=Path, required=True, help="profiler-output of the job; may not exist")
-    parser.add_argument("--rules", type=Path, required=True, help="JSON list of rule configurations")
-    parser.add_argument("--job", type=Path, required=True, help="JSON: TrainingJobName, times in epoch seconds, …")
-    parser.add_argument("--output", type=Path, required=True, help="gets one folder per rule")
-    return parser.parse_args(arguments)
+    parser.add_argument("--tensors", type=place, required=True, help="folder or s3:// URI; may not exist yet")
+    parser.add_argument("--rules", default=",".join(USUAL), help="JSON list of rule configurations, or names: A,B")
+    parser.add_argument("--profiler", type=Path, help="profiler-output of the job; may not exist")
+    parser.add_argument("--job", type=Path, help="JSON: TrainingJobName, times in epoch seconds, …")
+    parser.add_argument("--output", type=Path, help="gets one folder per rule")
+    parser.add_argument("--follow", action="store_true", help="judge beside the job until it has ended")
+    parser.add_argument("--job-ended", type=Path, help="with --follow: the job has ended once this file exists")
+    parser.add_argument(
+        "--timeout", type=float, default=3600, help="with --follow: seconds without a step to give up after"
+    )
+    parser.add_argument(
+        "--poll", type=float, help="with --follow: seconds between looks; 0.25, at S3 (which bills them) 1"
+    )
+    settings = parser.parse_args(arguments)
+    if settings.poll is None:
+        settings.poll = 0.25 if isinstance(settings.tensors, Path) else 1.0
+    return settings
 
 
 if __name__ == "__main__":

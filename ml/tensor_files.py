@@ -1,0 +1,112 @@
+"""Where a training's tensors lie: a folder, or a prefix in S3 (through boto3, where that is installed).
+
+Both have the same four questions: which index files, is there an end marker, how large is a file, and its bytes.
+    collections/000000000/<worker>_collections.json       which tensors belong to which collection
+    index/<step // 1000, 9 digits>/<step, 12 digits>_<worker>.json
+    events/<step, 12 digits>/<step, 12 digits>_<worker>.tfevents
+    training_job_end.ts                                   the last to be written, by the platform or by smdebug
+"""
+
+import os
+from pathlib import Path
+
+END_MARKER = "training_job_end.ts"
+
+
+def tensor_files(place):
+    """The files at a folder or s3:// URI, which need not exist yet. ValueError if S3 cannot be read from here."""
+    if str(place).startswith("s3://"):
+        return Bucket(str(place))
+    return Folder(place)
+
+
+class Folder:
+    def __init__(self, path):
+        self.path = Path(path)
+
+    def __str__(self):
+        return str(self.path)
+
+    def list(self, folder):
+        """The names in a folder ("" is the outermost); none if it does not exist."""
+        try:
+            return os.listdir(self.path / folder)
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+
+    def read(self, name, start=0, length=None):
+        """Bytes of a file. FileNotFoundError if it is not there; fewer bytes than asked for where it ends early."""
+        with open(self.path / name, "rb") as file:
+            file.seek(start)
+            return file.read() if length is None else file.read(length)
+
+    def size(self, name):
+        """In bytes; -1 if there is no such file."""
+        try:
+            return os.stat(self.path / name).st_size
+        except (FileNotFoundError, NotADirectoryError):
+            return -1
+
+    def ended_at(self):
+        """When the end marker was written, in epoch seconds; None before that."""
+        try:
+            return os.stat(self.path / END_MARKER).st_mtime
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+
+class Bucket:
+    """The same over S3. The client is boto3's own default, so endpoint and credentials come from the environment."""
+
+    def __init__(self, uri):
+        try:
+            import boto3
+            from botocore.exceptions import ClientError
+        except ImportError as error:
+            raise ValueError(
+                f"'{uri}' can only be read with boto3, which is not installed: pip install boto3"
+            ) from error
+        self.bucket, _, prefix = uri.removeprefix("s3://").partition("/")
+        self.prefix = prefix.rstrip("/") + "/" if prefix else ""
+        self.client, self.refused = boto3.client("s3"), ClientError
+
+    def __str__(self):
+        return f"s3://{self.bucket}/{self.prefix}".rstrip("/")
+
+    def list(self, folder):
+        prefix, names = self.prefix + (folder and f"{folder}/"), []
+        pages = self.client.get_paginator("list_objects_v2")
+        for page in pages.paginate(Bucket=self.bucket, Prefix=prefix, Delimiter="/"):
+            names += [entry["Key"][len(prefix) :] for entry in page.get("Contents", [])]
+            names += [entry["Prefix"][len(prefix) :].rstrip("/") for entry in page.get("CommonPrefixes", [])]
+        return [name for name in names if name]
+
+    def read(self, name, start=0, length=None):
+        if length == 0:
+            return b""
+        span = {} if length is None else {"Range": f"bytes={start}-{start + length - 1}"}
+        try:
+            return self.client.get_object(Bucket=self.bucket, Key=self.prefix + name, **span)["Body"].read()
+        except self.refused as error:
+            raise self.explained(error, name) from error
+
+    def size(self, name):
+        found = self.head(name)
+        return -1 if found is None else found["ContentLength"]
+
+    def ended_at(self):
+        found = self.head(END_MARKER)
+        return found and found["LastModified"].timestamp()
+
+    def head(self, name):
+        try:
+            return self.client.head_object(Bucket=self.bucket, Key=self.prefix + name)
+        except self.refused as error:
+            if isinstance(missing := self.explained(error, name), FileNotFoundError):
+                return None
+            raise missing from error
+
+    def explained(self, error, name):
+        code = error.response["Error"]["Code"]
+        kind = FileNotFoundError if code in ("404", "NoSuchKey", "NotFound") else OSError
+        return kind(f"S3 answers {code} for s3://{self.bucket}/{self.prefix}{name}")
