@@ -1,27 +1,32 @@
-"""The smdebug hook: what SageMaker Debugger sees of a training. Nothing else imports smdebug.
+"""What SageMaker Debugger sees of a training.
 
 Debugging is a guest here. Without a hook configuration nothing happens at all; with one, anything that goes wrong is
-said loudly in the log and the training goes on without tensors (the rules then report Error, not a clean bill).
+said loudly in the log and noted beside the tensors, and the training goes on without saving more (the rules then report
+Error, not a clean bill).
 """
 
+import json
 import os
-import sys
-import traceback
 from pathlib import Path
 
-from torch import nn
+import model
+import recording
+from distributed import is_first
 
+DEFAULT_FOLDER = "/opt/ml/output/tensors"
 DEFAULT_CONFIG = "/opt/ml/input/config/debughookconfig.json"
+KIND = "RETRAINING_DEBUG_HOOK"
 
 
 class Debugger:
     """Watches one training. Every method may be called whether or not debugging is on."""
 
     def __init__(self):
-        self.hook = self.modes = None
-        if Path(os.environ.get("SMDEBUG_CONFIG_FILE_PATH", DEFAULT_CONFIG)).is_file():
+        self.hook = None
+        path = Path(os.environ.get("SMDEBUG_CONFIG_FILE_PATH", DEFAULT_CONFIG))
+        if path.is_file() and os.environ.get("USE_SMDEBUG", "1").lower() not in ("0", "false"):
             try:
-                self.hook, self.modes = create_hook()
+                self.hook = create(path)
             except Exception:
                 self.give_up("could not start")
 
@@ -29,27 +34,50 @@ class Debugger:
     def active(self):
         return self.hook is not None
 
+    @property
+    def needs_float32(self):
+        return self.active and self.hook.needs_float32
+
+    @property
+    def steps(self):
+        """How many steps were counted in each mode: a checkpoint keeps them."""
+        return self.hook.steps if self.active else None
+
+    def go_on(self, steps):
+        """Count on from the steps of the training that this one continues."""
+        if steps is not None:
+            self.guarded("could not go on", lambda hook: hook.go_on(steps))
+
     def watch(self, network, criterion):
         """Once per training, when the network is on its device. Both must be called as modules from then on."""
-        if self.hook is None:
-            return
-        for module in network.modules():
-            if isinstance(module, nn.ReLU):
-                # smdebug reads inputs after the forward pass; in place they would already be the outputs.
-                module.inplace = False
-        self.guarded("could not watch the network", lambda hook: hook.register_module(network))
-        self.guarded("could not watch the loss", lambda hook: hook.register_loss(criterion))
+        self.guarded("could not watch the network", lambda hook: hook.watch(network, criterion))
 
     def phase(self, name):
         """`name` is "train" or "eval": the mode of the steps that follow."""
-        self.guarded("could not change the mode", lambda hook: hook.set_mode(self.modes[name]))
+        self.guarded("could not change the mode", lambda hook: hook.set_mode(name.upper()))
+
+    def gradients(self):
+        """After the backward pass, before anything changes what it gave."""
+        self.guarded("could not save tensors", lambda hook: hook.gradients())
+
+    def batch(self, labels, logits):
+        """The batch's accuracy, and what the rules ClassImbalance and Confusion look at."""
+
+        def save(hook):
+            hook.record("labels", labels)
+            hook.record("predictions", logits.detach())
+            if hook.saves("losses"):
+                right = model.predictions(logits.detach()) == labels
+                hook.scalar("batch_accuracy", right.float().mean().item())
+
+        self.guarded("could not save labels and predictions", save)
 
     def record(self, values):
-        """Save an epoch's metrics as scalars beside the tensors."""
+        """Save an epoch's metrics as scalars beside the tensors, whatever the save interval is."""
 
         def save(hook):
             for name, value in values.items():
-                hook.save_scalar(name.replace(":", "_"), value)
+                hook.scalar(name.replace(":", "_"), value)
 
         self.guarded("could not save scalars", save)
 
@@ -64,20 +92,31 @@ class Debugger:
                 self.give_up(complaint)
 
     def give_up(self, complaint):
-        traceback.print_exc()
-        print(f"WARNING: smdebug {complaint}; training goes on WITHOUT debug tensors", file=sys.stderr, flush=True)
+        recording.give_up("debugger", tensors_folder(), f"the debug hook {complaint}", "debug tensors")
         self.hook = None
 
 
-def create_hook():
-    """smdebug's hook as the platform configured it, and its modes by our names."""
-    os.environ.setdefault("SMDEBUG_LOG_LEVEL", "warning")  # its default buries the metric lines; read at import
-    import smdebug.pytorch as smd
+def create(path):
+    """The hook that is wanted, or None in a process that need not watch."""
+    kind = os.environ.get(KIND, "own")
+    if kind == "smdebug":
+        from smdebug_hook import SmdebugHook
 
-    hook = smd.get_hook(create_if_not_exists=True)
-    if hook is None:
-        raise RuntimeError("smdebug refuses this hook configuration or environment (see its message above)")
-    # With explicit collections smdebug raises its own errors into the training; only with a "default configuration"
-    # does it log them and switch itself off (smdebug 1.0.34, core/error_handling_agent.py).
-    hook.has_default_configuration = lambda: True
-    return hook, {"train": smd.modes.TRAIN, "eval": smd.modes.EVAL}
+        return SmdebugHook()
+    if kind != "own":
+        raise ValueError(f"{KIND}={kind!r} is neither own nor smdebug")
+    if not is_first():  # after a step all processes have the same weights and gradients
+        return None
+    from hook import Hook
+    from hook_config import HookConfig
+
+    return Hook(HookConfig.read(path))
+
+
+def tensors_folder():
+    """Where the hook was to write to: a note of its failure goes there, and with the tensors to S3."""
+    try:
+        config = json.loads(Path(os.environ.get("SMDEBUG_CONFIG_FILE_PATH", DEFAULT_CONFIG)).read_text("utf-8"))
+        return config.get("LocalPath") or DEFAULT_FOLDER
+    except (OSError, ValueError, AttributeError):
+        return DEFAULT_FOLDER

@@ -1,0 +1,78 @@
+"""AWS's own hook, for who wants it in place of ours: nothing else imports smdebug's writing side.
+
+It costs more (it saves tensors one by one, through pure-Python protocol buffers), knows no bfloat16, wants numpy below
+2.3 and has not been released since 2023; its files and ours are read alike.
+"""
+
+import os
+
+from torch import nn
+
+
+class SmdebugHook:
+    """smdebug's hook as the platform configured it, with the methods of hook.Hook."""
+
+    def __init__(self):
+        os.environ.setdefault("SMDEBUG_LOG_LEVEL", "warning")  # its default buries the metric lines; read at import
+        import smdebug.pytorch as smd
+
+        self.modes, self.error = smd.modes, None
+        self.hook = smd.get_hook(create_if_not_exists=True)
+        if self.hook is None:
+            raise RuntimeError("smdebug refuses this hook configuration or environment (see its message above)")
+        # With explicit collections smdebug raises its own errors into the training; only with a "default configuration"
+        # does it log them and switch itself off (smdebug 1.0.34, core/error_handling_agent.py).
+        self.hook.has_default_configuration = lambda: True
+
+    needs_float32 = True  # it keeps tensors as numpy arrays, which know no bfloat16
+    steps = None
+
+    def watch(self, network, criterion):
+        for module in network.modules():
+            if isinstance(module, nn.ReLU):
+                # It reads inputs after the forward pass; in place they would already be the outputs.
+                module.inplace = False
+        self.guard_gradients()
+        self.hook.register_module(network)
+        self.hook.register_loss(criterion)
+
+    def guard_gradients(self):
+        """smdebug's callbacks on gradients outlive its own switching off, and then raise into the training."""
+        make = self.hook.backward_hook
+
+        def backward_hook(name):
+            save = make(name)
+
+            def guarded(gradient):
+                if self.error is None:
+                    try:
+                        save(gradient)
+                    except Exception as error:
+                        self.error = error
+
+            return guarded
+
+        self.hook.backward_hook = backward_hook
+
+    def go_on(self, steps):
+        """It counts by itself."""
+
+    def set_mode(self, mode):
+        self.hook.set_mode(self.modes[mode])
+
+    def saves(self, collection):
+        return any(entry.name == collection for entry in self.hook._get_collections_to_save_for_step())
+
+    def gradients(self):
+        """Saved by its own hooks in the backward pass; what they could not do is raised here."""
+        if self.error is not None:
+            raise self.error
+
+    def scalar(self, name, value):
+        self.hook.save_scalar(name, value)
+
+    def record(self, name, tensor):
+        self.hook.record_tensor_value(name, tensor)
+
+    def close(self):
+        self.hook.close()
