@@ -1,15 +1,15 @@
-"""SageMaker's ProfilerReport: eleven sub-rules over a job's system metrics, each a dict in the schema of AWS's files.
+"""SageMaker's ProfilerReport: eleven sub-rules over what a job's profiler recorded, each a dict as in AWS's files.
 
-The algorithms and defaults are those of AWS's open-sourced rules. Four of them judge framework events (steps, data
-loaders), which PyTorch 2 jobs do not have: their reports say so by being empty, as AWS's do. A sub-rule's thresholds
-can be set by rule parameters named `<SubRule>_<parameter>`.
+The algorithms and defaults are those of AWS's open-sourced rules, system_rules.py for the machine and step_rules.py
+for the training loop. A sub-rule's limits can be set by rule parameters named `<SubRule>_<parameter>`; a sub-rule that
+is a rule of its own takes them without the prefix.
 """
 
-from itertools import combinations
+import math
 
-import numpy as np
-
-WINDOW_S = 60  # AWS rescans a job once a minute; "triggered" counts such windows
+import step_rules
+import system_rules
+from timeline import Timeline
 
 DEFAULTS = {
     "CPUBottleneck": {"threshold": 50, "cpu_threshold": 90, "gpu_threshold": 10, "patience": 1000},
@@ -27,232 +27,60 @@ DEFAULTS = {
     "MaxInitializationTime": {"threshold": 20},
     "LoadBalancing": {"threshold": 0.2, "patience": 1000},
     "OverallSystemUsage": {},
-    "Dataloader": {"min_threshold": 70, "max_threshold": 200},
+    # The third is ours: percent of the training time that steps wait for data.
+    "Dataloader": {"min_threshold": 70, "max_threshold": 200, "starved_threshold": 30},
     "OverallFrameworkMetrics": {},
 }
-
-
-def profile(usage, job, parameters):
-    """Every sub-rule's report. `usage` from read_usage, `job` from job.json, `parameters` the rule's strings."""
-    reports = {}
-    for name, defaults in DEFAULTS.items():
-        limits = {key: limit(parameters.get(f"{name}_{key}"), default) for key, default in defaults.items()}
-        triggered, violations, details, datapoints = SUB_RULES[name](usage, job, limits)
-        reports[name] = {
-            "RuleTriggered": triggered,
-            "Violations": violations,
-            "Details": details,
-            "Datapoints": datapoints,
-            "RuleParameters": "\n".join(f"{key}:{value}" for key, value in limits.items()),
-        }
-    return reports
-
-
-def limit(text, default):
-    if text is None or default is None:
-        return default
-    value = float(text)
-    return int(value) if value.is_integer() else value
-
-
-def bottleneck(usage, limits, sensor, high):
-    """Samples where some GPU idles while some core's `sensor` is above `high`."""
-    idle_gpu, found, datapoints, triggered = 0, {}, 0, 0
-    for samples in usage.values():
-        for window in windows(samples):
-            for sample in window:
-                datapoints += 1
-                low = sum(value < limits["gpu_threshold"] for value in sample.gpu.values())
-                busy = sum(value > high for value in getattr(sample, sensor).values())
-                idle_gpu += low > 0
-                if low and busy:
-                    found[f"{sample.time:.3f}"] = {"GPUs": low, "CPUs": busy}
-            if datapoints > limits["patience"] and 100 * len(found) / datapoints > limits["threshold"]:
-                triggered += 1
-    return triggered, len(found), {"low_gpu_utilization": idle_gpu, "bottlenecks": found}, datapoints
-
-
-def cpu_bottleneck(usage, job, limits):
-    return bottleneck(usage, limits, "cpu", limits["cpu_threshold"])
-
-
-def io_bottleneck(usage, job, limits):
-    return bottleneck(usage, limits, "io_wait", limits["io_threshold"])
-
-
-def low_gpu_utilization(usage, job, limits):
-    details, violations, datapoints = {}, 0, 0
-    for node, gpu, series in each_gpu(usage, "gpu"):
-        for count in window_ends(usage[node], len(series)):
-            datapoints = max(datapoints, count)
-            recent = series[:count][-limits["window"] :]
-            p95, p5 = np.quantile(recent, 0.95), np.quantile(recent, 0.05)
-            if count > limits["patience"] and (p95 < limits["threshold_p95"] or p5 < limits["threshold_p5"]):
-                violations += 1
-                entry = {"gpu_max": top(series[:count]), "gpu_95": rounded(p95), "gpu_5": rounded(p5)}
-                details.setdefault(node, {})[gpu] = entry | box(series[:count])
-    return violations, violations, details | last_timestamp(usage), datapoints
-
-
-def gpu_memory_increase(usage, job, limits):
-    details, violations, datapoints, window = {}, 0, 0, limits["window"]
-    for node, gpu, series in each_gpu(usage, "gpu_memory"):
-        datapoints = max(datapoints, len(series))
-        for count in range(max(2 * window, limits["patience"] + 1), len(series) + 1):
-            increase = series[count - window : count].mean() - series[count - 2 * window : count - window].mean()
-            if increase > limits["increase"]:
-                violations += 1
-                entry = {"increase": rounded(increase), "gpu_max": top(series[:count])}
-                entry["p05"] = rounded(np.quantile(series[:count], 0.05))
-                details.setdefault(node, {})[gpu] = entry | box(series[:count])
-    return violations, violations, details | last_timestamp(usage), datapoints
-
-
-def batch_size(usage, job, limits):
-    """CPU, GPU and GPU memory all far from full: a larger batch would fit."""
-    details, violations, datapoints = {}, 0, 0
-    for node, gpu, series in each_gpu(usage, "gpu"):
-        memory = np.array([sample.gpu_memory.get(gpu, 0.0) for sample in usage[node] if sample.gpu])
-        cpu = np.array([mean(sample.cpu) for sample in usage[node] if sample.gpu])
-        for count in window_ends(usage[node], len(series)):
-            datapoints = max(datapoints, count)
-            if count <= max(limits["window"], limits["patience"]):
-                continue
-            full = {"cpu": cpu, "gpu": series, "gpu_memory": memory}
-            recent = {name: np.quantile(values[:count][-limits["window"] :], 0.95) for name, values in full.items()}
-            if all(recent[name] < limits[f"{name}_threshold_p95"] for name in recent):
-                violations += 1
-                boxes = {"cpu": box(cpu[:count]), gpu: box(series[:count])}
-                details.setdefault(node, {}).update(boxes | {f"{gpu}_memory": box(memory[:count])})
-    return violations, violations, details | last_timestamp(usage), datapoints
-
-
-def load_balancing(usage, job, limits):
-    details, violations, datapoints = {}, 0, 0
-    for node, samples in usage.items():
-        gpus = {gpu: series for owner, gpu, series in each_gpu(usage, "gpu") if owner == node}
-        if not gpus:
-            continue
-        counts = {gpu: np.histogram(series, bins=np.arange(0, 100, 2))[0] for gpu, series in gpus.items()}
-        distances = {}
-        for one, other in combinations(counts, 2):
-            distances.setdefault(one, {})[other] = distance = jensen_shannon(counts[one], counts[other])
-            violations += distance > limits["threshold"] and len(samples) > limits["patience"]
-        datapoints = max(datapoints, *(len(series) for series in gpus.values()))
-        workloads = {gpu: [int(count) for count in found] for gpu, found in counts.items()}
-        details[node] = {"workloads": workloads, "distances": distances}
-    return violations, violations, details, datapoints
-
-
-def overall_system_usage(usage, job, limits):
-    readings = {
-        "Network": lambda sample: sum(sample.network.values()) if sample.network else None,
-        "GPU": lambda sample: mean(sample.gpu),
-        "CPU": lambda sample: mean(sample.cpu),
-        "CPU memory": lambda sample: sample.memory,
-        "GPU memory": lambda sample: mean(sample.gpu_memory),
-        "I/O": lambda sample: mean(sample.io_wait),
-    }
-    details = {name: {} for name in readings}
-    for node, samples in usage.items():
-        for name, reading in readings.items():
-            values = [value for value in map(reading, samples) if value is not None]
-            if values:
-                quantiles = {"max": 1, "p99": 0.99, "p95": 0.95, "p50": 0.5, "min": 0}
-                details[name][node] = {label: rounded(np.quantile(values, q)) for label, q in quantiles.items()}
-    return 0, 0, details, sum(len(samples) for samples in usage.values())
-
-
-# The sub-rules that need framework events, which are absent: empty, and never triggered.
-
-
-def max_initialization_time(usage, job, limits):
-    times = {"job_start": job.get("TrainingStartTime"), "job_end": job.get("TrainingEndTime")}
-    return 0, 0, {"step_num": {}, **times}, 0
-
-
-def step_outlier(usage, job, limits):
-    return 0, 0, {"step_details": {}}, 0
-
-
-def dataloader(usage, job, limits):
-    return 0, 0, {}, 0
-
-
-def overall_framework_metrics(usage, job, limits):
-    return 0, 0, {"ratio": {}, "phase": {}, "phase_time": {}}, 0
-
-
 SUB_RULES = {
-    "CPUBottleneck": cpu_bottleneck,
-    "IOBottleneck": io_bottleneck,
-    "LowGPUUtilization": low_gpu_utilization,
-    "StepOutlier": step_outlier,
-    "GPUMemoryIncrease": gpu_memory_increase,
-    "BatchSize": batch_size,
-    "MaxInitializationTime": max_initialization_time,
-    "LoadBalancing": load_balancing,
-    "OverallSystemUsage": overall_system_usage,
-    "Dataloader": dataloader,
-    "OverallFrameworkMetrics": overall_framework_metrics,
+    "CPUBottleneck": system_rules.cpu_bottleneck,
+    "IOBottleneck": system_rules.io_bottleneck,
+    "LowGPUUtilization": system_rules.low_gpu_utilization,
+    "StepOutlier": step_rules.step_outlier,
+    "GPUMemoryIncrease": system_rules.gpu_memory_increase,
+    "BatchSize": system_rules.batch_size,
+    "MaxInitializationTime": step_rules.max_initialization_time,
+    "LoadBalancing": system_rules.load_balancing,
+    "OverallSystemUsage": system_rules.overall_system_usage,
+    "Dataloader": step_rules.dataloader,
+    "OverallFrameworkMetrics": step_rules.overall_framework_metrics,
 }
 
 
-# Arithmetic that the sub-rules share.
+def profile(usage, job, parameters, timeline=None):
+    """Every sub-rule's report. `usage` from read_usage, `job` from job.json, `parameters` the rule's strings.
+
+    Raises ValueError for a parameter that is no number.
+    """
+    return {
+        name: judge(name, usage, job, {key: parameters.get(f"{name}_{key}") for key in defaults}, timeline)
+        for name, defaults in DEFAULTS.items()
+    }
 
 
-def windows(samples):
-    """The samples minute by minute."""
-    groups = {}
-    for sample in samples:
-        groups.setdefault(int((sample.time - samples[0].time) // WINDOW_S), []).append(sample)
-    return groups.values()
+def judge(name, usage, job, parameters, timeline=None):
+    """The report of one sub-rule; `parameters` without its name before them."""
+    limits = {key: limit(name, key, parameters.get(key)) for key in DEFAULTS[name]}
+    timeline = Timeline() if timeline is None else timeline
+    triggered, violations, details, datapoints = SUB_RULES[name](usage, timeline, job, limits)
+    return {
+        "RuleTriggered": int(triggered),
+        "Violations": int(violations),
+        "Details": details,
+        "Datapoints": int(datapoints),
+        "RuleParameters": "\n".join(f"{key}:{value}" for key, value in limits.items()),
+    }
 
 
-def window_ends(samples, length):
-    """How many samples had been seen at the end of each minute, at most `length`."""
-    seen = np.cumsum([len(window) for window in windows(samples)])
-    return sorted({min(int(count), length) for count in seen})
-
-
-def each_gpu(usage, sensor):
-    """(node, GPU, its readings) for every GPU that was measured."""
-    for node, samples in usage.items():
-        for gpu in sorted({gpu for sample in samples for gpu in getattr(sample, sensor)}):
-            yield node, gpu, np.array([getattr(s, sensor)[gpu] for s in samples if gpu in getattr(s, sensor)])
-
-
-def mean(readings):
-    return sum(readings.values()) / len(readings) if readings else None
-
-
-def box(values):
-    p25, p50, p75, p95 = np.quantile(values, [0.25, 0.5, 0.75, 0.95])
-    reach = 1.5 * (p75 - p25)
-    shape = {"p25": p25, "p50": p50, "p75": p75, "p95": p95}
-    shape |= {"upper": min(p75 + reach, values.max()), "lower": max(p25 - reach, values.min())}
-    return {name: rounded(value) for name, value in shape.items()}
-
-
-def last_timestamp(usage):
-    times = [samples[-1].time for samples in usage.values() if samples]
-    return {"last_timestamp": int(max(times) * 1e6)} if times else {}
-
-
-def jensen_shannon(counts, other_counts):
-    p, q = counts / max(counts.sum(), 1), other_counts / max(other_counts.sum(), 1)
-    middle = (p + q) / 2
-
-    def divergence(share):
-        some = share > 0
-        return float((share[some] * np.log(share[some] / middle[some])).sum())
-
-    return float(np.sqrt(max(0.0, (divergence(p) + divergence(q)) / 2)))
-
-
-def top(values):
-    return rounded(values.max())
-
-
-def rounded(value):
-    return round(float(value), 2)
+def limit(rule, key, text):
+    default = DEFAULTS[rule][key]
+    if text is None:
+        return default
+    if default is None:  # a word; SDKs write None as text
+        return None if text == "None" else text
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < math.inf:
+        raise ValueError(f"{rule}'s parameter {key} is {text!r}; it must be a number from 0 up (default {default})")
+    return int(value) if value.is_integer() else value

@@ -5,6 +5,7 @@ The files are `<profiler-output>/system/incremental/<hour>/<minute>.algo-1.json`
 
 import json
 import re
+import sys
 from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,32 +30,32 @@ class Sample:
 
 def read_usage(folder):
     """node ("algo-1") -> its samples. Empty if there are no files; a half-written last line is skipped."""
-    readings = defaultdict(list)
+    usage = defaultdict(list)
     for path in sorted(Path(folder).glob("system/incremental/*/*.json")):
         if FILE.fullmatch(path.name):
-            for line in path.read_text(encoding="utf-8").splitlines():
-                reading = parse(line)
-                if reading:
-                    readings[reading["NodeId"]].append(reading)
-    return {node: samples_of(found) for node, found in sorted(readings.items())}
+            readings = filter(None, map(parse, path.read_text(encoding="utf-8").splitlines()))
+            add_samples(usage, sorted(readings, key=lambda reading: reading["Timestamp"]))
+    return dict(sorted(usage.items()))
 
 
 def parse(line):
     try:
         reading = json.loads(line)
-        float(reading["Value"]), float(reading["Timestamp"]), reading["NodeId"], reading["Type"], reading["Name"]
+        float(reading["Value"]), reading["NodeId"] + reading["Type"] + reading["Name"]  # numbers and texts, or an error
+        reading["Timestamp"] = float(reading["Timestamp"])
     except (ValueError, KeyError, TypeError):
         return None
     return reading
 
 
-def samples_of(readings):
-    samples = []
-    for reading in sorted(readings, key=lambda reading: reading["Timestamp"]):
-        if not samples or reading["Timestamp"] - samples[-1].time > SAME_SAMPLE_S:
+def add_samples(usage, readings):
+    """One file's readings, in order of time; files follow each other in time too."""
+    for reading in readings:
+        samples = usage[reading["NodeId"]]
+        if not samples or abs(reading["Timestamp"] - samples[-1].time) > SAME_SAMPLE_S:
             samples.append(Sample(reading["Timestamp"]))
-        place(samples[-1], reading["Type"], reading["Name"], reading.get("Dimension") or "", float(reading["Value"]))
-    return samples
+        name = sys.intern(reading["Name"])  # one text for all, not one for each line
+        place(samples[-1], reading["Type"], name, reading.get("Dimension") or "", float(reading["Value"]))
 
 
 def place(sample, kind, name, dimension, value):

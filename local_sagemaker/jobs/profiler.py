@@ -1,12 +1,14 @@
 """System metrics of a training job, in the files SageMaker's profiler writes (JSON lines, one file per minute).
 
-What is measured is the machine, as on an instance: each core, memory, disk and network. On a laptop that includes
-whatever else runs beside the job. All hosts of a job are this machine, so only the first one has such files.
+What is measured is the machine, as on an instance: each core, each GPU of NVIDIA, memory, disk and network. On a
+laptop that includes whatever else runs beside the job. All hosts of a job are this machine, so only the first one has
+such files.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import threading
 import time
 from collections.abc import Iterator
@@ -16,6 +18,9 @@ from typing import Any
 import psutil
 
 from local_sagemaker.jobs.cluster import FIRST as HOST
+from local_sagemaker.jobs.nvml import Gpus
+
+_log = logging.getLogger(__name__)
 
 _INTERVAL_MS = 500
 """SageMaker's own default."""
@@ -38,14 +43,24 @@ class SystemProfiler:
         self._thread.join()
 
     def _run(self) -> None:
+        gpus = Gpus()
+        try:
+            self._sample(gpus)
+        finally:
+            gpus.close()
+
+    def _sample(self, gpus: Gpus) -> None:
         psutil.cpu_times_percent(percpu=True)  # the first call only sets the reference point
         io, network, at = psutil.disk_io_counters(), psutil.net_io_counters(), time.monotonic()
         while not self._stop.wait(self._interval_s):
             now, elapsed = time.time(), max(1e-3, time.monotonic() - at)
             new_io, new_network, at = psutil.disk_io_counters(), psutil.net_io_counters(), time.monotonic()
-            events = [*_cpu(), *_memory(), *_rates(io, new_io, network, new_network, elapsed)]
+            events = [*_cpu(), *_gpu(gpus), *_memory(), *_rates(io, new_io, network, new_network, elapsed)]
             io, network = new_io, new_network
-            self._write(now, events)
+            try:
+                self._write(now, events)
+            except OSError as error:  # a full disk, say; what follows may fit again
+                _log.warning("the profiler could not write a reading to %s: %s", self._folder, error)
 
     def _write(self, now: float, events: list[dict[str, Any]]) -> None:
         # The file's name is the start of its minute, the folder's is the hour (UTC).
@@ -102,6 +117,12 @@ def _cpu() -> Iterator[dict[str, Any]]:
         yield _event("cpu", f"cpu{core}", "I/OWaitPercentage", getattr(times, "iowait", 0.0))
 
 
+def _gpu(gpus: Gpus) -> Iterator[dict[str, Any]]:
+    for name, busy, memory in gpus.readings():
+        yield _event("gpu", name, "GPUUtilization", busy)
+        yield _event("gpu", name, "GPUMemoryUtilization", memory)
+
+
 def _memory() -> Iterator[dict[str, Any]]:
     yield _event("memory", "MemoryUsedPercent", "", psutil.virtual_memory().percent)
 
@@ -113,6 +134,8 @@ def _rates(io: Any, new_io: Any, network: Any, new_network: Any, elapsed_s: floa
         read, written = new_io.read_bytes - io.read_bytes, new_io.write_bytes - io.write_bytes
         yield _event("i/o", "ReadThroughputInBytesPerSecond", "", read / elapsed_s)
         yield _event("i/o", "WriteThroughputInBytesPerSecond", "", written / elapsed_s)
+    if network is None or new_network is None:  # a sandbox without any interface
+        return
     received, sent = new_network.bytes_recv - network.bytes_recv, new_network.bytes_sent - network.bytes_sent
     yield _event("network", "ReceiveBytesPerSecond", "Algorithm", received / elapsed_s)
     yield _event("network", "TransmitBytesPerSecond", "Algorithm", sent / elapsed_s)

@@ -7,29 +7,40 @@ from typing import Any
 
 from retraining.transform_outputs import list_keys
 
+PAGE = "profiler-report.html"
+
 
 def keep_profiler_report(s3: Any, bucket: str, job_prefix: str, keep_key: str) -> dict[str, Any] | None:
     """Copy the HTML of the report below `job_prefix` (<output>/<job>) to `keep_key`; None when there is no report.
 
-    The summary holds what fits into a line each: which sub-rules fired, and the load of the machine.
+    What belongs to it (notebook, JSON, tables) goes into the folder profiler-output/ beside that key. The summary
+    holds what fits into a line each: which sub-rules fired, the load of the machine, and how long steps waited for data
+    (percent of the training time; None where steps were not recorded).
     """
     # The rule is called ProfilerReport, or ProfilerReport-<time> in jobs of older SDKs.
     keys = list(list_keys(s3, bucket, f"{job_prefix}/rule-output/ProfilerReport"))
-    html = next((key for key in keys if key.endswith("/profiler-report.html")), None)
-    if html is None:
+    page = max((key for key in keys if key.endswith(f"/{PAGE}")), default=None)
+    if page is None:
         return None
+    folder = page.removesuffix(PAGE)
     s3.copy_object(
-        Bucket=bucket, Key=keep_key, CopySource={"Bucket": bucket, "Key": html}, ContentType="text/html; charset=utf-8",
+        Bucket=bucket, Key=keep_key, CopySource={"Bucket": bucket, "Key": page}, ContentType="text/html; charset=utf-8",
         MetadataDirective="REPLACE",
     )  # fmt: skip
-    reports = {
-        key.rsplit("/", 1)[1].removesuffix(".json"): json.loads(s3.get_object(Bucket=bucket, Key=key)["Body"].read())
-        for key in keys
-        if "/profiler-reports/" in key and key.endswith(".json")
-    }
+    beside = f"{keep_key.rpartition('/')[0]}/profiler-output/"
+    reports = {}
+    for key in keys:
+        name = key.removeprefix(folder)
+        if not key.startswith(folder) or key == page:
+            continue
+        s3.copy_object(Bucket=bucket, Key=beside + name, CopySource={"Bucket": bucket, "Key": key})
+        if name.startswith("profiler-reports/") and name.endswith(".json"):
+            body = s3.get_object(Bucket=bucket, Key=key)["Body"].read()
+            reports[name.rsplit("/", 1)[1].removesuffix(".json")] = json.loads(body)
     usage = reports.get("OverallSystemUsage", {}).get("Details", {})
     return {
         "html": f"s3://{bucket}/{keep_key}",
         "triggered": sorted(name for name, report in reports.items() if report.get("RuleTriggered")),
         "usage": {device: nodes.get("algo-1", {}) for device, nodes in usage.items() if nodes},
+        "waiting_percent": reports.get("Dataloader", {}).get("Details", {}).get("waiting_percent"),
     }

@@ -1,0 +1,113 @@
+"""System metrics where nobody else takes them: each core, GPU, memory, disk and network, in SageMaker's files.
+
+    <folder>/system/incremental/<YYYYMMDDHH>/<minute>.<host>.json      JSON lines, one file a minute, as usage.py reads
+
+On an instance with the profiler enabled the platform writes these; this sampler is for jobs without, such as those of
+accounts where SageMaker Debugger is closed. Needs psutil; without it there are no such metrics, which is said once.
+GPUs are read through torch. One thread, which takes about a millisecond of each half second.
+"""
+
+import json
+import os
+import threading
+import time
+from pathlib import Path
+
+import torch
+
+from recording import give_up
+from step_times import DEFAULT_CONFIG
+
+INTERVAL_S = 0.5  # SageMaker's own default
+
+
+def watch(folder):
+    """Sample into `folder` until the process ends, unless the platform samples, or there is no folder."""
+    if folder and not Path(os.environ.get("SMPROFILER_CONFIG_PATH", DEFAULT_CONFIG)).is_file():
+        SystemMetrics(folder).start()
+
+
+class SystemMetrics:
+    """Samples between `start` and `stop`, in a thread that ends with the process."""
+
+    def __init__(self, folder, interval_s=INTERVAL_S):
+        self.folder, self.interval_s = Path(folder), interval_s
+        self.host = os.environ.get("SM_CURRENT_HOST", "algo-1")
+        self.ended = threading.Event()
+        self.thread = threading.Thread(target=self.run, name="system-metrics", daemon=True)
+
+    def start(self):
+        self.thread.start()
+        return self
+
+    def stop(self):
+        self.ended.set()
+        self.thread.join()
+
+    def run(self):
+        try:
+            import psutil
+
+            psutil.cpu_times_percent(percpu=True)  # the first call only sets the reference point
+            before, at = counters(psutil), time.monotonic()
+            while not self.ended.wait(self.interval_s):
+                now, elapsed = time.time(), max(1e-3, time.monotonic() - at)
+                after, at = counters(psutil), time.monotonic()
+                self.write(now, [*cores(psutil), *gpus(), *memory(psutil), *rates(before, after, elapsed)])
+                before = after
+        except Exception:
+            give_up("system-metrics", self.folder, "the machine cannot be measured", "system metrics")
+
+    def write(self, now, readings):
+        minute = int(now) // 60 * 60
+        folder = self.folder / "system/incremental" / time.strftime("%Y%m%d%H", time.gmtime(minute))
+        folder.mkdir(parents=True, exist_ok=True)
+        where = {"NodeId": self.host, "Timestamp": round(now, 3)}
+        with (folder / f"{minute}.{self.host}.json").open("a", encoding="utf-8") as file:
+            file.writelines(json.dumps(reading | where) + "\n" for reading in readings)
+
+
+def reading(kind, name, dimension, value):
+    return {"Type": kind, "Name": name, "Dimension": dimension, "Value": round(value, 3)}
+
+
+def cores(psutil):
+    for core, times in enumerate(psutil.cpu_times_percent(percpu=True)):
+        waiting = getattr(times, "iowait", 0.0)
+        yield reading("cpu", f"cpu{core}", "CPUUtilization", max(0.0, 100.0 - times.idle - waiting))
+        yield reading("cpu", f"cpu{core}", "I/OWaitPercentage", waiting)
+
+
+def gpus():
+    """Only once the training uses CUDA: a question to torch would start it. `utilization` needs NVIDIA's bindings."""
+    if not (torch.cuda.is_available() and torch.cuda.is_initialized()):
+        return
+    for index in range(torch.cuda.device_count()):
+        free, total = torch.cuda.mem_get_info(index)
+        yield reading("gpu", f"gpu{index}", "GPUMemoryUtilization", 100.0 * (total - free) / total)
+        try:
+            yield reading("gpu", f"gpu{index}", "GPUUtilization", float(torch.cuda.utilization(index)))
+        except (ImportError, RuntimeError):
+            continue
+
+
+def memory(psutil):
+    yield reading("memory", "MemoryUsedPercent", "", psutil.virtual_memory().percent)
+
+
+def counters(psutil):
+    return psutil.disk_io_counters(), psutil.net_io_counters()
+
+
+def rates(before, after, elapsed_s):
+    (disk, network), (new_disk, new_network) = before, after
+    if disk is not None and new_disk is not None:  # None where the kernel shows no disk, as in some containers
+        operations = new_disk.read_count + new_disk.write_count - disk.read_count - disk.write_count
+        yield reading("i/o", "IOPS", "", operations / elapsed_s)
+        read, written = new_disk.read_bytes - disk.read_bytes, new_disk.write_bytes - disk.write_bytes
+        yield reading("i/o", "ReadThroughputInBytesPerSecond", "", read / elapsed_s)
+        yield reading("i/o", "WriteThroughputInBytesPerSecond", "", written / elapsed_s)
+    if network is not None and new_network is not None:
+        received, sent = new_network.bytes_recv - network.bytes_recv, new_network.bytes_sent - network.bytes_sent
+        yield reading("network", "ReceiveBytesPerSecond", "Algorithm", received / elapsed_s)
+        yield reading("network", "TransmitBytesPerSecond", "Algorithm", sent / elapsed_s)
