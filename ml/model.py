@@ -1,30 +1,17 @@
-"""The network: built, filled with weights, partly frozen; and the artifact it is saved to and loaded from.
-
-An artifact is a folder (SageMaker's model.tar.gz, unpacked):
-
-    model.safetensors   the weights: numbers only, reading them runs no code
-    model.json          what it is and how to feed it (train.py's `describe`)
-    code/               inference.py and the siblings it imports, as the serving container looks for them
-
-This is the one home of that format.
-"""
+"""The network: built, filled with weights, partly frozen."""
 
 import argparse
 import difflib
-import json
-import os
-import shutil
 from collections import OrderedDict
 from pathlib import Path
 
 import torch
 from torch import nn
 
+import artifact
 import weights
 from resnet import LAYERS, STEMS, ResNet
 
-FORMAT = 2
-WEIGHTS = "model.safetensors"
 STEM_NAMES = tuple(STEMS)
 HEADS = ("softmax", "binary")
 TRAINABLE = {  # flag value -> the parts of the network that train, by name; None: all of them
@@ -33,7 +20,6 @@ TRAINABLE = {  # flag value -> the parts of the network that train, by name; Non
     "layer4": ("layer4",),
     "head": (),
 }
-SERVING_CODE = ("inference.py", "model.py", "resnet.py", "weights.py", "data.py")
 
 
 def architecture(name):
@@ -99,14 +85,6 @@ def head_prefix(network):
     """The part of the network that belongs to the task: the last layer, with those that --hidden-units added."""
     name = head_name(network)
     return name.removesuffix(".logits")
-
-
-def probabilities(logits):
-    """Logits (N, classes), or (N, 1) of a binary head -> (N, classes or 2)."""
-    if logits.shape[1] > 1:
-        return logits.softmax(1)
-    second = logits.sigmoid()
-    return torch.cat([1 - second, second], dim=1)
 
 
 def predictions(logits):
@@ -214,33 +192,9 @@ def train_mode(network):
             module.eval()
 
 
-def save_artifact(model_dir, state, description):
-    """Write the artifact of a state dict, replacing an earlier one. A reader never sees half-written files."""
-    model_dir = Path(model_dir)
-    code_dir = model_dir / "code"
-    code_dir.mkdir(parents=True, exist_ok=True)
-    for name in SERVING_CODE:
-        shutil.copyfile(Path(__file__).with_name(name), code_dir / name)
-    replace_file(model_dir / WEIGHTS, lambda path: weights.write(path, state))
-    text = json.dumps({"format": FORMAT, **description}, indent=1)
-    replace_file(model_dir / "model.json", lambda path: path.write_text(text, encoding="utf-8"))
-
-
-def replace_file(path, write):
-    temporary = path.with_name(path.name + ".partial")
-    write(temporary)
-    os.replace(temporary, path)
-
-
 def load_artifact(model_dir):
     """The network of an artifact, ready to predict on the CPU, and its description."""
-    model_dir = Path(model_dir)
-    try:
-        description = json.loads((model_dir / "model.json").read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ValueError(f"no model.json in {model_dir}; the artifact was not written by train.py") from None
-    if description.get("format") != FORMAT:
-        raise ValueError(f"model.json has format {description.get('format')!r}; this code reads format {FORMAT}")
+    description = artifact.read_description(model_dir)
     network = build(**description["network"])
-    network.load_state_dict(read_state(model_dir / WEIGHTS))
+    network.load_state_dict(read_state(Path(model_dir) / artifact.WEIGHTS))
     return network.eval(), description

@@ -52,15 +52,27 @@ def read(path):
     with open(path, "rb") as file:
         content = bytearray(file.read())
     try:
-        (length,) = struct.unpack_from("<Q", content)
-        if length > min(MAX_HEADER_BYTES, len(content) - 8):
-            raise ValueError(f"its header would have {length} bytes")
-        header = json.loads(content[8 : 8 + length])
-        header.pop("__metadata__", None)
-        body = memoryview(content)[8 + length :]
+        header, start = read_header(content)
+        body = memoryview(content)[start:]
         return {name: tensor(entry, body) for name, entry in header.items()}
     except (ValueError, KeyError, TypeError, AttributeError, struct.error) as error:
         raise ValueError(f"'{path}' is no complete safetensors file: {error}") from error
+
+
+def read_header(content):
+    """-> the entries by name, and where in the file their numbers start."""
+    (length,) = struct.unpack_from("<Q", content)
+    if length > min(MAX_HEADER_BYTES, len(content) - 8):
+        raise ValueError(f"its header would have {length} bytes")
+    header = json.loads(content[8 : 8 + length])
+    header.pop("__metadata__", None)
+    return header, 8 + length
+
+
+def spans(content):
+    """Where in the file each tensor's numbers lie: (first byte, byte after the last) of each."""
+    header, start = read_header(content)
+    return [tuple(start + offset for offset in entry["data_offsets"]) for entry in header.values()]
 
 
 def tensor(entry, body):

@@ -1,0 +1,66 @@
+"""The artifact: what train.py leaves behind and a serving container gets, a folder (SageMaker's model.tar.gz).
+
+    model.safetensors   the weights: numbers only, reading them runs no code
+    model.json          what it is, how to feed it (train.py's `describe`) and how to compute it (export.py's `serving`)
+    code/               inference.py and the siblings it imports, as the serving container looks for them
+    openvino.xml, .bin  where export.py chose OpenVINO: the network as a graph, and the few numbers that only it has
+
+The one home of that format. Without torch, so that a server whose model needs none does not wait for its import.
+"""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+FORMAT = 2
+WEIGHTS = "model.safetensors"
+DESCRIPTION = "model.json"
+GRAPH, GRAPH_NUMBERS = "openvino.xml", "openvino.bin"
+SERVING_CODE = (
+    *("inference.py", "image_request.py", "runtime.py", "artifact.py", "picture.py", "remote_image.py"),
+    *("model.py", "resnet.py", "weights.py"),
+)
+UNMEASURED = {"runtime": "torch", "precision": "fp32", "agreement": 1.0, "images": 0, "reason": "not measured"}
+
+
+def save(model_dir, state, description):
+    """Write the artifact of a state dict, replacing an earlier one. A reader never sees half-written files."""
+    import weights  # only here: it needs torch
+
+    model_dir = Path(model_dir)
+    code_dir = model_dir / "code"
+    code_dir.mkdir(parents=True, exist_ok=True)
+    for name in SERVING_CODE:
+        shutil.copyfile(Path(__file__).with_name(name), code_dir / name)
+    remove_graph(model_dir)  # it points into the weights that go away now
+    replace_file(model_dir / WEIGHTS, lambda path: weights.write(path, state))
+    describe(model_dir, description | {"serving": UNMEASURED})
+
+
+def remove_graph(model_dir):
+    for name in (GRAPH, GRAPH_NUMBERS):
+        (Path(model_dir) / name).unlink(missing_ok=True)
+
+
+def describe(model_dir, description):
+    text = json.dumps({"format": FORMAT, **description}, indent=1)
+    replace_file(Path(model_dir) / DESCRIPTION, lambda path: path.write_text(text, encoding="utf-8"))
+
+
+def read_description(model_dir):
+    """model.json as a dict. Raises ValueError when there is none, or one of another format."""
+    path = Path(model_dir) / DESCRIPTION
+    try:
+        description = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ValueError(f"no {DESCRIPTION} in {model_dir}; the artifact was not written by train.py") from None
+    if description.get("format") != FORMAT:
+        raise ValueError(f"{DESCRIPTION} has format {description.get('format')!r}; this code reads format {FORMAT}")
+    return description
+
+
+def replace_file(path, write):
+    temporary = path.with_name(path.name + ".partial")
+    write(temporary)
+    os.replace(temporary, path)
