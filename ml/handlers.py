@@ -1,7 +1,9 @@
 """A user's inference.py, turned into two calls: load the model, answer a request.
 
 Follows the SageMaker inference toolkit (sagemaker-inference 1.10, sagemaker-pytorch-inference 2.0): model_fn, input_fn,
-predict_fn, output_fn or transform_fn, each optional, each with an optional last argument `context`.
+predict_fn, output_fn or transform_fn, each optional, each with an optional last argument `context`. Beyond the toolkit
+there is predict_batch_fn(requests, model) -> list: for each of several results of input_fn a prediction or an
+exception. A module that has it lets its input_fn and output_fn run in several threads; its model computes in one.
 Not covered: multi-model endpoints, and requirements.txt (the serving image must hold what the code imports).
 """
 
@@ -13,6 +15,8 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+from micro_batch import MicroBatch
+
 DEFAULT_ACCEPT = "application/json"
 TEXT_TYPES = ("application/json", "text/csv")  # their bodies reach input_fn as str
 ARGUMENTS = {  # function of inference.py -> how many arguments it takes besides `context`
@@ -21,6 +25,7 @@ ARGUMENTS = {  # function of inference.py -> how many arguments it takes besides
     "model_warmup_fn": 2,
     "input_fn": 2,
     "predict_fn": 2,
+    "predict_batch_fn": 2,
     "output_fn": 2,
     "transform_fn": 4,
 }
@@ -44,14 +49,26 @@ class Handlers:
         )
         self.functions = functions_of(import_program(Path(code_dir), program), self.context)
         self.model = None
+        self.batches = "predict_batch_fn" in self.functions
+        self.can_warm_up = "model_warmup_fn" in self.functions
+        self.together = MicroBatch(self.predict_one, self.predict_many)
 
     def load(self):
         """Run model_fn and, where there is one, the warm-up."""
         if "pre_model_fn" in self.functions:
             self.functions["pre_model_fn"](self.model_dir)
         self.model = self.functions.get("model_fn", default_model)(self.model_dir)
-        if "model_warmup_fn" in self.functions:
-            self.functions["model_warmup_fn"](self.model_dir, self.model)
+        if self.can_warm_up:
+            self.warm_up()
+
+    def warm_up(self):
+        self.functions["model_warmup_fn"](self.model_dir, self.model)
+
+    def predict_one(self, request):
+        return self.functions.get("predict_fn", default_predict)(request, self.model)
+
+    def predict_many(self, requests):
+        return self.functions["predict_batch_fn"](requests, self.model)
 
     def respond(self, body, content_type, accept):
         """Bytes in, (bytes, content type) out. Raises whatever the user's functions raise."""
@@ -62,11 +79,14 @@ class Handlers:
             result = self.functions["transform_fn"](self.model, body, content_type, accept)
         else:
             request = self.functions.get("input_fn", default_input)(body, content_type)
-            prediction = self.functions.get("predict_fn", default_predict)(request, self.model)
+            size_bytes = len(body)
+            prediction = self.together.predict(request, size_bytes) if self.batches else self.predict_one(request)
             result = self.functions.get("output_fn", default_output)(prediction, accept)
         answer, kind = result if isinstance(result, tuple) else (result, accept)
         if not isinstance(answer, str | bytes | bytearray | memoryview):
             raise TypeError(f"the answer must be str or bytes, not {type(answer).__name__}; let output_fn encode it")
+        if not isinstance(kind, str):
+            raise TypeError(f"the answer's content type must be str, not {type(kind).__name__}")
         return answer.encode() if isinstance(answer, str) else bytes(answer), kind
 
 
@@ -88,7 +108,7 @@ def import_program(code_dir, program):
 def functions_of(module, context):
     """The handler functions a module defines, each callable without thinking about `context`."""
     found = {name: getattr(module, name) for name in ARGUMENTS if callable(getattr(module, name, None))}
-    mixed = [name for name in ("input_fn", "predict_fn", "output_fn") if name in found]
+    mixed = [name for name in ("input_fn", "predict_fn", "predict_batch_fn", "output_fn") if name in found]
     if "transform_fn" in found and mixed:
         raise ValueError(f"inference code defines transform_fn and also {', '.join(mixed)}; it must choose one way")
     return {name: with_context(name, function, context) for name, function in found.items()}

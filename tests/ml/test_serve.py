@@ -2,11 +2,10 @@
 
 import contextlib
 import json
-import signal
 import subprocess
 import sys
-import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -71,8 +70,6 @@ def test_a_users_handlers_are_called_as_the_toolkit_does(serve, user_model):
 
 
 TRANSFORM = """
-import time
-
 class Teapot(Exception):
     status_code = 418
 
@@ -84,8 +81,6 @@ def transform_fn(model, body, content_type, accept):
         raise Teapot("short and stout")
     if content_type == "bug":
         raise KeyError("secret")
-    if content_type == "slow":
-        time.sleep(1)
     return body * model, "text/plain"
 """
 
@@ -103,6 +98,44 @@ def test_transform_fn_does_it_all(serve, user_model):
     assert garbled.status_code == 400
 
 
+BATCHES = """
+import time
+
+class Odd(Exception):
+    status_code = 422
+
+def model_fn(model_dir):
+    return 2
+
+def input_fn(body, content_type):
+    return int(body)
+
+def predict_fn(number, model):
+    time.sleep(0.02)
+    return predict_batch_fn([number], model)[0]
+
+def predict_batch_fn(numbers, model):
+    return [Odd("odd") if number % 2 else (number * model, len(numbers)) for number in numbers]
+
+def output_fn(prediction, accept):
+    return f"{prediction[0]} of {prediction[1]}", "text/plain"
+"""
+
+
+def test_requests_that_queue_go_through_the_model_together(serve, user_model):
+    client, _ = serve(user_model(BATCHES), SAGEMAKER_MODEL_SERVER_WORKERS="4")
+    assert client.post("/invocations", content=b"4").text == "8 of 1"
+    company, deadline = 1, time.monotonic() + 20
+    with ThreadPoolExecutor(8) as threads:
+        while company == 1 and time.monotonic() < deadline:
+            answers = list(threads.map(lambda number: client.post("/invocations", content=b"%d" % number), range(8)))
+            assert [answer.status_code for answer in answers] == [200, 422] * 4
+            results = [answer.text.split(" of ") for answer in answers[::2]]
+            assert [result for result, _ in results] == ["0", "4", "8", "12"]
+            company = max(int(count) for _, count in results)
+    assert company > 1
+
+
 def test_a_body_beyond_the_limit_is_refused_while_it_comes(serve, user_model):
     client, _ = serve(user_model(TRANSFORM), SAGEMAKER_MAX_PAYLOAD_IN_MB="1")
     sent = 0
@@ -117,20 +150,6 @@ def test_a_body_beyond_the_limit_is_refused_while_it_comes(serve, user_model):
         assert client.post("/invocations", content=body()).status_code == 413
     assert sent < 50 * 2**20
     assert client.post("/invocations", content=b"x" * 2**20).status_code == 200
-
-
-def test_sigterm_answers_what_was_accepted(serve, user_model):
-    client, process = serve(user_model(TRANSFORM))
-    answers = []
-    call = threading.Thread(
-        target=lambda: answers.append(client.post("/invocations", content=b"ab", headers={"content-type": "slow"}))
-    )
-    call.start()
-    time.sleep(0.3)
-    process.send_signal(signal.SIGTERM)
-    call.join()
-    assert answers[0].content == b"abab"
-    assert process.wait(timeout=10) == 0
 
 
 @pytest.mark.parametrize(
