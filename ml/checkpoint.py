@@ -1,7 +1,8 @@
 """The state of a training after an epoch, as one file that a killed training goes on from.
 
 A training that is resumed ends with the weights of one that was never interrupted (on a CPU: bit for bit), because
-everything that decides them is in the file: weights, optimizer, averages, both random generators and the position. The
+everything that decides them is in the file: weights, optimizer, averages, the random streams of every process and the
+position. The
 epoch that was cut off is trained again. The best epoch's weights are in it too: after a spot interruption the folder
 with the artifact is empty.
 """
@@ -10,9 +11,9 @@ from pathlib import Path
 
 import torch
 
-import model
+import artifact
 
-FORMAT = 1
+FORMAT = 2
 NAME = "last.pt"
 
 
@@ -20,7 +21,7 @@ def save(folder, state):
     """Replace the checkpoint. A kill at any moment leaves the old one or the new one."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    model.replace_file(folder / NAME, lambda path: torch.save({"format": FORMAT, **state}, path))
+    artifact.replace_file(folder / NAME, lambda path: torch.save({"format": FORMAT, **state}, path))
 
 
 def load(folder, identity):

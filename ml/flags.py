@@ -1,9 +1,11 @@
 """The command line of train.py: hyperparameters, and folders that default to SageMaker's variables."""
 
 import argparse
+import importlib.util
 import json
 import math
 import os
+import sys
 
 import augment
 import metrics
@@ -17,7 +19,7 @@ OPTIMISATION = (
     *("label_smoothing", "class_weights", "clip_norm", "ema"),
 )
 SELECTION = ("objective", "patience", "min_delta")
-COMPUTATION = ("precision", "deterministic", "compile", "seed")
+COMPUTATION = ("precision", "deterministic", "compile", "seed", "serving")
 HYPERPARAMETERS = NETWORK + IMAGES + OPTIMISATION + SELECTION + COMPUTATION
 
 DEFAULT_CHECKPOINT_CONFIG = "/opt/ml/input/config/checkpointconfig.json"
@@ -46,9 +48,20 @@ def parse(arguments, description):
     add_selection(parser.add_argument_group("which epoch is kept").add_argument)
     add_computation(parser.add_argument_group("computation").add_argument)
     add_folders(parser.add_argument_group("folders (on SageMaker set by its variables)").add_argument)
-    settings = parser.parse_args(arguments)
+    settings = parser.parse_args(without_platforms(sys.argv[1:] if arguments is None else arguments))
     check(parser, settings)
     return settings
+
+
+def without_platforms(arguments):
+    """The arguments without SageMaker's own hyperparameters, which some containers pass on with the user's."""
+    kept, theirs = [], False
+    for word in arguments:
+        if word.startswith("--"):
+            theirs = word.startswith("--sagemaker_") or word.partition("=")[0] == "--_tuning_objective_metric"
+        if not theirs:
+            kept.append(word)
+    return kept
 
 
 def add_network(flag):
@@ -103,7 +116,12 @@ def add_images(flag):
 
 def add_optimisation(flag):
     flag("--epochs", type=number(int, 1, 1000), default=5)
-    flag("--batch-size", type=number(int, 2, 4096), default=64)
+    flag(
+        "--batch-size",
+        type=number(int, 2, 4096),
+        default=64,
+        help="images of a step, of all processes together when torchrun starts several (default 64)",
+    )
     flag("--optimizer", choices=("adam", "adamw", "sgd"), default="adam")
     flag("--lr", type=number(float, 0, 10, low_included=False), default=0.001, help="peak rate (default 0.001)")
     flag(
@@ -150,6 +168,12 @@ def add_computation(flag):
     flag("--deterministic", type=boolean, default=False, help="true: refuse operations that vary from run to run")
     flag("--compile", type=boolean, default=False, help="true: torch.compile, which pays off in long trainings")
     flag("--seed", type=number(int, 0, 2**31 - 1), default=0)
+    flag(
+        "--serving",
+        choices=("auto", "torch", "openvino"),
+        default="auto",
+        help="what the model is served with; auto: the fastest that gives the same answers; torch: fp32, unmeasured",
+    )
 
 
 def add_folders(flag):
@@ -168,6 +192,17 @@ def add_folders(flag):
     ):
         flag(name, default=os.environ.get(variable), help=f"{text} (${variable})")
     flag(
+        "--cache-dir",
+        default=os.environ.get("RETRAINING_CACHE_DIR"),
+        help="where trainings share decoded images and what frozen layers saw in them; none: nowhere (default "
+        "$RETRAINING_CACHE_DIR, else SageMaker's warm pool cache, else a folder of the user's among temporary files)",
+    )
+    flag(
+        "--profiler-dir",
+        help="records the times of steps and the machine's metrics there (default: as SageMaker's ProfilerConfig says, "
+        "if any; the machine is then measured by SageMaker)",
+    )
+    flag(
         "--checkpoint-dir",
         default=checkpoint_dir(),
         help="training goes on from the checkpoint there, and keeps one (default: LocalPath of SageMaker's "
@@ -177,6 +212,8 @@ def add_folders(flag):
 
 def check(parser, settings):
     """Rules between flags."""
+    if settings.serving == "openvino" and importlib.util.find_spec("openvino") is None:
+        parser.error("argument --serving: openvino is not installed here; install it, or use auto or torch")
     if settings.start_size > settings.image_size:
         parser.error(f"argument --start-size: {settings.start_size} is more than --image-size {settings.image_size}")
     if settings.augment != "none" and settings.image_size < 16 and "rand" in settings.augment:

@@ -7,9 +7,14 @@ metrics; the best epoch by --objective (at equal values: by the lower loss) is t
 and its metrics are printed last. On SIGTERM training stops after the current batch and keeps the best so far. With a
 --checkpoint-dir a training that was killed goes on after its last whole epoch.
 
+torchrun starts it as several processes that share each batch (distributed.py); on SageMaker the hyperparameter
+sagemaker_torch_distributed_enabled does, on all GPUs of all instances. With WANDB_* or MLFLOW_TRACKING_URI in the
+environment it is tracked there (tracking.py).
+
 Exit status: 0 trained (or stopped with a model), 1 failed, 2 a flag is wrong; <output dir>/failure holds the reason.
 """
 
+import hashlib
 import json
 import os
 import platform
@@ -20,10 +25,16 @@ from pathlib import Path
 
 import torch
 
+import array_cache
+import augment
 import data
+import distributed
+import export
 import features
 import metrics
+import system_metrics
 from flags import HYPERPARAMETERS, UsageError, parse
+from tracking import Tracking, tags
 from training import Training, say
 
 
@@ -31,64 +42,96 @@ def main(arguments=None):
     try:
         settings = parse(arguments, __doc__)
     except UsageError as error:
-        write_failure(os.environ.get("SM_OUTPUT_DIR"), str(error))
-        print(f"train.py: error: {error}", file=sys.stderr)
+        if distributed.is_first_of_host():  # all processes have the same flags
+            write_failure(os.environ.get("SM_OUTPUT_DIR"), str(error))
+            print(f"train.py: error: {error}", file=sys.stderr)
         return 2
+    group = None
     try:
-        train(settings)
+        group = distributed.join()
+        train(settings, group)
+        group.close()
     except Exception as error:
-        write_failure(settings.output_dir, f"{reason(error)}\n{traceback.format_exc()[-700:]}")
-        traceback.print_exc()
-        print(f"train.py: failed: {reason(error)}", file=sys.stderr)
+        if group is None or group.first_to_fail():
+            write_failure(settings.output_dir, f"{reason(error)}\n{traceback.format_exc()[-700:]}")
+            traceback.print_exc()
+            print(f"train.py: failed: {reason(error)}", file=sys.stderr)
         return 1
     return 0
 
 
-def train(settings):
-    """Data, model, loop, save."""
-    prepare(settings)
+def train(settings, group):
+    """Data, model, loop, save; of several processes the first one speaks and writes for all."""
+    prepare(settings, group)
+    if distributed.is_first_of_host():
+        system_metrics.watch(settings.profiler_dir)
     classes, fingerprint = read_dataset(settings)
     check_classes(settings, classes)
-    train_set = data.Channel(settings.train_dir, classes, settings.image_size)
-    validation_set = data.Channel(settings.validation_dir, classes, settings.image_size)
-    if len(train_set) < 2:
-        raise ValueError(f"the train channel holds {len(train_set)} image; training needs at least 2")
+    cache = array_cache.open_cache(settings.cache_dir, say)
+    stored_side = augment.stored_side(settings.augment, settings.image_size)
+    train_set = data.Channel(settings.train_dir, classes, stored_side, cache)
+    validation_set = data.Channel(settings.validation_dir, classes, settings.image_size, cache)
+    check_processes(settings, group, train_set)
     say(f"{len(train_set)} training and {len(validation_set)} validation images of {len(classes)} classes")
 
     shape = network_shape(settings, classes)
-    training = Training(settings, shape, len(classes), train_set)
-    if features.usable(settings, training.debugger.active):
+    training = Training(settings, shape, len(classes), train_set, group)
+    pictures = validation_set
+    if features.usable(settings, group.any(training.debugger.active)):
         train_set, validation_set = training.look_once(train_set, validation_set)
-        say("the network below the head is frozen: its view of each image is computed once")
-    training.resume(fingerprint)
-    stop = StopOnSigterm()
-    progress = training.progress
-    if progress.best:  # an interrupted job starts again with an empty model folder
+    for channel in (train_set, validation_set):
+        channel.load(training.device)
+    resumed = training.resume(fingerprint)
+    stop, progress = StopOnSigterm(), training.progress
+
+    def save_best():
         training.save_best(describe(settings, shape, classes, fingerprint, progress.best))
-    while progress.epoch < settings.epochs and not progress.exhausted(settings) and not stop.requested:
+
+    if progress.best:  # an interrupted job starts again with an empty model folder
+        save_best()
+    with Tracking(training.run, follow=group.first) as tracking:
+        tracking.start(hyperparameters(settings), tags(os.environ, fingerprint), progress.best, resumed)
+        learn(training, train_set, validation_set, stop, save_best, tracking)
+        tracking.stopped = stop.agreed
+    if stop.agreed:
+        say(f"stopped by SIGTERM in epoch {progress.epoch}; the best epoch so far is kept")
+    elif progress.exhausted(settings):
+        say(f"ended after epoch {progress.epoch}: no gain of {settings.objective} in {settings.patience} epochs")
+    if group.first and not stop.agreed:
+        say(export.summary(export.export(settings.model_dir, pictures, settings.serving)))
+    say(metrics.best_line(progress.best["epoch"], settings.epochs, progress.best))
+
+
+def learn(training, train_set, validation_set, stop, save_best, tracking):
+    """The epochs that are left, each trained, validated, said and kept."""
+    settings, progress = training.settings, training.progress
+    while progress.epoch < settings.epochs and not progress.exhausted(settings) and not stop.agreed:
         values = training.epoch(train_set, stop)
-        if stop.requested and progress.best is not None:
+        if stop.agreed and progress.best is not None:
             break  # little time is left; what is saved is good
         with training.ema.applied():
             values |= training.evaluate(validation_set)
             say(metrics.epoch_line(progress.epoch, settings.epochs, values, values["images_per_second"]))
             if progress.add(values, settings):
                 training.keep_best()
-                training.save_best(describe(settings, shape, classes, fingerprint, progress.best))
+                save_best()
         training.debugger.record(values)
-        write_history(settings, progress.history)
-        if not stop.requested:  # a checkpoint stands after a whole epoch
-            training.checkpoint(fingerprint)
+        tracking.epoch(values, progress)
+        if training.group.first:
+            write_history(settings, progress.history)
+        if not stop.agreed:  # a checkpoint stands after a whole epoch
+            training.checkpoint()
+        stop.agreed = training.group.any(stop.requested)
     training.debugger.close()
-    if stop.requested:
-        say(f"stopped by SIGTERM in epoch {progress.epoch}; the best epoch so far is kept")
-    elif progress.exhausted(settings):
-        say(f"ended after epoch {progress.epoch}: no gain of {settings.objective} in {settings.patience} epochs")
-    say(metrics.best_line(progress.best["epoch"], settings.epochs, progress.best))
+    training.times.close()
 
 
-def prepare(settings):
+def prepare(settings, group):
     """What must be set before the first tensor."""
+    if group.size > 1:
+        say(f"{group.size} processes share each batch of {settings.batch_size} images")
+    elif torch.cuda.device_count() > 1:
+        say(f"WARNING: 1 of {torch.cuda.device_count()} GPUs is used; with torchrun, all (see --batch-size in --help)")
     if os.environ.get("OMP_NUM_THREADS"):
         torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     torch.manual_seed(settings.seed)
@@ -110,6 +153,24 @@ def read_dataset(settings):
         return list(dataset["classes"]), dataset.get("fingerprint")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(f"the dataset channel needs dataset.json with a list 'classes': {reason(error)}") from error
+
+
+def check_processes(settings, group, train_set):
+    """Raises ValueError where the processes cannot train one network together."""
+    hosts = json.loads(os.environ.get("SM_HOSTS") or "[]")
+    if group.size == 1 and len(hosts) > 1:
+        raise ValueError(
+            f"the job has {len(hosts)} instances, and each would train by itself; set the hyperparameter "
+            "sagemaker_torch_distributed_enabled to true, or InstanceCount to 1"
+        )
+    if settings.batch_size < 2 * group.size:
+        raise ValueError(f"--batch-size {settings.batch_size} is for all {group.size} processes; each needs 2 images")
+    if len(train_set) < 2 * group.size:
+        needed = "training needs at least 2" if group.size == 1 else f"{group.size} processes need 2 each"
+        raise ValueError(f"the train channel holds {len(train_set)} image{'s'[: len(train_set) != 1]}; {needed}")
+    names = [path.relative_to(train_set.folder).as_posix() for path in train_set.paths]
+    if len(set(group.gather(hashlib.sha256("\n".join(names).encode()).hexdigest()))) > 1:
+        raise ValueError("the processes see different training images; channels must be FullyReplicated to all hosts")
 
 
 def check_classes(settings, classes):
@@ -141,15 +202,36 @@ def describe(settings, shape, classes, fingerprint, best):
         "best_epoch": best["epoch"],
         "metrics": {name: value for name, value in best.items() if ":" in name},
         "dataset_fingerprint": fingerprint,
-        "code": os.environ.get("SM_MODULE_DIR"),  # its last folder is the digest of the source
-        "hyperparameters": {name: getattr(settings, name) for name in HYPERPARAMETERS},
-        "versions": {"python": platform.python_version(), "torch": torch.__version__},
+        "code": os.environ.get("SM_MODULE_DIR"),  # where SageMaker had it from
+        "code_digest": code_digest(),
+        "hyperparameters": hyperparameters(settings),
+        "versions": {"python": platform.python_version()} | library_versions(),
     }
 
 
+def code_digest():
+    """SHA-256 over the names and contents of the scripts beside this one."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(f"{path.name}\0".encode() + hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+def library_versions():
+    """Of what this training has imported."""
+    names = ("torch", "torchvision", "numpy", "PIL", "smdebug")
+    return {name: sys.modules[name].__version__ for name in names if hasattr(sys.modules.get(name), "__version__")}
+
+
+def hyperparameters(settings):
+    return {name: getattr(settings, name) for name in HYPERPARAMETERS}
+
+
 class StopOnSigterm:
+    """`requested` here, by a signal; `agreed` by all processes: what they do depends on this one alone."""
+
     def __init__(self):
-        self.requested = False
+        self.requested = self.agreed = False
         signal.signal(signal.SIGTERM, self.request)
 
     def request(self, *_):
@@ -171,7 +253,8 @@ def write_failure(folder, text):
 
 
 def reason(error):
-    return str(error) if isinstance(error, ValueError | ArithmeticError) else f"{type(error).__name__}: {error}"
+    clear = ValueError | ArithmeticError | distributed.LostProcess
+    return str(error) if isinstance(error, clear) else f"{type(error).__name__}: {error}"
 
 
 if __name__ == "__main__":

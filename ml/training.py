@@ -1,30 +1,34 @@
 """One training: its network, loss and optimizer, and what is done with them in a step and in an epoch."""
 
 import math
+import secrets
 import time
 
 import torch
 
+import artifact
 import augment
 import checkpoint
 import data
 import features
-import metrics
 import model
 from debug import Debugger
+from distributed import is_first, meeting
 from flags import HYPERPARAMETERS
-from losses import make_loss
+from losses import make_loss, mass
 from numerics import make_scaler, precision
 from optimisation import Ema, make_optimizer, rate
 from progress import Progress
+from step_times import BACKWARD, FORWARD, OPTIMIZER, PREPARING, StepTimes
+from tally import Tally
 
 
 class Training:
     """The parts of one training, and what is done with them in an epoch."""
 
-    def __init__(self, settings, shape, num_classes, train_set):
-        self.settings, self.num_classes = settings, num_classes
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    def __init__(self, settings, shape, num_classes, train_set, group):
+        self.settings, self.num_classes, self.group = settings, num_classes, group
+        self.device = group.device
         self.network = model.build(**shape)
         for message in model.load_weights(self.network, settings.weights, settings.arch, settings.pretrained_dir):
             say(message)
@@ -33,79 +37,142 @@ class Training:
         self.criterion = make_loss(settings, train_set.labels, num_classes).to(self.device)
         self.optimizer = make_optimizer(settings, self.network)
         self.ema = Ema(self.network, settings.ema)
+        self.times = StepTimes.configured(settings.profiler_dir, self.device)
         self.debugger = Debugger()
         self.debugger.watch(self.network, self.criterion)
-        self.precision = precision(settings, self.device, watched=self.debugger.active)
+        self.precision = precision(settings, self.device, group.any(self.debugger.needs_float32))
         self.scaler = make_scaler(enabled=self.precision is torch.float16)
         self.forward = torch.compile(self.network) if settings.compile else self.network
+        self.learner = None  # the same with gradients from all processes; made when it is known what learns
         self.prepare = self.normalised
-        self.randomness = torch.Generator().manual_seed(settings.seed)
+        self.order = torch.Generator().manual_seed(settings.seed)  # of the images; the same in all processes
+        self.randomness = torch.Generator().manual_seed(own_seed(settings.seed, group.rank))
+        if group.rank > 0:  # the first weights had to be the same everywhere, what is dropped out must not be
+            torch.manual_seed(own_seed(settings.seed, group.rank))
         self.steps_per_epoch = max(1, math.ceil(len(train_set) / settings.batch_size))
         model.pace_statistics(self.network, self.steps_per_epoch)
         self.progress = Progress()
         self.best_weights = None
+        self.run = secrets.token_hex(8)  # names this training, through all its interruptions
+        # What must be the same for a checkpoint to be this training's.
+        self.identity = {name: getattr(settings, name) for name in HYPERPARAMETERS}
 
     def epoch(self, train_set, stop):
         """One pass over the training images, or less when a stop is asked for -> its metrics."""
         settings, progress = self.settings, self.progress
         progress.epoch += 1
+        if self.learner is None:
+            self.learner = self.group.wrap(self.forward)
         self.debugger.phase("train")
         model.train_mode(self.network)
         tally, started = Tally(self.num_classes), time.perf_counter()
         sample = data.balanced if settings.sampler == "balanced" else data.shuffled
-        order = sample(train_set.labels, self.randomness)
-        for pixels, labels in train_set.batches(settings.batch_size, order):
-            self.step(pixels, labels.to(self.device), tally)
-            if stop.requested:
+        order = sample(train_set.labels, self.order)
+        if self.group.size > 1:
+            order = self.group.share(order, settings.batch_size)
+        batches = train_set.batches(settings.batch_size, order)
+        for pixels, labels in self.times.steps("train", batches, getattr(train_set, "loaders", 0)):
+            self.step(pixels, labels.to(self.device), tally, stop)
+            if stop.agreed:
                 break
-        return tally.results("train") | {"images_per_second": tally.count / (time.perf_counter() - started)}
+        self.share_statistics()
+        values, count = tally.results("train", self.group)
+        return values | {"images_per_second": count / (time.perf_counter() - started)}
 
-    def step(self, pixels, labels, tally):
+    def step(self, pixels, labels, tally, stop):
         settings, progress = self.settings, self.progress
         position = progress.step / (settings.epochs * self.steps_per_epoch)
         for group in self.optimizer.param_groups:
             group["lr"] = settings.lr * rate(settings, position)
-        images = self.prepare(augment.augment(pixels, settings.augment, self.randomness))
+        images = self.prepare(augment.augment(pixels, settings.augment, self.randomness, settings.image_size))
         images = augment.resized(images, augment.side_at(position, settings.start_size, settings.image_size))
         if settings.mixup:
             images, others, share = augment.mixed(images, labels, settings.mixup, self.randomness)
+        self.times.ended(PREPARING)
         with self.autocast():
-            logits = self.forward(images)
+            logits = self.learner(images)
         logits = logits.float()
-        loss = self.criterion(logits, labels)
+        loss, weight = self.criterion(logits, labels), mass(self.criterion, labels)
         if settings.mixup:
             loss = share * loss + (1 - share) * self.criterion(logits, others)
-        tally.add(logits, labels, finite(loss, progress, settings))
+            weight = share * weight + (1 - share) * mass(self.criterion, others)
+        value = loss.item()
+        tally.add(logits, labels, value, weight)
+        self.debugger.batch(labels, logits)
+        total = self.agree(value, weight, stop)
+        self.times.ended(FORWARD)
         self.optimizer.zero_grad()
-        self.scaler.scale(loss).backward()
-        if settings.clip_norm:
+        if self.group.size > 1:  # their mean over the processes is then the gradient of the whole batch's loss
+            loss = loss * (self.group.size * weight / total)
+        with meeting():
+            self.scaler.scale(loss).backward()
+        self.times.ended(BACKWARD)
+        if settings.clip_norm or self.debugger.active:
             self.scaler.unscale_(self.optimizer)
+        self.debugger.gradients()
+        if settings.clip_norm:
             torch.nn.utils.clip_grad_norm_(self.network.parameters(), settings.clip_norm)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.ema.update()
+        self.times.ended(OPTIMIZER)
         progress.step += 1
+
+    def agree(self, loss, weight, stop):
+        """Whether all processes go on -> the weight of their whole batch. Raises in all if the loss broke in one."""
+        loss_sum, total, stops = self.group.sum([loss * weight, weight, float(stop.requested)])
+        stop.agreed = stops > 0
+        if not math.isfinite(loss_sum):
+            settings, progress = self.settings, self.progress
+            raise ArithmeticError(
+                f"NONFINITE_LOSS: the loss became {loss_sum / total} at step {progress.step} (epoch {progress.epoch}) "
+                f"with --lr {settings.lr:g}; lower --lr or check the images"
+            )
+        return total
+
+    def share_statistics(self):
+        """BatchNorm's running statistics, in the network and in its averaged weights, become the processes' means."""
+        names = [
+            f"{prefix}.{name}" if prefix else name
+            for prefix, module in self.network.named_modules()
+            if module.training
+            for name, buffer in module.named_buffers(recurse=False)
+            if buffer.is_floating_point()
+        ]
+        for state in (self.network.state_dict(), self.ema.shadow):
+            self.group.average([state[name] for name in names if name in state])
 
     def evaluate(self, channel):
         self.debugger.phase("eval")
         self.network.eval()
         tally = Tally(self.num_classes)
         with torch.no_grad():
-            for pixels, labels in channel.batches(self.settings.batch_size):
+            part = self.group.part(len(channel), self.settings.batch_size) if self.group.size > 1 else None
+            batches = channel.batches(self.settings.batch_size, part)
+            for pixels, labels in self.times.steps("eval", batches, getattr(channel, "loaders", 0)):
                 labels = labels.to(self.device)
                 with self.autocast():
                     logits = self.forward(self.prepare(pixels))
                 logits = logits.float()
-                tally.add(logits, labels, self.criterion(logits, labels).item())
-        return tally.results("validation")
+                tally.add(logits, labels, self.criterion(logits, labels).item(), mass(self.criterion, labels))
+                self.debugger.batch(labels, logits)
+                self.times.ended(FORWARD)
+        return tally.results("validation", self.group)[0]
 
-    def look_once(self, *channels):
-        """Let the frozen part see each image now; from here on vectors go into the head alone."""
-        seen = [
-            features.extract(self.network, channel, self.settings.batch_size, self.normalised, self.autocast)
-            for channel in channels
-        ]
-        self.forward, self.prepare = self.network.fc, lambda vectors: vectors
+    def look_once(self, train_set, validation_set):
+        """Let the frozen part see each image now; from here on vectors go into the head alone -> channels of vectors.
+
+        The same channels for a network that cannot be parted at its head.
+        """
+        settings, head = self.settings, features.head_of(self.network, self.settings.image_size)
+        if head is None:
+            return train_set, validation_set
+        say("the network below the head is frozen: its view of each image is computed once")
+        extractor = features.Extractor(
+            self.network, head, self.normalised, self.autocast, settings.arch, self.precision, say
+        )
+        seen = extractor.features(train_set, features.VIEWS[settings.augment]), extractor.features(validation_set, 1)
+        self.forward, self.prepare = head, lambda vectors: vectors
         return seen
 
     def normalised(self, pixels):
@@ -117,85 +184,81 @@ class Training:
     # -- what is kept ---------------------------------------------------------------------------------------------
 
     def keep_best(self):
-        if self.settings.checkpoint_dir:
+        if self.settings.checkpoint_dir and self.group.first:
             self.best_weights = {
                 name: value.detach().cpu().clone() for name, value in self.network.state_dict().items()
             }
 
     def save_best(self, description):
-        weights = self.best_weights or self.network.state_dict()
-        model.save_artifact(self.settings.model_dir, weights, description)
+        if self.group.first:
+            weights = self.best_weights or self.network.state_dict()
+            artifact.save(self.settings.model_dir, weights, description)
 
-    def checkpoint(self, fingerprint):
+    def checkpoint(self):
         if not self.settings.checkpoint_dir:
+            return
+        randomness = self.group.gather(self.streams())
+        if not self.group.first:
             return
         checkpoint.save(
             self.settings.checkpoint_dir,
             {
-                "identity": self.identity(fingerprint),
+                "identity": self.identity,
+                "run": self.run,
+                "debug_steps": self.debugger.steps,
                 "progress": vars(self.progress),
                 "network": self.network.state_dict(),
                 "best_weights": self.best_weights,
                 "optimizer": self.optimizer.state_dict(),
                 "scaler": self.scaler.state_dict(),
                 "ema": self.ema.state_dict(),
-                "randomness": self.randomness.get_state(),
-                "torch_randomness": torch.get_rng_state(),
+                "order": self.order.get_state(),
+                "randomness": randomness,
             },
         )
 
     def resume(self, fingerprint):
-        """Go on from the checkpoint, if there is one. Raises ValueError for one of another training."""
+        """Go on from the checkpoint -> whether there was one. Raises ValueError for one of another training."""
+        self.identity |= {"dataset_fingerprint": fingerprint}
         if not self.settings.checkpoint_dir:
-            return
-        state = checkpoint.load(self.settings.checkpoint_dir, self.identity(fingerprint))
+            return False
+        folder = self.settings.checkpoint_dir
+        state = self.group.from_first(lambda: checkpoint.load(folder, self.identity))
         if state is None:
-            return
-        self.progress = Progress(**state["progress"])
+            return False
+        self.run, self.progress = state["run"], Progress(**state["progress"])
+        self.debugger.go_on(state["debug_steps"])
         self.network.load_state_dict(state["network"])
-        self.best_weights = state["best_weights"]
+        self.best_weights = state["best_weights"] if self.group.first else None
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
         self.ema.load_state_dict(state["ema"])
-        self.randomness.set_state(state["randomness"])
-        torch.set_rng_state(state["torch_randomness"])
+        self.order.set_state(state["order"])
+        if len(state["randomness"]) == self.group.size:
+            self.set_streams(state["randomness"][self.group.rank])
+        else:
+            say(f"the checkpoint is of {len(state['randomness'])} processes: these {self.group.size} draw otherwise")
         say(f"going on after epoch {self.progress.epoch} of {self.settings.epochs}, from the checkpoint")
+        return True
 
-    def identity(self, fingerprint):
-        """What must be the same for a checkpoint to be this training's."""
-        return {name: getattr(self.settings, name) for name in HYPERPARAMETERS} | {"dataset_fingerprint": fingerprint}
+    def streams(self):
+        """The random streams of this process, as tensors: augmentation's, and torch's for dropout."""
+        cuda = [torch.cuda.get_rng_state(self.device)] if self.device.type == "cuda" else []
+        return [self.randomness.get_state(), torch.get_rng_state(), *cuda]
 
-
-class Tally:
-    """Adds up loss, labels and predictions over the batches of an epoch."""
-
-    def __init__(self, num_classes):
-        self.num_classes = num_classes
-        self.loss_sum, self.labels, self.predictions = 0.0, [], []
-
-    def add(self, logits, labels, loss):
-        self.loss_sum += loss * len(labels)
-        self.labels += labels.tolist()
-        self.predictions += model.predictions(logits).tolist()
-
-    @property
-    def count(self):
-        return len(self.labels)
-
-    def results(self, phase):
-        scores = metrics.scores(self.labels, self.predictions, self.num_classes)
-        return {f"{phase}:loss": self.loss_sum / self.count} | {f"{phase}:{name}": v for name, v in scores.items()}
+    def set_streams(self, states):
+        self.randomness.set_state(states[0])
+        torch.set_rng_state(states[1])
+        if self.device.type == "cuda" and len(states) > 2:
+            torch.cuda.set_rng_state(states[2], self.device)
 
 
-def finite(loss, progress, settings):
-    value = loss.item()
-    if not math.isfinite(value):
-        raise ArithmeticError(
-            f"NONFINITE_LOSS: the loss became {value} at step {progress.step} (epoch {progress.epoch}) with --lr "
-            f"{settings.lr:g}; lower --lr or check the images"
-        )
-    return value
+def own_seed(seed, rank):
+    """For the random stream of one process, apart from the one that all of them share."""
+    return seed + ((rank + 1) << 32)
 
 
 def say(message):
-    print(message, flush=True)
+    """One process speaks for all of them."""
+    if is_first():
+        print(message, flush=True)

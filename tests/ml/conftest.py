@@ -1,5 +1,6 @@
 """Tiny pictures, and the scripts of ml/ started as SageMaker starts them."""
 
+import contextlib
 import json
 import os
 import random
@@ -22,6 +23,16 @@ COLLECTIONS = [
         "CollectionParameters": {"save_interval": "3", "include_regex": ".*relu_input", "reductions": "variance"},
     },
 ]
+
+
+def pytest_collection_modifyitems(config, items):
+    """What is marked `matrix` repeats other tests over more seeds, for minutes: it runs only with -m matrix."""
+    if "matrix" not in config.option.markexpr:
+        left_out = [item for item in items if item.get_closest_marker("matrix")]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in set(left_out)]
+
+
 COLOURS = {"blue": (20, 20, 230), "green": (20, 230, 20), "red": (230, 20, 20)}
 
 
@@ -39,8 +50,14 @@ def images(tmp_path_factory):
     return root
 
 
+@pytest.fixture(scope="session", autouse=True)
+def cache_dir(tmp_path_factory):
+    """Where trainings share what they decode; the user's own folder for that is left alone."""
+    os.environ["RETRAINING_CACHE_DIR"] = str(tmp_path_factory.mktemp("cache"))
+
+
 @pytest.fixture(scope="session")
-def environment():
+def environment(cache_dir):
     """The tests' own environment, without anything a surrounding SageMaker job may have set."""
     clean = {key: value for key, value in os.environ.items() if not key.startswith(("SM_", "SAGEMAKER_", "SMDEBUG_"))}
     return clean | {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
@@ -48,6 +65,8 @@ def environment():
 
 class Job:
     """One training job's sandbox: folders, environment, command."""
+
+    launcher = ()
 
     def __init__(self, base, images, environment):
         self.model_dir, self.output_dir = base / "model", base / "output"
@@ -60,9 +79,10 @@ class Job:
         }
 
     def start(self, **hyperparameters):
-        given = {"stem": "small", "image-size": 16, "batch-size": 8, "epochs": 2, "lr": 0.002} | hyperparameters
+        given = {"stem": "small", "image-size": 16, "batch-size": 8, "epochs": 2, "lr": 0.002, "serving": "torch"}
+        given |= hyperparameters
         flags = [text for name, value in sorted(given.items()) for text in (f"--{name}", str(value))]
-        command = [sys.executable, str(ML / "train.py"), *flags]
+        command = [sys.executable, *self.launcher, str(ML / "train.py"), *flags]
         pipe = subprocess.PIPE
         return subprocess.Popen(command, env=self.environment, stdout=pipe, stderr=pipe, text=True, cwd=ML)
 
@@ -77,6 +97,11 @@ class Job:
         return (self.output_dir / "failure").read_text()
 
 
+@pytest.fixture(scope="session")
+def job_class():
+    return Job
+
+
 @pytest.fixture
 def job(tmp_path, images, environment):
     return Job(tmp_path, images, environment)
@@ -86,9 +111,10 @@ def job(tmp_path, images, environment):
 def debugged_job(images, environment, tmp_path_factory):
     """debugged_job(**hyperparameters) -> a job that ran to its end with the Debugger hook on."""
 
-    def run(**hyperparameters):
+    def run(launcher=(), **hyperparameters):
         base = tmp_path_factory.mktemp("debugged")
         job = Job(base, images, environment)
+        job.launcher = launcher
         job.tensors_dir = base / "tensors"
         hook = {"LocalPath": str(job.tensors_dir), "S3OutputPath": "s3://bucket/x", "HookParameters": None}
         (base / "hook.json").write_text(json.dumps(hook | {"CollectionConfigurations": COLLECTIONS}))
@@ -117,6 +143,12 @@ def finished(debugged_job):
 @pytest.fixture
 def serve(environment, tmp_path):
     """serve(model_dir, **environment) -> (httpx client, process) once /ping answers. Stopped after the test."""
+    with servers(environment, tmp_path) as start:
+        yield start
+
+
+@contextlib.contextmanager
+def servers(environment, folder):
     started = []
 
     def start(model_dir, **variables):
@@ -125,19 +157,28 @@ def serve(environment, tmp_path):
             port = probe.getsockname()[1]
         command = [sys.executable, str(ML / "serve.py"), "--host", "127.0.0.1"]
         settings = environment | {"SM_MODEL_DIR": str(model_dir), "SAGEMAKER_BIND_TO_PORT": str(port)} | variables
-        log = (tmp_path / "serve.log").open("w")
+        log = (folder / "serve.log").open("w")
         process = subprocess.Popen(command, env=settings, stdout=log, stderr=subprocess.STDOUT)
         client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30)
         started.append((process, client, log))
         wait_for_ping(process, client)
         return client, process
 
-    yield start
-    for process, client, log in started:
-        client.close()
-        process.kill()
-        process.wait()
-        log.close()
+    try:
+        yield start
+    finally:
+        for process, client, log in started:
+            client.close()
+            process.kill()
+            process.wait()
+            log.close()
+
+
+@pytest.fixture(scope="module")
+def serve_once(environment, tmp_path_factory):
+    """`serve` for a server that all tests of a file share."""
+    with servers(environment, tmp_path_factory.mktemp("served")) as start:
+        yield start
 
 
 def wait_for_ping(process, client):

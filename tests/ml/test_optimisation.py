@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from losses import BinaryLoss, class_weights, make_loss
+from numerics import fast_in_bfloat16, precision
 from optimisation import Ema, make_optimizer, rate
 
 SETTINGS = {
@@ -81,3 +82,33 @@ def test_one_logit_and_two_have_the_same_loss(smoothing):
     both = make_loss(settings(label_smoothing=smoothing), labels, 2)
     assert isinstance(one, BinaryLoss)
     torch.testing.assert_close(one(logits, labels), both(two, labels))
+
+
+@pytest.mark.parametrize(
+    ("wanted", "side", "needs_float32", "fast", "chosen"),
+    [
+        ("auto", 224, False, True, torch.bfloat16),
+        ("auto", 224, False, False, torch.float32),
+        ("auto", 32, False, True, torch.float32),
+        ("auto", 224, True, True, torch.float32),
+        ("bf16", 224, True, False, torch.bfloat16),
+    ],
+)
+def test_a_processor_computes_in_bfloat16_only_where_that_is_faster(wanted, side, needs_float32, fast, chosen):
+    given = SimpleNamespace(precision=wanted, image_size=side)
+    assert precision(given, torch.device("cpu"), needs_float32, fast=lambda: fast) is chosen
+
+
+@pytest.mark.parametrize(
+    ("vendor", "amx", "fast"), [("AuthenticAMD", 0, 1), ("GenuineIntel", 0, 0), ("GenuineIntel", 1, 1)]
+)
+def test_the_instructions_for_bfloat16_alone_do_not_make_a_processor_fast(vendor, amx, fast, monkeypatch, tmp_path):
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True, raising=False)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: bool(amx), raising=False)
+    (tmp_path / "cpuinfo").write_text(f"vendor_id : {vendor}\nflags : avx512_bf16\n")
+    assert fast_in_bfloat16(tmp_path / "cpuinfo") == bool(fast)
+
+
+def test_half_precision_is_refused_without_a_gpu():
+    with pytest.raises(ValueError, match=r"--precision fp16 needs a GPU; .* use bf16, fp32 or auto"):
+        precision(SimpleNamespace(precision="fp16", image_size=224), torch.device("cpu"), needs_float32=False)

@@ -1,3 +1,4 @@
+import functools
 import json
 import re
 import shutil
@@ -7,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
+import artifact
 import features
 import flags
 import metrics
@@ -34,6 +36,8 @@ def test_the_artifact_knows_how_it_was_made(finished):
     assert description["dataset_fingerprint"] == "f00d"
     assert description["hyperparameters"]["lr"] == 0.002
     assert description["versions"]["torch"] == torch.__version__
+    assert description["versions"].keys() >= {"python", "numpy", "PIL", "smdebug"}
+    assert re.fullmatch("[0-9a-f]{64}", description["code_digest"])
 
 
 def test_what_was_learnt_is_served(finished, images, monkeypatch):
@@ -59,22 +63,21 @@ def test_sigterm_keeps_the_best_so_far(job):
     assert model.load_artifact(job.model_dir)
 
 
-def test_a_loss_that_explodes_fails_the_job(job, tmp_path):
+def test_a_loss_that_explodes_fails_the_job(main, job, tmp_path, monkeypatch):
     weights = model.build("resnet18", 3, "small").state_dict()
     weights["fc.bias"] += float("nan")
     torch.save(weights, tmp_path / "broken.pth")
-    job.environment["SM_CHANNEL_PRETRAINED"] = str(tmp_path)
-    status, _, _ = job.run(weights="channel")
-    assert status == 1
+    monkeypatch.setenv("SM_CHANNEL_PRETRAINED", str(tmp_path))
+    assert main([*SMALL, "--weights", "channel"]) == 1
     assert job.failure.startswith("NONFINITE_LOSS: the loss became nan at step 0 (epoch 1)")
-    assert not (job.model_dir / model.WEIGHTS).exists()
+    assert not (job.model_dir / artifact.WEIGHTS).exists()
 
 
 @pytest.fixture
 def main(job, monkeypatch):
     """train.main with a job's environment: for what ends before the first step, cheaper than a process."""
     for name, value in job.environment.items():
-        if name.startswith("SM_"):
+        if name.startswith(("SM_", "OMP_")):
             monkeypatch.setenv(name, value)
     return train.main
 
@@ -107,7 +110,7 @@ FOLDERS = ["--train-dir", "t", "--validation-dir", "v", "--model-dir", "m"]
         (["--batch-size", "1"], "--batch-size: '1' is not an integer from 2"),
         (["--arch", "vgg1"], "--arch: 'vgg1' is no classification network of torchvision; vgg1"),
         (["--decay-all", "maybe"], "--decay-all: 'maybe' is neither true nor false"),
-        (["--augment", "flip+turn"], "--augment: 'flip+turn' is neither none nor some of shift, flip, crop, rand"),
+        (["--augment", "flip+turn"], "--augment: 'flip+turn' is neither none nor some of shift, "),
         (["--start-size", "300"], "--start-size: 300 is more than --image-size 224"),
         (["--objective", "validation:recall"], "--objective: invalid choice: 'validation:recall'"),
         (["--learning-rate", "0.1"], "unrecognized arguments: --learning-rate 0.1"),
@@ -131,10 +134,11 @@ def test_training_survives_a_broken_smdebug(job, tmp_path):
     (tmp_path / "smdebug" / "__init__.py").write_text("raise ImportError('incompatible protobuf')")
     (tmp_path / "hook.json").write_text("{}")
     job.environment |= {"PYTHONPATH": str(tmp_path), "SMDEBUG_CONFIG_FILE_PATH": str(tmp_path / "hook.json")}
+    job.environment["RETRAINING_DEBUG_HOOK"] = "smdebug"
     status, _, stderr = job.run(epochs=1)
     assert status == 0
     assert "incompatible protobuf" in stderr
-    assert "WARNING: smdebug could not start; training goes on WITHOUT debug tensors" in stderr
+    assert "WARNING: the debug hook could not start; training goes on WITHOUT debug tensors" in stderr
 
 
 @pytest.mark.parametrize(("text", "meant"), [("false", False), ("False", False), ("0", False), ("true", True)])
@@ -147,25 +151,60 @@ def weights_of(folder):
     return {name: tensor.clone() for name, tensor in model.load_artifact(folder)[0].state_dict().items()}
 
 
-@pytest.mark.parametrize("kill_after", [1, 2])
-def test_a_killed_training_ends_with_the_weights_of_one_that_was_not(job, images, environment, tmp_path, kill_after):
-    options = {"epochs": 4, "augment": "shift+flip", "ema": 0.9, "dropout": 0.2, "mixup": 0.2, "seed": 3}
-    never = type(job)(tmp_path / "never", images, environment)
-    assert never.run(**options, **{"checkpoint-dir": tmp_path / "never/checkpoints"})[0] == 0
+RESUMABLE = {"epochs": 4, "augment": "shift+flip", "ema": 0.9, "dropout": 0.2, "mixup": 0.2, "seed": 3}
 
-    options["checkpoint-dir"] = tmp_path / "killed/checkpoints"
+
+@pytest.fixture(scope="module")
+def never_killed(job_class, images, environment, tmp_path_factory):
+    """The weights of a training with everything random that was not interrupted."""
+    job = job_class(tmp_path_factory.mktemp("never"), images, environment)
+    status, _, stderr = job.run(**RESUMABLE, **{"checkpoint-dir": job.output_dir / "checkpoints"})
+    assert status == 0, stderr
+    return weights_of(job.model_dir)
+
+
+def killed_in_an_epoch(job, options):
     process = job.start(**options)
     seen = 0
-    while seen < kill_after:
+    while seen < 2:  # the first checkpoint stands; somewhere in the third epoch
         seen += process.stdout.readline().startswith("epoch=")
-    process.kill()  # somewhere in the next epoch
+    process.kill()
     process.communicate()
+
+
+# torch.save that is killed when half of the second checkpoint is on the disk.
+CUT = """
+import os, signal, sys
+import torch, train
+whole, saved = torch.save, []
+def cut(state, path):
+    whole(state, path)
+    saved.append(path)
+    if len(saved) == 2:
+        os.truncate(path, os.path.getsize(path) // 2)
+        os.kill(os.getpid(), signal.SIGKILL)
+torch.save = cut
+sys.exit(train.main(sys.argv[2:]))
+"""
+
+
+def killed_in_a_checkpoint(job, options):
+    job.launcher = ("-c", CUT)
+    assert job.run(**options)[0] == -signal.SIGKILL
+    job.launcher = ()
+
+
+@pytest.mark.parametrize("killed", [killed_in_an_epoch, killed_in_a_checkpoint])
+def test_a_killed_training_ends_with_the_weights_of_one_that_was_not(job, never_killed, killed):
+    options = RESUMABLE | {"checkpoint-dir": job.output_dir / "checkpoints"}
+    killed(job, options)
     shutil.rmtree(job.model_dir, ignore_errors=True)  # as after a spot interruption
     status, stdout, stderr = job.run(**options)
     assert status == 0, stderr
-    assert kill_after == 1 or "going on after epoch" in stdout  # the first line comes just before a checkpoint
-    one, other = weights_of(job.model_dir), weights_of(never.model_dir)
-    assert all(torch.equal(one[name], other[name]) for name in other)
+    assert "going on after epoch" in stdout
+    weights = weights_of(job.model_dir)
+    assert all(torch.equal(weights[name], never_killed[name]) for name in never_killed)
+    assert [path.name for path in (job.output_dir / "checkpoints").iterdir()] == ["last.pt"]
 
 
 def test_a_finished_training_started_again_gives_its_model_again(main, job, tmp_path, capsys):
@@ -187,6 +226,7 @@ def test_a_checkpoint_of_another_training_is_refused(main, job, tmp_path):
 
 
 SMALL = ["--stem", "small", "--image-size", "16", "--batch-size", "8", "--epochs", "2", "--lr", "0.002"]
+SMALL += ["--serving", "torch"]  # choosing how to serve takes longer than these trainings
 
 
 def test_checkpoints_lie_where_sagemaker_says_below_the_jobs_name(tmp_path, monkeypatch):
@@ -200,14 +240,36 @@ def history(job):
     return json.loads((job.output_dir / "data" / "history.json").read_text())
 
 
-def test_every_option_trains(main, job):
+def test_every_option_trains_and_a_seed_gives_the_same_model(main, job):
     options = "--optimizer adamw --weight-decay 0.05 --schedule cosine --label-smoothing 0.1 --class-weights balanced"
-    options += " --clip-norm 1 --ema 0.9 --mixup 0.3 --augment crop+flip --start-size 8 --precision bf16 --dropout 0.1"
-    assert main([*SMALL, *options.split(), "--deterministic", "true", "--epochs", "3"]) == 0
-    assert len(history(job)) == 3
-    _, description = model.load_artifact(job.model_dir)
-    assert description["network"]["dropout"] == 0.1
+    options += " --clip-norm 1 --ema 0.9 --mixup 0.3 --augment crop+flip --start-size 8 --precision fp32 --dropout 0.1"
+    learnt = []
+    for seed in (5, 5, 6):
+        given = [*SMALL, *options.split(), "--deterministic", "true", "--epochs", "3", "--seed", str(seed)]
+        assert main(given) == 0
+        learnt.append(weights_of(job.model_dir)["fc.logits.weight"])
     torch.use_deterministic_algorithms(False)
+    assert len(history(job)) == 3
+    assert torch.equal(learnt[0], learnt[1])
+    assert not torch.equal(learnt[0], learnt[2])
+    assert artifact.read_description(job.model_dir)["network"]["dropout"] == 0.1
+
+
+@pytest.mark.slow
+def test_a_compiled_network_learns_the_same(main, job, monkeypatch):
+    """By tracing and differentiating alone: generating machine code is torch's own affair, and takes a minute."""
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="aot_eager"))
+    learnt = []
+    for compiled in ("false", "true"):
+        assert main([*SMALL, "--precision", "fp32", "--clip-norm", "1", "--ema", "0.9", "--compile", compiled]) == 0
+        learnt.append(weights_of(job.model_dir))
+    for name, tensor in learnt[0].items():
+        torch.testing.assert_close(learnt[1][name], tensor, rtol=1e-3, atol=1e-4)
+
+
+def test_sagemakers_own_hyperparameters_are_passed_over():
+    own = ["--_tuning_objective_metric", "validation:accuracy", "--sagemaker_program", "train.py"]
+    assert flags.parse([*own, *FOLDERS, "--lr", "0.1", "--sagemaker_job_name=x"], "").lr == 0.1
 
 
 def test_training_ends_early_without_gain(main, job, capsys):
@@ -245,7 +307,7 @@ def test_one_logit_learns_two_classes_by_their_f1(main, two_classes, job, images
     import inference
 
     network = inference.model_fn(job.model_dir)
-    assert network.fc.out_features == 1
+    assert artifact.read_description(job.model_dir)["network"]["num_outputs"] == 1
     request = inference.input_fn((images / "train/red/0.png").read_bytes(), "image/png")
     answer = json.loads(inference.output_fn(inference.predict_fn(request, network), None)[0])
     assert sum(answer["probabilities"]) == pytest.approx(1)
@@ -286,7 +348,7 @@ def test_a_head_learnt_from_vectors_is_the_one_learnt_the_long_way(main, job, op
 
 @pytest.mark.parametrize(
     ("changes", "watched"),
-    [({"augment": "flip"}, False), ({"mixup": 0.2}, False), ({"trainable": "layer4"}, False), ({}, True)],
+    [({"augment": "crop"}, False), ({"mixup": 0.2}, False), ({"trainable": "layer4"}, False), ({}, True)],
 )
 def test_vectors_are_computed_anew_where_they_would_change(changes, watched):
     given = flags.parse([*FOLDERS, "--trainable", "head"], "")

@@ -1,0 +1,30 @@
+"""What the batches of an epoch add up to: the mean loss, and the scores of all predictions."""
+
+from itertools import chain
+
+import metrics
+import model
+
+
+class Tally:
+    """Adds up one process's batches of an epoch; `results` brings the processes together."""
+
+    def __init__(self, num_classes):
+        self.num_classes = num_classes
+        self.loss_sum, self.weight_sum, self.labels, self.predictions = 0.0, 0.0, [], []
+
+    def add(self, logits, labels, loss, weight):
+        """`loss` is a mean over the batch in which it counts `weight`, see losses.mass."""
+        self.loss_sum += loss * weight
+        self.weight_sum += weight
+        self.labels += labels.tolist()
+        self.predictions += model.predictions(logits).tolist()
+
+    def results(self, phase, group):
+        """The metrics of the epoch, the same in all processes, and the number of images; each was in one process."""
+        parts = group.gather((self.loss_sum, self.weight_sum, self.labels, self.predictions))
+        loss_sums, weights, labels, predictions = zip(*parts, strict=True)
+        labels, predictions = list(chain.from_iterable(labels)), list(chain.from_iterable(predictions))
+        scores = metrics.scores(labels, predictions, self.num_classes)
+        values = {f"{phase}:loss": sum(loss_sums) / sum(weights)}
+        return values | {f"{phase}:{name}": score for name, score in scores.items()}, len(labels)
