@@ -41,7 +41,7 @@ def _boolean() -> Hyperparameter:
 
 
 def _augmentation() -> Hyperparameter:
-    kinds = {"shift", "flip", "crop", "rand"}
+    kinds = {"shift", "affine", "flip", "crop", "rand"}
 
     def accepts(value: Value) -> bool:
         return value == "none" or (isinstance(value, str) and set(value.split("+")) <= kinds)
@@ -102,6 +102,7 @@ HYPERPARAMETERS: dict[str, Hyperparameter] = {
     "deterministic": _boolean(),
     "compile": _boolean(),
     "seed": _number(int, 0, 2**31 - 1),
+    "serving": _choice("auto", "torch", "openvino"),
 }
 
 

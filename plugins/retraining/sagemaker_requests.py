@@ -12,6 +12,7 @@ from typing import Any
 from retraining.hyperparameters import Value, as_text
 from retraining.images import Images
 from retraining.plan import Plan
+from retraining.sections.debugger import Debugger
 
 Request = dict[str, Any]
 
@@ -53,6 +54,7 @@ def tuning_job(plan: Plan, images: Images, fingerprint: str, source_uri: str) ->
             "InputDataConfig": _channels(plan, fingerprint),
             "OutputDataConfig": {"S3OutputPath": plan.uri(f"{plan.run_key}/tuning")},
             **_machine(plan),
+            "Environment": _environment(plan),
         },
         "Tags": _tags(plan),
     }
@@ -72,12 +74,15 @@ def training_job(
         "InputDataConfig": _channels(plan, fingerprint),
         "OutputDataConfig": {"S3OutputPath": output},
         **_machine(plan),
-        "Environment": {"PYTHONUNBUFFERED": "1"},
+        "Environment": _environment(plan),
         "Tags": _tags(plan),
     }
+    if plan.recipe.training.keep_alive_seconds:
+        # Of this job alone: SageMaker refuses a warm pool for the trials of a tuning job.
+        request["ResourceConfig"]["KeepAlivePeriodInSeconds"] = plan.recipe.training.keep_alive_seconds
     if debugger.mode == "managed":
         if debugger.rules:
-            request["DebugHookConfig"] = _debug_hook(output, debugger.save_interval)
+            request["DebugHookConfig"] = _debug_hook(output, debugger)
             request["DebugRuleConfigurations"] = [
                 _rule(images, rule, debugger.rule_parameters.get(rule, {})) for rule in debugger.rules
             ]
@@ -207,12 +212,23 @@ def _algorithm(images: Images) -> Request:
 
 
 def _script_mode(plan: Plan, source_uri: str) -> dict[str, str]:
-    return {
+    """The hyperparameters that speak to the container, as SageMaker's SDKs write them; the script never sees them."""
+    settings = {
         "sagemaker_program": "train.py",
         "sagemaker_submit_directory": source_uri,
         "sagemaker_region": plan.environment.region,
         "sagemaker_container_log_level": "20",
     }
+    if plan.recipe.training.distribution == "torchrun":
+        settings |= {
+            "sagemaker_torch_distributed_enabled": "true",
+            "sagemaker_instance_type": plan.training_instance_type,
+        }
+    return settings
+
+
+def _environment(plan: Plan) -> dict[str, str]:
+    return {"PYTHONUNBUFFERED": "1"} | plan.recipe.tracking.environment(plan.recipe.name, plan.run_name)
 
 
 def _channels(plan: Plan, fingerprint: str) -> list[Request]:
@@ -244,7 +260,7 @@ def _machine(plan: Plan) -> Request:
     return {
         "ResourceConfig": {
             "InstanceType": plan.training_instance_type,
-            "InstanceCount": 1,
+            "InstanceCount": training.instance_count,
             "VolumeSizeInGB": training.volume_size_gb,
         },
         "StoppingCondition": stopping,
@@ -277,23 +293,27 @@ def _parameter_ranges(plan: Plan) -> Request:
     return ranges
 
 
-def _debug_hook(output: str, save_interval: int) -> Request:
-    every = {"save_interval": str(save_interval)}
+def _debug_hook(output: str, debugger: Debugger) -> Request:
+    every: dict[str, Value] = {"save_interval": debugger.save_interval}
+    collections: dict[str, dict[str, Value]] = {
+        # Losses cost next to nothing, and rules compare many of them: every one is saved.
+        "losses": {"save_interval": 1},
+        # The statistics that the rules read. Whole gradients of a ResNet-18 would be 45 MB a step.
+        "gradients": every | {"reductions": "min,max,abs_mean"},
+        # What PoorWeightInitialization reads; smdebug knows this collection only when it is described.
+        "relu_input": every | {"include_regex": ".*relu_input", "reductions": "variance"},
+    }
+    # These two are large, and saved only for the rule that reads them.
+    if "DeadRelu" in debugger.rules:
+        collections["relu_output"] = every | {"include_regex": ".*relu_output"}
+    if "WeightUpdateRatio" in debugger.rules:
+        collections["weights"] = every
+    collections |= {name: every | parameters for name, parameters in debugger.collections.items()}
     return {
         "S3OutputPath": output,
         "CollectionConfigurations": [
-            # Losses cost next to nothing, and rules compare many of them: every one is saved.
-            {"CollectionName": "losses", "CollectionParameters": {"save_interval": "1"}},
-            # The statistics that the rules read. Whole gradients of a ResNet-18 would be 45 MB a step.
-            {
-                "CollectionName": "gradients",
-                "CollectionParameters": {"reductions": "min,max,abs_mean"} | every,
-            },
-            # What PoorWeightInitialization reads; smdebug knows this collection only when it is described.
-            {
-                "CollectionName": "relu_input",
-                "CollectionParameters": {"include_regex": ".*relu_input", "reductions": "variance"} | every,
-            },
+            {"CollectionName": name, "CollectionParameters": {key: as_text(value) for key, value in parameters.items()}}
+            for name, parameters in collections.items()
         ],
     }
 

@@ -21,6 +21,7 @@ from retraining.environment import ConfigurationError
 from retraining.fingerprint import Ingredients, recipe_fingerprint
 from retraining.images import resolve_images
 from retraining.job_kinds import is_missing
+from retraining.pretrained.staging import require_staged
 from retraining.profiler_report import keep_profiler_report
 from retraining.promotion import Evaluation, decide, evaluate
 from retraining.report import Findings, as_markdown, run_report
@@ -68,6 +69,8 @@ def preflight(run: Run) -> dict[str, Any]:
             f"The credentials belong to account {account}, the role {environment.role_arn} does not. "
             "Correct RETRAINING_ROLE_ARN or the credentials."
         )
+    if run.recipe.pretrained is not None:
+        require_staged(run.recipe.pretrained, run.s3)
     digest = source_digest(environment.source_dir)
     images = resolve_images(run.recipe, environment)
     log.info("Run %s in %s, account %s, bucket %s.", run.plan.run_name, address, account, environment.bucket)

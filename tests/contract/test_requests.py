@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -13,12 +14,15 @@ import pytest
 from botocore.model import ListShape, MapShape, ServiceModel, Shape, StructureShape
 from botocore.validate import ParamValidator
 
+from local_sagemaker.jobs import distribution
+from local_sagemaker.jobs.script import Script
 from retraining import sagemaker_requests as requests
 from retraining.environment import Environment
 from retraining.hyperparameters import HYPERPARAMETERS
 from retraining.images import resolve_images
 from retraining.plan import Plan
 from retraining.recipe import load_recipe, read_recipe
+from retraining.sections.debugger import DEBUGGER_RULES
 
 DIGITS = Path(__file__).parents[2] / "dags" / "recipes" / "digits.yaml"
 ENVIRONMENT = Environment.of(
@@ -37,7 +41,16 @@ LONG_RECIPE = read_recipe(
     {
         "name": "a-very-long-name-for-chest-x-rays-2026",
         "source": "s3://images/x-rays",
-        "training": {"instance_type": "ml.g5.xlarge", "spot": True},
+        "training": {
+            "instance_type": "ml.g5.xlarge",
+            "spot": True,
+            "instance_count": 2,
+            "distribution": "torchrun",
+        },
+        "tracking": {
+            "wandb": {"project": "x-rays", "entity": "radiology", "mode": "online"},
+            "mlflow": {"tracking_uri": "arn:aws:sagemaker:us-east-1:000000000000:mlflow-tracking-server/x-rays"},
+        },
         "hyperparameters": {"arch": "resnet50", "weights": "channel"},
         "pretrained": "s3://weights/resnet50.pth",
         "tuning": {
@@ -173,3 +186,86 @@ def test_debugger_off_sends_no_debugger_members() -> None:
 def test_trials_carry_no_debugger_members() -> None:
     definition = every_request(DIGITS_RECIPE)["CreateHyperParameterTuningJob"]["TrainingJobDefinition"]
     assert not [key for key in definition if key.startswith(("Debug", "Profiler"))]
+
+
+def test_torchrun_is_asked_for_as_the_sdk_asks() -> None:
+    """`distribution={"torch_distributed": {"enabled": True}}`, for the trials as for the final training."""
+    requests_made = every_request(LONG_RECIPE)
+    tuning = requests_made["CreateHyperParameterTuningJob"]["TrainingJobDefinition"]
+    training = requests_made["CreateTrainingJob"]
+    for given, job in ((tuning["StaticHyperParameters"], tuning), (training["HyperParameters"], training)):
+        assert given["sagemaker_torch_distributed_enabled"] == "true"
+        assert given["sagemaker_instance_type"] == "ml.g5.xlarge"
+        assert job["ResourceConfig"]["InstanceCount"] == 2
+        assert distribution.enabled(Script.of(job))
+    alone = every_request(DIGITS_RECIPE)["CreateTrainingJob"]
+    assert not distribution.enabled(Script.of(alone))
+    assert alone["ResourceConfig"]["InstanceCount"] == 1
+
+
+def test_every_process_reads_whole_channels() -> None:
+    """The script divides the images itself; channels divided by SageMaker too would lose most of them."""
+    kinds = {
+        channel["DataSource"]["S3DataSource"]["S3DataDistributionType"]
+        for channel in every_request(LONG_RECIPE)["CreateTrainingJob"]["InputDataConfig"]
+    }
+    assert kinds == {"FullyReplicated"}
+
+
+def test_only_the_final_training_keeps_its_machine() -> None:
+    """SageMaker refuses warm pools for the trials of a tuning job, and for spot machines."""
+    warm = replace(DIGITS_RECIPE, training=replace(DIGITS_RECIPE.training, keep_alive_seconds=600))
+    made = every_request(warm)
+    assert made["CreateTrainingJob"]["ResourceConfig"]["KeepAlivePeriodInSeconds"] == 600
+    assert problems("CreateTrainingJob", made["CreateTrainingJob"]) == []
+    trials = made["CreateHyperParameterTuningJob"]["TrainingJobDefinition"]["ResourceConfig"]
+    assert "KeepAlivePeriodInSeconds" not in trials
+    assert "KeepAlivePeriodInSeconds" not in every_request(DIGITS_RECIPE)["CreateTrainingJob"]["ResourceConfig"]
+
+
+def test_trackers_are_asked_for_by_their_own_variables() -> None:
+    """Of every trial and of the final training; together they are one group."""
+    made = every_request(LONG_RECIPE)
+    environment = made["CreateTrainingJob"]["Environment"]
+    assert made["CreateHyperParameterTuningJob"]["TrainingJobDefinition"]["Environment"] == environment
+    assert environment == {
+        "PYTHONUNBUFFERED": "1",
+        "WANDB_PROJECT": "x-rays",
+        "WANDB_MODE": "online",
+        "WANDB_ENTITY": "radiology",
+        "WANDB_RUN_GROUP": made["CreateHyperParameterTuningJob"]["HyperParameterTuningJobName"],
+        "MLFLOW_TRACKING_URI": "arn:aws:sagemaker:us-east-1:000000000000:mlflow-tracking-server/x-rays",
+        "MLFLOW_EXPERIMENT_NAME": LONG_RECIPE.name,
+    }
+    assert every_request(DIGITS_RECIPE)["CreateTrainingJob"]["Environment"] == {"PYTHONUNBUFFERED": "1"}
+
+
+def test_the_training_script_heeds_the_trackers_variables() -> None:
+    heeded = (DIGITS.parents[2] / "ml" / "tracking.py").read_text()
+    asked = LONG_RECIPE.tracking.environment("x", "y").keys() - {"WANDB_RUN_GROUP"}  # read by W&B's own library
+    assert all(f'"{name}"' in heeded for name in asked)
+
+
+def test_recipes_and_rule_engine_know_the_same_rules() -> None:
+    """The engine's names, read from its text: it belongs to another interpreter."""
+    text = (DIGITS.parents[2] / "ml" / "rules.py").read_text()
+    (listed,) = re.findall(r"for rule in \((.*?)\)", text, re.DOTALL)
+    assert set(re.findall(r"\w+", listed)) == set(DEBUGGER_RULES)
+
+
+def test_the_hook_saves_what_a_rule_reads_and_what_a_recipe_adds() -> None:
+    def saved(**changes: Any) -> dict[str, Any]:
+        recipe = replace(DIGITS_RECIPE, debugger=replace(DIGITS_RECIPE.debugger, **changes))
+        request = every_request(recipe)["CreateTrainingJob"]
+        assert problems("CreateTrainingJob", request) == []
+        collections = request["DebugHookConfig"]["CollectionConfigurations"]
+        return {entry["CollectionName"]: entry["CollectionParameters"] for entry in collections}
+
+    usual = saved()
+    assert set(usual) == {"losses", "gradients", "relu_input"}
+    more = saved(rules={"DeadRelu": "warn", "WeightUpdateRatio": "warn"}, rule_parameters={})
+    assert set(more) - set(usual) == {"relu_output", "weights"}
+    own = saved(collections={"gradients": {"include_regex": "fc"}, "inputs": {"train.save_interval": 25}})
+    every = {"save_interval": str(DIGITS_RECIPE.debugger.save_interval)}
+    assert own["gradients"] == {"include_regex": "fc"} | every
+    assert own["inputs"] == {"train.save_interval": "25"} | every

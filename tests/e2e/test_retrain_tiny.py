@@ -100,7 +100,7 @@ class Laptop:
 
     def airflow(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         command = [str(Path(sys.executable).with_name("airflow")), *arguments]
-        return subprocess.run(command, env=self._environment, capture_output=True, text=True, timeout=400)
+        return subprocess.run(command, env=self._environment, capture_output=True, text=True, timeout=900)
 
     def run(self, **conf: Any) -> tuple[dict[str, Any], str]:
         """Run the DAG once; its report and what Airflow printed."""

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-import pickle
-import struct
 import subprocess
 import sys
 import tarfile
@@ -22,6 +20,7 @@ from retraining.dataset.split import SPLITS
 from retraining.dataset.verify import verify_image
 from retraining.dataset.version import make_version
 from retraining.recipe import Split
+from tests.look_alikes import python2_pickle
 
 PLUGINS = Path(__file__).parents[2] / "plugins"
 
@@ -70,34 +69,6 @@ def test_dogs_are_told_from_other_folders(tmp_path: Path) -> None:
 
 
 # --- CIFAR-100 --------------------------------------------------------------------------------------------------------
-
-
-class Python2Pickler(pickle._Pickler):
-    """Writes what Python 2 wrote: byte strings as STRING opcodes, numpy's reconstructor under its old name."""
-
-    dispatch = dict(pickle._Pickler.dispatch)
-
-    def save_bytes(self, value: bytes) -> None:
-        self.write(pickle.BINSTRING + struct.pack("<i", len(value)) + value)
-        self.memoize(value)
-
-    dispatch[bytes] = save_bytes
-
-    def save_global(self, value: Any, name: str | None = None) -> None:
-        if getattr(value, "__name__", "") == "_reconstruct":
-            self.write(b"cnumpy.core.multiarray\n_reconstruct\n")
-            self.memoize(value)
-        else:
-            super().save_global(value, name)
-
-    dispatch[type(lambda: None)] = save_global
-    dispatch[type(len)] = save_global
-
-
-def python2_pickle(content: Any) -> bytes:
-    buffer = io.BytesIO()
-    Python2Pickler(buffer, protocol=2).dump(content)
-    return buffer.getvalue()
 
 
 FINE = [b"apple", b"aquarium_fish", b"worm"]

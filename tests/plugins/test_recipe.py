@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from retraining.fingerprint import recipe_fingerprint
 from retraining.recipe import TRIGGER_PARAMS, Recipe, RecipeError, load_recipe, read_recipe
 
 DIGITS = Path(__file__).parents[2] / "dags" / "recipes" / "digits.yaml"
@@ -61,7 +62,10 @@ def test_what_is_left_out_has_its_default(recipe: Recipe) -> None:
             put("hyperparameters.arch", "resnet19"),
             r"hyperparameters\.arch = 'resnet19': must be a classification network",
         ),
-        (put("hyperparameters.augment", "flip+turn"), r"augment = 'flip\+turn': must be none, or some of crop, flip"),
+        (
+            put("hyperparameters.augment", "flip+turn"),
+            r"augment = 'flip\+turn': must be none, or some of affine, crop, flip",
+        ),
         (put("hyperparameters.deterministic", "false"), r"deterministic = 'false': must be true or false"),
         (put("split", {"train": 0.9, "validation": 0.2, "test": 0.2}), r"must add up to 1, they make 1\.3"),
         (put("split.group_by", "person("), r"split\.group_by = 'person\(': must be a regular expression with one"),
@@ -70,9 +74,37 @@ def test_what_is_left_out_has_its_default(recipe: Recipe) -> None:
         (put("training.instance_type", "m5.xlarge"), r"training\.instance_type = 'm5\.xlarge': must be a SageMaker"),
         (put("training.spot", "yes"), r"training\.spot = 'yes': must be true or false"),
         (
+            put("training.instance_count", 2),
+            r"training\.instance_count = 2: several instances without .* Add distribution: torchrun",
+        ),
+        (
+            put("training", {"instance_count": 40, "distribution": "torchrun"}),
+            r"batch-size = 64: 40 instances need at least 2 images of a batch each",
+        ),
+        (put("training.instance_count", 0), r"training\.instance_count = 0: must be 1 to 64"),
+        (put("training.distribution", "mpi"), r"training\.distribution = 'mpi': must be one of none, torchrun"),
+        (put("training.keep_alive_seconds", 99999), r"training\.keep_alive_seconds = 99999: must be 0 to 21600"),
+        (
+            put("training", {"spot": True, "keep_alive_seconds": 60}),
+            r"keep_alive_seconds = 60: SageMaker does not keep spot machines\. Set spot: false",
+        ),
+        (put("tracking.wand", {}), r"tracking\.wand = {}: is not a key of this section\. Did you mean wandb\?"),
+        (put("tracking.wandb", {}), r"tracking\.wandb\.project = None: is missing"),
+        (put("tracking.wandb", {"project": "a/b"}), r"tracking\.wandb\.project = 'a/b': must be 1 to 128 characters"),
+        (
+            put("tracking.wandb", {"project": "x", "mode": "on"}),
+            r"tracking\.wandb\.mode = 'on': must be one of offline, online",
+        ),
+        (
+            put("tracking.mlflow", {"tracking_uri": "mlflow.example"}),
+            r"tracking\.mlflow\.tracking_uri = 'mlflow\.example': must begin with https:, http:, file: or arn:",
+        ),
+        (
             put("debugger.rules", {"LossNotDecresing": "fail"}),
             r"is not a rule known here\. Did you mean LossNotDecreasing",
         ),
+        (put("debugger.collections", {"a b": {}}), r"debugger\.collections = 'a b': must be letters, digits, _ and -"),
+        (put("debugger.collections", {"x": 3}), r"debugger\.collections\.x = 3: must be a section of keys and values"),
         (put("debugger.rules", {"Overfit": "stop"}), r"debugger\.rules\.Overfit = 'stop': must be one of fail, warn"),
         (put("promotion.min_value", 97), r"promotion\.min_value = 97\.0: accuracy lies between 0 and 1"),
         (put("name", "Digits!"), r"name = 'Digits!': must be 1 to 40 lower-case"),
@@ -121,3 +153,41 @@ def test_every_form_field_reaches_the_recipe(recipe: Recipe) -> None:
     assert set(trigger_form(recipe)) - not_of_the_recipe == set(TRIGGER_PARAMS)
     defaults = {name: param.value for name, param in trigger_form(recipe).items()}
     assert recipe.with_params(defaults) == recipe
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        put("tracking.wandb", {"project": "x", "api_key": "hunter2"}),
+        put("tracking.mlflow", {"tracking_uri": "https://me:hunter2@mlflow.example"}),
+        put("tracking.mlflow", {"tracking_uri": "https://hunter2@mlflow.example"}),
+        put("hyperparameters.wandb-api-key", "hunter2"),
+        put("MLFLOW_TRACKING_TOKEN", "hunter2"),
+    ],
+)
+def test_a_secret_in_a_recipe_is_refused_and_not_repeated(
+    recipe_data: dict[str, Any], change: Callable[[dict[str, Any]], None]
+) -> None:
+    data = copy.deepcopy(recipe_data)
+    change(data)
+    with pytest.raises(RecipeError) as caught:
+        read_recipe(data, where="shapes.yaml")
+    assert "hunter2" not in str(caught.value)
+    assert "W&B needs no key with mode: offline; for others let the training image bring WANDB_API_KEY" in str(
+        caught.value
+    )
+
+
+def test_an_mlflow_experiment_is_named_after_the_recipe(recipe_data: dict[str, Any]) -> None:
+    put("tracking.mlflow", {"tracking_uri": "file:///opt/ml/output/data/mlflow"})(recipe_data)
+    tracking = read_recipe(recipe_data, where="test").tracking
+    assert tracking.environment("shapes", "run-1") == {
+        "MLFLOW_TRACKING_URI": "file:///opt/ml/output/data/mlflow",
+        "MLFLOW_EXPERIMENT_NAME": "shapes",
+    }
+
+
+def test_tracking_and_machines_are_no_reason_to_retrain(recipe: Recipe, recipe_data: dict[str, Any]) -> None:
+    put("tracking.wandb", {"project": "x"})(recipe_data)
+    put("training", {"instance_count": 2, "distribution": "torchrun"})(recipe_data)
+    assert recipe_fingerprint(read_recipe(recipe_data, where="test")) == recipe_fingerprint(recipe)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import tempfile
 import unicodedata
-import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -22,6 +21,7 @@ from retraining.dataset.archive import MAX_TOTAL_BYTES, is_archive, unpack
 from retraining.dataset.digits import write_digits
 from retraining.dataset.split import SplitName
 from retraining.dataset.verify import MAX_BYTES, Rejected
+from retraining.download import DownloadError, download
 
 log = logging.getLogger(__name__)
 
@@ -116,18 +116,10 @@ def _download(url: str, scratch: Path) -> Path:
     target = scratch / name
     if not is_archive(target):
         raise SourceError(f"{url} must end in .zip, .tar, .tgz or .tar.gz.")
-    total = 0
     try:
-        with urllib.request.urlopen(url, timeout=60) as answer, target.open("wb") as out:
-            if not answer.url.startswith("https://"):
-                raise SourceError(f"{url} leads to {answer.url}, which is not https.")
-            while block := answer.read(1024 * 1024):
-                total += len(block)
-                if total > MAX_TOTAL_BYTES:
-                    raise SourceError(f"{url} is larger than {MAX_TOTAL_BYTES} bytes.")
-                out.write(block)
-    except OSError as error:
-        raise SourceError(f"{url} cannot be downloaded: {error}.") from error
+        download(url, target, MAX_TOTAL_BYTES)
+    except DownloadError as error:
+        raise SourceError(str(error)) from error
     return target
 
 

@@ -1,0 +1,47 @@
+"""Why a recipe must not be run, in a form that finds the key again."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable
+
+NO_SECRETS = (
+    "Recipes lie in repositories, and requests and logs show what they hold. W&B needs no key with mode: offline; for "
+    "others let the training image bring WANDB_API_KEY or MLFLOW_TRACKING_TOKEN (RETRAINING_TRAINING_IMAGE names it), "
+    "or use a SageMaker MLflow server's ARN, which the job's role opens."
+)
+
+
+class RecipeError(ValueError):
+    """A recipe that must not be run. `where` is the file (or the trigger form) it came from."""
+
+    def __init__(self, key: str, value: object, rule: str, way_out: str = "", where: str = "") -> None:
+        self.key, self.value, self.rule, self.way_out, self.where = key, value, rule, way_out, where
+        at = f"{where}: " if where else ""
+        after = f" {way_out}" if way_out else ""
+        super().__init__(f"{at}{key} = {value!r}: {rule}.{after}")
+
+    def inside(self, key: str) -> RecipeError:
+        """The same error, seen from the section that holds it."""
+        path = f"{key}.{self.key}" if self.key else key
+        return RecipeError(path, self.value, self.rule, self.way_out, self.where)
+
+    def found_in(self, where: str) -> RecipeError:
+        return RecipeError(self.key, self.value, self.rule, self.way_out, where)
+
+
+def require(condition: bool, key: str, value: object, rule: str, way_out: str = "") -> None:
+    if not condition:
+        raise RecipeError(key, value, rule, way_out)
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(word, list(known), n=1)
+    return f"Did you mean {close[0]}?" if close else ""
+
+
+def refuse_secret(key: str) -> None:
+    """RecipeError for a key that wants to hold a secret; its value is not repeated."""
+    if re.search(r"api[-_]?key|token|passw|secret|credential", key, re.IGNORECASE):
+        raise RecipeError(key, "…", "looks like a secret", NO_SECRETS)

@@ -1,0 +1,75 @@
+"""Experiment tracking: where the training script reports its epochs to, beside SageMaker.
+
+Becomes environment variables that W&B and MLflow know themselves; `ml/tracking.py` reads them. Keys are never part of
+it: a recipe lies in a repository, and whoever may describe a job sees its environment.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+from urllib.parse import urlsplit
+
+from retraining.sections.refusal import NO_SECRETS, RecipeError, require
+
+MAX_VALUE = 512
+"""Characters of one environment variable of a job, SageMaker's limit."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wandb:
+    """Weights & Biases. Offline runs need no key; they come with the job's output, and `wandb sync` uploads them."""
+
+    project: str
+    entity: str | None = None
+    mode: Literal["offline", "online"] = "offline"
+
+    def __post_init__(self) -> None:
+        # What W&B itself refuses in a project's name, hours later.
+        plain = re.fullmatch(r"[^/\\#?%:\s][^/\\#?%:\n]{0,127}", self.project) is not None
+        require(plain, "project", self.project, r"must be 1 to 128 characters without / \ # ? % :")
+        if self.entity is not None:
+            known = re.fullmatch(r"[\w-]{1,128}", self.entity) is not None
+            require(known, "entity", self.entity, "must be a user's or a team's name")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mlflow:
+    """An MLflow server, a SageMaker one (its ARN), or a folder of the job (file:…)."""
+
+    tracking_uri: str
+    experiment: str = ""
+    """The recipe's name when it is left out."""
+
+    def __post_init__(self) -> None:
+        given = urlsplit(self.tracking_uri)
+        if given.password or (given.username and given.scheme.startswith("http")):
+            raise RecipeError("tracking_uri", "…", "holds a user or a password", NO_SECRETS)
+        require(
+            given.scheme in ("https", "http", "file", "arn") and len(self.tracking_uri) <= MAX_VALUE,
+            "tracking_uri",
+            self.tracking_uri,
+            "must begin with https:, http:, file: or arn:, and have at most 512 characters",
+        )
+        require(len(self.experiment) <= 250, "experiment", self.experiment, "must have at most 250 characters")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tracking:
+    """Neither, one or both; what is left out costs a job nothing."""
+
+    wandb: Wandb | None = None
+    mlflow: Mlflow | None = None
+
+    def environment(self, recipe_name: str, run_name: str) -> dict[str, str]:
+        """The variables of a job. Jobs of one run are a group in W&B."""
+        variables: dict[str, str] = {}
+        if self.wandb is not None:
+            variables |= {"WANDB_PROJECT": self.wandb.project, "WANDB_MODE": self.wandb.mode}
+            variables |= {"WANDB_RUN_GROUP": run_name}
+            variables |= {"WANDB_ENTITY": self.wandb.entity} if self.wandb.entity else {}
+        if self.mlflow is not None:
+            variables["MLFLOW_TRACKING_URI"] = self.mlflow.tracking_uri
+            variables["MLFLOW_EXPERIMENT_NAME"] = self.mlflow.experiment or recipe_name
+        return variables
