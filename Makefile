@@ -60,6 +60,25 @@ bench-server: .venv/airflow/.installed .venv/moto/.installed  ## start, rates be
 bench-tuner: .venv/airflow/.installed  ## Bayesian search and Hyperband beside random search; ARGS='--seeds 10'
 	@.venv/airflow/bin/python -m bench.tuner --seeds 30 $(ARGS)
 
+# The benchmarks of ml/ run beside their peers on the same torch; ARGS=--quick for few rounds.
+.PHONY: bench-data bench-frozen bench-step bench-accuracy bench-serving bench-hook bench-rules bench-faults
+bench-data: .venv/ml/.installed .venv/peers/.installed  ## five epochs from JPEGs beside torchvision's loaders and DALI
+	@.venv/ml/bin/python -m bench.data_epochs $(ARGS)
+bench-frozen: .venv/ml/.installed .venv/peers/.installed  ## twenty trials of a head beside an Optuna loop
+	@.venv/ml/bin/python -m bench.frozen_trials $(ARGS)
+bench-step: setup .venv/peers/.installed  ## a training step beside torchvision's and timm's
+	@.venv/airflow/bin/python -m bench.train_step $(ARGS)
+bench-accuracy: setup .venv/peers/.installed  ## seconds from a folder to an accuracy, beside the student projects' recipe
+	@.venv/airflow/bin/python -m bench.time_to_accuracy $(ARGS)
+bench-serving: .venv/ml/.installed .venv/peers/.installed  ## the model server beside TorchServe (needs java) and LitServe
+	@.venv/ml/bin/python -m bench.serving $(ARGS)
+bench-hook: .venv/ml/.installed  ## what watching a training costs, beside smdebug's hook
+	@.venv/ml/bin/python bench/hook.py $(ARGS)
+bench-rules: .venv/ml/.installed .venv/peers/.installed  ## judging 10,000 steps, beside a loop over smdebug's reader
+	@.venv/peers/bin/python -m bench.rules $(ARGS)
+bench-faults: .venv/ml/.installed  ## which planted faults the rules find, and which healthy trainings they accuse
+	@.venv/ml/bin/python -m bench.planted_faults $(ARGS)
+
 .PHONY: kill-test
 kill-test: .venv/airflow/.installed  ## kill -9 the server 300 times under load; ARGS='--kills 1000 --seed 2'
 	@.venv/airflow/bin/python -m bench.kill $(ARGS)
