@@ -158,10 +158,11 @@ def test_a_folder_that_refuses_later_ends_the_recording_not_the_training(tmp_pat
 def test_a_hook_that_fails_leaves_a_note_beside_its_tensors(tmp_path, monkeypatch):
     (tmp_path / "hook.json").write_text(json.dumps({"LocalPath": str(tmp_path / "tensors")}))
     monkeypatch.setenv("SMDEBUG_CONFIG_FILE_PATH", str(tmp_path / "hook.json"))
+    monkeypatch.setenv("RETRAINING_DEBUG_HOOK", "smdebug")
     monkeypatch.setitem(sys.modules, "smdebug", None)
     assert not Debugger().active
     (note,) = failures(tmp_path / "tensors")
-    assert (note["who"], note["complaint"]) == ("debugger", "smdebug could not start")
+    assert (note["who"], note["complaint"]) == ("debugger", "the debug hook could not start")
 
 
 def test_steps_before_a_kill_are_kept(job, tmp_path):
