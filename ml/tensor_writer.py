@@ -19,13 +19,12 @@ from pathlib import Path
 import numpy as np
 
 from hook_config import MODES
+from tensor_files import END_MARKER
+from tensor_records import DTYPES
 
-END_MARKER = "training_job_end.ts"
 WORKER = "worker_0"
 MAGIC = b"0x12345678"
-# Of TensorFlow's DataType enumeration.
-DATA_TYPES = {"float32": 1, "float64": 2, "int32": 3, "uint8": 4, "int16": 5, "int8": 6, "int64": 9, "bool": 10}
-DATA_TYPES |= {"uint16": 17, "float16": 19, "uint32": 22, "uint64": 23}
+DATA_TYPES = {dtype.name: number for number, dtype in DTYPES.items()}
 
 
 class TensorWriter:

@@ -11,6 +11,7 @@ import re
 import time
 from collections import Counter, defaultdict
 
+from hook_config import MODES
 from tensor_files import tensor_files
 from tensor_records import CorruptTensors, RecordReader
 from tensor_steps import Index, Step
@@ -19,7 +20,6 @@ INDEX_FILE = re.compile(r"(\d{1,18})_(.+)\.json")
 COLLECTIONS_FILE = re.compile(r"(.+)_collections\.json")
 FAILURE_NOTE = re.compile(r"recording-failure-.+\.json")  # left by a hook that had to give up
 REDUCTION = re.compile(r"smdebug/reductions/(abs_)?([^/]+)/(.+)", re.DOTALL)
-MODES = ("TRAIN", "EVAL", "PREDICT", "GLOBAL")
 STEPS_PER_FOLDER = 1000
 WRITE_GRACE_S = 5.0  # for a file that is not whole: it may still be being copied
 MOST_PATTERNS = 100  # different sets of tensors that a selection remembers

@@ -9,9 +9,7 @@ import numpy as np
 import pytest
 
 import evaluate_rules
-from rule_judge import Judge
-from rule_session import RuleSession
-from tensors import TensorStream
+from tests.ml.planted import judged
 from tests.ml.tensor_writer import TensorWriter
 
 LOSS, GRADIENT, STEM, DEEP = (
@@ -30,15 +28,6 @@ class Recorded(TensorWriter):
         self.end()
         (verdict,) = judged(self.folder, {rule: parameters or {}}).values()
         return verdict
-
-
-def judged(folder, rules):
-    """{rule: verdict document} of a training that has ended, judged in this process."""
-    stream, verdicts = TensorStream(folder), {}
-    judges = [Judge(name, given, stream) for name, given in rules.items()]
-    publish = lambda verdict: verdicts.update({verdict["RuleConfigurationName"]: verdict})  # noqa: E731
-    RuleSession(judges, stream, publish).judge_what_is_there()
-    return verdicts
 
 
 @pytest.fixture
