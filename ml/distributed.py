@@ -13,6 +13,8 @@ processes have, so they end together. One that is lost ends the others within mo
 
 import contextlib
 import datetime
+import gc
+import importlib
 import inspect
 import os
 import re
@@ -50,6 +52,8 @@ def join():
     backend = "nccl" if gpus >= int(os.environ.get("LOCAL_WORLD_SIZE", 1)) else "gloo"
     if gpus:
         torch.cuda.set_device(device)
+    # Imported once there is a group, as DistributedDataParallel does, it holds that group for ever: see `close`.
+    importlib.import_module("torch.distributed.nn.functional")
     with meeting():
         distributed.init_process_group(backend, timeout=TIMEOUT)
         # Decisions are talked over on the processors: no wait for a GPU, and a lost process shows at once.
@@ -158,7 +162,14 @@ class Group:
             return True
 
     def close(self):
+        """Part from the others; nothing that trained with them may be in use any more.
+
+        The group's threads end with the last reference to it. One that is left when the interpreter ends may abort the
+        process (a tensor's last owner, it asks for the interpreter's lock; torch 2.15), and torchrun then kills the
+        others at their work.
+        """
         if self.size > 1:
+            gc.collect()  # DistributedDataParallel refers to itself
             distributed.destroy_process_group()
 
 

@@ -5,6 +5,9 @@ import os
 import re
 import shutil
 import signal
+import subprocess
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import psutil
@@ -99,7 +102,7 @@ def test_debugger_sees_the_first_process(together):
     assert len(list(together.tensors_dir.rglob("*worker_0*.tfevents"))) > 0
 
 
-RANDOM = {"epochs": 3, "augment": "shift+flip", "mixup": 0.2, "dropout": 0.2, "ema": 0.9, "precision": "bf16"}
+RANDOM = {"epochs": 5, "augment": "shift+flip", "mixup": 0.2, "dropout": 0.2, "ema": 0.9, "precision": "bf16"}
 
 
 def rank_pid(process, rank):
@@ -115,7 +118,8 @@ def test_a_lost_process_ends_the_job_which_then_goes_on_bit_equal(pair, job_clas
     """Every process's random streams are in the checkpoint; BatchNorm, mixup and dropout are in play."""
     never, killed = job_class(tmp_path / "never", images, environment), pair
     never.launcher = TORCHRUN
-    assert never.run(**RANDOM)[0] == 0
+    status, _, stderr = never.run(**RANDOM)
+    assert status == 0, stderr
     resumable = RANDOM | {"checkpoint-dir": tmp_path / "checkpoints"}
     process = killed.start(**resumable)
     for line in process.stdout:
@@ -133,6 +137,34 @@ def test_a_lost_process_ends_the_job_which_then_goes_on_bit_equal(pair, job_clas
     assert "going on after epoch" in stdout
     one, other = weights_of(killed.model_dir), weights_of(never.model_dir)
     assert all(torch.equal(one[name], other[name]) for name in other)
+
+
+LEAVE = """
+import pathlib, torch, distributed
+
+def train():
+    class Training: pass
+    training = Training()
+    training.me, training.learner = training, group.wrap(torch.nn.Linear(4, 4))
+    training.learner(torch.randn(2, 4)).sum().backward()
+    group.any(False)
+
+group = distributed.join()
+train()
+group.close()
+threads = [path.read_text() for path in pathlib.Path("/proc/self/task").glob("*/comm")]
+print("left:", [name for name in threads if "gloo" in name])
+"""
+
+
+@pytest.mark.slow
+def test_no_thread_of_the_group_outlives_it(pair, tmp_path):
+    """One that does aborts the process now and then, and torchrun kills the first one while it exports."""
+    (tmp_path / "leave.py").write_text(LEAVE)
+    command = [sys.executable, *TORCHRUN, str(tmp_path / "leave.py")]
+    environment = pair.environment | {"PYTHONPATH": str(Path(distributed.__file__).parent)}
+    output = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=True).stdout
+    assert output.count("left: []") == 2, output
 
 
 @pytest.mark.slow
