@@ -1,6 +1,6 @@
 """A training step of ResNet-18 at 224 px beside torchvision's reference and timm's, in one interleaved run.
 
-    python -m bench.train_step            (--quick for small n, --compile for timm's and our compiled rows)
+    python -m bench.train_step            (--quick for small n; --cores 1; --compile for timm's and our compiled rows)
 
 Each side is a process of its own that holds the network, the same weights, one batch of 32 images as uint8 pixels, and
 SGD with momentum; a round is a few steps of one after the other, and the ratio the median of the rounds' ratios.
@@ -15,25 +15,22 @@ SGD with momentum; a round is a few steps of one after the other, and the ratio 
 
 Before the rounds all sides compute the loss of the same weights and batch, and after them the losses have taken a few
 dozen equal steps: the first must agree within 1e-4 in float32 and 2e-2 in bfloat16, else it ends with status 1.
-One thread comes first: its figures suffer least from other work on the machine.
+One core comes first: its figures suffer least from other work on the machine.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import platform
 import statistics
-import subprocess
 import sys
 import time
+from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-REPOSITORY = Path(__file__).resolve().parents[1]
+from bench.sides import REPOSITORY, Side, machine, ratio, serve
+
 NUM_CLASSES, BATCH, QUICK_BATCH, SIDE = 100, 32, 4, 224
 RATE, MOMENTUM = 0.01, 0.9
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -86,13 +83,13 @@ def ours(size: int, precision: str = "auto", compiled: bool = False) -> Any:
     arguments += [word for name in ("train", "validation", "model") for word in (f"--{name}-dir", ".")]
     settings = flags.parse(arguments, "")
     shape = {"arch": "resnet18", "num_outputs": NUM_CLASSES}
-    now = training.Training(settings, shape, NUM_CLASSES, Steps(pixels, labels, 1000), distributed.join())
+    now = training.Training(settings, shape, NUM_CLASSES, Batches(pixels, labels, 1000), distributed.join())
     now.network.load_state_dict(weights)
     never = SimpleNamespace(requested=False, agreed=False)
-    return lambda steps: now.epoch(Steps(pixels, labels, steps), never)["train:loss"]
+    return lambda steps: now.epoch(Batches(pixels, labels, steps), never)["train:loss"]
 
 
-class Steps:
+class Batches:
     """An epoch of so many batches, all the same one; it stands in for the images of a training."""
 
     loaders = 0
@@ -195,17 +192,19 @@ MAKERS = {
 }
 
 
-def work(name: str, size: int) -> None:
-    """Answer each number of steps on stdin with their mean loss and seconds, one line of JSON each."""
+def prepare(name: str, size: int, cores: int) -> Any:
+    """What bench.sides serves: takes a number of steps, and answers with their mean loss and seconds."""
     import torch
 
-    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+    torch.set_num_threads(cores)
     run = MAKERS[name](size)
-    print(json.dumps({"torch": torch.__version__, "bfloat16": fast_in_bfloat16()}), flush=True)
-    for line in sys.stdin:
+
+    def answer(steps: int) -> dict[str, float]:
         started = time.perf_counter()
-        loss = run(int(line))
-        print(json.dumps({"loss": loss, "seconds": time.perf_counter() - started}), flush=True)
+        loss = run(steps)
+        return {"loss": loss, "seconds": time.perf_counter() - started}
+
+    return {"torch": torch.__version__, "bfloat16": fast_in_bfloat16()}, answer
 
 
 def fast_in_bfloat16() -> bool:
@@ -219,75 +218,49 @@ def fast_in_bfloat16() -> bool:
 # -- the rounds -------------------------------------------------------------------------------------------------------
 
 
-class Side:
-    """One of the processes; its steps are asked for one round at a time."""
+@dataclass
+class Steps:
+    """What one side answered."""
 
-    def __init__(self, name: str, threads: int, batch_size: int) -> None:
-        self.name = name
-        folder, self.title = (SIDES | COMPILED)[name]
-        environment = os.environ | {
-            "OMP_NUM_THREADS": str(threads),
-            "OMP_WAIT_POLICY": "PASSIVE",
-            "PYTHONPATH": "",
-            "SMDEBUG_CONFIG_FILE_PATH": os.devnull + "/none",  # a hook of the caller's would slow only ours
-        }
-        command = [str(REPOSITORY / f".venv/{folder}/bin/python"), __file__, "--side", name, str(batch_size)]
-        self._process = subprocess.Popen(
-            command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-        self.about = self._answer()
-        self.batch_size = batch_size
-        self.losses: list[float] = []
-        self.step_s: list[float] = []
+    name: str
+    about: dict[str, Any]
+    batch_size: int
+    losses: list[float] = field(default_factory=list)
+    step_s: list[float] = field(default_factory=list)
 
-    def steps(self, count: int) -> float:
-        """Seconds for each of `count` steps."""
-        assert self._process.stdin
-        self._process.stdin.write(f"{count}\n")
-        self._process.stdin.flush()
-        answer = self._answer()
-        self.losses.append(answer["loss"])
-        return float(answer["seconds"]) / count
-
-    def _answer(self) -> dict[str, Any]:
-        assert self._process.stdout
-        line = self._process.stdout.readline()
-        if not line:
-            raise RuntimeError(f"{self.name} ended with status {self._process.wait()}")
-        return dict(json.loads(line))
-
-    def close(self) -> None:
-        assert self._process.stdin
-        self._process.stdin.close()
-        self._process.wait(60)
+    @property
+    def title(self) -> str:
+        return (SIDES | COMPILED)[self.name][1]
 
 
-def measure(names: list[str], threads: int, rounds: int, steps: int, batch_size: int) -> list[Side]:
-    sides = [Side(name, threads, batch_size) for name in names]
-    for _ in range(2):  # the first step plans the convolutions; its loss is compared
-        for side in sides:
-            side.steps(1)
-    for _ in range(rounds):
-        for side in sides:
-            side.step_s.append(side.steps(steps))
-    for side in sides:
+def measure(names: list[str], cores: int, rounds: int, steps: int, batch_size: int) -> list[Steps]:
+    sides = {
+        name: Side("bench.train_step", name, (SIDES | COMPILED)[name][0], cores, "--batch-size", str(batch_size))
+        for name in names
+    }
+    found = {name: Steps(name, side.about, batch_size) for name, side in sides.items()}
+    for count in (1, 1, *[steps] * rounds):  # the first step plans the convolutions; its loss is compared
+        for name, side in sides.items():
+            answer = side.ask(steps=count)
+            found[name].losses.append(answer["loss"])
+            found[name].step_s.append(answer["seconds"] / count)
+    for name, side in sides.items():
+        del found[name].step_s[:2]
         side.close()
-    return sides
+    return list(found.values())
 
 
-def table(sides: list[Side], threads: int) -> str:
+def table(sides: list[Steps], cores: int) -> str:
     best = next(side for side in sides if side.name == OURS)
     ours_compiled = next((side for side in sides if side.name == "ours-compiled"), best)
     lines = []
     for side in sides:
         reference = ours_compiled if side.name == "timm-compiled" else best
-        ratios = [theirs / ours for theirs, ours in zip(side.step_s, reference.step_s, strict=True)]
-        ratio = f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
         cells = (
             side.title,
-            str(threads),
+            str(cores),
             f"{side.batch_size / statistics.median(side.step_s):.1f}",
-            "" if side is reference else ratio,
+            "" if side is reference else ratio(side.step_s, reference.step_s),
             TARGETS.get(side.name, ""),
             str(len(side.step_s)),
             f"{side.losses[0]:.4f}",
@@ -297,7 +270,7 @@ def table(sides: list[Side], threads: int) -> str:
     return "\n".join(lines)
 
 
-def disagreements(sides: list[Side]) -> list[str]:
+def disagreements(sides: list[Steps]) -> list[str]:
     """Sides whose first loss is not that of torchvision, which computes in float32."""
     expected = next(side for side in sides if side.name == "torchvision").losses[0]
     found = []
@@ -310,44 +283,35 @@ def disagreements(sides: list[Side]) -> list[str]:
     return found
 
 
-def run(quick: bool, compiled: bool, threads: list[int]) -> int:
-    rounds, steps, batch_size = (2, 1, QUICK_BATCH) if quick else (7, 3, BATCH)
+def run(quick: bool, compiled: bool, cores: list[int]) -> int:
+    rounds, steps, batch_size = (2, 1, QUICK_BATCH) if quick else (5, 2, BATCH)
     print(f"machine: {machine()}")
     print(
-        "| side | threads | images/s | its time / ours | goal | n | first loss | last loss |\n"
+        "| side | cores | images/s | its time / ours | goal | n | first loss | last loss |\n"
         "|---|---|---|---|---|---|---|---|"
     )
     complaints = []
-    for count in threads:
+    for count in cores:
         sides = measure([*SIDES, *(COMPILED if compiled else ())], count, rounds, steps, batch_size)
         print(table(sides, count), flush=True)
         complaints += disagreements(sides)
     versions = {side.about["torch"] for side in sides}
-    gain = statistics.median(side.about["bfloat16"] for side in sides)
-    print(
-        f"torch {' and '.join(sorted(versions))}; a convolution in bfloat16 is {gain:.1f} times as fast as in float32"
-    )
+    precision = "bfloat16" if sides[0].about["bfloat16"] else "float32"
+    print(f"torch {' and '.join(sorted(versions))}; --precision auto computes in {precision} on this processor")
     for complaint in complaints:
         print(f"NO AGREEMENT: {complaint}")
     return 1 if complaints else 0
-
-
-def machine() -> str:
-    path = Path("/proc/cpuinfo")
-    lines = path.read_text().splitlines() if path.exists() else []
-    model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
-    load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
-    return f"{model or platform.processor()}, {os.cpu_count()} cores; load average at the start {load}"
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="small n: whether it runs, not what it measures")
     parser.add_argument("--compile", action="store_true", help="also the compiled rows (minutes more)")
-    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
-    parser.add_argument("--side", nargs=2, help=argparse.SUPPRESS)  # name and batch size: one process of the bench
+    parser.add_argument("--cores", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--side", choices=MAKERS, help=argparse.SUPPRESS)
+    parser.add_argument("--batch-size", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.side:
-        work(options.side[0], int(options.side[1]))
+        serve(options.cores[0], lambda: prepare(options.side, options.batch_size, options.cores[0]))
     else:
-        sys.exit(run(options.quick, options.compile, options.threads))
+        sys.exit(run(options.quick, options.compile, options.cores))
