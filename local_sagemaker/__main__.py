@@ -78,7 +78,8 @@ def parser() -> argparse.ArgumentParser:
         prog="python -m local_sagemaker",
         description="A SageMaker-compatible server that executes jobs as processes on this machine.",
         epilog="AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY are the key pair that clients must sign with. "
-        "AWS_ENDPOINT_URL_S3 is the object store. Jobs run with your rights: keep it on loopback. "
+        "AWS_ENDPOINT_URL_S3 is the object store. LOCAL_SAGEMAKER_DEBUGGER=closed plays an account that SageMaker "
+        "Debugger is not available to. Jobs run with your rights: keep it on loopback. "
         "`python -m local_sagemaker interrupt NAME` interrupts a managed spot training job as AWS would.",
     )
     result.add_argument(
@@ -161,6 +162,7 @@ def settings_from(options: argparse.Namespace) -> Settings:
         max_instances=options.max_instances,
         isolation=options.isolation,
         relax_network_isolation=options.relax_network_isolation,
+        debugger=os.environ.get("LOCAL_SAGEMAKER_DEBUGGER") or "open",
     )
 
 

@@ -37,6 +37,8 @@ class Settings:
     """`auto` gives jobs their own /opt/ml and network namespace where the kernel allows it; `off` does not try."""
     relax_network_isolation: bool = False
     """Run what asks for EnableNetworkIsolation with the network where it cannot be kept, instead of refusing it."""
+    debugger: str = "open"
+    """`closed` plays an account that Debugger is not available to, as it is to new ones since 2026-07-30."""
     max_log_bytes: int = 64 * 2**20
     """A job that prints more than this is failed: a runaway loop must not fill the disk."""
 
@@ -47,6 +49,8 @@ class Settings:
             raise ValueError(f"max_concurrent_jobs is {self.max_concurrent_jobs}; it must be at least 1")
         if self.max_instances is not None and self.max_instances < 1:
             raise ValueError(f"max_instances is {self.max_instances}; it must be at least 1")
+        if self.debugger not in {"open", "closed"}:
+            raise ValueError(f"debugger is '{self.debugger}' (LOCAL_SAGEMAKER_DEBUGGER); it must be open or closed")
         if not 0 <= self.time_scale <= 1:
             raise ValueError(f"time_scale is {self.time_scale}; it must be from 0 to 1")
 

@@ -132,12 +132,12 @@ def failure_reason(
     return _shorten(text)
 
 
-def stop_requested(describe: Describe, now: float) -> bool:
+def stop_requested(describe: Describe, now: float, message: str | None = None) -> bool:
     """Enter Stopping if the job can be stopped; a job that has ended or is stopping stays as it is."""
     if describe["TrainingJobStatus"] != "InProgress":
         return False
     describe["TrainingJobStatus"] = "Stopping"
-    enter(describe, "Stopping", now)
+    enter(describe, "Stopping", now, message)
     return True
 
 

@@ -3,7 +3,7 @@
 Its hosts are processes on this machine, each with a folder and a log stream of its own; when one fails, the others are
 ended. Outputs with S3UploadMode EndOfJob are uploaded when the job completed or was stopped, Continuous ones always;
 a job over its MaxRuntimeInSeconds ends as Stopped. AWS documents neither. The evaluation of a Debugger rule is a
-processing job too, but rules.py carries it.
+processing job too, but rule_evaluation.py carries it.
 """
 
 from __future__ import annotations

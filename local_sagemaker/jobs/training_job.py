@@ -6,8 +6,8 @@ import shutil
 import time
 from typing import Any
 
-from local_sagemaker.jobs import artifacts, cluster, life, rules
-from local_sagemaker.jobs.training_record import KIND
+from local_sagemaker.jobs import artifacts, cluster, life, rule_evaluation, rule_records
+from local_sagemaker.jobs.training_record import KIND, TrainingRecord
 from local_sagemaker.jobs.training_run import TrainingRun
 from local_sagemaker.platform import Platform
 from local_sagemaker.state.store import Record
@@ -46,7 +46,7 @@ def create(
 
 def carry(platform: Platform, name: str) -> None:
     """Start the thread of a job: a new one, or one that an earlier server left unfinished."""
-    rules.create_evaluations(platform, name)
+    rule_records.create(platform, name)
     platform.background.start(KIND, name, lambda stop: TrainingRun(platform, name, stop).run())
 
 
@@ -55,7 +55,7 @@ def resume(platform: Platform) -> None:
     left = [
         record
         for record in platform.store.list(KIND)
-        if record.status not in life.TERMINAL or rules.pending(record.describe)
+        if record.status not in life.TERMINAL or rule_records.pending(record.describe)
     ]
     for record in sorted(left, key=lambda record: "TrainingStartTime" not in record.describe):
         carry(platform, record.name)
@@ -63,11 +63,7 @@ def resume(platform: Platform) -> None:
 
 def stop(platform: Platform, name: str) -> None:
     """Ask for a stop; a job that has ended stays as it is."""
-
-    def change(record: Record) -> None:
-        life.stop_requested(record.describe, time.time())
-
-    platform.store.update(KIND, name, change)
+    TrainingRecord(platform, name).request_stop()
     platform.background.stop(KIND, name)
 
 
@@ -114,14 +110,14 @@ def update(platform: Platform, request: dict[str, Any]) -> Record:
             _add_rules(platform, describe, "ProfilerRuleConfigurations", "ProfilerRuleEvaluationStatuses", added)
 
     record = platform.store.update(KIND, name, change)
-    rules.create_evaluations(platform, name)
+    rule_records.create(platform, name)
     return record
 
 
 def delete(platform: Platform, name: str) -> None:
     """Forget a job that has ended; its objects in S3 and its log stay. Raises ValueError while it has not ended."""
     record = platform.store.get(KIND, name)
-    if record and (record.status not in life.TERMINAL or rules.pending(record.describe)):
+    if record and (record.status not in life.TERMINAL or rule_records.pending(record.describe)):
         raise ValueError(f"Training job '{name}' is {record.status} or its rules are still evaluated.")
     deadline = time.monotonic() + _SETTLE_S
     while platform.background.carries(KIND, name):
@@ -129,7 +125,8 @@ def delete(platform: Platform, name: str) -> None:
             raise ValueError(f"Training job '{name}' is still being cleared away; try again in a moment.")
         time.sleep(0.05)
     platform.store.delete(KIND, name)
-    shutil.rmtree(platform.folder(KIND, name), ignore_errors=True)
+    for folder in (platform.folder(KIND, name), rule_evaluation.folder_of(platform, name)):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _described(platform: Platform, request: dict[str, Any]) -> dict[str, Any]:
@@ -161,7 +158,7 @@ def _described(platform: Platform, request: dict[str, Any]) -> dict[str, Any]:
         describe["ProfilingStatus"] = _profiling_status(request["ProfilerConfig"])
     if request["ResourceConfig"].get("KeepAlivePeriodInSeconds"):
         describe["WarmPoolStatus"] = {"Status": "InUse"}
-    for configuration, statuses in rules.MEMBERS:
+    for configuration, statuses in rule_records.MEMBERS:
         if added := describe.pop(configuration, None):
             _add_rules(platform, describe, configuration, statuses, added)
     return describe
@@ -188,5 +185,5 @@ def _add_rules(
     ]
     describe[configuration] = known + new
     now = time.time()
-    started = rules.initial_statuses(platform.settings, describe["TrainingJobName"], new, now)
+    started = rule_records.initial_statuses(platform.settings, describe["TrainingJobName"], new, now)
     describe[statuses] = [*describe.get(statuses, []), *started]

@@ -18,6 +18,8 @@ from local_sagemaker.state.store import Record
 
 KIND = "training-job"
 
+END_MARKER = "training_job_end.ts"
+
 
 class TrainingRecord:
     def __init__(self, platform: Platform, name: str) -> None:
@@ -71,6 +73,17 @@ class TrainingRecord:
         def change(record: Record) -> None:
             record.internal["metrics"] = series
             record.describe["FinalMetricDataList"] = final_metrics(series)
+
+        self._change(change)
+
+    def request_stop(self, message: str | None = None) -> None:
+        """Ask for a stop, and say why in the transition; a job that has ended stays as it is.
+
+        Its thread has to be told too.
+        """
+
+        def change(record: Record) -> None:
+            life.stop_requested(record.describe, time.time(), message)
 
         self._change(change)
 

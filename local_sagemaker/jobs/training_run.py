@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from local_sagemaker.jobs import artifacts, cluster, entrypoint, life, live_copies, opt_ml, rules, training_record
+from local_sagemaker.jobs import artifacts, cluster, entrypoint, life, live_copies, opt_ml, training_record
 from local_sagemaker.jobs.attempt import Attempt, End
 from local_sagemaker.jobs.checkpoints import Checkpoints
 from local_sagemaker.jobs.host_process import HostProcess
@@ -23,13 +23,12 @@ from local_sagemaker.jobs.live_copies import LiveCopies
 from local_sagemaker.jobs.metrics import MetricPatterns, MetricSeries
 from local_sagemaker.jobs.preparation import Preparation
 from local_sagemaker.jobs.profiler import Profiling
-from local_sagemaker.jobs.training_record import KIND, TrainingRecord
+from local_sagemaker.jobs.rule_evaluation import RuleEvaluation
+from local_sagemaker.jobs.training_record import END_MARKER, KIND, TrainingRecord
 from local_sagemaker.platform import Platform, log
 from local_sagemaker.sandbox.disk import Quota
 from local_sagemaker.state import logs
 from local_sagemaker.state.store import Record
-
-END_MARKER = "training_job_end.ts"
 
 #: CloudWatch's namespace for what training jobs measure.
 METRICS_NAMESPACE = "/aws/sagemaker/TrainingJobs"
@@ -68,6 +67,7 @@ class TrainingRun:
         self._shutdown_noted = False
         self._adopted = False
         self._hosts: list[HostProcess] = []
+        self._rules: RuleEvaluation | None = None
         try:
             self._patterns = MetricPatterns(self._request["AlgorithmSpecification"].get("MetricDefinitions", []))
         except Exception as error:  # re.error: refused by CreateTrainingJob, so only a foreign database has one
@@ -79,8 +79,7 @@ class TrainingRun:
                 self._stop.set()
             while self._guarded(self._attempt) and not self._shutting_down:
                 pass
-        if not self._shutting_down:
-            self._evaluate_rules()
+        self._finish_rules()
         if not self._shutting_down:  # else the next server evaluates the rules
             self._clean()
 
@@ -102,9 +101,12 @@ class TrainingRun:
         return False
 
     def _attempt(self) -> bool:
+        if self._rules:
+            self._rules.cut_off()
         record = self._record.read()
         self._request = record.describe
         self._hosts = self._host_processes(record)
+        self._rules = self._evaluation(record, self._hosts)
         self._series = MetricSeries(record.internal.get("attempt", {}).get("metrics_before"))
         checkpoints = self._checkpoints()
         folders = [process.opt_ml for process in self._hosts]
@@ -261,6 +263,8 @@ class TrainingRun:
         record = self._record.read()
         self._profiling.follow(self._hosts[0].opt_ml.profiler, record.describe.get("ProfilerConfig"))
         self._copy_profile(record.describe)
+        if self._rules:
+            self._rules.follow(record.describe)
         if limit := life.limit_exceeded(record.describe, now):
             return End("limit", grace_s, limit)
         return End("interrupted", grace_s) if record.internal.get("interrupt") else None
@@ -291,6 +295,8 @@ class TrainingRun:
     def _finish_copies(self, copies: LiveCopies, end: End | None, attempt: Attempt) -> None:
         """The last copy of what is copied live. It fails no attempt that has failed for another reason."""
         if not end or end.kind not in {"interrupted", "shutdown"}:
+            if self._rules:
+                self._rules.no_more_tensors()
             self._mark_end()
         try:
             copies.finish()
@@ -367,10 +373,14 @@ class TrainingRun:
             self._record.end("Failed", reason)
         return again
 
-    def _evaluate_rules(self) -> None:
-        folders = self._hosts[0].opt_ml if self._hosts else self._host_processes(self._record.read())[0].opt_ml
+    def _evaluation(self, record: Record, hosts: list[HostProcess]) -> RuleEvaluation:
+        folders = [process.opt_ml for process in hosts]
+        return RuleEvaluation(self._platform, self._name, record.describe, folders, training_record.epoch(record))
+
+    def _finish_rules(self) -> None:
+        record = self._record.read()
         try:
-            rules.evaluate(self._platform, self._name, folders.tensors(self._request), folders.profiler)
+            (self._rules or self._evaluation(record, self._host_processes(record))).finish()
         except Exception:
             log.exception("rules of training job '%s'", self._name)
 

@@ -11,7 +11,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from local_sagemaker import s3
-from local_sagemaker.jobs import cluster, distribution, entrypoint, opt_ml, rules
+from local_sagemaker.jobs import cluster, distribution, entrypoint, opt_ml, rule_records
 from local_sagemaker.jobs.life import DEFAULT_MAX_RUNTIME_S
 from local_sagemaker.jobs.script import Script
 from local_sagemaker.platform import Platform
@@ -32,6 +32,8 @@ _NOT_HERE = {
     "ModelPackageConfig": "model packages made by a training job; register the model with CreateModelPackage",
     "MlflowConfig": "MLflow servers",
 }
+
+_DEBUGGER = ("DebugHookConfig", "DebugRuleConfigurations", "ProfilerRuleConfigurations")
 
 # What a checkpoint folder must neither be, nor lie in, nor contain.
 _RESERVED_PATHS = tuple(
@@ -61,6 +63,15 @@ def check_definition(request: Request, platform: Platform | None = None) -> None
     _check_debugging(request)
     if platform:
         _check_machine(request, platform)
+
+
+def check_account(request: Request, platform: Platform) -> None:
+    """Whether the account may use what is asked for. AWS's own words to an account without Debugger are not public."""
+    if platform.settings.debugger == "closed" and any(member in request for member in _DEBUGGER):
+        raise validation(
+            "Amazon SageMaker Debugger is not available to this account: it is closed to new customers since "
+            f"2026-07-30. Remove {', '.join(_DEBUGGER)}."
+        )
 
 
 def _check_algorithm(algorithm: Request) -> None:
@@ -234,8 +245,10 @@ def _check_script(request: Request) -> None:
 
 
 def _check_debugging(request: Request) -> None:
-    for member, _ in rules.MEMBERS:
+    for member, _ in rule_records.MEMBERS:
         _check_unique([rule["RuleConfigurationName"] for rule in request.get(member, [])], f"{member} names")
+    both = [rule["RuleConfigurationName"] for member, _ in rule_records.MEMBERS for rule in request.get(member, [])]
+    _check_unique(both, "RuleConfigurationNames")  # each is the name of a folder of one prefix
     interval = request.get("ProfilerConfig", {}).get("ProfilingIntervalInMilliseconds", 500)
     if interval not in _PROFILING_INTERVALS_MS:
         raise validation(

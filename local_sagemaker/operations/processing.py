@@ -6,7 +6,7 @@ import shutil
 from typing import Any
 
 from local_sagemaker import s3
-from local_sagemaker.jobs import life, processing_container, processing_job, rules
+from local_sagemaker.jobs import life, processing_container, processing_job, rule_records
 from local_sagemaker.jobs.processing_job import KIND
 from local_sagemaker.operations import listing
 from local_sagemaker.platform import Platform
@@ -44,7 +44,7 @@ def stop_processing_job(platform: Platform, request: dict[str, Any]) -> dict[str
     """Stopping a job that has ended is accepted and changes nothing, as for the other kinds of jobs."""
     record = _find(platform, request)
     if processing_job.RULE in record.internal:
-        rules.stop(platform, record)
+        rule_records.stop(platform, record)
     else:
         platform.stop_job(KIND, record.name)
     return {}

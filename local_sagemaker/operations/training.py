@@ -8,7 +8,7 @@ from typing import Any
 
 from local_sagemaker.jobs import training_job
 from local_sagemaker.operations import listing
-from local_sagemaker.operations.definition import check_definition
+from local_sagemaker.operations.definition import check_account, check_definition
 from local_sagemaker.platform import Platform
 from local_sagemaker.state.store import AlreadyExistsError, Record
 from local_sagemaker.wire.errors import ApiError, resource_in_use, validation
@@ -18,6 +18,7 @@ __all__ = ["check_definition"]
 
 def create_training_job(platform: Platform, request: dict[str, Any]) -> dict[str, Any]:
     check_definition(request, platform)
+    check_account(request, platform)
     try:
         record = training_job.create(platform, request)
     except AlreadyExistsError:
@@ -41,6 +42,7 @@ def update_training_job(platform: Platform, request: dict[str, Any]) -> dict[str
     """A new profiler configuration or more rules for a running job, or another retention of its warm pool."""
     record = _find(platform, request)
     check = {"ProfilerConfig", "ProfilerRuleConfigurations"} & request.keys()
+    check_account(request, platform)
     if check:
         check_definition(record.describe | {name: request[name] for name in check})
     with _refusals():

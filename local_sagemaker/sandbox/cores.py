@@ -12,6 +12,7 @@ import threading
 from collections.abc import Iterator
 
 # Nice levels: under load an endpoint gets about ten times a training's time slices.
+NICE_RULES = 15
 NICE_TRAINING = 10
 NICE_TRANSFORM = 5
 NICE_SERVING = 0

@@ -32,6 +32,9 @@ class Image:
     rules: tuple[str, ...] | None = None
     """Arguments for the interpreter that start the Debugger rule evaluator; also what a processing job of the image
     runs that gives no entry point."""
+    follow: bool = False
+    """Whether that evaluator can judge beside the training: with `--follow --job-ended FILE --timeout S` it writes each
+    verdict as soon as it is known. One that cannot is run when the training has ended."""
 
 
 class ImageMap:
@@ -65,11 +68,15 @@ class ImageMap:
 
 
 def _image(path: Path, entry: dict[str, Any]) -> Image:
-    unknown = set(entry) - {"match", "interpreter", "serve", "train", "rules"}
+    unknown = set(entry) - {"match", "interpreter", "serve", "train", "rules", "follow"}
     if unknown or "match" not in entry or "interpreter" not in entry:
         raise ValueError(
-            f"image map {path}: entry {entry} needs 'match' and 'interpreter' and may have 'serve', 'train' and 'rules'"
+            f"image map {path}: entry {entry} needs 'match' and 'interpreter' and may have 'serve', 'train', 'rules' "
+            "and 'follow'"
         )
+    follow = entry.get("follow", False)
+    if not isinstance(follow, bool) or (follow and "rules" not in entry):
+        raise ValueError(f"image map {path}: follow = {follow!r} must be true or false, and true needs 'rules'")
     # The interpreter's own path is kept (not resolved): a virtual environment is recognised by it.
     interpreter = Path(os.path.normpath(path.parent / entry["interpreter"])).absolute()
     if not interpreter.exists():
@@ -80,6 +87,7 @@ def _image(path: Path, entry: dict[str, Any]) -> Image:
         serve=_command(path, entry.get("serve")),
         train=_command(path, entry.get("train")),
         rules=_command(path, entry.get("rules")),
+        follow=follow,
     )
 
 

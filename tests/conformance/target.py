@@ -30,6 +30,7 @@ serve = ["{root}/ml/serve.py", "--host", "127.0.0.1"]
 match = ["*sagemaker-debugger-rules:*", "DEFAULT_RULE_EVALUATOR_IMAGE"]
 interpreter = "{root}/.venv/ml/bin/python"
 rules = ["{root}/ml/evaluate_rules.py"]
+follow = true
 
 [[image]]
 match = ["*"]

@@ -146,6 +146,14 @@ def test_a_torch_model_is_trained_and_served(outcome: Outcome) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.program("sdk2/stop_training.py")
+def test_the_built_in_action_stops_a_training_that_learns_nothing(outcome: Outcome) -> None:
+    assert (outcome["rule"], outcome["status"]) == ("IssuesFound", "Stopped"), outcome["details"]
+    (said,) = outcome["said"]
+    assert "rule LossNotDecreasing" in said and "at step 10" in said
+
+
+@pytest.mark.slow
 @pytest.mark.program("sdk2/distributed.py")
 def test_two_instances_train_together(outcome: Outcome) -> None:
     assert outcome["sum"] == [3.0] and outcome["hosts"] == ["algo-1", "algo-2"]

@@ -155,6 +155,8 @@ def error(call: Callable[[], Any]) -> dict[str, Any]:
 def check_response(operation_model: Any, response_dict: dict[str, Any], **_: Any) -> None:
     if response_dict["status_code"] == 200 and response_dict["body"]:
         problems = service_model.check_response("sagemaker", operation_model.name, json.loads(response_dict["body"]))
+        # AWS's own StatusDetails have a line feed in them, which the pattern of its model does not allow.
+        problems = [problem for problem in problems if "statusDetails' failed to satisfy" not in problem]
         assert not problems, f"{operation_model.name}: {problems}"
 
 

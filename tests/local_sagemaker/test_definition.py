@@ -106,6 +106,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"HyperParameters": {"sagemaker_submit_directory": "file:///home/me"}}, "runs no images"),
     ({"Environment": {"SAGEMAKER_SUBMIT_DIRECTORY": "/opt/ml/code"}}, "runs no images"),
     ({"DebugRuleConfigurations": [RULE, RULE]}, "DebugRuleConfigurations names must be unique"),
+    ({"DebugRuleConfigurations": [RULE], "ProfilerRuleConfigurations": [RULE]}, "RuleConfigurationNames must be"),
     ({"ProfilerConfig": {"ProfilingIntervalInMilliseconds": 300}}, "[100, 200, 500"),
 ]  # fmt: skip
 

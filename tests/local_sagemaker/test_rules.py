@@ -1,8 +1,12 @@
-"""Debugger rules: statuses that start with the job, end after it, and survive the server; each one a processing job."""
+"""Debugger rules as records: statuses that start with the job, survive the server, and are processing jobs each.
+
+The evaluator here cannot follow a training, so it runs when that has ended; test_rules_beside.py has one that can.
+"""
 
 from __future__ import annotations
 
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -11,7 +15,8 @@ from typing import Any
 
 import pytest
 
-from tests.local_sagemaker.harness import BUCKET, ROLE, Server, has_ended, training_request
+from local_sagemaker.sandbox.images import ImageMap
+from tests.local_sagemaker.harness import BUCKET, REPOSITORY, ROLE, Server, has_ended, training_request
 from tests.object_store import free_ports
 
 # While there is a file `wait` beside it, an evaluation lasts for ever; it leaves its process id in `pid`.
@@ -211,3 +216,24 @@ def test_evaluator_runs_as_a_plain_processing_job_too(server: Server) -> None:
     answer = server.wait(lambda: evaluation(server, "plain"), "ProcessingJobStatus")
     assert answer["ProcessingJobStatus"] == "Completed", answer.get("FailureReason")
     assert b"IssuesFound" in server.s3.get_object(Bucket=BUCKET, Key="plain-out/Mine/verdict.json")["Body"].read()
+
+
+@pytest.mark.parametrize("lines", ["follow = true", 'rules = ["run.py"]\nfollow = "yes"'])
+def test_an_image_map_that_misuses_follow_is_refused(tmp_path: Path, lines: str) -> None:
+    path = tmp_path / "images.toml"
+    path.write_text(f'[[image]]\nmatch = ["*"]\ninterpreter = "{sys.executable}"\n{lines}\n')
+    with pytest.raises(ValueError, match=r"follow = .* must be true or false, and true needs 'rules'"):
+        ImageMap.load(path)
+
+
+def test_another_word_than_open_or_closed_is_refused(tmp_path: Path) -> None:
+    result = subprocess.run(
+        [sys.executable, "-m", "local_sagemaker", "--root", str(tmp_path)],
+        cwd=REPOSITORY,
+        env={"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "LOCAL_SAGEMAKER_DEBUGGER": "shut"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 2
+    assert "debugger is 'shut' (LOCAL_SAGEMAKER_DEBUGGER); it must be open or closed" in result.stderr
