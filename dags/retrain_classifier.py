@@ -1,7 +1,8 @@
 """One DAG per recipe: `recipes/digits.yaml` becomes `retrain_digits`. A new classifier is a new YAML file, no Python.
 
 The end of this file reads as the table of contents of a run. What each task does is in `plugins/retraining/steps.py`
-and `plugins/retraining/operators/`. A recipe with an error makes no DAG; `recipe_errors.py` reports it.
+and `operators/`, what it sends in `task_requests.py`. A recipe with an error makes no DAG; `recipe_errors.py` reports
+it.
 """
 
 from __future__ import annotations
@@ -15,13 +16,15 @@ from typing import Any
 from airflow.providers.standard.operators.python import PythonOperator, ShortCircuitOperator
 from airflow.sdk import DAG, CronTriggerTimetable, TaskGroup
 
-from retraining import steps
+from retraining import steps, task_requests
 from retraining.environment import AWS_CONN_ID, poll_seconds, recipe_folders
 from retraining.operators.approval import OptionalApprovalOperator
 from retraining.operators.endpoint import DeployOperator, RollbackOperator
-from retraining.operators.jobs import TrainingOperator, TransformOperator, TuningOperator
+from retraining.operators.evaluation import RuleEvaluationOperator
+from retraining.operators.jobs import TransformOperator, TuningOperator
 from retraining.operators.register import RegisterOperator
 from retraining.operators.resources import EndpointConfigOperator, ModelOperator
+from retraining.operators.training import TrainingOperator
 from retraining.recipe import Recipe, RecipeError, find_recipes, load_recipe
 from retraining.retries import RETRIES
 from retraining.run import Run, request
@@ -74,18 +77,33 @@ def retrain(recipe: Recipe) -> DAG:
             needs_retraining = step(steps.needs_retraining, ShortCircuitOperator)
             package_source = step(steps.package_source)
         with section("training", "The best of several trials, once more and watched"):
-            tune = sagemaker(TuningOperator, "tune", steps.tuning_request, **waiting)
-            train = sagemaker(TrainingOperator, "train", steps.training_request, **waiting)
+            tune = sagemaker(TuningOperator, "tune", task_requests.tuning_request, **waiting)
+            refused = request(recipe, task_requests.refused_training)
+            train = sagemaker(TrainingOperator, "train", task_requests.training_request, refused=refused, **waiting)
+            documents = request(recipe, task_requests.evaluation_documents)
+            evaluate_rules = sagemaker(
+                RuleEvaluationOperator,
+                "evaluate_rules",
+                task_requests.evaluation_request,
+                documents=documents,
+                **waiting,
+            )
+            # evaluate_rules is skipped where SageMaker Debugger evaluates them.
             debugger_verdict = DebuggerVerdictSensor(
-                task_id="debugger_verdict", config=request(recipe, steps.verdict_request), **waiting
+                task_id="debugger_verdict",
+                config=request(recipe, task_requests.verdict_request),
+                trigger_rule="none_failed",
+                **waiting,
             )
             profiler_report = step(steps.profiler_report, trigger_rule="all_done")
         with section("evaluation", "Candidate against champion on the same images"):
-            create_model = sagemaker(ModelOperator, "create_model", steps.model_request)
+            create_model = sagemaker(ModelOperator, "create_model", task_requests.model_request)
             score_candidate = sagemaker(
-                TransformOperator, "score_candidate", steps.candidate_scoring_request, **waiting
+                TransformOperator, "score_candidate", task_requests.candidate_scoring_request, **waiting
             )
-            score_champion = sagemaker(TransformOperator, "score_champion", steps.champion_scoring_request, **waiting)
+            score_champion = sagemaker(
+                TransformOperator, "score_champion", task_requests.champion_scoring_request, **waiting
+            )
             # score_champion is skipped on the first run.
             compare = step(steps.compare, ShortCircuitOperator, trigger_rule="none_failed")
         with section("release", "Register, deploy, try, and go back if it fails"):
@@ -97,22 +115,24 @@ def retrain(recipe: Recipe) -> DAG:
                 defaults="Reject",
             )
             # approve is skipped unless somebody asked for it.
-            register = sagemaker(RegisterOperator, "register", steps.registration_request, trigger_rule="none_failed")
-            create_endpoint_config = sagemaker(
-                EndpointConfigOperator, "create_endpoint_config", steps.endpoint_config_request
+            register = sagemaker(
+                RegisterOperator, "register", task_requests.registration_request, trigger_rule="none_failed"
             )
-            deploy = sagemaker(DeployOperator, "deploy", steps.endpoint_request, **waiting)
+            create_endpoint_config = sagemaker(
+                EndpointConfigOperator, "create_endpoint_config", task_requests.endpoint_config_request
+            )
+            deploy = sagemaker(DeployOperator, "deploy", task_requests.endpoint_request, **waiting)
             smoke_test = step(steps.smoke_test)
             update_champion = step(steps.update_champion)
             rollback = sagemaker(
-                RollbackOperator, "rollback", steps.rollback_request, trigger_rule="one_failed", **waiting
+                RollbackOperator, "rollback", task_requests.rollback_request, trigger_rule="one_failed", **waiting
             )
             prune = step(steps.prune)
         # A teardown runs whatever happened before it, and its success does not make a failed run green.
         report = step(steps.report).as_teardown()
 
         preflight >> sync_dataset >> needs_retraining >> package_source >> tune >> train
-        train >> debugger_verdict >> profiler_report
+        train >> evaluate_rules >> debugger_verdict >> profiler_report
         # Batch scoring needs a Model too: the very Model that is scored is the one that later serves.
         train >> create_model >> [score_candidate, score_champion]
         [debugger_verdict, profiler_report, score_candidate, score_champion] >> compare

@@ -44,7 +44,6 @@ tuning:
     lr: {{type: continuous, min: 0.0003, max: 0.01, scaling: Logarithmic}}
     batch-size: {{type: categorical, values: [16, 32, 64]}}
 debugger:
-  mode: managed
   rules:
     LossNotDecreasing: warn
     VanishingGradient: warn

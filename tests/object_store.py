@@ -64,6 +64,14 @@ def wait_until_ready(client: Any, log: Path) -> None:
             time.sleep(0.2)
 
 
+def delete_bucket(client: Any, name: str) -> None:
+    """With all that is in it. Each bucket takes some of the few volumes that the store has room for."""
+    for page in client.get_paginator("list_objects_v2").paginate(Bucket=name):
+        for entry in page.get("Contents", []):
+            client.delete_object(Bucket=name, Key=entry["Key"])
+    client.delete_bucket(Bucket=name)
+
+
 def free_ports(count: int, also: int = 0) -> list[int]:
     """Free loopback ports; with `also`, port + also is free too.
 

@@ -102,7 +102,7 @@ HYPERPARAMETERS: dict[str, Hyperparameter] = {
     "deterministic": _boolean(),
     "compile": _boolean(),
     "seed": _number(int, 0, 2**31 - 1),
-    "serving": _choice("auto", "torch", "openvino"),
+    "serving": _choice("auto", "torch", "openvino", "int8"),
 }
 
 

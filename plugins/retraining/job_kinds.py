@@ -74,6 +74,15 @@ KINDS: dict[str, JobKind] = {
             stop="stop_transform_job",
             log_group="/aws/sagemaker/TransformJobs",
         ),
+        JobKind(
+            name="processing",
+            name_key="ProcessingJobName",
+            describe="describe_processing_job",
+            status_key="ProcessingJobStatus",
+            create="create_processing_job",
+            stop="stop_processing_job",
+            log_group="/aws/sagemaker/ProcessingJobs",
+        ),
         # An endpoint is waited for, but never stopped by us: it serves.
         JobKind(
             name="endpoint",

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 CONSOLE_PAGES = {
     "tuning": "hyper-tuning-jobs",
     "training": "jobs",
+    "processing": "processing-jobs",
     "transform": "transform-jobs",
     "endpoint": "endpoints",
 }

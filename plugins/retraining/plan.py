@@ -55,6 +55,10 @@ class Plan:
         return f"{self.run_name}-train"
 
     @property
+    def evaluation_job(self) -> str:
+        return f"{self.run_name}-rules"
+
+    @property
     def candidate_scoring_job(self) -> str:
         return f"{self.run_name}-candidate"
 
@@ -77,6 +81,14 @@ class Plan:
     @property
     def model_package_group(self) -> str:
         return f"retraining-{self.recipe.name}"
+
+    @property
+    def tags(self) -> list[dict[str, str]]:
+        """Of everything that a run makes in SageMaker."""
+        return [
+            {"Key": "retraining:recipe", "Value": self.recipe.name},
+            {"Key": "retraining:run", "Value": self.run_name},
+        ]
 
     def owns(self, name: str) -> bool:
         """Whether a model or endpoint configuration was made by some run of this recipe."""
@@ -116,6 +128,10 @@ class Plan:
 
     def source_key(self, digest: str) -> str:
         return f"{self.root}/code/{digest}/sourcedir.tar.gz"
+
+    @property
+    def evaluation_key(self) -> str:
+        return f"{self.run_key}/rules"
 
     def scoring_key(self, job_name: str) -> str:
         return f"{self.run_key}/scoring/{job_name}"

@@ -10,15 +10,15 @@ from retraining.transform_outputs import list_keys
 PAGE = "profiler-report.html"
 
 
-def keep_profiler_report(s3: Any, bucket: str, job_prefix: str, keep_key: str) -> dict[str, Any] | None:
-    """Copy the HTML of the report below `job_prefix` (<output>/<job>) to `keep_key`; None when there is no report.
+def keep_profiler_report(s3: Any, bucket: str, rule_output: str, keep_key: str) -> dict[str, Any] | None:
+    """Copy the HTML of the report below `rule_output` (<output>/<job>/rule-output) to `keep_key`; None without one.
 
     What belongs to it (notebook, JSON, tables) goes into the folder profiler-output/ beside that key. The summary
     holds what fits into a line each: which sub-rules fired, the load of the machine, and how long steps waited for data
     (percent of the training time; None where steps were not recorded).
     """
     # The rule is called ProfilerReport, or ProfilerReport-<time> in jobs of older SDKs.
-    keys = list(list_keys(s3, bucket, f"{job_prefix}/rule-output/ProfilerReport"))
+    keys = list(list_keys(s3, bucket, f"{rule_output}/ProfilerReport"))
     page = max((key for key in keys if key.endswith(f"/{PAGE}")), default=None)
     if page is None:
         return None

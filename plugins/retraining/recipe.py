@@ -73,6 +73,7 @@ class Recipe:
         self._check_schedule()
         self._check_hyperparameters()
         self._check_batches()
+        self._check_debugger()
 
     def _check_schedule(self) -> None:
         require(
@@ -118,6 +119,32 @@ class Recipe:
         smallest = min(int(size) for size in sizes)
         require(
             smallest >= 2 * count, "batch-size", smallest, f"{count} instances need at least 2 images of a batch each"
+        )
+
+    def _check_debugger(self) -> None:
+        require(
+            not (self.debugger.mode == "managed" and self.debugger_obstacle),
+            "debugger.mode",
+            self.debugger.mode,
+            self.debugger_obstacle,
+            "Set it to self_hosted or auto, or training.spot to false, or training.distribution to none.",
+        )
+
+    @property
+    def debugger_obstacle(self) -> str:
+        """Why SageMaker Debugger cannot watch this training, whatever the account; empty when it can.
+
+        Of several processes, checkpoints and Debugger, AWS allows two; only spot trainings keep checkpoints here.
+        """
+        training, debugger = self.training, self.debugger
+        watched = bool(debugger.rules or debugger.profiler)
+        distributed = training.distribution != "none" or training.instance_count > 1
+        if not (watched and distributed and training.spot):
+            return ""
+        return (
+            "SageMaker Debugger does not go together with a distributed training "
+            f"(training.distribution: {training.distribution}, instance_count: {training.instance_count}) that keeps "
+            "checkpoints (training.spot: true)"
         )
 
     def with_params(self, params: Mapping[str, Any]) -> Recipe:

@@ -25,6 +25,8 @@ class Findings:
     tuning: Mapping[str, Any] | None = None
     trials: Sequence[Mapping[str, Any]] = ()
     training: Mapping[str, Any] | None = None
+    debugger: Mapping[str, str] | None = None
+    """How the training was watched ("mode"), and why so ("reason")."""
     rules: Sequence[Mapping[str, str]] = ()
     profiler: Mapping[str, Any] | None = None
     comparison: Mapping[str, Any] | None = None
@@ -53,7 +55,8 @@ def run_report(found: Findings) -> dict[str, Any]:
             else None
         ),
         "training": ({"job": found.training["name"], "metrics": found.training["metrics"]} if found.training else None),
-        "rules": [{key: rule[key] for key in ("rule", "status", "details")} for rule in found.rules],
+        "debugger": dict(found.debugger) if found.debugger else None,
+        "rules": [{key: rule[key] for key in ("rule", "status", "details", "policy")} for rule in found.rules],
         "profiler_report": found.profiler["html"] if found.profiler else None,
         "profiler": dict(found.profiler) if found.profiler else None,
         "candidate": comparison.get("candidate"),
@@ -110,8 +113,9 @@ def as_markdown(report: Mapping[str, Any]) -> str:
             values = ", ".join(f"{key} {value}" for key, value in trial["hyperparameters"].items())
             lines.append(f"| {trial['name']}{star} | {trial['status']} | {trial['objective']} | {values} |")
     if report["rules"]:
-        lines += ["", "**Debugger**", ""]
-        lines += [f"- {rule['rule']}: {rule['status']} {rule['details'].strip()}".rstrip() for rule in report["rules"]]
+        watched = f" `{report['debugger']['mode']}`: {report['debugger']['reason']}" if report["debugger"] else ""
+        lines += ["", f"**Debugger**{watched}", ""]
+        lines += [_rule_line(rule) for rule in report["rules"]]
     if report["profiler_report"]:
         lines += ["", f"**Profiler** {report['profiler_report']}"]
     if endpoint := report["endpoint"]:
@@ -119,3 +123,8 @@ def as_markdown(report: Mapping[str, Any]) -> str:
     if smoke := report["smoke_test"]:
         lines += [f"It calls {smoke['image']} a {smoke['answer']['label']!r}, in {smoke['latency_ms']:.0f} ms."]
     return "\n".join(lines) + "\n"
+
+
+def _rule_line(rule: Mapping[str, str]) -> str:
+    ignored = " (ignored)" if rule["policy"] == "ignore" and rule["status"] != "NoIssuesFound" else ""
+    return f"- {rule['rule']}: {rule['status']}{ignored} {rule['details'].strip()}".rstrip()

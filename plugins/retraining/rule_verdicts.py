@@ -17,7 +17,7 @@ class RuleVerdict:
     status: str
     details: str
     policy: str
-    """fail or warn, from the recipe; the profiler report never stops a run."""
+    """fail, warn or ignore, from the recipe; the profiler report never stops a run."""
 
     @property
     def stops(self) -> bool:
@@ -26,7 +26,7 @@ class RuleVerdict:
 
     @property
     def warns(self) -> bool:
-        return self.status != "NoIssuesFound" and not self.stops
+        return self.status != "NoIssuesFound" and self.policy != "ignore" and not self.stops
 
     def as_dict(self) -> dict[str, str]:
         return asdict(self)
@@ -34,6 +34,16 @@ class RuleVerdict:
     def __str__(self) -> str:
         details = f": {self.details.strip()}" if self.details else ""
         return f"{self.rule} {self.status}{details}"
+
+
+def stopping_rules(training_job: Mapping[str, Any]) -> list[str]:
+    """The rules that were to stop this training when they find an issue."""
+    return [
+        rule["RuleConfigurationName"]
+        for rule in training_job.get("DebugRuleConfigurations") or []
+        if "stoptraining" in (given := rule.get("RuleParameters", {})).get("action_json", "")
+        or given.get("stop_training_on_fire", "").lower() == "true"
+    ]
 
 
 def rule_verdicts(training_job: Mapping[str, Any], policies: Mapping[str, str]) -> list[RuleVerdict]:

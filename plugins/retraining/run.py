@@ -11,6 +11,7 @@ from typing import Any
 from airflow.sdk import Context
 
 from retraining.environment import AWS_CONN_ID, Environment
+from retraining.fingerprint import Ingredients, recipe_fingerprint
 from retraining.images import Images
 from retraining.plan import Plan
 from retraining.recipe import Recipe
@@ -66,6 +67,19 @@ class Run:
         """champion.json as it was when this run began; None on the first run."""
         champion = self.fact("needs_retraining", key="champion")["document"]
         return dict(champion) if champion else None
+
+    @property
+    def comparable_champion(self) -> dict[str, Any] | None:
+        """The champion, if it knows the classes of this run's images; None when there is none to compare with."""
+        champion = self.champion
+        same = champion is not None and set(champion["classes"]) == set(self.fact("sync_dataset")["classes"])
+        return champion if same else None
+
+    @property
+    def ingredients(self) -> Ingredients:
+        return Ingredients(
+            dataset=self.fingerprint, code=self.fact("preflight")["code"], recipe=recipe_fingerprint(self.recipe)
+        )
 
     # Clients. They follow the Airflow connection, and through it AWS_ENDPOINT_URL*.
     @cached_property

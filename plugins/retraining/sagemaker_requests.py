@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from retraining.hyperparameters import Value, as_text
+from retraining.debugger_requests import managed_members, self_hosted_hyperparameters
+from retraining.hyperparameters import as_text
 from retraining.images import Images
 from retraining.plan import Plan
-from retraining.sections.debugger import Debugger
 
 Request = dict[str, Any]
 
@@ -56,15 +56,18 @@ def tuning_job(plan: Plan, images: Images, fingerprint: str, source_uri: str) ->
             **_machine(plan),
             "Environment": _environment(plan),
         },
-        "Tags": _tags(plan),
+        "Tags": plan.tags,
     }
 
 
 def training_job(
     plan: Plan, images: Images, fingerprint: str, source_uri: str, hyperparameters: Mapping[str, str]
 ) -> Request:
-    """CreateTrainingJob: the final model, with the best hyperparameters, watched by Debugger and profiler."""
-    debugger = plan.recipe.debugger
+    """CreateTrainingJob: the final model, with the best hyperparameters, watched as the recipe's debugger.mode says.
+
+    A mode of auto counts as managed: it is decided elsewhere whether it has to be something else.
+    """
+    mode = plan.recipe.debugger.mode
     output = plan.uri(f"{plan.run_key}/training")
     request: Request = {
         "TrainingJobName": plan.training_job,
@@ -75,20 +78,16 @@ def training_job(
         "OutputDataConfig": {"S3OutputPath": output},
         **_machine(plan),
         "Environment": _environment(plan),
-        "Tags": _tags(plan),
+        "Tags": plan.tags,
     }
     if plan.recipe.training.keep_alive_seconds:
         # Of this job alone: SageMaker refuses a warm pool for the trials of a tuning job.
         request["ResourceConfig"]["KeepAlivePeriodInSeconds"] = plan.recipe.training.keep_alive_seconds
-    if debugger.mode == "managed":
-        if debugger.rules:
-            request["DebugHookConfig"] = _debug_hook(output, debugger)
-            request["DebugRuleConfigurations"] = [
-                _rule(images, rule, debugger.rule_parameters.get(rule, {})) for rule in debugger.rules
-            ]
-        if debugger.profiler:
-            request["ProfilerConfig"] = {"S3OutputPath": output, "ProfilingIntervalInMilliseconds": 500}
-            request["ProfilerRuleConfigurations"] = [_rule(images, "ProfilerReport")]
+    if mode in ("auto", "managed"):
+        request |= managed_members(plan, images, output, plan.training_job)
+    if mode == "self_hosted":
+        request["AlgorithmSpecification"]["TrainingImage"] = images.training_self_hosted
+        request["HyperParameters"] |= self_hosted_hyperparameters(plan)
     return request
 
 
@@ -98,7 +97,7 @@ def model(plan: Plan, name: str, image: str, model_data_url: str) -> Request:
         "ModelName": name,
         "ExecutionRoleArn": plan.environment.role_arn,
         "PrimaryContainer": serving_container(plan, image, model_data_url),
-        "Tags": _tags(plan),
+        "Tags": plan.tags,
     }
 
 
@@ -137,7 +136,7 @@ def transform_job(plan: Plan, name: str, model_name: str, fingerprint: str) -> R
             "AssembleWith": "None",
         },
         "TransformResources": {"InstanceType": plan.serving_instance_type, "InstanceCount": 1},
-        "Tags": _tags(plan),
+        "Tags": plan.tags,
     }
 
 
@@ -155,7 +154,7 @@ def endpoint_config(plan: Plan) -> Request:
                 "ContainerStartupHealthCheckTimeoutInSeconds": 600,
             }
         ],
-        "Tags": _tags(plan),
+        "Tags": plan.tags,
     }
 
 
@@ -291,41 +290,3 @@ def _parameter_ranges(plan: Plan) -> Request:
             }
         )
     return ranges
-
-
-def _debug_hook(output: str, debugger: Debugger) -> Request:
-    every: dict[str, Value] = {"save_interval": debugger.save_interval}
-    collections: dict[str, dict[str, Value]] = {
-        # Losses cost next to nothing, and rules compare many of them: every one is saved.
-        "losses": {"save_interval": 1},
-        # The statistics that the rules read. Whole gradients of a ResNet-18 would be 45 MB a step.
-        "gradients": every | {"reductions": "min,max,abs_mean"},
-        # What PoorWeightInitialization reads; smdebug knows this collection only when it is described.
-        "relu_input": every | {"include_regex": ".*relu_input", "reductions": "variance"},
-    }
-    # These two are large, and saved only for the rule that reads them.
-    if "DeadRelu" in debugger.rules:
-        collections["relu_output"] = every | {"include_regex": ".*relu_output"}
-    if "WeightUpdateRatio" in debugger.rules:
-        collections["weights"] = every
-    collections |= {name: every | parameters for name, parameters in debugger.collections.items()}
-    return {
-        "S3OutputPath": output,
-        "CollectionConfigurations": [
-            {"CollectionName": name, "CollectionParameters": {key: as_text(value) for key, value in parameters.items()}}
-            for name, parameters in collections.items()
-        ],
-    }
-
-
-def _rule(images: Images, rule: str, parameters: Mapping[str, Value] | None = None) -> Request:
-    return {
-        "RuleConfigurationName": rule,
-        "RuleEvaluatorImage": images.rules,
-        "RuleParameters": {"rule_to_invoke": rule}
-        | {name: as_text(value) for name, value in (parameters or {}).items()},
-    }
-
-
-def _tags(plan: Plan) -> list[dict[str, str]]:
-    return [{"Key": "retraining:recipe", "Value": plan.recipe.name}, {"Key": "retraining:run", "Value": plan.run_name}]

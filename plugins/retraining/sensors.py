@@ -15,6 +15,7 @@ from retraining.job_kinds import KINDS
 from retraining.rule_verdicts import rule_verdicts
 from retraining.run import client
 from retraining.triggers import SageMakerJobTrigger
+from retraining.verdict_files import read_statuses
 
 # How long rules may take after the training job; on AWS they lag by minutes.
 RULES_LIMIT_SECONDS = 1800
@@ -23,7 +24,9 @@ RULES_LIMIT_SECONDS = 1800
 class DebuggerVerdictSensor(BaseSensorOperator):
     """Waits until every debug and profiler rule has ended, then lets the run go on or stops it.
 
-    `config`, rendered to a dict: {"TrainingJobName": …, "Policies": {rule: "fail" | "warn"}}. Returns the verdicts.
+    `config`, rendered to a dict: {"TrainingJobName": …, "Policies": {rule: "fail" | "warn" | "ignore"}, "Evaluation":
+    None, or of a self-hosted training {"Output": the URI of its rules' output, "Rules": {status list: rules},
+    "Problem": why there is none, if it failed}}. Returns the verdicts, which are of one form in both modes.
     """
 
     template_fields = ("config",)
@@ -34,6 +37,9 @@ class DebuggerVerdictSensor(BaseSensorOperator):
         self.poll_seconds = poll_seconds
 
     def execute(self, context: Context) -> list[dict[str, str]]:
+        if evaluation := self.config["Evaluation"]:
+            statuses = read_statuses(client("s3"), evaluation["Output"], evaluation["Rules"], evaluation["Problem"])
+            return self._verdict(context, statuses)
         job = self._describe()
         if not KINDS["rules"].in_progress(job):
             return self._verdict(context, job)
@@ -69,6 +75,6 @@ class DebuggerVerdictSensor(BaseSensorOperator):
         if stopping := [str(verdict) for verdict in verdicts if verdict.stops]:
             raise AirflowFailException(
                 f"Debugger stops this run: {'; '.join(stopping)}. "
-                "The recipe's debugger.rules says 'fail' for this rule; 'warn' would let the run go on."
+                "The recipe's debugger.rules says 'fail' for this rule; 'warn' or 'ignore' would let the run go on."
             )
         return [verdict.as_dict() for verdict in verdicts]

@@ -14,12 +14,13 @@ from urllib.parse import urlparse
 
 from botocore.exceptions import ClientError
 
-from retraining import sagemaker_requests as requests
 from retraining.champion import Champion, read_champion, replace_champion
 from retraining.dataset.sync import sync_dataset as sync
+from retraining.debugger_memory import recall_refusal
+from retraining.debugger_mode import Decision, decide_mode, in_mode
+from retraining.debugger_requests import rule_output_key
 from retraining.environment import ConfigurationError
-from retraining.fingerprint import Ingredients, recipe_fingerprint
-from retraining.images import resolve_images
+from retraining.images import resolve_images, rule_image
 from retraining.job_kinds import is_missing
 from retraining.pretrained.staging import require_staged
 from retraining.profiler_report import keep_profiler_report
@@ -72,9 +73,16 @@ def preflight(run: Run) -> dict[str, Any]:
     if run.recipe.pretrained is not None:
         require_staged(run.recipe.pretrained, run.s3)
     digest = source_digest(environment.source_dir)
-    images = resolve_images(run.recipe, environment)
+    debugger = _decide_mode(run, account)
+    images = resolve_images(in_mode(run.recipe, debugger.mode), environment)
     log.info("Run %s in %s, account %s, bucket %s.", run.plan.run_name, address, account, environment.bucket)
-    return {"run_name": run.plan.run_name, "account": account, "code": digest, "images": images.as_dict()}
+    return {
+        "run_name": run.plan.run_name,
+        "account": account,
+        "code": digest,
+        "images": images.as_dict(),
+        "debugger": debugger.as_dict(),
+    }
 
 
 def sync_dataset(run: Run) -> dict[str, Any]:
@@ -94,7 +102,7 @@ def needs_retraining(run: Run) -> bool:
     """Has anything changed since the champion? False skips the rest of the run."""
     champion = read_champion(run.s3, run.environment.bucket, run.plan.champion_key)
     run.push("champion", {"document": champion.document, "etag": champion.etag})
-    changed = _ingredients(run).changed_since(champion.document)
+    changed = run.ingredients.changed_since(champion.document)
     forced = bool(run.params.get("force"))
     if champion.document is None:
         reason = "there is no champion yet"
@@ -127,7 +135,7 @@ def profiler_report(run: Run) -> dict[str, Any] | None:
     training = run.find("train")
     if training is None:
         return None
-    prefix = f"{run.plan.run_key}/training/{training['name']}"
+    prefix = rule_output_key(run.plan, training["name"])
     kept = keep_profiler_report(run.s3, run.environment.bucket, prefix, f"{run.plan.run_key}/profiler-report.html")
     log.info("%s", kept or "This job has no profiler report.")
     return kept
@@ -190,7 +198,7 @@ def update_champion(run: Run) -> dict[str, Any]:
         "recipe": run.recipe.name,
         "run_name": run.plan.run_name,
         "run_after": run.context["dag_run"].run_after.isoformat(),
-        "ingredients": _ingredients(run).as_dict(),
+        "ingredients": run.ingredients.as_dict(),
         "classes": run.fact("sync_dataset")["classes"],
         "metrics": comparison["candidate"],
         "tuning_job": run.fact("tune")["name"],
@@ -246,7 +254,8 @@ def report(run: Run) -> dict[str, Any]:
         tuning=tuning,
         trials=_trials(run, tuning["name"]) if tuning else (),
         training=run.find("train"),
-        rules=run.find("debugger_verdict", key="verdicts") or (),
+        rules=_verdicts(run),
+        debugger=_debugger_found(run),
         profiler=run.find("profiler_report"),
         comparison=run.find("compare", key="comparison"),
         approval=run.find("approve"),
@@ -263,74 +272,42 @@ def report(run: Run) -> dict[str, Any]:
     return {"outcome": document["outcome"], "reason": document["reason"], "uri": uri}
 
 
-# --- requests: what the operators of the DAG send -------------------------------------------------------------------
-
-
-def tuning_request(run: Run) -> dict[str, Any]:
-    return requests.tuning_job(run.plan, run.images, run.fingerprint, run.source_uri)
-
-
-def training_request(run: Run) -> dict[str, Any]:
-    best = run.fact("tune")["hyperparameters"]
-    return requests.training_job(run.plan, run.images, run.fingerprint, run.source_uri, best)
-
-
-def verdict_request(run: Run) -> dict[str, Any]:
-    return {"TrainingJobName": run.fact("train")["name"], "Policies": dict(run.recipe.debugger.rules)}
-
-
-def model_request(run: Run) -> dict[str, Any]:
-    return requests.model(run.plan, run.plan.model, run.images.serving, run.model_data_url)
-
-
-def candidate_scoring_request(run: Run) -> dict[str, Any]:
-    return requests.transform_job(run.plan, run.plan.candidate_scoring_job, run.plan.model, run.fingerprint)
-
-
-def champion_scoring_request(run: Run) -> dict[str, Any]:
-    """Empty, so that the task is skipped, when there is no champion that can be compared."""
-    champion = _comparable_champion(run)
-    if champion is None:
-        return {}
-    return requests.transform_job(run.plan, run.plan.champion_scoring_job, champion["model"], run.fingerprint)
-
-
-def registration_request(run: Run) -> dict[str, Any]:
-    comparison, training = run.fact("compare", key="comparison"), run.fact("train")
-    facts = _ingredients(run).as_dict() | {"test_accuracy": f"{comparison['candidate']['accuracy']:.6f}"}
-    facts["tuning_job"] = run.fact("tune")["name"]
-    package = requests.model_package(
-        run.plan, run.images.serving, run.model_data_url, comparison["evaluation_uri"], training["arn"], facts
-    )
-    return {"Group": requests.model_package_group(run.plan), "Package": package}
-
-
-def endpoint_config_request(run: Run) -> dict[str, Any]:
-    return requests.endpoint_config(run.plan)
-
-
-def endpoint_request(run: Run) -> dict[str, Any]:
-    return requests.endpoint(run.plan, run.plan.endpoint_config)
-
-
-def rollback_request(run: Run) -> dict[str, Any]:
-    """Back to whoever is champion now; empty when this run never came near the endpoint, or has been promoted."""
-    if run.find("create_endpoint_config") is None:
-        return {}
-    champion = read_champion(run.s3, run.environment.bucket, run.plan.champion_key).document
-    if champion and champion["run_name"] == run.plan.run_name:
-        return {}
-    back_to = champion["endpoint_config"] if champion else None
-    return {"EndpointName": run.plan.endpoint, "EndpointConfigName": back_to, "Failed": run.plan.endpoint_config}
-
-
 # --- parts ----------------------------------------------------------------------------------------------------------
 
 
-def _ingredients(run: Run) -> Ingredients:
-    return Ingredients(
-        dataset=run.fingerprint, code=run.fact("preflight")["code"], recipe=recipe_fingerprint(run.recipe)
+def _decide_mode(run: Run, account: str) -> Decision:
+    """Who will watch the training, as far as it can be known before anything is paid for."""
+    recipe, environment = run.recipe, run.environment
+    asks_aws = recipe.debugger.mode in ("auto", "managed")
+    decision = decide_mode(
+        recipe,
+        environment.region,
+        rule_image=rule_image(environment) if asks_aws else None,
+        refusal=recall_refusal(run.s3, environment.bucket, account) if asks_aws else None,
     )
+    log.info("Debugger mode %s: %s.", decision.mode, decision.reason)
+    if recipe.debugger.stop_training and decision.mode == "self_hosted":
+        log.warning(
+            "debugger.stop_training (%s) has no effect: self_hosted rules are evaluated after the training.",
+            ", ".join(recipe.debugger.stop_training),
+        )
+    return decision
+
+
+def _verdicts(run: Run) -> list[dict[str, str]]:
+    """Of all rules; after a training that failed, of those that had ended by then."""
+    if verdicts := run.find("debugger_verdict", key="verdicts"):
+        return list(verdicts)
+    policies = run.recipe.debugger.rules
+    return [v | {"policy": policies.get(v["rule"], "warn")} for v in run.find("train", key="verdicts") or ()]
+
+
+def _debugger_found(run: Run) -> dict[str, str] | None:
+    """How the training was really watched, and why so."""
+    decided, training = (run.find("preflight") or {}).get("debugger"), run.find("train")
+    if training is None or decided is None or training["debugger"] == decided["mode"]:
+        return dict(decided) if decided else None
+    return {"mode": training["debugger"], "reason": "SageMaker refused Debugger to this training"}
 
 
 def _check_classes(run: Run, champion: Champion) -> None:
@@ -345,14 +322,8 @@ def _check_classes(run: Run, champion: Champion) -> None:
         )
 
 
-def _comparable_champion(run: Run) -> dict[str, Any] | None:
-    champion = run.champion
-    same = champion is not None and set(champion["classes"]) == set(run.fact("sync_dataset")["classes"])
-    return champion if same else None
-
-
 def _evaluate_champion(run: Run, classes: list[str], expected: dict[str, str]) -> Evaluation | None:
-    champion, scored = _comparable_champion(run), run.find("score_champion")
+    champion, scored = run.comparable_champion, run.find("score_champion")
     if champion is None or scored is None:
         return None
     # The digest of the test set this job really read, from its own input address.

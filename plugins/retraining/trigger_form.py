@@ -125,9 +125,10 @@ def _training(recipe: Recipe) -> dict[str, Param]:
         "debugger": Param(
             recipe.debugger.mode,
             type="string",
-            enum=["managed", "off"],
-            title="SageMaker Debugger",
-            description="Closed to AWS accounts that had not used it before 2026-07-30: choose off there.",
+            enum=["auto", "managed", "self_hosted", "off"],
+            title="Debugger",
+            description="managed: SageMaker's, closed to accounts that had not used it before 2026-07-30. self_hosted: "
+            "the same rules by this package. auto: managed where that is possible.",
             section=section,
         ),
     }

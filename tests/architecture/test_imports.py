@@ -49,6 +49,7 @@ ALLOWED = {
         "torchvision",
         "numpy",
         "PIL",
+        "nncf",
         "openvino",
         "smdebug",
         "mlflow",
@@ -62,9 +63,9 @@ ALLOWED = {
 #: Decisions of the core: functions from data to data, tested without anything running.
 PURE_CORE = {
     "plugins/retraining": [
-        "fingerprint", "hyperparameters", "plan", "promotion", "recipe", "report", "rule_verdicts",
-        "sagemaker_requests", "sections/debugger", "sections/machines", "sections/promotion", "sections/reading",
-        "sections/refusal", "sections/split", "sections/tracking", "sections/tuning",
+        "debugger_mode", "debugger_requests", "fingerprint", "hyperparameters", "plan", "promotion", "recipe", "report",
+        "rule_verdicts", "sagemaker_requests", "sections/debugger", "sections/machines", "sections/promotion",
+        "sections/reading", "sections/refusal", "sections/split", "sections/tracking", "sections/tuning",
     ],
     "local_sagemaker": [
         "jobs/life", "jobs/metrics", "tuning/bayesian", "tuning/completion", "tuning/definition",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from dataclasses import replace
@@ -16,7 +17,9 @@ from botocore.validate import ParamValidator
 
 from local_sagemaker.jobs import distribution
 from local_sagemaker.jobs.script import Script
+from retraining import debugger_requests
 from retraining import sagemaker_requests as requests
+from retraining.debugger_mode import HOOK_HYPERPARAMETER, MANAGED_MEMBERS, PROFILE_HYPERPARAMETER, in_mode
 from retraining.environment import Environment
 from retraining.hyperparameters import HYPERPARAMETERS
 from retraining.images import resolve_images
@@ -37,6 +40,7 @@ ENVIRONMENT = Environment.of(
 UNICODE_CLASSES = {"L": r"\w", "M": r"\w", "N": r"\w", "Z": r"\s", "S": r"$+<=>^`|~", "P": r"!-#%-*,-/:;?@\[-\]_{}"}
 DIGITS_RECIPE = load_recipe(DIGITS)
 RECIPES = sorted(DIGITS.parent.glob("*.yaml"))
+SELF_HOSTED = in_mode(DIGITS_RECIPE, "self_hosted")
 LONG_RECIPE = read_recipe(
     {
         "name": "a-very-long-name-for-chest-x-rays-2026",
@@ -116,6 +120,7 @@ def every_request(recipe: Any) -> dict[str, dict[str, Any]]:
     return {
         "CreateHyperParameterTuningJob": requests.tuning_job(plan, images, "f" * 20, source),
         "CreateTrainingJob": requests.training_job(plan, images, "f" * 20, source, {"arch": "resnet18", "lr": "0.001"}),
+        "CreateProcessingJob": debugger_requests.evaluation_job(plan, images, source, f"{plan.training_job}-g3"),
         "CreateModel": requests.model(plan, plan.model, images.serving, artifact),
         "CreateTransformJob": requests.transform_job(plan, plan.candidate_scoring_job, plan.model, "f" * 20),
         "CreateEndpointConfig": requests.endpoint_config(plan),
@@ -128,7 +133,11 @@ def every_request(recipe: Any) -> dict[str, dict[str, Any]]:
     }
 
 
-@pytest.mark.parametrize("recipe", [*map(load_recipe, RECIPES), LONG_RECIPE], ids=lambda recipe: recipe.name)
+@pytest.mark.parametrize(
+    "recipe",
+    [*map(load_recipe, RECIPES), LONG_RECIPE, SELF_HOSTED, in_mode(LONG_RECIPE, "self_hosted")],
+    ids=lambda recipe: f"{recipe.name}-{recipe.debugger.mode}",
+)
 @pytest.mark.parametrize("operation", every_request(DIGITS_RECIPE))
 def test_sagemaker_would_accept_the_request(operation: str, recipe: Any) -> None:
     assert problems(operation, every_request(recipe)[operation]) == []
@@ -163,7 +172,9 @@ def test_no_hyperparameter_is_both_fixed_and_tuned() -> None:
 def test_recipes_and_training_script_know_the_same_hyperparameters() -> None:
     """The script's flags, read from its text: it belongs to another interpreter."""
     flags = re.findall(r'"--([a-z-]+)"', (DIGITS.parents[2] / "ml" / "flags.py").read_text())
-    assert {flag for flag in flags if not flag.endswith("-dir")} == set(HYPERPARAMETERS)
+    ours = {HOOK_HYPERPARAMETER, PROFILE_HYPERPARAMETER}  # for the DAG alone to give, in the mode self_hosted
+    assert {flag for flag in flags if not flag.endswith("-dir")} == set(HYPERPARAMETERS) | ours
+    assert not ours & set(HYPERPARAMETERS)
 
 
 def test_spot_trainings_can_go_on_after_an_interruption() -> None:
@@ -183,9 +194,65 @@ def test_debugger_off_sends_no_debugger_members() -> None:
     assert not [key for key in every_request(LONG_RECIPE)["CreateTrainingJob"] if key.startswith(("Debug", "Profiler"))]
 
 
-def test_trials_carry_no_debugger_members() -> None:
-    definition = every_request(DIGITS_RECIPE)["CreateHyperParameterTuningJob"]["TrainingJobDefinition"]
+@pytest.mark.parametrize("recipe", [DIGITS_RECIPE, SELF_HOSTED], ids=["managed", "self_hosted"])
+def test_trials_are_not_watched(recipe: Any) -> None:
+    definition = every_request(recipe)["CreateHyperParameterTuningJob"]["TrainingJobDefinition"]
     assert not [key for key in definition if key.startswith(("Debug", "Profiler"))]
+    assert not {HOOK_HYPERPARAMETER, PROFILE_HYPERPARAMETER} & definition["StaticHyperParameters"].keys()
+
+
+def test_a_self_hosted_training_saves_what_a_managed_one_does() -> None:
+    """The same request but for who watches, and the image, which need not carry smdebug."""
+    managed, ours = (every_request(recipe)["CreateTrainingJob"] for recipe in (DIGITS_RECIPE, SELF_HOSTED))
+    given = ours["HyperParameters"]
+    hook = json.loads(given.pop(HOOK_HYPERPARAMETER))
+    assert hook == {"CollectionConfigurations": managed["DebugHookConfig"]["CollectionConfigurations"]}
+    assert given.pop(PROFILE_HYPERPARAMETER) == "true"
+    assert not {*MANAGED_MEMBERS, "ProfilerConfig"} & ours.keys()
+    assert {*MANAGED_MEMBERS, "ProfilerConfig"} <= managed.keys()
+    assert ":2.9.0-" in ours["AlgorithmSpecification"].pop("TrainingImage")
+    assert ":2.0.1-" in managed["AlgorithmSpecification"].pop("TrainingImage")
+    assert ours == {key: value for key, value in managed.items() if key in ours}
+
+
+def test_a_training_that_falls_back_takes_the_newest_image_too() -> None:
+    """With the images of a run that began as a managed one."""
+    plan = Plan.of(SELF_HOSTED, ENVIRONMENT, datetime(2026, 11, 21, 3, tzinfo=UTC), "scheduled__x")
+    images = resolve_images(DIGITS_RECIPE, ENVIRONMENT)
+    request = requests.training_job(plan, images, "f" * 20, "s3://b/sourcedir.tar.gz", {})
+    assert ":2.9.0-" in request["AlgorithmSpecification"]["TrainingImage"]
+
+
+def test_both_modes_evaluate_the_same_rules_into_the_same_place() -> None:
+    made = every_request(SELF_HOSTED)
+    plan = Plan.of(SELF_HOSTED, ENVIRONMENT, datetime(2026, 11, 21, 3, tzinfo=UTC), "scheduled__x")
+    moment = datetime(2026, 11, 21, 4, tzinfo=UTC)
+    job = {"TrainingJobName": "j", "CreationTime": moment, "ResourceConfig": {"InstanceType": "ml.m5.xlarge"}}
+    documents = debugger_requests.evaluation_documents(plan, job)
+    managed = every_request(DIGITS_RECIPE)["CreateTrainingJob"]
+    configured = managed["DebugRuleConfigurations"] + managed["ProfilerRuleConfigurations"]
+    (rules, described) = documents.values()
+    assert rules == [{key: rule[key] for key in ("RuleConfigurationName", "RuleParameters")} for rule in configured]
+    assert (described["CreationTime"], described["TrainingEndTime"]) == (moment.timestamp(), None)
+    read = {
+        item["S3Input"]["LocalPath"]: item["S3Input"]["S3Uri"]
+        for item in made["CreateProcessingJob"]["ProcessingInputs"]
+    }
+    assert "/opt/ml/processing/input/rules" in read
+    (output,) = made["CreateProcessingJob"]["ProcessingOutputConfig"]["Outputs"]
+    training = made["CreateTrainingJob"]
+    # The job that was really made may be a second generation.
+    where = f"{training['OutputDataConfig']['S3OutputPath']}/{training['TrainingJobName']}-g3"
+    assert output["S3Output"]["S3Uri"] == f"{where}/rule-output"
+    assert read["/opt/ml/processing/input/output"] == f"{where}/output/output.tar.gz"
+
+
+def test_no_path_of_the_container_hides_inside_a_word() -> None:
+    """A server that cannot mount /opt/ml moves the words that begin with it."""
+    specification = every_request(SELF_HOSTED)["CreateProcessingJob"]["AppSpecification"]
+    words = specification["ContainerEntrypoint"] + specification["ContainerArguments"]
+    assert all(word.startswith("/opt/ml/") for word in words if "/opt/ml" in word)
+    assert max(map(len, words)) <= 256
 
 
 def test_torchrun_is_asked_for_as_the_sdk_asks() -> None:

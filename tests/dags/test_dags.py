@@ -15,9 +15,9 @@ import pytest
 DAGS = Path(__file__).parents[2] / "dags"
 
 TASKS = {
-    "preflight", "sync_dataset", "needs_retraining", "package_source", "tune", "train", "debugger_verdict",
-    "profiler_report", "score_candidate", "score_champion", "compare", "approve", "register", "create_model",
-    "create_endpoint_config", "deploy", "smoke_test", "update_champion", "rollback", "prune", "report",
+    "preflight", "sync_dataset", "needs_retraining", "package_source", "tune", "train", "evaluate_rules",
+    "debugger_verdict", "profiler_report", "score_candidate", "score_champion", "compare", "approve", "register",
+    "create_model", "create_endpoint_config", "deploy", "smoke_test", "update_champion", "rollback", "prune", "report",
 }  # fmt: skip
 
 SHIPPED = {"retrain_digits", "retrain_dogs", "retrain_cifar100", "retrain_cifar100-frozen", "retrain_chest-xray"}
@@ -69,6 +69,13 @@ def test_nothing_that_is_paid_for_starts_before_the_checks(digits: Any) -> None:
         )
 
 
+def test_rules_that_sagemaker_evaluates_leave_a_verdict_too(digits: Any) -> None:
+    """`evaluate_rules` is skipped then."""
+    verdict = digits.get_task("debugger_verdict")
+    assert (verdict.upstream_task_ids, verdict.trigger_rule) == ({"evaluate_rules"}, "none_failed")
+    assert digits.get_task("evaluate_rules").upstream_task_ids == {"train"}
+
+
 def test_the_champion_changes_only_after_the_smoke_test(digits: Any) -> None:
     assert digits.get_task("update_champion").upstream_task_ids == {"smoke_test"}
 
@@ -85,7 +92,9 @@ def test_every_wait_is_deferred(digits: Any) -> None:
     from retraining.operators.endpoint import DeployOperator
     from retraining.sensors import DebuggerVerdictSensor
 
-    waiting = ("tune", "train", "debugger_verdict", "score_candidate", "score_champion", "deploy", "rollback")
+    waiting = (
+        "tune", "train", "evaluate_rules", "debugger_verdict", "score_candidate", "score_champion", "deploy", "rollback"
+    )  # fmt: skip
     assert all(isinstance(digits.get_task(t), DurableJob | DeployOperator | DebuggerVerdictSensor) for t in waiting)
 
 

@@ -6,6 +6,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,11 +20,13 @@ os.environ.setdefault("AIRFLOW_HOME", tempfile.mkdtemp(prefix="airflow-test-"))
 os.environ.setdefault("AIRFLOW__CORE__LOAD_EXAMPLES", "False")
 os.environ.setdefault("AIRFLOW__CORE__PLUGINS_FOLDER", str(Path(__file__).parents[2] / "plugins"))
 
-from retraining.environment import Environment
+from retraining.environment import AWS_CONN_ID, Environment
+from retraining.operators.training import TrainingOperator
 from retraining.plan import Plan
 from retraining.recipe import Recipe, read_recipe
 from tests.local_sagemaker.harness import Server
-from tests.object_store import CLIENT, KEY_ID, SECRET, free_ports
+from tests.object_store import CLIENT, KEY_ID, SECRET, delete_bucket, free_ports
+from tests.plugins.task_run import IMAGE, ROLE, archive
 
 
 @pytest.fixture(scope="session")
@@ -33,11 +36,12 @@ def s3(s3_endpoint: str) -> Any:
 
 
 @pytest.fixture
-def bucket(s3: Any) -> str:
+def bucket(s3: Any) -> Iterator[str]:
     """A bucket of one test's own."""
     name = f"test-{uuid4().hex[:12]}"
     s3.create_bucket(Bucket=name)
-    return name
+    yield name
+    delete_bucket(s3, name)
 
 
 @pytest.fixture
@@ -81,14 +85,29 @@ def sagemaker(s3_endpoint: str, tmp_path_factory: pytest.TempPathFactory) -> Ite
 
     The provider's hooks reach it through AWS_ENDPOINT_URL, as they do in a real installation.
     """
-    folder, (port,) = tmp_path_factory.mktemp("sagemaker"), free_ports(1)
-    images = folder / "images.toml"
+    with local_sagemaker(tmp_path_factory.mktemp("sagemaker"), s3_endpoint) as client:
+        yield client
+
+
+@pytest.fixture
+def closed(s3_endpoint: str, tmp_path: Path) -> Iterator[Any]:
+    """The same for an account that SageMaker Debugger is closed to."""
+    with local_sagemaker(tmp_path, s3_endpoint, LOCAL_SAGEMAKER_DEBUGGER="closed") as client:
+        yield client
+
+
+@contextmanager
+def local_sagemaker(folder: Path, s3_endpoint: str, **environment: str) -> Iterator[Any]:
+    (port,), images = free_ports(1), folder / "images.toml"
+    python = f'interpreter = "{sys.executable}"'
     images.write_text(
-        f'[[image]]\nmatch = ["*"]\ninterpreter = "{sys.executable}"\nserve = ["{folder / "serve.py"}"]\n'
+        f'[[image]]\nmatch = ["*debugger-rules*"]\n{python}\nrules = ["{folder / "judge.py"}"]\nfollow = true\n'
+        f'[[image]]\nmatch = ["*"]\n{python}\nserve = ["{folder / "serve.py"}"]\n'
     )
     (folder / "serve.py").write_text(SERVE)
+    (folder / "judge.py").write_text(JUDGE)
     server = Server(folder / "state", port, s3_endpoint, images)
-    environment = {
+    environment |= {
         "AWS_ACCESS_KEY_ID": KEY_ID,
         "AWS_SECRET_ACCESS_KEY": SECRET,
         "AWS_DEFAULT_REGION": "us-east-1",
@@ -106,6 +125,49 @@ def sagemaker(s3_endpoint: str, tmp_path_factory: pytest.TempPathFactory) -> Ite
         patched.undo()
         server.stop()
 
+
+@pytest.fixture
+def training(s3: Any, bucket: str) -> Callable[[str], TrainingOperator]:
+    """training(script, refused={…}, Member=…): the operator of a job that runs a script."""
+
+    def make(script: str, refused: dict[str, Any] | None = None, **members: Any) -> TrainingOperator:
+        s3.put_object(Bucket=bucket, Key="sourcedir.tar.gz", Body=archive(train_py=script))
+        name = f"job-{uuid4().hex[:8]}"
+        config = {
+            "TrainingJobName": name,
+            "RoleArn": ROLE,
+            "AlgorithmSpecification": {"TrainingImage": IMAGE, "TrainingInputMode": "File"},
+            "HyperParameters": {
+                "sagemaker_program": "train.py",
+                "sagemaker_submit_directory": f"s3://{bucket}/sourcedir.tar.gz",
+            },
+            "OutputDataConfig": {"S3OutputPath": f"s3://{bucket}/out"},
+            "ResourceConfig": {"InstanceType": "ml.m5.large", "InstanceCount": 1, "VolumeSizeInGB": 1},
+            "StoppingCondition": {"MaxRuntimeInSeconds": 60},
+        }
+        return TrainingOperator(
+            task_id="train", config=config | members, refused=refused, aws_conn_id=AWS_CONN_ID, poll_seconds=0.1
+        )
+
+    return make
+
+
+# An evaluator of rules: those that can stop a training find an issue at once, the others none.
+JUDGE = """
+import argparse, json, pathlib
+parser = argparse.ArgumentParser()
+parser.add_argument("--rules", type=pathlib.Path)
+parser.add_argument("--output", type=pathlib.Path)
+given, _ = parser.parse_known_args()
+for rule in json.loads(given.rules.read_text()):
+    name, action = rule["RuleConfigurationName"], rule["RuleParameters"].get("action_json")
+    found = {"RuleEvaluationStatus": "IssuesFound", "StatusDetails": "the loss stands still at step 9"}
+    found["Actions"] = [json.loads((action or "null").replace("\\\\", ""))]
+    verdict = found if action else {"RuleEvaluationStatus": "NoIssuesFound", "StatusDetails": ""}
+    (given.output / name).mkdir(parents=True, exist_ok=True)
+    (given.output / name / "verdict.json.new").write_text(json.dumps({"RuleConfigurationName": name} | verdict))
+    (given.output / name / "verdict.json.new").rename(given.output / name / "verdict.json")
+"""
 
 # A model server that starts only for a model that wants to.
 SERVE = """

@@ -8,7 +8,7 @@ import pytest
 
 from retraining.environment import ConfigurationError, Environment, poll_seconds, recipe_folders
 from retraining.fingerprint import Ingredients, recipe_fingerprint
-from retraining.images import resolve_images
+from retraining.images import resolve_images, rule_image
 from retraining.links import job_url
 from retraining.recipe import Recipe
 
@@ -56,6 +56,7 @@ def test_more_recipe_folders_can_be_named() -> None:
 def test_links_lead_to_the_console_or_to_the_local_server() -> None:
     console = "https://eu-central-1.console.aws.amazon.com/sagemaker/home?region=eu-central-1#/jobs/j"
     assert job_url("training", "j", Environment.of(AWS)) == console
+    assert job_url("processing", "j", Environment.of(AWS)).endswith("#/processing-jobs/j")
     assert job_url("training", "j", Environment.of(LOCAL)) == "http://127.0.0.1:14330/jobs/training/j"
 
 
@@ -63,7 +64,16 @@ def test_images_carry_smdebug_only_where_debugger_needs_it(recipe: Recipe) -> No
     with_debugger = resolve_images(recipe, Environment.of(LOCAL))
     without = resolve_images(recipe.with_params({"debugger": "off"}), Environment.of(LOCAL))
     assert "pytorch-training:2.0.1-cpu-py310" in with_debugger.training
-    assert "pytorch-training:2.9.0-cpu-py312" in without.training
+    newest = "pytorch-training:2.9.0-cpu-py312"
+    assert newest in without.training
+    # What a managed training falls back to when SageMaker refuses Debugger.
+    assert newest in with_debugger.training_self_hosted
+    assert newest in with_debugger.evaluation
+
+
+def test_rules_are_evaluated_without_a_gpu(recipe: Recipe) -> None:
+    images = resolve_images(recipe.with_params({"training_instance_type": "ml.g5.xlarge"}), Environment.of(LOCAL))
+    assert ("-gpu-" in images.training_self_hosted, "-cpu-" in images.evaluation) == (True, True)
 
 
 def test_an_image_can_be_replaced(recipe: Recipe) -> None:
@@ -77,6 +87,15 @@ def test_aws_images_are_those_of_the_region(recipe: Recipe) -> None:
     images = resolve_images(recipe, Environment.of(AWS | {"AWS_DEFAULT_REGION": "eu-south-1"}))
     assert images.training == "692866216735.dkr.ecr.eu-south-1.amazonaws.com/pytorch-training:2.0.1-cpu-py310"
     assert images.rules.endswith(".eu-south-1.amazonaws.com/sagemaker-debugger-rules:latest")
+
+
+@pytest.mark.slow
+def test_a_region_without_rules_has_no_managed_debugger(recipe: Recipe) -> None:
+    environment = Environment.of(AWS | {"AWS_DEFAULT_REGION": "mx-central-1"})
+    assert rule_image(environment) is None
+    with pytest.raises(ConfigurationError, match="no rules in mx-central-1"):
+        resolve_images(recipe.with_params({"debugger": "managed"}), environment)
+    assert resolve_images(recipe.with_params({"debugger": "self_hosted"}), environment).rules == ""
 
 
 def test_what_changed_since_the_champion_is_named(recipe: Recipe) -> None:

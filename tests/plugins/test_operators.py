@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import io
-import tarfile
 import time
 from collections.abc import Callable
 from typing import Any
@@ -15,81 +13,11 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, T
 
 from retraining.environment import AWS_CONN_ID
 from retraining.operators.endpoint import DeployOperator, RollbackOperator
-from retraining.operators.jobs import TrainingOperator
 from retraining.operators.register import RegisterOperator
 from retraining.operators.resources import ModelOperator
+from retraining.operators.training import TrainingOperator
 from retraining.triggers import SageMakerJobTrigger
-
-ROLE = "arn:aws:iam::000000000000:role/local-sagemaker"
-IMAGE = "763104351884.dkr.ecr.us-east-1.amazonaws.com/pytorch-training:2.0.1-cpu-py310"
-
-
-class TaskInstance:
-    """What an operator uses of Airflow's task instance: a place for XComs."""
-
-    def __init__(self) -> None:
-        self.pushed: dict[str, Any] = {}
-
-    def xcom_push(self, key: str, value: Any) -> None:
-        self.pushed[key] = value
-
-
-def context() -> Any:
-    return {"ti": TaskInstance(), "params": {}}
-
-
-def archive(**files: str) -> bytes:
-    body = io.BytesIO()
-    with tarfile.open(fileobj=body, mode="w:gz") as tar:
-        for name, text in files.items():
-            entry = tarfile.TarInfo(name.replace("_py", ".py"))
-            entry.size = len(text)
-            tar.addfile(entry, io.BytesIO(text.encode()))
-    return body.getvalue()
-
-
-@pytest.fixture
-def training(sagemaker: Any, s3: Any, bucket: str) -> Callable[[str], TrainingOperator]:
-    """training(script): the operator of a job that runs a script."""
-
-    def make(script: str) -> TrainingOperator:
-        s3.put_object(Bucket=bucket, Key="sourcedir.tar.gz", Body=archive(train_py=script))
-        name = f"job-{uuid4().hex[:8]}"
-        config = {
-            "TrainingJobName": name,
-            "RoleArn": ROLE,
-            "AlgorithmSpecification": {"TrainingImage": IMAGE, "TrainingInputMode": "File"},
-            "HyperParameters": {
-                "sagemaker_program": "train.py",
-                "sagemaker_submit_directory": f"s3://{bucket}/sourcedir.tar.gz",
-            },
-            "OutputDataConfig": {"S3OutputPath": f"s3://{bucket}/out"},
-            "ResourceConfig": {"InstanceType": "ml.m5.large", "InstanceCount": 1, "VolumeSizeInGB": 1},
-            "StoppingCondition": {"MaxRuntimeInSeconds": 60},
-        }
-        return TrainingOperator(task_id="train", config=config, aws_conn_id=AWS_CONN_ID, poll_seconds=0.1)
-
-    return make
-
-
-def wait_for(trigger: Any) -> dict[str, Any]:
-    """The event of a trigger, as the triggerer would deliver it."""
-
-    async def first() -> Any:
-        async for event in trigger.run():
-            return event.payload
-
-    return asyncio.run(asyncio.wait_for(first(), 60))
-
-
-def finish(operator: Any, ctx: Any) -> Any:
-    """execute(), and every wait it defers to, as Airflow would go through them."""
-    step, kwargs = "execute", {}
-    while True:
-        try:
-            return getattr(operator, step)(ctx, **kwargs)
-        except TaskDeferred as wait:
-            step, kwargs = wait.method_name, (wait.kwargs or {}) | {"event": wait_for(wait.trigger)}
+from tests.plugins.task_run import IMAGE, ROLE, archive, context, finish, wait_for
 
 
 def jobs(sagemaker: Any, operator: TrainingOperator) -> list[str]:

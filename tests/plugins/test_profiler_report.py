@@ -24,7 +24,7 @@ def test_report_and_what_belongs_to_it_are_kept(s3: Any, bucket: str) -> None:
     usage = {"Details": {"CPU": {"algo-1": {"p50": 7}}, "GPU": {}}, "RuleTriggered": 0}
     loader = {"Details": {"waiting_percent": 64.0}, "RuleTriggered": 1}
     put_report(s3, bucket, OverallSystemUsage=usage, Dataloader=loader)
-    kept = keep_profiler_report(s3, bucket, "runs/one/training/job", KEEP)
+    kept = keep_profiler_report(s3, bucket, "runs/one/training/job/rule-output", KEEP)
     assert kept == {
         "html": f"s3://{bucket}/{KEEP}",
         "triggered": ["Dataloader"],
@@ -40,11 +40,11 @@ def test_report_and_what_belongs_to_it_are_kept(s3: Any, bucket: str) -> None:
 def test_of_several_reports_the_latest_is_kept_whole(s3: Any, bucket: str) -> None:
     put_report(s3, bucket, "ProfilerReport-1636338020", b"old", Dataloader={"RuleTriggered": 1})
     put_report(s3, bucket, "ProfilerReport-1736338020", b"new", StepOutlier={"RuleTriggered": 2})
-    kept = keep_profiler_report(s3, bucket, "runs/one/training/job", KEEP)
+    kept = keep_profiler_report(s3, bucket, "runs/one/training/job/rule-output", KEEP)
     assert kept is not None
     assert (kept["triggered"], kept["waiting_percent"]) == (["StepOutlier"], None)
     assert s3.get_object(Bucket=bucket, Key=KEEP)["Body"].read() == b"new"
 
 
 def test_a_job_without_a_report_has_none(s3: Any, bucket: str) -> None:
-    assert keep_profiler_report(s3, bucket, "runs/one/training/job", KEEP) is None
+    assert keep_profiler_report(s3, bucket, "runs/one/training/job/rule-output", KEEP) is None

@@ -78,3 +78,13 @@ def test_the_page_shows_what_people_ask_for() -> None:
         "12 ms",
     ):
         assert wanted in page
+
+
+def test_the_report_tells_who_watched_and_what_was_ignored() -> None:
+    rule = {"rule": "Overfit", "status": "IssuesFound", "details": "at step 9\n", "policy": "ignore"}
+    watched = {"mode": "self_hosted", "reason": "SageMaker refused Debugger to this training"}
+    report = run_report(replace(PROMOTED, debugger=watched, rules=[rule]))
+    assert (report["debugger"], report["rules"][0]["policy"]) == (watched, "ignore")
+    text = as_markdown(report)
+    assert "**Debugger** `self_hosted`: SageMaker refused Debugger to this training" in text
+    assert "- Overfit: IssuesFound (ignored) at step 9" in text

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from retraining.debugger_requests import stop_training
 from retraining.job_kinds import KINDS, is_missing, is_platform_failure, rule_statuses
-from retraining.rule_verdicts import rule_verdicts
+from retraining.rule_verdicts import rule_verdicts, stopping_rules
 
 
 def training_job(debug: str, profiler: str = "NoIssuesFound") -> dict[str, object]:
@@ -25,6 +26,8 @@ def training_job(debug: str, profiler: str = "NoIssuesFound") -> dict[str, objec
     [
         ("IssuesFound", "fail", True, False),
         ("IssuesFound", "warn", False, True),
+        ("IssuesFound", "ignore", False, False),
+        ("Error", "ignore", False, False),
         ("NoIssuesFound", "fail", False, False),
         ("Error", "fail", False, True),
         ("Stopped", "fail", False, True),
@@ -34,6 +37,26 @@ def training_job(debug: str, profiler: str = "NoIssuesFound") -> dict[str, objec
 def test_only_an_issue_found_stops_a_run(status: str, policy: str, stops: bool, warns: bool) -> None:
     verdict = rule_verdicts(training_job(status), {"Overfit": policy})[0]
     assert (verdict.stops, verdict.warns) == (stops, warns)
+
+
+def test_an_ignored_issue_is_reported_all_the_same() -> None:
+    (verdict, _) = rule_verdicts(training_job("IssuesFound"), {"Overfit": "ignore"})
+    assert verdict.as_dict() == {
+        "rule": "Overfit", "status": "IssuesFound", "details": "at step 0\n", "policy": "ignore"
+    }  # fmt: skip
+
+
+def test_only_rules_with_the_action_stop_a_training() -> None:
+    parameters = {
+        "Overfit": {"action_json": stop_training("job")},
+        "StalledTrainingRule": {"stop_training_on_fire": "True"},
+        "AllZero": {"action_json": '{\\"name\\": \\"email\\", \\"endpoint\\": \\"a@b\\"}'},
+        "DeadRelu": {},
+    }
+    configured = [{"RuleConfigurationName": rule, "RuleParameters": given} for rule, given in parameters.items()]
+    job = {"DebugRuleConfigurations": [*configured, {"RuleConfigurationName": "bare"}]}
+    assert stopping_rules(job) == ["Overfit", "StalledTrainingRule"]
+    assert stopping_rules({}) == []
 
 
 def test_the_profiler_never_stops_a_run() -> None:

@@ -72,7 +72,7 @@ class DurableJob(SageMakerBaseOperator):
                 return self.result(job)
             reason = str(job.get("FailureReason", ""))
             if status != "Failed" or not is_platform_failure(reason):
-                raise AirflowFailException(self.failure(job))
+                return self.ended_badly(context, job)
             self.log.warning("Job %s failed because of the platform, not of what it ran: %s", name, reason)
         raise AirflowFailException(
             f"{MAX_GENERATIONS} jobs in a row failed because of the platform; the last: {reason}"
@@ -81,6 +81,10 @@ class DurableJob(SageMakerBaseOperator):
     def result(self, job: Mapping[str, Any]) -> dict[str, Any]:
         """What the next tasks need of a completed job: a small record, the same whoever waited for it."""
         raise NotImplementedError
+
+    def ended_badly(self, context: Context, job: Mapping[str, Any]) -> dict[str, Any]:
+        """For a job that failed or was stopped, and that another one would not help."""
+        raise AirflowFailException(self.failure(job))
 
     def limit_seconds(self) -> int:
         """After how long SageMaker itself ends the job."""
@@ -113,13 +117,16 @@ class DurableJob(SageMakerBaseOperator):
 
     def _create(self, name: str) -> None:
         self.log.info("Creating %s job %s.", self.kind.name, name)
-        assert self.kind.create is not None
         try:
-            getattr(self.hook.conn, self.kind.create)(**self.config | {self.kind.name_key: name})
+            self._send(self.config | {self.kind.name_key: name})
         except ClientError as error:
             if not already_exists(error.response["Error"]["Code"], error.response["Error"]["Message"]):
                 raise
             self.log.info("%s exists already: an earlier attempt created it.", name)
+
+    def _send(self, request: dict[str, Any]) -> None:
+        assert self.kind.create is not None
+        getattr(self.hook.conn, self.kind.create)(**request)
 
     def _described(self, name: str) -> dict[str, Any]:
         job = self.describe(name)

@@ -1,4 +1,4 @@
-"""The three paid job types of the DAG, durable, deferrable, and returning small records."""
+"""Tuning and batch transform jobs: durable, deferrable, and returning small records."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from airflow.providers.amazon.aws.operators.sagemaker import (
-    SageMakerTrainingOperator,
     SageMakerTransformOperator,
     SageMakerTuningOperator,
 )
@@ -57,24 +56,6 @@ class TuningOperator(DurableJob, SageMakerTuningOperator):
             for trial in answer["TrainingJobSummaries"]
         ]
         return super().failure(job) + "".join(reasons)
-
-
-class TrainingOperator(DurableJob, SageMakerTrainingOperator):
-    """A training job → where its model is, and its final metrics."""
-
-    kind = KINDS["training"]
-
-    def limit_seconds(self) -> int:
-        stopping = self.config["StoppingCondition"]
-        return int(stopping.get("MaxWaitTimeInSeconds") or stopping["MaxRuntimeInSeconds"])
-
-    def result(self, job: Mapping[str, Any]) -> dict[str, Any]:
-        return {
-            "name": job["TrainingJobName"],
-            "arn": job["TrainingJobArn"],
-            "model_data_url": job["ModelArtifacts"]["S3ModelArtifacts"],
-            "metrics": {metric["MetricName"]: metric["Value"] for metric in job.get("FinalMetricDataList", [])},
-        }
 
 
 class TransformOperator(DurableJob, SageMakerTransformOperator):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
-from retraining.hyperparameters import Value
-from retraining.sections.refusal import did_you_mean, require
+from retraining.hyperparameters import Value, as_text
+from retraining.sections.machines import require_instance_type
+from retraining.sections.refusal import RecipeError, did_you_mean, require
 
 DEBUGGER_RULES = (
     "AllZero", "CheckInputImages", "ClassImbalance", "Confusion", "DeadRelu", "ExplodingTensor", "LossNotDecreasing",
@@ -17,12 +20,27 @@ DEBUGGER_RULES = (
 """SageMaker's built-in rules for such networks; ml/rules.py judges the same ones."""
 
 
+Mode = Literal["managed", "self_hosted", "off"]
+"""How one training is really watched; a recipe may also say auto."""
+
+HYPERPARAMETER_LIMIT = 2500
+"""Characters of one hyperparameter's value: SageMaker's limit."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Debugger:
-    """What watches the final training. `managed` is SageMaker Debugger, closed to new accounts since 2026-07-30."""
+    """What watches the final training, and who does.
 
-    mode: Literal["managed", "off"] = "managed"
-    rules: dict[str, Literal["fail", "warn"]] = field(default_factory=lambda: {"LossNotDecreasing": "fail"})
+    managed: SageMaker Debugger, closed to accounts that had not used it before 2026-07-30. self_hosted: the same hook,
+    profiler and rules by this package, in the training's own output and in a processing job after it. auto: managed
+    wherever that is possible, else self_hosted.
+    """
+
+    mode: Literal["auto", "managed", "self_hosted", "off"] = "auto"
+    rules: dict[str, Literal["fail", "warn", "ignore"]] = field(default_factory=lambda: {"LossNotDecreasing": "fail"})
+    """What an issue does: fail stops the run, warn is said in the log, ignore only stands in the report."""
+    stop_training: tuple[str, ...] = ()
+    """Rules that end the training as soon as they find an issue. Only a rule beside the training can: managed."""
     rule_parameters: dict[str, dict[str, Value]] = field(default_factory=dict)
     """Per rule, what differs from SageMaker's defaults (`num_steps`, `patience`, …); sent as RuleParameters."""
     collections: dict[str, dict[str, Value]] = field(default_factory=dict)
@@ -33,6 +51,8 @@ class Debugger:
     profiler: bool = True
     save_interval: int = 10
     """Steps between two saved sets of tensors, where a collection says nothing else."""
+    instance_type: str = "ml.t3.medium"
+    """Where the rules are evaluated in the mode self_hosted; AWS evaluates managed ones on machines of its own."""
 
     def __post_init__(self) -> None:
         for rule in self.rules:
@@ -46,3 +66,67 @@ class Debugger:
                 re.fullmatch(r"[\w-]{1,256}", name) is not None, "collections", name, "must be letters, digits, _ and -"
             )
         require(self.save_interval >= 1, "save_interval", self.save_interval, "must be at least 1 step")
+        require_instance_type(self.instance_type)
+        self._check_stop_training()
+        self._check_hook_config()
+
+    def _check_stop_training(self) -> None:
+        for rule in self.stop_training:
+            require(rule in self.rules, "stop_training", rule, "is not in rules", did_you_mean(rule, self.rules))
+            require(
+                self.rules[rule] != "ignore",
+                "stop_training",
+                rule,
+                "is ignored by its policy in rules and cannot stop anything",
+                "Make its policy fail or warn.",
+            )
+            require(
+                "action_json" not in self.rule_parameters.get(rule, {}),
+                "stop_training",
+                rule,
+                "has an action_json of its own in rule_parameters",
+                "Keep one of the two.",
+            )
+        require(
+            not (self.stop_training and self.mode == "self_hosted"),
+            "stop_training",
+            list(self.stop_training),
+            "cannot stop anything in the mode self_hosted, where rules are evaluated after the training",
+            "Remove it, or choose the mode managed, or auto, which says so when it has no effect.",
+        )
+
+    def _check_hook_config(self) -> None:
+        """In the modes that may have to send it as a hyperparameter."""
+        if self.mode in ("auto", "self_hosted") and (size := len(self.hook_config())) > HYPERPARAMETER_LIMIT:
+            raise RecipeError(
+                "collections",
+                list(self.collections),
+                f"make a hook configuration of {size} characters; SageMaker takes {HYPERPARAMETER_LIMIT}",
+                "Describe fewer collections, or choose the mode managed.",
+            )
+
+    def saved_collections(self) -> list[dict[str, Any]]:
+        """The CollectionConfigurations: what the rules read, and what the recipe adds."""
+        every: dict[str, Value] = {"save_interval": self.save_interval}
+        collections: dict[str, Mapping[str, Value]] = {
+            # Losses cost next to nothing, and rules compare many of them: every one is saved.
+            "losses": {"save_interval": 1},
+            # The statistics that the rules read. Whole gradients of a ResNet-18 would be 45 MB a step.
+            "gradients": every | {"reductions": "min,max,abs_mean"},
+            # What PoorWeightInitialization reads; smdebug knows this collection only when it is described.
+            "relu_input": every | {"include_regex": ".*relu_input", "reductions": "variance"},
+        }
+        # These two are large, and saved only for the rule that reads them.
+        if "DeadRelu" in self.rules:
+            collections["relu_output"] = every | {"include_regex": ".*relu_output"}
+        if "WeightUpdateRatio" in self.rules:
+            collections["weights"] = every
+        collections |= {name: every | parameters for name, parameters in self.collections.items()}
+        return [
+            {"CollectionName": name, "CollectionParameters": {key: as_text(value) for key, value in parameters.items()}}
+            for name, parameters in collections.items()
+        ]
+
+    def hook_config(self) -> str:
+        """What SageMaker writes into debughookconfig.json, as short as JSON can be, without its paths."""
+        return json.dumps({"CollectionConfigurations": self.saved_collections()}, separators=(",", ":"))

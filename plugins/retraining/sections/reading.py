@@ -52,8 +52,8 @@ def _read_value(hint: Any, value: object) -> Any:
         raise RecipeError("", value, f"must be {kinds}")
     if origin is Literal:
         choices = get_args(hint)
-        # YAML reads a bare Off as False; the recipe means SageMaker's "Off".
-        value = "Off" if value is False and "Off" in choices else value
+        # YAML reads a bare Off as False; the recipe means the word.
+        value = next((choice for choice in choices if choice.lower() == "off"), value) if value is False else value
         if value in choices:
             return value
         raise RecipeError("", value, f"must be one of {', '.join(choices)}", did_you_mean(str(value), choices))

@@ -1,0 +1,113 @@
+"""What the operators of the DAG send: each reads its facts from the run and returns the request of one task.
+
+An empty request means that there is nothing to do in this run; its task is skipped.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from retraining import debugger_requests
+from retraining import sagemaker_requests as requests
+from retraining.champion import read_champion
+from retraining.debugger_mode import in_mode
+from retraining.run import Run
+from retraining.sections.debugger import Mode
+
+
+def tuning_request(run: Run) -> dict[str, Any]:
+    return requests.tuning_job(run.plan, run.images, run.fingerprint, run.source_uri)
+
+
+def training_request(run: Run) -> dict[str, Any]:
+    return _training(run, run.fact("preflight")["debugger"]["mode"])
+
+
+def refused_training(run: Run) -> dict[str, Any]:
+    """What to do when SageMaker refuses the training because of Debugger."""
+    wanted, account = run.recipe.debugger.mode, run.fact("preflight")["account"]
+    request = _training(run, "self_hosted") if wanted == "auto" else {}
+    return {"Request": request, "Bucket": run.environment.bucket, "Account": account}
+
+
+def evaluation_request(run: Run) -> dict[str, Any]:
+    """Empty, so that the task is skipped, unless the training is one whose rules we evaluate ourselves."""
+    training = run.fact("train")
+    if training["debugger"] != "self_hosted":
+        return {}
+    return debugger_requests.evaluation_job(run.plan, run.images, run.source_uri, training["name"])
+
+
+def evaluation_documents(run: Run) -> dict[str, Any]:
+    training = run.fact("train")
+    if training["debugger"] != "self_hosted":
+        return {}
+    job = run.sagemaker.describe_training_job(TrainingJobName=training["name"])
+    return debugger_requests.evaluation_documents(run.plan, job)
+
+
+def verdict_request(run: Run) -> dict[str, Any]:
+    evaluation = None
+    if evaluated := run.find("evaluate_rules"):
+        rules = debugger_requests.rule_names(run.plan)
+        evaluation = {"Output": evaluated["output_uri"], "Rules": rules, "Problem": evaluated["problem"]}
+    return {
+        "TrainingJobName": run.fact("train")["name"],
+        "Policies": dict(run.recipe.debugger.rules),
+        "Evaluation": evaluation,
+    }
+
+
+def model_request(run: Run) -> dict[str, Any]:
+    return requests.model(run.plan, run.plan.model, run.images.serving, run.model_data_url)
+
+
+def candidate_scoring_request(run: Run) -> dict[str, Any]:
+    return requests.transform_job(run.plan, run.plan.candidate_scoring_job, run.plan.model, run.fingerprint)
+
+
+def champion_scoring_request(run: Run) -> dict[str, Any]:
+    """Empty, so that the task is skipped, when there is no champion that can be compared."""
+    champion = run.comparable_champion
+    if champion is None:
+        return {}
+    return requests.transform_job(run.plan, run.plan.champion_scoring_job, champion["model"], run.fingerprint)
+
+
+def registration_request(run: Run) -> dict[str, Any]:
+    comparison, training = run.fact("compare", key="comparison"), run.fact("train")
+    facts = run.ingredients.as_dict() | {"test_accuracy": f"{comparison['candidate']['accuracy']:.6f}"}
+    facts["tuning_job"] = run.fact("tune")["name"]
+    package = requests.model_package(
+        run.plan, run.images.serving, run.model_data_url, comparison["evaluation_uri"], training["arn"], facts
+    )
+    return {"Group": requests.model_package_group(run.plan), "Package": package}
+
+
+def endpoint_config_request(run: Run) -> dict[str, Any]:
+    return requests.endpoint_config(run.plan)
+
+
+def endpoint_request(run: Run) -> dict[str, Any]:
+    return requests.endpoint(run.plan, run.plan.endpoint_config)
+
+
+def rollback_request(run: Run) -> dict[str, Any]:
+    """Back to whoever is champion now; empty when this run never came near the endpoint, or has been promoted."""
+    if run.find("create_endpoint_config") is None:
+        return {}
+    champion = read_champion(run.s3, run.environment.bucket, run.plan.champion_key).document
+    if champion and champion["run_name"] == run.plan.run_name:
+        return {}
+    back_to = champion["endpoint_config"] if champion else None
+    return {"EndpointName": run.plan.endpoint, "EndpointConfigName": back_to, "Failed": run.plan.endpoint_config}
+
+
+# --- parts ----------------------------------------------------------------------------------------------------------
+
+
+def _training(run: Run, mode: Mode) -> dict[str, Any]:
+    plan = replace(run.plan, recipe=in_mode(run.recipe, mode))
+    best = run.fact("tune")["hyperparameters"]
+    return requests.training_job(plan, run.images, run.fingerprint, run.source_uri, best)
