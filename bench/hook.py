@@ -1,12 +1,16 @@
 """What watching a training costs: our debug hook beside smdebug's, saving the same tensors in the same process.
 
-    .venv/ml/bin/python bench/hook.py            (make bench-hook; --quick for small n)
+    .venv/ml/bin/python bench/hook.py            (make bench-hook; --quick for small n, --side 64 or 224 for one size)
+    taskset -c 0 .venv/ml/bin/python bench/hook.py                     where no core is free for the hook's own thread
 
 Three equal ResNet-18s train on the same batch: one alone, one under our hook, one under smdebug 1.0.34. A round is some
 steps of each in turn; the overhead is (watched - alone) / alone of a round, given as the median over the rounds with
 the smallest and the largest. Rows: the default configuration (losses every 500 steps), and minimum, maximum, mean,
 standard deviation and l2 norm of all weights and gradients at every step. Afterwards both folders are read by smdebug's
 own reader, and the statistics must agree.
+
+Our hook works in a thread beside the training's: on a machine with a core to spare that is faster than on one without,
+so both are worth a row. A step's time is a wall time, and wants a machine that does nothing else.
 """
 
 import argparse
@@ -38,16 +42,16 @@ def main():
     parser.add_argument("--quick", action="store_true", help="few rounds, to see that it runs")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--row", help=argparse.SUPPRESS)
-    parser.add_argument("--side", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--side", type=int, help="of the images, px (default: 64, then 224)")
     settings = parser.parse_args()
     if settings.row:
         measure(settings)
         return
-    cpus, load = os.cpu_count(), os.getloadavg()[0]
+    cpus, load = len(os.sched_getaffinity(0)), os.getloadavg()[0]
     print(f"{platform.machine()}, {cpus} cores, Python {platform.python_version()}, load {load:.1f}", end="; ")
     print(f"ResNet-18, batch 16, fp32, {settings.threads} thread(s)\n")
     print("| saved | images | a step alone | our hook | smdebug | n |\n|---|---|---|---|---|---|", flush=True)
-    for side in (64, 224):
+    for side in [settings.side] if settings.side else (64, 224):
         for row in ROWS:
             command = [sys.executable, __file__, f"--row={row}", f"--side={side}", f"--threads={settings.threads}"]
             subprocess.run(command + ["--quick"] * settings.quick, check=True)

@@ -5,13 +5,19 @@ said loudly in the log and noted beside the tensors, and the training goes on wi
 Error, not a clean bill).
 """
 
+import atexit
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
+
+import torch
 
 import model
 import recording
 from distributed import is_first
+from flags import DEBUG_OUTPUT
+from hook_config import HookConfig
 
 DEFAULT_FOLDER = "/opt/ml/output/tensors"
 DEFAULT_CONFIG = "/opt/ml/input/config/debughookconfig.json"
@@ -19,16 +25,27 @@ KIND = "RETRAINING_DEBUG_HOOK"
 
 
 class Debugger:
-    """Watches one training. Every method may be called whether or not debugging is on."""
+    """Watches one training. Every method may be called whether or not debugging is on.
 
-    def __init__(self):
-        self.hook = None
-        path = Path(os.environ.get("SMDEBUG_CONFIG_FILE_PATH", DEFAULT_CONFIG))
-        if path.is_file() and os.environ.get("USE_SMDEBUG", "1").lower() not in ("0", "false"):
+    It follows the platform's debughookconfig.json, else `document`, of the same members, with tensors and end marker
+    in DEBUG_OUTPUT below `output_data_dir`.
+    """
+
+    def __init__(self, document=None, output_data_dir=None):
+        self.hook = self.own_folder = None
+        path = platform_config()
+        if path is None and document is not None:
+            self.own_folder = Path(output_data_dir) / DEBUG_OUTPUT
+        elif document is not None and is_first():
+            print(f"--debug-hook-config is left alone: the platform's {path} is followed", flush=True)
+        if path is not None or document is not None:
             try:
-                self.hook = create(path)
+                if self.own_folder and is_first():
+                    recording.clear(self.own_folder)
+                self.hook = create(path, document, self.own_folder)
             except Exception:
                 self.give_up("could not start")
+            atexit.register(self.close)  # a training that fails has tensors too, those of its last step above all
 
     @property
     def active(self):
@@ -65,7 +82,7 @@ class Debugger:
 
         def save(hook):
             hook.record("labels", labels)
-            hook.record("predictions", logits.detach())
+            hook.record("predictions", scores(logits.detach()))
             if hook.saves("losses"):
                 right = model.predictions(logits.detach()) == labels
                 hook.scalar("batch_accuracy", right.float().mean().item())
@@ -82,7 +99,11 @@ class Debugger:
         self.guarded("could not save scalars", save)
 
     def close(self):
+        """Write what is left. Once is enough; it also happens when the process ends in another way."""
+        atexit.unregister(self.close)
         self.guarded("could not finish its files", lambda hook: hook.close())
+        if self.own_folder and is_first():
+            recording.mark_end(self.own_folder)
 
     def guarded(self, complaint, action):
         if self.hook is not None:
@@ -92,25 +113,38 @@ class Debugger:
                 self.give_up(complaint)
 
     def give_up(self, complaint):
-        recording.give_up("debugger", tensors_folder(), f"the debug hook {complaint}", "debug tensors")
+        recording.give_up(
+            "debugger", self.own_folder or tensors_folder(), f"the debug hook {complaint}", "debug tensors"
+        )
         self.hook = None
 
 
-def create(path):
-    """The hook that is wanted, or None in a process that need not watch."""
+def scores(logits):
+    """(N, classes), of which the largest is the prediction: the one logit of a binary head is the second class's."""
+    return logits if logits.shape[1] > 1 else torch.cat([torch.zeros_like(logits), logits], dim=1)
+
+
+def platform_config():
+    """Where the platform says what to save, unless it is switched off; None if it does not."""
+    path = Path(os.environ.get("SMDEBUG_CONFIG_FILE_PATH", DEFAULT_CONFIG))
+    wanted = os.environ.get("USE_SMDEBUG", "1").lower() not in ("0", "false")
+    return path if wanted and path.is_file() else None
+
+
+def create(path, document, folder):
+    """The hook of the configuration at `path`, else in `document`, with `folder`; None where nobody need watch."""
     kind = os.environ.get(KIND, "own")
     if kind == "smdebug":
         from smdebug_hook import SmdebugHook
 
-        return SmdebugHook()
+        return SmdebugHook(None if path else document | {"LocalPath": str(folder)})
     if kind != "own":
         raise ValueError(f"{KIND}={kind!r} is neither own nor smdebug")
     if not is_first():  # after a step all processes have the same weights and gradients
         return None
     from hook import Hook
-    from hook_config import HookConfig
 
-    return Hook(HookConfig.read(path))
+    return Hook(HookConfig.read(path) if path else replace(HookConfig.of(document), folder=folder))
 
 
 def tensors_folder():

@@ -3,10 +3,13 @@
     python evaluate_rules.py --tensors DIR --profiler DIR --rules rules.json --job job.json --output DIR
     python evaluate_rules.py --tensors DIR … --follow --job-ended FILE          beside the job, while it trains
     python evaluate_rules.py --tensors s3://bucket/debug-output --rules LossNotDecreasing,Overfit        by hand
+    python evaluate_rules.py --training-output output.tar.gz …         after a training that watched itself
 
 rules.json is the list of rule configurations of CreateTrainingJob; job.json tells the job's name and times. Each rule
 gets <output>/<RuleConfigurationName>/verdict.json, ProfilerReport also profiler-output/ with the report and its data.
-Without --output the verdicts are printed as a table. Runs wherever Debugger itself is not available: beside a local
+Without --output the verdicts are printed as a table. --training-output takes tensors and metrics from what a training
+with --debug-hook-config or --profile left: an output.tar.gz, or a folder or s3:// URI with one or with what is in it;
+what is missing there makes the rules that need it Error. Runs wherever Debugger itself is not available: beside a local
 server, as a SageMaker Processing job, or on anybody's smdebug output.
 
 With --follow a verdict appears as soon as a rule fires, the others when the job has ended: when training_job_end.ts
@@ -22,18 +25,20 @@ import json
 import sys
 import time
 import traceback
+from contextlib import ExitStack
 from functools import cached_property
 from pathlib import Path
 
 from advice import ADVICE
 from profiler_output import NothingRecorded, Recorded, judge_alone, write_report
 from profiler_rules import SUB_RULES
-from rule_judge import Judge
+from rule_judge import NO_TENSORS, Judge
 from rule_session import RuleSession
 from rule_verdicts import CONDITION_MET, document, line, table, write
 from rules import RULES, USUAL
-from tensor_files import END_MARKER
+from tensor_files import END_MARKER, Folder
 from tensors import TensorStream
+from training_output import DEBUG_OUTPUT, PROFILER_OUTPUT, UnusableOutput, opened
 
 PROFILER_REPORT = "ProfilerReport"
 PROFILER_RULES = (PROFILER_REPORT, *SUB_RULES)
@@ -41,19 +46,29 @@ PROFILER_RULES = (PROFILER_REPORT, *SUB_RULES)
 
 def main(arguments=None):
     settings = parse(arguments)
-    try:
-        rules = read_rules(settings.rules)
-        inputs = Inputs(settings.tensors, settings.profiler, settings.job)
-        stream = TensorStream(settings.tensors)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        print(f"evaluate_rules.py: error: rules or job cannot be read: {error!r}", file=sys.stderr)
-        return 2
-    verdicts = Verdicts(settings, rules)
-    judged = {name: given for name, given in rules.items() if name not in verdicts.kept}
+    with ExitStack() as stack:
+        try:
+            rules = read_rules(settings.rules)
+            inputs = Inputs(settings, stack)
+            stream = TensorStream(inputs.tensors)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            print(f"evaluate_rules.py: error: rules or job cannot be read: {error!r}", file=sys.stderr)
+            return 2
+        evaluate(settings, rules, inputs, stream)
+    return 0
+
+
+def evaluate(settings, rules, inputs, stream):
+    """Give every rule a verdict, of what is there or as it comes."""
+    verdicts = Verdicts(settings, rules, str(inputs.tensors))
+    if inputs.unusable:
+        for name in rules:
+            verdicts.publish(document(name, "Error", inputs.unusable))
+    judged = {name: given for name, given in rules.items() if name not in verdicts.published}
     debugging = {
         name: given for name, given in judged.items() if given.get("rule_to_invoke", name) not in PROFILER_RULES
     }
-    judges = [Judge(name, given, stream) for name, given in debugging.items()]
+    judges = [Judge(name, given, stream, inputs.no_tensors) for name, given in debugging.items()]
     ended = lambda: job_ended(settings)  # noqa: E731
     session = RuleSession(judges, stream, verdicts.publish, ended)
     if settings.follow:
@@ -67,15 +82,36 @@ def main(arguments=None):
         verdicts.publish(profiler_verdict(name, given, inputs, settings.output))
     if settings.output is None:
         print(table([verdicts.published[name] for name in rules], {judge.name: judge.advice for judge in judges}))
-    return 0
 
 
 class Inputs:
-    """What a job left behind beside its tensors; read when the first rule asks for it."""
+    """What a job left behind; what is not the tensors is read when the first rule asks for it.
 
-    def __init__(self, tensors_dir, profiler_dir, job_file):
-        self.tensors_dir, self.profiler_dir, self.job_file = tensors_dir, profiler_dir, job_file
+    `unusable` says why nothing of it can be judged; `no_tensors` and `no_profile` what it means where one is missing.
+    """
+
+    def __init__(self, settings, stack):
+        self.job_file = settings.job
         self.read_job()  # an unreadable one is better known now than when the job has ended
+        self.tensors, self.profiler_dir = settings.tensors, settings.profiler
+        self.unusable, self.no_tensors, self.no_profile = "", NO_TENSORS, None
+        if settings.training_output is not None:
+            self.tensors = settings.training_output
+            try:
+                self.find(*stack.enter_context(opened(settings.training_output)))
+            except UnusableOutput as error:
+                self.unusable = str(error)
+
+    def find(self, place, folder):
+        """The parts of a training's output in `folder`, which others know as `place`."""
+        self.tensors = Folder(folder / DEBUG_OUTPUT, known_as=f"{place}/{DEBUG_OUTPUT}")
+        self.profiler_dir = folder / PROFILER_OUTPUT
+        self.no_tensors = (
+            f"'{place}' holds no tensors in {DEBUG_OUTPUT}/; the training must run with --debug-hook-config, and "
+            "come to its first step"
+        )
+        if not self.profiler_dir.is_dir():
+            self.no_profile = f"'{place}' holds no {PROFILER_OUTPUT}/; the training must run with --profile true"
 
     def read_job(self):
         return json.loads(self.job_file.read_text(encoding="utf-8")) if self.job_file else {"TrainingJobName": ""}
@@ -86,31 +122,31 @@ class Inputs:
 
     @cached_property
     def recorded(self):
-        return Recorded(self.profiler_dir, self.tensors_dir)
+        tensors_dir = self.tensors.path if isinstance(self.tensors, Folder) else self.tensors
+        return Recorded(self.profiler_dir, tensors_dir)
 
 
 class Verdicts:
     """Where verdicts go: a file and a line of the log each."""
 
-    def __init__(self, settings, rules):
-        self.settings, self.rules, self.published = settings, rules, {}
-        self.kept = {}
+    def __init__(self, settings, rules, tensors):
+        self.settings, self.rules, self.tensors = settings, rules, tensors
+        self.published = {}
         if settings.follow and settings.output:
-            self.kept = {name: kept for name in rules if (kept := self.published_before(name))}
-        self.published |= self.kept
+            self.published = {name: kept for name in rules if (kept := self.published_before(name))}
 
     def published_before(self, name):
         """An issue that an evaluator which was killed has already told of; whoever read it may have acted on it."""
         try:
             verdict = json.loads((self.settings.output / name / "verdict.json").read_text(encoding="utf-8"))
-            same = verdict["RuleParameters"] == self.rules[name] and verdict["Tensors"] == str(self.settings.tensors)
+            same = verdict["RuleParameters"] == self.rules[name] and verdict["Tensors"] == self.tensors
             return verdict if same and verdict["RuleEvaluationStatus"] == "IssuesFound" else None
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
     def publish(self, verdict):
         name = verdict["RuleConfigurationName"]
-        verdict |= {"RuleParameters": self.rules[name], "Tensors": str(self.settings.tensors)}
+        verdict |= {"RuleParameters": self.rules[name], "Tensors": self.tensors}
         self.published[name] = verdict
         if self.settings.output:
             folder = self.settings.output / name
@@ -137,6 +173,9 @@ def read_rules(text):
 
 
 def job_ended(settings):
+    """A job's output is packed when it has ended; a job that was killed has left no other sign of it."""
+    if settings.training_output is not None:
+        return True
     return settings.job_ended is not None and settings.job_ended.exists()
 
 
@@ -157,7 +196,7 @@ def profiler_verdict(name, parameters, inputs, output):
             return profiler_report(name, parameters, inputs, output)
         return profiler_rule(name, rule, parameters, inputs)
     except NothingRecorded as error:
-        return document(name, "Error", str(error))
+        return document(name, "Error", inputs.no_profile or str(error))
     except Exception as error:
         traceback.print_exc()
         return document(name, "Error", f"{type(error).__name__}: {error}")
@@ -189,7 +228,11 @@ def place(text):
 
 def parse(arguments):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tensors", type=place, required=True, help="folder or s3:// URI; may not exist yet")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--tensors", type=place, help="folder or s3:// URI; may not exist yet")
+    what.add_argument(
+        "--training-output", type=place, help="output.tar.gz, or a folder or s3:// URI with it, or unpacked"
+    )
     parser.add_argument("--rules", default=",".join(USUAL), help="JSON list of rule configurations, or names: A,B")
     parser.add_argument("--profiler", type=Path, help="profiler-output of the job; may not exist")
     parser.add_argument("--job", type=Path, help="JSON: TrainingJobName, times in epoch seconds, …")
@@ -203,6 +246,8 @@ def parse(arguments):
         "--poll", type=float, help="with --follow: seconds between looks; 0.25, at S3 (which bills them) 1"
     )
     settings = parser.parse_args(arguments)
+    if settings.training_output is not None and (settings.follow or settings.profiler):
+        parser.error("--training-output is of a training that has ended, and holds the profiler's files too")
     if settings.poll is None:
         settings.poll = 0.25 if isinstance(settings.tensors, Path) else 1.0
     return settings

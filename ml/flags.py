@@ -8,6 +8,7 @@ import os
 import sys
 
 import augment
+import hook_config
 import metrics
 import model
 
@@ -21,6 +22,10 @@ OPTIMISATION = (
 SELECTION = ("objective", "patience", "min_delta")
 COMPUTATION = ("precision", "deterministic", "compile", "seed", "serving")
 HYPERPARAMETERS = NETWORK + IMAGES + OPTIMISATION + SELECTION + COMPUTATION
+
+# Where a training records what happens in it, below SM_OUTPUT_DATA_DIR. Whether it does is no hyperparameter: the same
+# training may be watched or not, and go on watched in another way.
+DEBUG_OUTPUT, PROFILER_OUTPUT = "debug-output", "profiler-output"
 
 DEFAULT_CHECKPOINT_CONFIG = "/opt/ml/input/config/checkpointconfig.json"
 
@@ -47,9 +52,12 @@ def parse(arguments, description):
     add_optimisation(parser.add_argument_group("optimisation").add_argument)
     add_selection(parser.add_argument_group("which epoch is kept").add_argument)
     add_computation(parser.add_argument_group("computation").add_argument)
+    add_watching(parser.add_argument_group("watching (where SageMaker's own Debugger does not)").add_argument)
     add_folders(parser.add_argument_group("folders (on SageMaker set by its variables)").add_argument)
     settings = parser.parse_args(without_platforms(sys.argv[1:] if arguments is None else arguments))
     check(parser, settings)
+    if settings.profile:
+        settings.profiler_dir = os.path.join(settings.output_data_dir, PROFILER_OUTPUT)
     return settings
 
 
@@ -170,9 +178,25 @@ def add_computation(flag):
     flag("--seed", type=number(int, 0, 2**31 - 1), default=0)
     flag(
         "--serving",
-        choices=("auto", "torch", "openvino"),
+        choices=("auto", "torch", "openvino", "int8"),
         default="auto",
-        help="what the model is served with; auto: the fastest that gives the same answers; torch: fp32, unmeasured",
+        help="what the model is served with; auto: the fastest that gives the same answers; torch: fp32, unmeasured; "
+        "int8: like auto, and 8-bit integers too if 99 %% of the validation images keep their class (needs nncf)",
+    )
+
+
+def add_watching(flag):
+    flag(
+        "--debug-hook-config",
+        type=debug_hook,
+        help=f"JSON with CollectionConfigurations, as in the API's DebugHookConfig: tensors go to {DEBUG_OUTPUT} below "
+        "--output-data-dir (default: only as SageMaker's DebugHookConfig says, if any)",
+    )
+    flag(
+        "--profile",
+        type=boolean,
+        default=False,
+        help=f"true: times of steps and the machine's metrics go to {PROFILER_OUTPUT} below --output-data-dir",
     )
 
 
@@ -212,6 +236,14 @@ def add_folders(flag):
 
 def check(parser, settings):
     """Rules between flags."""
+    watching = ("--debug-hook-config", settings.debug_hook_config is not None), ("--profile", settings.profile)
+    for flag, given in watching:
+        if given and not settings.output_data_dir:
+            parser.error(f"argument {flag}: needs --output-data-dir, below which it records")
+    if settings.profile and settings.profiler_dir:
+        parser.error(
+            f"arguments --profile and --profiler-dir: both say where to record; keep one ({settings.profiler_dir})"
+        )
     if settings.serving == "openvino" and importlib.util.find_spec("openvino") is None:
         parser.error("argument --serving: openvino is not installed here; install it, or use auto or torch")
     if settings.start_size > settings.image_size:
@@ -256,6 +288,36 @@ def boolean(text):
         return known[text.lower()]
     except KeyError:
         raise argparse.ArgumentTypeError(f"{text!r} is neither true nor false") from None
+
+
+def debug_hook(text):
+    """An argparse type: the members of the API's DebugHookConfig, checked.
+
+    SageMaker's training toolkit reads hyperparameters as JSON, and passes an object on as `key=value,…` with Python's
+    quotes (sagemaker_training/mapping.py); the object itself is then in $SM_HPS.
+    """
+    try:
+        try:
+            document = json.loads(text)
+        except ValueError:
+            document = json.loads(os.environ.get("SM_HPS", "{}")).get("debug-hook-config")
+            if not isinstance(document, dict):
+                raise
+        if isinstance(document, str):  # as SDKs write hyperparameters
+            document = json.loads(document)
+        hook_config.HookConfig.of(document)
+        if unknown := [member for member in document if member not in hook_config.MEMBERS]:
+            members = " and ".join(hook_config.MEMBERS[:2])
+            raise hook_config.BadHookConfig(f"it has '{unknown[0]}'; known are {members}")
+    except hook_config.BadHookConfig as error:
+        raise argparse.ArgumentTypeError(f"{short(text)} cannot be followed: {error}") from None
+    except (ValueError, AttributeError) as error:
+        raise argparse.ArgumentTypeError(f"{short(text)} is not JSON: {error}") from None
+    return document
+
+
+def short(text):
+    return repr(text if len(text) <= 200 else f"{text[:200]}…")
 
 
 def augmentations(text):

@@ -8,6 +8,7 @@ that is not saved: hooks stand only on modules whose tensors are wanted, and loo
 
 import os
 import re
+from concurrent.futures import Future, wait
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from torch import nn
 
 from hook_config import MODES
 from reductions import reduce
+from side_thread import SideThread
 from tensor_writer import TensorWriter
 
 SCALAR = "scalar/"
@@ -35,6 +37,7 @@ class Hook:
         self.saving = ()
         self.calls = {}
         self.statistics, self.arrays, self.reduced = [], {}, {}
+        self.side, self.written = SideThread("debug-hook"), None
         self.known = {}
         self.error = None
         self.exported = None
@@ -51,6 +54,7 @@ class Hook:
     def watch(self, network, criterion):
         self.network, self.root = network, type(network).__name__
         network.register_forward_pre_hook(lambda *_: self.safely(self.begin))
+        network.register_forward_hook(lambda *_: self.safely(self.forwarded))
         for name, module in network.named_modules():
             self.watch_module(module, module_name(name, module) or self.root)
         self.watch_module(criterion, type(criterion).__name__)
@@ -100,7 +104,11 @@ class Hook:
         if self.saving:
             for name, parameter in self.network.named_parameters():
                 self.add(f"{self.root}_{name}", parameter.data)
-            self.reduce_all()
+            self.reduce_all(meanwhile=True)
+
+    def forwarded(self):
+        """From here on the weights may change."""
+        wait(self.statistics)
 
     def gradients(self):
         """The gradients of this step are whole, and nothing has changed them yet."""
@@ -139,12 +147,19 @@ class Hook:
                 entry.tensor_names.add(name)
         return self.known[name]
 
-    def reduce_all(self):
-        """Statistics of what was kept, together for all tensors that want the same ones."""
+    def reduce_all(self, meanwhile=False):
+        """Statistics of what was kept, together for all tensors that want the same ones.
+
+        `meanwhile`: while the network goes forward, which does not change its weights.
+        """
         groups = {}
         for name, (tensor, wanted) in self.reduced.items():
             groups.setdefault(tuple(dict.fromkeys(wanted)), {})[name] = tensor
-        self.statistics += [reduce(tensors, wanted) for wanted, tensors in groups.items()]
+        for wanted, tensors in groups.items():
+            if meanwhile and not any(tensor.is_cuda for tensor in tensors.values()):
+                self.statistics.append(self.side.do(reduce, tensors, wanted))
+            else:
+                self.statistics.append(done(reduce(tensors, wanted, self.side)))
         self.reduced = {}
 
     def scalar(self, name, value):
@@ -160,12 +175,20 @@ class Hook:
     def flush(self):
         self.reduce_all()
         if self.statistics or self.arrays:
-            names = tuple(name for names, _ in self.statistics for name in names)
-            values = np.concatenate([values for _, values in self.statistics]) if names else ()
+            statistics = [reduced.result() for reduced in self.statistics]
+            names = tuple(name for names, _ in statistics for name in names)
+            values = np.concatenate([values for _, values in statistics]) if names else ()
+            self.finish_writing()
             self.export_collections()
             mode, number = self.mode_of_step, max(self.mode_steps[self.mode_of_step], 0)
-            self.writer.write(max(self.step, 0), mode, number, (names, values), self.arrays)
+            step = max(self.step, 0), mode, number, (names, values), self.arrays
+            self.written = self.side.do(self.writer.write, *step)
         self.statistics, self.arrays = [], {}
+
+    def finish_writing(self):
+        """Raises what was raised in writing the step before."""
+        if self.written is not None:
+            self.written.result()
 
     def export_collections(self):
         """Before the first step, and again when tensors were met that it does not name yet."""
@@ -177,9 +200,16 @@ class Hook:
         """Write what is left, and tell readers that no more will come: in a training job the platform does that."""
         self.check()
         self.flush()
+        self.finish_writing()
         self.saving = ()
         if "TRAINING_JOB_NAME" not in os.environ:
             self.writer.end()
+
+
+def done(result):
+    future = Future()
+    future.set_result(result)
+    return future
 
 
 def module_name(path, module):

@@ -9,6 +9,7 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
+MEMBERS = ("CollectionConfigurations", "HookParameters", "LocalPath", "S3OutputPath")
 MODES = ("TRAIN", "EVAL", "PREDICT", "GLOBAL")
 # Of these nothing but the values themselves makes sense.
 SCALARS = ("losses", "metrics", "sm_metrics")
@@ -108,11 +109,10 @@ class HookConfig:
     @classmethod
     def of(cls, document):
         """`document` has the members of the API's DebugHookConfig."""
-        hook = document.get("HookParameters") or {}
-        wanted = {
-            entry["CollectionName"]: entry.get("CollectionParameters") or {}
-            for entry in document.get("CollectionConfigurations") or []
-        }
+        if not isinstance(document, dict):
+            raise BadHookConfig(f"{document!r} is no JSON object with CollectionConfigurations")
+        hook = parameters("HookParameters", document.get("HookParameters"))
+        wanted = wanted_collections(document.get("CollectionConfigurations"))
         names = list(BUILT_IN) if flag(hook.get("save_all", "false")) or "all" in wanted else ["losses"]
         names = list(dict.fromkeys([*names, *wanted]))
         if "include_regex" in hook:
@@ -123,6 +123,25 @@ class HookConfig:
             everything = next(entry for entry in collections if entry.name == "all")
             everything.include_regex = (".*",)
         return cls(Path(document.get("LocalPath") or "/opt/ml/output/tensors"), tuple(collections))
+
+
+def wanted_collections(entries):
+    """{CollectionName: its CollectionParameters}"""
+    if not isinstance(entries, list | None):
+        raise BadHookConfig(f"CollectionConfigurations={entries!r} must be a list of objects with CollectionName")
+    wanted = {}
+    for entry in entries or []:
+        name = entry.get("CollectionName") if isinstance(entry, dict) else None
+        if not isinstance(name, str) or not name:
+            raise BadHookConfig(f"{entry!r} in CollectionConfigurations must be an object with CollectionName")
+        wanted[name] = parameters(f"CollectionParameters of collection '{name}'", entry.get("CollectionParameters"))
+    return wanted
+
+
+def parameters(what, given):
+    if not isinstance(given, dict | None) or not all(isinstance(value, str | None) for value in (given or {}).values()):
+        raise BadHookConfig(f"{what} {given!r} must be an object of strings")
+    return given or {}
 
 
 def collection(name, hook, own):

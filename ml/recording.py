@@ -5,10 +5,13 @@ nobody takes silence for health, a failure leaves `recording-failure-<who>.json`
 """
 
 import json
+import shutil
 import sys
 import time
 import traceback
 from pathlib import Path
+
+from tensor_files import END_MARKER
 
 NOTE = "recording-failure-{}.json"
 
@@ -25,6 +28,21 @@ def give_up(who, folder, complaint, lost):
         (Path(folder) / NOTE.format(who)).write_text(json.dumps(note), encoding="utf-8")
     except OSError as problem:  # a full disk, perhaps the very reason; or no such place, outside of a container
         print(f"WARNING: and no note of it could be left in {folder}: {problem}", file=sys.stderr, flush=True)
+
+
+def clear(folder):
+    """An empty folder to record in: what is there is of an earlier training, or of steps that this one takes again."""
+    shutil.rmtree(folder, ignore_errors=True)
+    Path(folder).mkdir(parents=True, exist_ok=True)
+
+
+def mark_end(folder):
+    """Tell readers of what is recorded in `folder` that no more will come, as the platform does for its own."""
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        (Path(folder) / END_MARKER).touch()
+    except OSError as problem:
+        print(f"WARNING: no '{END_MARKER}' could be left in {folder}: {problem}", file=sys.stderr, flush=True)
 
 
 def failures(*folders):

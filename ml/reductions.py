@@ -1,110 +1,144 @@
 """Statistics of many tensors at once: what a hook saves of weights and gradients instead of the tensors themselves.
 
 A ResNet's weights and gradients are read from memory once, in pieces that stay in the cache while minimum, maximum, sum
-and squares are taken of them; everything else follows from those. The definitions are those of smdebug 1.0.34 for torch
-(`std` and `variance` divide by n - 1).
+and squares are taken of them; small tensors are looked at together. Everything else follows from those. The definitions
+are those of smdebug 1.0.34 for torch (`std` and `variance` divide by n - 1).
 """
 
-import math
+import contextlib
+from collections import deque
 
 import numpy as np
 import torch
 
 PIECE = 2**17  # numbers: half a megabyte, which the second-level cache of a processor holds
-# Of small tensors the squares are taken in double precision, where it costs nothing.
+# Of small tensors the sums are taken in double precision, where it costs nothing.
 SMALL = 2**14
+ONES = np.ones(PIECE, np.float32)
+ABSOLUTE = ("abs_mean", "abs_sum", "abs_std", "abs_variance", "l1", "abs_l1")  # which take the sum of absolute values
 
 
-def reduce(tensors, reductions):
-    """{name: tensor} and names such as "abs_mean" -> (names "smdebug/reductions/…", float32 values (N,))."""
+def reduce(tensors, reductions, side=None):
+    """{name: tensor} and names such as "abs_mean" -> (names "smdebug/reductions/…", float32 values (N,)).
+
+    `side` is a SideThread that takes a share of the work, as much as it finds time for.
+    """
     wanted = [name.removesuffix("_norm") for name in reductions]
     if any(tensor.is_cuda for tensor in tensors.values()):
         rows = on_device(list(tensors.values()), wanted)
     else:
-        rows = [statistics(flat(tensor), wanted) for tensor in tensors.values()]
+        absolute = any(name in ABSOLUTE for name in wanted)
+        moments = Moments([flat(tensor) for tensor in tensors.values()], absolute, side)
+        rows = np.stack([moments.get(name) for name in wanted], axis=1)
     names = tuple(f"smdebug/reductions/{kind}/{name}" for name in tensors for kind in wanted)
     return names, np.asarray(rows, np.float32).reshape(-1)
 
 
 def flat(tensor):
-    """The numbers of a tensor as a numpy vector, in the order they lie in memory: without a copy, if it is dense."""
+    """The numbers of a tensor as a float32 vector, in the order they lie in memory: without a copy, if it is dense."""
     tensor = tensor.detach()
     if tensor.dtype != torch.float32:
         tensor = tensor.float()
     if tensor.ndim == 4 and not tensor.is_contiguous():
         tensor = tensor.permute(0, 2, 3, 1)
-    return tensor.reshape(-1).numpy()
-
-
-def statistics(values, wanted):
-    """The wanted statistics of a float32 vector."""
-    if len(values) == 0:
-        return [math.nan] * len(wanted)
-    moments = Moments(values, absolute=any(name in ("abs_mean", "abs_sum", "l1", "abs_l1") for name in wanted))
-    return [moments.get(name) for name in wanted]
+    return tensor.reshape(-1)
 
 
 class Moments:
-    """Extremes, sum and squares of a vector, from one pass through memory."""
+    """Extremes, sum and squares of vectors, each an array (N,) in double precision; NaN of a vector without numbers."""
 
-    def __init__(self, values, absolute):
-        self.values, self.count = values, len(values)
-        low, high, total, squares, size = [], [], 0.0, 0.0, 0.0
-        for start in range(0, self.count, PIECE):
-            piece = values[start : start + PIECE]
-            low.append(piece.min())
-            high.append(piece.max())
-            if self.count <= SMALL:
-                piece = piece.astype(np.float64)
-            total += float(piece.sum())
-            squares += float(piece.dot(piece))
-            if absolute:
-                size += float(np.abs(piece).sum())
-        # numpy's minimum of minima lets a NaN through, as torch's does.
-        self.low, self.high = float(np.min(low)), float(np.max(high))
-        self.total, self.squares, self.size = total, squares, size
+    def __init__(self, vectors, absolute, side):
+        self.vectors, self.count = vectors, np.array([len(vector) for vector in vectors], np.float64)
+        found = np.full((len(vectors), 5), np.nan)
+        small = [index for index, vector in enumerate(vectors) if 0 < len(vector) <= SMALL]
+        if small:
+            found[small] = together([vectors[index] for index in small])
+        large = [index for index, vector in enumerate(vectors) if len(vector) > SMALL]
+        shared(side, large, lambda index: found.__setitem__(index, in_pieces(vectors[index].numpy(), absolute)))
+        self.low, self.high, self.total, self.squares, self.size = found.T
 
     def get(self, name):
-        if name.startswith("abs_"):
-            return self.absolute(name[4:])
-        if name in ("std", "variance"):
-            variance = self.variance()
-            return variance if name == "variance" else math.sqrt(variance) if variance == variance else math.nan
+        """One statistic of every vector."""
+        if name in ("std", "variance", "abs_std", "abs_variance"):
+            variance = self.variance(absolute=name.startswith("abs_"))
+            return variance if name.endswith("variance") else np.sqrt(variance)
         known = {
             "min": lambda: self.low,
             "max": lambda: self.high,
             "sum": lambda: self.total,
             "mean": lambda: self.total / self.count,
+            "l2": lambda: np.sqrt(self.squares),
+            "abs_max": lambda: np.maximum(np.abs(self.low), np.abs(self.high)),
+            "abs_sum": lambda: self.size,
+            "abs_mean": lambda: self.size / self.count,
             "l1": lambda: self.size,
-            "l2": lambda: math.sqrt(self.squares) if self.squares == self.squares else math.nan,
-            "prod": lambda: float(np.prod(self.values)),
         }
-        return known[name]()
+        known |= {"abs_l1": known["l1"], "abs_l2": known["l2"]}
+        return known[name]() if name in known else self.one_by_one(name)
 
-    def absolute(self, name):
-        """Of the absolute values."""
-        if name == "min":
-            return float(np.abs(self.values).min())
-        if name == "max":
-            return max(abs(self.low), abs(self.high)) if self.low == self.low else math.nan
-        if name in ("sum", "l1"):
-            return self.size
-        if name == "mean":
-            return self.size / self.count
-        if name == "l2":
-            return self.get("l2")
-        return statistics(np.abs(self.values), [name])[0]
+    def one_by_one(self, name):
+        """What does not follow from the sums: the product, and the least absolute value."""
+        statistic = {"prod": torch.prod, "abs_prod": lambda vector: vector.abs().prod(), "abs_min": smallest}[name]
+        return np.array([float(statistic(vector)) if len(vector) else np.nan for vector in self.vectors])
 
-    def variance(self):
+    def variance(self, absolute):
         """Divided by n - 1; NaN of a single number, as torch has it."""
-        if self.count < 2:
-            return math.nan
-        mean = self.total / self.count
-        spread = self.squares / self.count - mean * mean
-        # Where the mean is large beside the spread, the difference of two large numbers has lost its digits.
-        if not spread > 1e-3 * mean * mean:
-            return float(self.values.astype(np.float64).var(ddof=1))
-        return spread * self.count / (self.count - 1)
+        with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+            mean = (self.size if absolute else self.total) / self.count
+            spread = self.squares / self.count - mean * mean
+            variance = np.where(self.count < 2, np.nan, spread * self.count / (self.count - 1))
+            # Where the mean is large beside the spread, the difference of two large numbers has lost its digits.
+            lost = (self.count > 1) & ~(spread > 1e-3 * mean * mean)
+        for index in np.flatnonzero(lost):
+            vector = self.vectors[index].double()
+            variance[index] = float((vector.abs() if absolute else vector).var())
+        return variance
+
+
+def shared(side, things, work):
+    """Do `work` with all `things`, in this thread and the other: each takes the next as long as there are any."""
+    left = deque(things)
+
+    def take():
+        with contextlib.suppress(IndexError):
+            while True:
+                work(left.popleft())
+
+    other = side.do(take) if side and len(things) > 1 else None
+    take()
+    if other and not other.cancel():
+        other.result()
+
+
+def smallest(vector):
+    return vector.abs().amin()
+
+
+def together(vectors):
+    """(N, 5): minimum, maximum, sum, squares and sum of absolute values of small vectors."""
+    values = torch.cat(vectors).double().numpy()
+    starts = np.cumsum([0] + [len(vector) for vector in vectors[:-1]])
+    sums = [np.add.reduceat(each, starts) for each in (values, values * values, np.abs(values))]
+    return np.stack([np.minimum.reduceat(values, starts), np.maximum.reduceat(values, starts), *sums], axis=1)
+
+
+def in_pieces(values, absolute):
+    """The same of a large one; the last is only there if it is asked for.
+
+    All of it numpy's: on a processor its extremes are faster than torch's, it leaves the training's threads alone, and
+    BLAS adds up faster than its own sum.
+    """
+    low, high, total, squares, size = [], [], 0.0, 0.0, 0.0
+    for start in range(0, len(values), PIECE):
+        piece = values[start : start + PIECE]
+        ones = ONES[: len(piece)]
+        low.append(np.minimum.reduce(piece))
+        high.append(np.maximum.reduce(piece))
+        total += float(piece.dot(ones))
+        squares += float(piece.dot(piece))
+        if absolute:
+            size += float(np.abs(piece).dot(ones))
+    return np.min(low), np.max(high), total, squares, size  # min() would drop a NaN
 
 
 def on_device(tensors, wanted):

@@ -15,8 +15,8 @@ NO_TENSORS = "the training saved no tensors at all; its image must have smdebug,
 class Judge:
     """`document` is None until there is a verdict; then it stays, and further steps are not looked at."""
 
-    def __init__(self, name, given, stream):
-        self.name, self.given, self.stream = name, given, stream
+    def __init__(self, name, given, stream, no_tensors=NO_TENSORS):
+        self.name, self.given, self.stream, self.no_tensors = name, given, stream, no_tensors
         self.kind = given.get("rule_to_invoke", name)
         self.document, self.rule, self.actions = None, None, []
         self.attempt(self.begin)
@@ -39,7 +39,7 @@ class Judge:
 
     def anew(self, stream):
         """The same judge before its first step."""
-        return Judge(self.name, self.given, stream)
+        return Judge(self.name, self.given, stream, self.no_tensors)
 
     def look(self, step):
         self.attempt(self.rule.look, step)
@@ -53,7 +53,7 @@ class Judge:
 
     def conclude(self, incomplete):
         if self.stream.collections is None:
-            raise MissingTensors(NO_TENSORS)
+            raise MissingTensors(self.no_tensors)
         verdict = self.rule.end()
         if verdict.issue:
             return verdict

@@ -78,7 +78,7 @@ class RuleSession:
 
     def start_again(self):
         """Judge everything once more, in order: some steps appeared after later ones had been looked at."""
-        self.stream = TensorStream(str(self.stream.files))
+        self.stream = TensorStream(self.stream.files)
         self.judges = [judge.anew(self.stream) if judge.document is None else judge for judge in self.judges]
         self.stream.ended = True
         self.drain()

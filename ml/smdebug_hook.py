@@ -4,15 +4,21 @@ It costs more (it saves tensors one by one, through pure-Python protocol buffers
 2.3 and has not been released since 2023; its files and ours are read alike.
 """
 
+import json
 import os
+import tempfile
 
 from torch import nn
 
 
 class SmdebugHook:
-    """smdebug's hook as the platform configured it, with the methods of hook.Hook."""
+    """smdebug's hook, with the methods of hook.Hook: as the platform configured it, or as `document` says."""
 
-    def __init__(self):
+    def __init__(self, document=None):
+        if document is not None:  # it reads nothing but a file
+            with tempfile.NamedTemporaryFile("w", suffix=".json", delete=False, encoding="utf-8") as file:
+                json.dump(document, file)
+            os.environ["SMDEBUG_CONFIG_FILE_PATH"] = file.name
         os.environ.setdefault("SMDEBUG_LOG_LEVEL", "warning")  # its default buries the metric lines; read at import
         import smdebug.pytorch as smd
 

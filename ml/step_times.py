@@ -21,7 +21,8 @@ from pathlib import Path
 
 import torch
 
-from recording import give_up
+from distributed import is_first_of_host
+from recording import give_up, mark_end
 
 DEFAULT_CONFIG = "/opt/ml/input/config/profilerconfig.json"
 DEFAULT_FOLDER = "/opt/ml/output/profiler"
@@ -53,6 +54,7 @@ class StepTimes:
         self.events, self.marks, self.counts = [], [], {"TRAIN": 0, "EVAL": 0}
         self.rotate_s, self.interval_s = rotate_s, min(FIRST_FILE_S, rotate_s)
         self.trace, self.written = trace or Trace(), False
+        self.marks_end = False  # where the platform asked for the files, it tells of their end
         if self.folder:
             self.guarded("could not write its files", self.write)  # now: a folder that refuses is known at once
             atexit.register(self.close)
@@ -62,20 +64,28 @@ class StepTimes:
         """As SageMaker's profilerconfig.json says, or into the given `folder`; off without either."""
         path = os.environ.get("SMPROFILER_CONFIG_PATH", DEFAULT_CONFIG)
         if not Path(path).is_file():
-            return cls(folder, device)
+            return cls.given(folder, device)
         os.environ["SMPROFILER_CONFIG_PATH"] = os.devnull  # smdebug reads it when its hook is made; see above
         given, folder = folder, folder or DEFAULT_FOLDER
         try:
             config = lower(json.loads(Path(path).read_text(encoding="utf-8")))
             if config.get("disableprofiler"):
-                return cls(given, device)
+                return cls.given(given, device)
             parameters = lower(config.get("profilingparameters") or {})
             folder = given or parameters.get("localpath") or folder
             rotate_s = float(parameters.get("rotatefilecloseintervalinseconds", ROTATE_S))
-            return cls(folder, device, traced_steps(parameters), rotate_s)
+            make = cls.given if given else cls
+            return make(folder, device, traced_steps(parameters), rotate_s)
         except Exception:
             give_up("profiler", folder, f"the profiler configuration {path} cannot be used", "step times")
             return cls()
+
+    @classmethod
+    def given(cls, folder, *others):
+        """Into a folder of the user's, whose end nobody else marks."""
+        times = cls(folder, *others)
+        times.marks_end = is_first_of_host()
+        return times
 
     def steps(self, mode, batches, loaders=0):
         """Pass on `batches`, timing the wait for each and then the caller's step. `mode` is "train" or "eval".
@@ -165,8 +175,10 @@ class StepTimes:
             self.guarded("could not write its trace", lambda: self.trace.write(self.path_of_trace))
         if self.folder is not None:
             self.guarded("could not write its files", self.write)
-            self.folder = None
-            atexit.unregister(self.close)
+        if self.folder is not None and self.marks_end:
+            mark_end(self.folder / "framework")
+        self.folder = None
+        atexit.unregister(self.close)
 
     def guarded(self, complaint, action):
         try:

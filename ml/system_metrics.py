@@ -7,6 +7,7 @@ accounts where SageMaker Debugger is closed. Needs psutil; without it there are 
 GPUs are read through torch. One thread, which takes about a millisecond of each half second.
 """
 
+import atexit
 import json
 import os
 import threading
@@ -15,16 +16,19 @@ from pathlib import Path
 
 import torch
 
-from recording import give_up
+from recording import give_up, mark_end
 from step_times import DEFAULT_CONFIG
 
 INTERVAL_S = 0.5  # SageMaker's own default
 
 
-def watch(folder):
-    """Sample into `folder` until the process ends, unless the platform samples, or there is no folder."""
-    if folder and not Path(os.environ.get("SMPROFILER_CONFIG_PATH", DEFAULT_CONFIG)).is_file():
-        SystemMetrics(folder).start()
+def watch(folder, always=False):
+    """Sample into `folder` until the process ends, unless the platform samples, or there is no folder.
+
+    `always`: also where the platform samples, which may keep what it finds from whoever reads this folder.
+    """
+    if folder and (always or not Path(os.environ.get("SMPROFILER_CONFIG_PATH", DEFAULT_CONFIG)).is_file()):
+        atexit.register(SystemMetrics(folder).start().close)
 
 
 class SystemMetrics:
@@ -43,6 +47,11 @@ class SystemMetrics:
     def stop(self):
         self.ended.set()
         self.thread.join()
+
+    def close(self):
+        """Stop, and tell readers that no more will come."""
+        self.stop()
+        mark_end(self.folder / "system")
 
     def run(self):
         try:

@@ -7,6 +7,7 @@ Both have the same four questions: which index files, is there an end marker, ho
     training_job_end.ts                                   the last to be written, by the platform or by smdebug
 """
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -15,17 +16,19 @@ END_MARKER = "training_job_end.ts"
 
 def tensor_files(place):
     """The files at a folder or s3:// URI, which need not exist yet. ValueError if S3 cannot be read from here."""
+    if isinstance(place, Folder | Bucket):
+        return place
     if str(place).startswith("s3://"):
         return Bucket(str(place))
     return Folder(place)
 
 
 class Folder:
-    def __init__(self, path):
-        self.path = Path(path)
+    def __init__(self, path, known_as=None):
+        self.path, self.known_as = Path(path), known_as or str(path)
 
     def __str__(self):
-        return str(self.path)
+        return self.known_as
 
     def list(self, folder):
         """The names in a folder ("" is the outermost); none if it does not exist."""
@@ -89,6 +92,22 @@ class Bucket:
             return self.client.get_object(Bucket=self.bucket, Key=self.prefix + name, **span)["Body"].read()
         except self.refused as error:
             raise self.explained(error, name) from error
+
+    def open(self, name):
+        """A file to be read from its beginning, once."""
+        try:
+            return contextlib.closing(self.client.get_object(Bucket=self.bucket, Key=self.prefix + name)["Body"])
+        except self.refused as error:
+            raise self.explained(error, name) from error
+
+    def walk(self, folder):
+        """The names of all files below a folder."""
+        for page in self.client.get_paginator("list_objects_v2").paginate(
+            Bucket=self.bucket, Prefix=f"{self.prefix}{folder}/"
+        ):
+            for entry in page.get("Contents", []):
+                if not entry["Key"].endswith("/"):
+                    yield entry["Key"][len(self.prefix) :]
 
     def size(self, name):
         found = self.head(name)

@@ -32,6 +32,7 @@ DTYPES = {  # tensorflow/core/framework/types.proto
 # Field numbers.
 WALL_TIME, SUMMARY, VALUE, TAG, TENSOR = 1, 5, 1, 1, 8
 DTYPE, SHAPE, CONTENT, STRINGS, DIMENSION, SIZE = 1, 2, 4, 8, 2, 1
+MODE_STEP = b"mode_step\x12"  # the key of a map, and the tag of its value, a text after its length
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 
 
@@ -43,15 +44,18 @@ class RecordReader:
     """Decodes records. Remembers each tensor's layout: from step to step mostly only the content differs."""
 
     def __init__(self):
-        self.layouts = {}  # (name, length) -> (where the summary starts, its bytes up to the content, dtype, shape)
+        # (name, length) -> (where the summary starts, its bytes before the number of the step, where it goes on, its
+        # bytes from there up to the content, dtype, shape)
+        self.layouts = {}
 
     def value(self, record, name):
         """The array in a record of the tensor `name`: a view of the record's memory, so copy what must outlive it."""
         known = self.layouts.get((name, len(record)))
         if known is not None:
-            start, head, dtype, shape = known
-            if record[start : start + len(head)] == head:
-                return np.frombuffer(record, dtype, shape_size(shape), start + len(head)).reshape(shape)
+            start, head, on, rest, dtype, shape = known
+            end = on + len(rest)
+            if record[start : start + len(head)] == head and record[on:end] == rest:
+                return np.frombuffer(record, dtype, shape_size(shape), end).reshape(shape)
         return self.parse(record, name)
 
     def parse(self, record, name):
@@ -69,8 +73,18 @@ class RecordReader:
         if shape_size(shape) * dtype.itemsize != end - start:
             raise CorruptTensors(f"the record of '{name}' holds {end - start} bytes for the shape {shape} of {dtype}")
         if end > start:
-            self.layouts[name, len(record)] = summary, bytes(record[summary:start]), dtype, shape
+            head, rest = around_step(bytes(record[summary:start]))
+            self.layouts[name, len(record)] = summary, head, start - len(rest), rest, dtype, shape
         return np.frombuffer(record, dtype, shape_size(shape), start if end > start else 0).reshape(shape)
+
+
+def around_step(head):
+    """What of a record's bytes before and after its mode_step is the same at other steps; all, if it is not in them."""
+    start = head.find(MODE_STEP) + len(MODE_STEP) + 1
+    if start <= len(MODE_STEP):
+        return head, b""
+    end = start + head[start - 1]
+    return (head[:start], head[end:]) if head[start:end].isdigit() else (head, b"")
 
 
 def wall_time(record):

@@ -21,6 +21,7 @@ import platform
 import signal
 import sys
 import traceback
+from contextlib import closing
 from pathlib import Path
 
 import torch
@@ -32,6 +33,7 @@ import distributed
 import export
 import features
 import metrics
+import recording
 import system_metrics
 from flags import HYPERPARAMETERS, UsageError, parse
 from tracking import Tracking, tags
@@ -48,6 +50,8 @@ def main(arguments=None):
         return 2
     group = None
     try:
+        if settings.profile and distributed.is_first_of_host():
+            recording.clear(settings.profiler_dir)  # before the other processes of this host write there
         group = distributed.join()
         train(settings, group)
         group.close()
@@ -64,7 +68,7 @@ def train(settings, group):
     """Data, model, loop, save; of several processes the first one speaks and writes for all."""
     prepare(settings, group)
     if distributed.is_first_of_host():
-        system_metrics.watch(settings.profiler_dir)
+        system_metrics.watch(settings.profiler_dir, always=settings.profile)
     classes, fingerprint = read_dataset(settings)
     check_classes(settings, classes)
     cache = array_cache.open_cache(settings.cache_dir, say)
@@ -89,7 +93,7 @@ def train(settings, group):
 
     if progress.best:  # an interrupted job starts again with an empty model folder
         save_best()
-    with Tracking(training.run, follow=group.first) as tracking:
+    with Tracking(training.run, follow=group.first) as tracking, closing(training):
         tracking.start(hyperparameters(settings), tags(os.environ, fingerprint), progress.best, resumed)
         learn(training, train_set, validation_set, stop, save_best, tracking)
         tracking.stopped = stop.agreed
@@ -98,7 +102,8 @@ def train(settings, group):
     elif progress.exhausted(settings):
         say(f"ended after epoch {progress.epoch}: no gain of {settings.objective} in {settings.patience} epochs")
     if group.first and not stop.agreed:
-        say(export.summary(export.export(settings.model_dir, pictures, settings.serving)))
+        as_served = data.Channel(settings.train_dir, classes, settings.image_size)
+        say(export.summary(export.export(settings.model_dir, pictures, settings.serving, as_served)))
     say(metrics.best_line(progress.best["epoch"], settings.epochs, progress.best))
 
 
@@ -122,8 +127,6 @@ def learn(training, train_set, validation_set, stop, save_best, tracking):
         if not stop.agreed:  # a checkpoint stands after a whole epoch
             training.checkpoint()
         stop.agreed = training.group.any(stop.requested)
-    training.debugger.close()
-    training.times.close()
 
 
 def prepare(settings, group):

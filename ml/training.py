@@ -38,7 +38,7 @@ class Training:
         self.optimizer = make_optimizer(settings, self.network)
         self.ema = Ema(self.network, settings.ema)
         self.times = StepTimes.configured(settings.profiler_dir, self.device)
-        self.debugger = Debugger()
+        self.debugger = Debugger(settings.debug_hook_config, settings.output_data_dir)
         self.debugger.watch(self.network, self.criterion)
         self.precision = precision(settings, self.device, group.any(self.debugger.needs_float32))
         self.scaler = make_scaler(enabled=self.precision is torch.float16)
@@ -240,6 +240,11 @@ class Training:
             say(f"the checkpoint is of {len(state['randomness'])} processes: these {self.group.size} draw otherwise")
         say(f"going on after epoch {self.progress.epoch} of {self.settings.epochs}, from the checkpoint")
         return True
+
+    def close(self):
+        """Nothing more is recorded; also of a training that failed."""
+        self.debugger.close()
+        self.times.close()
 
     def streams(self):
         """The random streams of this process, as tensors: augmentation's, and torch's for dropout."""

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import tarfile
 import threading
 import time
 import urllib.parse
@@ -219,7 +220,8 @@ class Store(http.server.BaseHTTPRequestHandler):
         for path in self.root.rglob("*"):
             key = path.relative_to(self.root).as_posix()
             if path.is_file() and key.startswith(prefix):
-                head, slash, _ = key[len(prefix) :].partition("/")
+                whole = "delimiter" not in query
+                head, slash, _ = (key[len(prefix) :], "", "") if whole else key[len(prefix) :].partition("/")
                 found[prefix + head + slash] = bool(slash)
         keys = sorted(found, reverse=True)
         start = int(query.get("continuation-token", "0"))
@@ -277,6 +279,33 @@ def test_tensors_in_s3_are_judged_like_those_in_a_folder(store, tmp_path, enviro
     subprocess.run(command, env=settings, check=True, timeout=60)
     verdict = json.loads((tmp_path / "out/LossNotDecreasing/verdict.json").read_text())
     assert verdict["RuleEvaluationStatus"] == "IssuesFound" and verdict["Evidence"]["step"] == 10
+
+
+@pytest.mark.parametrize("place", ["job/output/output.tar.gz", "job/output", "job/unpacked"])
+def test_a_trainings_output_in_s3_is_judged_like_a_file(place, store, tmp_path, environment):
+    pytest.importorskip("boto3")
+    folder, endpoint = store
+    writer = TensorWriter(folder / "job/unpacked/debug-output")
+    for _ in range(12):
+        writer.save("TRAIN", {LOSS: np.float32(1.5)})
+    (folder / "job/output").mkdir()
+    with tarfile.open(folder / "job/output/output.tar.gz", "w:gz") as archive:
+        archive.add(folder / "job/unpacked/debug-output", "debug-output")
+    keys = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_DEFAULT_REGION": "us-east-1"}
+    command = [
+        sys.executable,
+        evaluate_rules.__file__,
+        "--rules",
+        "LossNotDecreasing",
+        "--output",
+        str(tmp_path / "out"),
+    ]
+    command += ["--training-output", f"s3://bucket/{place}"]
+    subprocess.run(command, env=environment | keys | {"AWS_ENDPOINT_URL_S3": endpoint}, check=True, timeout=60)
+    verdict = json.loads((tmp_path / "out/LossNotDecreasing/verdict.json").read_text())
+    assert verdict["RuleEvaluationStatus"] == "IssuesFound"
+    archive = "/output.tar.gz" if place == "job/output" else ""
+    assert verdict["Tensors"] == f"s3://bucket/{place}{archive}/debug-output"
 
 
 def test_without_boto3_s3_is_a_usage_error(tmp_path, environment):

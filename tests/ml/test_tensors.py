@@ -8,8 +8,9 @@ import sys
 import numpy as np
 import pytest
 
+import tensor_writer
 import tensors as tensors_module
-from tensor_records import CorruptTensors
+from tensor_records import CorruptTensors, RecordReader
 from tensor_steps import MissingTensors
 from tensors import TensorStream
 from tests.ml.tensor_writer import TensorWriter
@@ -258,6 +259,20 @@ def test_whatever_bytes_a_record_has_the_error_is_ours(tmp_path):
         assert not complaint or "000000000001_worker_0.tfevents" in complaint
         refused += bool(complaint)
     assert refused > 50
+
+
+def test_a_layout_is_learned_once_for_all_steps(tmp_path, monkeypatch):
+    """Though the number of the step is within the bytes around the content, as in the files of our own hook."""
+    writer = tensor_writer.TensorWriter(tmp_path)
+    for step in range(30):
+        writer.write(step, "TRAIN", step, (("loss",), [step / 2]), {"weights": np.full(5, step, np.float32)})
+    writer.write_collections(())
+    writer.end()
+    parsed, parse = [], RecordReader.parse
+    monkeypatch.setattr(RecordReader, "parse", lambda *given: parsed.append(given[2]) or parse(*given))
+    for step in TensorStream(tmp_path).poll():
+        assert (step.value("loss"), *step.value("weights")) == (step.number / 2, *[step.number] * 5)
+    assert len(parsed) == 4  # a step's number of two digits makes the records longer
 
 
 def test_only_reductions_are_not_values(tmp_path):
