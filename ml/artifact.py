@@ -4,6 +4,7 @@
     model.json          what it is, how to feed it (train.py's `describe`) and how to compute it (export.py's `serving`)
     code/               inference.py and the siblings it imports, as the serving container looks for them
     openvino.xml, .bin  where export.py chose OpenVINO: the network as a graph, and the few numbers that only it has
+    openvino-int8.xml, .bin  where it chose eight bits: that graph, and all its numbers
 
 The one home of that format. Without torch, so that a server whose model needs none does not wait for its import.
 """
@@ -17,6 +18,7 @@ FORMAT = 2
 WEIGHTS = "model.safetensors"
 DESCRIPTION = "model.json"
 GRAPH, GRAPH_NUMBERS = "openvino.xml", "openvino.bin"
+QUANTISED, QUANTISED_NUMBERS = "openvino-int8.xml", "openvino-int8.bin"
 SERVING_CODE = (
     *("inference.py", "image_request.py", "runtime.py", "artifact.py", "picture.py", "remote_image.py"),
     *("model.py", "resnet.py", "weights.py"),
@@ -33,13 +35,17 @@ def save(model_dir, state, description):
     code_dir.mkdir(parents=True, exist_ok=True)
     for name in SERVING_CODE:
         shutil.copyfile(Path(__file__).with_name(name), code_dir / name)
-    remove_graph(model_dir)  # it points into the weights that go away now
+    keep_graphs(model_dir, UNMEASURED)  # they belong to the weights that go away now
     replace_file(model_dir / WEIGHTS, lambda path: weights.write(path, state))
     describe(model_dir, description | {"serving": UNMEASURED})
 
 
-def remove_graph(model_dir):
-    for name in (GRAPH, GRAPH_NUMBERS):
+def keep_graphs(model_dir, serving):
+    """Remove the graphs that `serving` does not need. Eight bits keep that in float32, for machines without them."""
+    unneeded = () if serving["precision"] == "int8" else (QUANTISED, QUANTISED_NUMBERS)
+    if serving["runtime"] != "openvino":
+        unneeded += (GRAPH, GRAPH_NUMBERS)
+    for name in unneeded:
         (Path(model_dir) / name).unlink(missing_ok=True)
 
 

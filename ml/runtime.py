@@ -16,6 +16,8 @@ import artifact
 from picture import normalise
 
 CONVERTER = "openvino.tools.ovc"
+FLOATS = (artifact.WEIGHTS, artifact.GRAPH_NUMBERS)
+GRAPHS = {False: (artifact.GRAPH, FLOATS), True: (artifact.QUANTISED, (artifact.QUANTISED_NUMBERS,))}
 
 
 class Unusable(Exception):
@@ -48,24 +50,37 @@ class Torch:
 
 
 class OpenVino:
-    """The graph that export.py wrote, compiled for this processor. Any thread may call it."""
+    """A graph that graph.py wrote, compiled for this processor: once for a single image, which is a little faster where
+    that is known, and once for any number of them. Any thread may call it."""
 
     def __init__(self, model_dir, precision):
         openvino = import_openvino()
         core = openvino.Core()
         if precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
             raise Unusable("this processor has no bfloat16 instructions")
+        graph = read_graph(core, openvino, model_dir, *GRAPHS[precision == "int8"])
         settings = {
             "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_PRECISION_HINT": {"fp32": "f32", "bf16": "bf16"}[precision],
+            "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
         }
         if os.environ.get("OMP_NUM_THREADS"):
             settings["INFERENCE_NUM_THREADS"] = int(os.environ["OMP_NUM_THREADS"])
-        self.compiled = core.compile_model(read_graph(core, openvino, model_dir), "CPU", settings)
-        self.idle = []  # infer requests; each belongs to one thread at a time
+        self.several = Requests(core.compile_model(graph, "CPU", settings))
+        graph.reshape([1, *list(graph.inputs[0].get_partial_shape())[1:]])
+        self.single = Requests(core.compile_model(graph, "CPU", settings))
 
     def logits(self, images):
         """float32 array (N, 3, side, side), normalised -> float32 array (N, outputs)."""
+        return (self.single if len(images) == 1 else self.several).logits(images)
+
+
+class Requests:
+    """A compiled graph and its infer requests, each of which belongs to one thread at a time."""
+
+    def __init__(self, compiled):
+        self.compiled, self.idle = compiled, []
+
+    def logits(self, images):
         try:
             request = self.idle.pop()
         except IndexError:
@@ -115,14 +130,11 @@ def load(model_dir):
     raise ValueError(f"{'; '.join(reasons)}. Install torch, with which every model can be served")
 
 
-def read_graph(core, openvino, model_dir):
-    """The graph, its numbers taken from the safetensors file and the few that are not in there (see export.py)."""
+def read_graph(core, openvino, model_dir, graph=artifact.GRAPH, numbers=FLOATS):
+    """A graph of the artifact, its numbers taken from those files (see graph.py), one behind the other."""
     folder = Path(model_dir)
     try:
-        graph = (folder / artifact.GRAPH).read_bytes()
-        return core.read_model(
-            graph, read_files([folder / artifact.WEIGHTS, folder / artifact.GRAPH_NUMBERS], openvino)
-        )
+        return core.read_model((folder / graph).read_bytes(), read_files([folder / name for name in numbers], openvino))
     except FileNotFoundError as error:
         raise Unusable(f"the artifact holds no {Path(error.filename).name}") from None
     except RuntimeError as error:  # whatever OpenVINO finds wrong, such as an operation a release does not know

@@ -15,6 +15,7 @@ import torch
 import artifact
 import data
 import export
+import graph
 import model
 import runtime
 
@@ -97,6 +98,17 @@ def test_threads_may_ask_at_once(exported, pixels):
         np.testing.assert_array_equal(answer, expected[number % 5])
 
 
+def test_several_images_at_once_get_the_answers_of_each_alone(exported, pixels):
+    """Also where several threads ask for that: each gets the answers to its own images, in their order."""
+    served = runtime.load(exported)
+    expected = np.concatenate([served.predict(pixels[[number]]) for number in range(5)])
+    orders = [np.random.default_rng(seed).permutation(5) for seed in range(40)]
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(lambda order: served.predict(pixels[order]), orders))
+    for order, answer in zip(orders, answers, strict=True):
+        np.testing.assert_allclose(answer, expected[order], atol=export.TOLERANCE)
+
+
 class Different(runtime.OpenVino):
     """A runtime that is fast and wrong."""
 
@@ -154,6 +166,132 @@ def test_better_weights_take_the_old_graph_away(exported, tmp_path):
     assert artifact.read_description(tmp_path)["serving"]["runtime"] == "torch"
 
 
+# -- eight bits -------------------------------------------------------------------------------------------------------
+
+INT8_TOLERANCE = 0.1  # of the largest logit
+
+
+@pytest.fixture(scope="module")
+def training_images(images):
+    return data.Channel(images / "train", CLASSES, 16)
+
+
+def write_certain(folder, training_images, common=0.0):
+    """An artifact that tells the classes apart; `common` is what all its logits have in common."""
+    write(folder)
+    network, description = model.load_artifact(folder)
+    (pixels, labels), *_ = training_images.batches(len(training_images))
+    with torch.no_grad():
+        features = []
+        head = network.get_submodule(model.head_name(network))
+        hook = head.register_forward_pre_hook(lambda module, inputs: features.append(inputs[0]))
+        network(data.normalise(pixels))
+        hook.remove()
+        centre = features[0].mean(0)
+        wanted = 10 * torch.nn.functional.one_hot(labels, 3).float() - 5
+        weight = torch.linalg.lstsq(features[0] - centre, wanted, driver="gelsd").solution.T
+        head.weight.copy_(weight + common / features[0].sum(1).mean())
+        head.bias.copy_(-weight @ centre)
+    artifact.save(folder, network.state_dict(), description)
+    return folder
+
+
+def int8_first(candidates, description):
+    """In place of a measurement: what takes less time depends on the machine."""
+    for candidate in candidates:
+        candidate.milliseconds = 1.0 if candidate.precision == "int8" else 2.0
+
+
+@pytest.fixture
+def eight_bits_are_fastest(monkeypatch):
+    monkeypatch.setattr(export, "measure", int8_first)
+
+
+@pytest.fixture(scope="module")
+def in_eight_bits(tmp_path_factory, validation, training_images):
+    """An artifact that is served in eight bits."""
+    folder = write_certain(tmp_path_factory.mktemp("in-eight-bits"), training_images)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(export, "measure", int8_first)
+        serving = export.export(folder, validation, "int8", training_images)
+    assert (serving["runtime"], serving["precision"]) == ("openvino", "int8"), serving
+    return folder
+
+
+def test_eight_bits_are_chosen_where_they_agree(in_eight_bits, validation):
+    serving = artifact.read_description(in_eight_bits)["serving"]
+    assert (serving["agreement"], serving["images"]) == (1.0, len(validation))
+    assert "accuracy on them changes by" in serving["reason"]
+    assert (in_eight_bits / artifact.QUANTISED_NUMBERS).stat().st_size < 12_000_000  # of 45 MB
+    assert "serving: openvino in int8 (" in export.summary(serving)
+
+
+def test_eight_bits_are_not_considered_unless_asked_for(tmp_path, validation, training_images, eight_bits_are_fastest):
+    serving = export.export(write_certain(tmp_path, training_images), validation, "auto", training_images)
+    assert serving["precision"] != "int8" and "int8" not in serving["reason"]
+    assert not (tmp_path / artifact.QUANTISED).exists()
+
+
+def test_what_eight_bits_spoil_is_not_served_in_them(tmp_path, validation, training_images, eight_bits_are_fastest):
+    """The classes differ by less than the steps that eight bits leave of logits that large."""
+    folder = write_certain(tmp_path, training_images, common=500_000)
+    serving = export.export(folder, validation, "int8", training_images)
+    assert serving["precision"] != "int8"
+    assert "not openvino int8: it gives only" in serving["reason"]
+    assert not (folder / artifact.QUANTISED).exists() and not (folder / artifact.QUANTISED_NUMBERS).exists()
+
+
+def test_eight_bits_that_lose_accuracy_are_refused():
+    lossy = export.Candidate("openvino", "int8", agreement=0.993, accuracy_loss=0.006)
+    expected = "it loses 0.60% of accuracy on 500 validation images; 0.5% may go"
+    assert export.disagreement(lossy, 500, difference=0.02) == expected
+    assert export.disagreement(export.Candidate("openvino", "int8", accuracy_loss=-0.1), 500, difference=0.02) == ""
+
+
+def test_the_same_training_gives_the_same_eight_bits(in_eight_bits, tmp_path, training_images):
+    for name in (artifact.WEIGHTS, artifact.DESCRIPTION, artifact.GRAPH, artifact.GRAPH_NUMBERS):
+        os.link(in_eight_bits / name, tmp_path / name)
+    graph.write_eight_bits(tmp_path, training_images)
+    assert (tmp_path / artifact.QUANTISED_NUMBERS).read_bytes() == (
+        in_eight_bits / artifact.QUANTISED_NUMBERS
+    ).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("absent", "sentence"),
+    [
+        ("nncf", "not openvino int8: nncf is not installed here, and eight bits need it"),
+        ("openvino", "not openvino int8: openvino is not installed here"),
+    ],
+)
+def test_without_what_makes_eight_bits_it_says_so(absent, sentence, tmp_path, validation, training_images, monkeypatch):
+    monkeypatch.setitem(sys.modules, absent, None)
+    serving = export.export(write_certain(tmp_path, training_images), validation, "int8", training_images)
+    assert serving["precision"] != "int8" and sentence in serving["reason"]
+
+
+def test_eight_bits_are_served_without_torch_and_nncf(in_eight_bits, images, pixels):
+    image = images / "validation/red/0.png"
+    *log, answer, kind = run(TOOLKIT, in_eight_bits, image, "torch,nncf")
+    assert log == ["serving with openvino in int8"] and kind == "application/json True True"
+    *_, expected, _ = run(TOOLKIT, in_eight_bits, image, "openvino")
+    answer, expected = json.loads(answer), json.loads(expected)
+    assert answer["label"] == expected["label"] == "red"
+    largest = max(map(abs, expected["logits"]))
+    assert answer["logits"] == pytest.approx(expected["logits"], abs=INT8_TOLERANCE * largest)
+
+
+def test_where_eight_bits_cannot_be_read_float32_serves(in_eight_bits, tmp_path, pixels, capsys):
+    claimed(in_eight_bits, tmp_path)
+    (tmp_path / artifact.QUANTISED).write_bytes(b"<net")
+    (tmp_path / artifact.QUANTISED_NUMBERS).write_bytes(b"")
+    served = runtime.load(tmp_path)
+    log = capsys.readouterr().out
+    assert "cannot serve with openvino in int8: OpenVINO cannot read" in log and "openvino in fp32" in log
+    expected = reference(tmp_path, pixels)
+    np.testing.assert_allclose(served.predict(pixels), expected, atol=export.TOLERANCE * np.abs(expected).max())
+
+
 # -- on another machine -----------------------------------------------------------------------------------------------
 
 
@@ -203,8 +341,8 @@ def run(program, *arguments, **environment):
 TOOLKIT = """
 import importlib, json, sys
 folder, image, hidden = sys.argv[1:]
-if hidden:
-    sys.modules[hidden] = None  # importing it raises ImportError
+for name in filter(None, hidden.split(",")):
+    sys.modules[name] = None  # importing it raises ImportError
 sys.path.insert(0, folder + "/code")
 handlers = importlib.import_module("inference")
 loaded = handlers.model_fn(folder)
@@ -261,16 +399,22 @@ def hook(event, arguments):
         print("network:", event, arguments, flush=True)
 sys.addaudithook(hook)
 import data, export
-print(export.export(sys.argv[1], data.Channel(sys.argv[2], ["blue", "green", "red"], 16), "openvino")["runtime"])
+channels = [data.Channel(f"{sys.argv[2]}/{name}", ["blue", "green", "red"], 16) for name in ("validation", "train")]
+print(export.export(sys.argv[1], channels[0], sys.argv[3], channels[1])["runtime"])
+print("nncf" in sys.modules, "openvino_telemetry" in sys.modules)
 """
 
 
-def test_export_tells_nobody(tmp_path, images):
-    """OpenVINO's own converter reports its use over the network, and keeps an identity in the home folder for it."""
+@pytest.mark.parametrize("wanted", ["openvino", pytest.param("int8", marks=pytest.mark.slow)])
+def test_export_tells_nobody(tmp_path, images, wanted):
+    """OpenVINO's converter and NNCF report their use over the network, with an identity kept in the home folder.
+
+    Nor does either write to stdout, where SageMaker looks for metrics.
+    """
     write(tmp_path / "model")
     (tmp_path / "home").mkdir()
-    said = run(SILENT, tmp_path / "model", images / "validation", HOME=str(tmp_path / "home"), PYTHONPATH=str(ML))
-    assert said == ["openvino"]
+    said = run(SILENT, tmp_path / "model", images, wanted, HOME=str(tmp_path / "home"), PYTHONPATH=str(ML))
+    assert said[0] in ("openvino", "torch") and said[1:] == [f"{wanted == 'int8'} False"]
     assert not list((tmp_path / "home").iterdir())
 
 
@@ -287,11 +431,13 @@ def test_a_training_that_is_stopped_does_not_measure(job):
     assert runtime.load(job.model_dir).predict(np.zeros((1, 16, 16, 3), np.uint8)).shape == (1, 3)
 
 
-def test_a_training_chooses_at_its_end(job):
-    status, stdout, stderr = job.run(serving="auto", epochs=1)
+@pytest.mark.parametrize("wanted", ["auto", pytest.param("int8", marks=pytest.mark.slow)])
+def test_a_training_chooses_at_its_end(job, wanted):
+    status, stdout, stderr = job.run(serving=wanted, epochs=1)
     assert status == 0, stderr
     lines = stdout.splitlines()
     chosen = [line for line in lines if line.startswith("serving: ")]
     assert len(chosen) == 1 and "one image takes" in chosen[0]
+    assert ("openvino int8" in chosen[0]) == (wanted == "int8")
     assert lines[-1].startswith("best epoch"), lines[-1]  # what the tuner reads stays last
     assert artifact.read_description(job.model_dir)["serving"]["images"] in (0, 9)
