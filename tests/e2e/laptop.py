@@ -59,26 +59,32 @@ def draw(kind: str, seed: int) -> bytes:
     return buffer.getvalue()
 
 
+def airflow_environment(home: Path, dags: Path, server: Server, bucket: str = BUCKET) -> dict[str, str]:
+    """What lets Airflow run these DAGs against a server and its store."""
+    return {
+        "AIRFLOW_HOME": str(home),
+        "AIRFLOW__CORE__DAGS_FOLDER": str(dags),
+        "AIRFLOW__CORE__PLUGINS_FOLDER": str(REPOSITORY / "plugins"),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW_CONN_AWS_DEFAULT": "aws://",
+        "AWS_ACCESS_KEY_ID": KEY_ID,
+        "AWS_SECRET_ACCESS_KEY": SECRET,
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_ENDPOINT_URL": server.url,
+        "AWS_ENDPOINT_URL_S3": server.s3_endpoint,
+        "RETRAINING_ENVIRONMENT": "local",
+        "RETRAINING_BUCKET": bucket,
+        "RETRAINING_ROLE_ARN": ROLE,
+    }
+
+
 class Laptop:
     """The server, a source folder, a recipe, and Airflow to run the DAG with."""
 
     def __init__(self, folder: Path, server: Server) -> None:
         self.server = server
         self.source = folder / "images"
-        self.environment = {
-            "AIRFLOW_HOME": str(folder / "airflow"),
-            "AIRFLOW__CORE__DAGS_FOLDER": str(REPOSITORY / "dags"),
-            "AIRFLOW__CORE__PLUGINS_FOLDER": str(REPOSITORY / "plugins"),
-            "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-            "AIRFLOW_CONN_AWS_DEFAULT": "aws://",
-            "AWS_ACCESS_KEY_ID": KEY_ID,
-            "AWS_SECRET_ACCESS_KEY": SECRET,
-            "AWS_DEFAULT_REGION": "us-east-1",
-            "AWS_ENDPOINT_URL": server.url,
-            "AWS_ENDPOINT_URL_S3": server.s3_endpoint,
-            "RETRAINING_ENVIRONMENT": "local",
-            "RETRAINING_BUCKET": BUCKET,
-            "RETRAINING_ROLE_ARN": ROLE,
+        self.environment = airflow_environment(folder / "airflow", REPOSITORY / "dags", server) | {
             "RETRAINING_RECIPES": str(folder / "recipes"),
             "RETRAINING_POLL_SECONDS": "1",
         }

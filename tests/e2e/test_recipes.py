@@ -31,8 +31,9 @@ from retraining.recipe import load_recipe
 from retraining.sagemaker_requests import training_job
 from retraining.source import pack_source
 from tests import look_alikes
-from tests.local_sagemaker.harness import REPOSITORY, ROLE, Server
-from tests.object_store import CLIENT, KEY_ID, SECRET, free_ports
+from tests.e2e.laptop import airflow_environment
+from tests.local_sagemaker.harness import REPOSITORY, Server
+from tests.object_store import CLIENT, free_ports
 
 BUCKET = "recipes-bucket"
 DATA_SETS = {"dogs": "dogs", "cifar100": "cifar100", "cifar100_frozen": "cifar100", "chest_xray": "chest_xray"}
@@ -61,23 +62,8 @@ class Stack:
         # Not the server's own client: the words for a rule that was met end in a line feed, as AWS's do, and the
         # service model that it holds answers against allows none.
         self.sagemaker = boto3.client("sagemaker", endpoint_url=server.url, **CLIENT)
-        self.environment = os.environ | {
-            "PYTHONPATH": str(REPOSITORY / "plugins"),
-            "AIRFLOW_HOME": str(folder / "airflow"),
-            "AIRFLOW__CORE__DAGS_FOLDER": str(folder / "dags"),
-            "AIRFLOW__CORE__PLUGINS_FOLDER": str(REPOSITORY / "plugins"),
-            "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-            "AIRFLOW_CONN_AWS_DEFAULT": "aws://",
-            "AWS_ACCESS_KEY_ID": KEY_ID,
-            "AWS_SECRET_ACCESS_KEY": SECRET,
-            "AWS_DEFAULT_REGION": "us-east-1",
-            "AWS_ENDPOINT_URL": server.url,
-            "AWS_ENDPOINT_URL_S3": server.s3_endpoint,
-            "RETRAINING_ENVIRONMENT": "local",
-            "RETRAINING_BUCKET": BUCKET,
-            "RETRAINING_ROLE_ARN": ROLE,
-            "RETRAINING_POLL_SECONDS": "0.5",
-        }
+        self.environment = os.environ | airflow_environment(folder / "airflow", folder / "dags", server, BUCKET)
+        self.environment |= {"PYTHONPATH": str(REPOSITORY / "plugins"), "RETRAINING_POLL_SECONDS": "0.5"}
         (folder / "dags/recipes").mkdir(parents=True)
         (folder / "dags/retrain_classifier.py").write_text((REPOSITORY / "dags/retrain_classifier.py").read_text())
         self.images = cache(self._import)

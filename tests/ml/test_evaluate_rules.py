@@ -258,6 +258,13 @@ def store(tmp_path):
     server.server_close()
 
 
+def judged_in_s3(output, environment, endpoint, *where):
+    keys = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_DEFAULT_REGION": "us-east-1"}
+    command = [sys.executable, evaluate_rules.__file__, "--rules", "LossNotDecreasing", "--output", str(output), *where]
+    subprocess.run(command, env=environment | keys | {"AWS_ENDPOINT_URL_S3": endpoint}, check=True, timeout=60)
+    return json.loads((output / "LossNotDecreasing/verdict.json").read_text())
+
+
 def test_tensors_in_s3_are_judged_like_those_in_a_folder(store, tmp_path, environment):
     pytest.importorskip("boto3")
     folder, endpoint = store
@@ -265,19 +272,7 @@ def test_tensors_in_s3_are_judged_like_those_in_a_folder(store, tmp_path, enviro
     for _ in range(12):
         writer.save("TRAIN", {LOSS: np.float32(1.5)})
     writer.end()
-    keys = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_DEFAULT_REGION": "us-east-1"}
-    command = [
-        sys.executable,
-        evaluate_rules.__file__,
-        "--rules",
-        "LossNotDecreasing",
-        "--output",
-        str(tmp_path / "out"),
-    ]
-    command += ["--tensors", "s3://bucket/job/debug-output"]
-    settings = environment | keys | {"AWS_ENDPOINT_URL_S3": endpoint}
-    subprocess.run(command, env=settings, check=True, timeout=60)
-    verdict = json.loads((tmp_path / "out/LossNotDecreasing/verdict.json").read_text())
+    verdict = judged_in_s3(tmp_path / "out", environment, endpoint, "--tensors", "s3://bucket/job/debug-output")
     assert verdict["RuleEvaluationStatus"] == "IssuesFound" and verdict["Evidence"]["step"] == 10
 
 
@@ -291,18 +286,7 @@ def test_a_trainings_output_in_s3_is_judged_like_a_file(place, store, tmp_path, 
     (folder / "job/output").mkdir()
     with tarfile.open(folder / "job/output/output.tar.gz", "w:gz") as archive:
         archive.add(folder / "job/unpacked/debug-output", "debug-output")
-    keys = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_DEFAULT_REGION": "us-east-1"}
-    command = [
-        sys.executable,
-        evaluate_rules.__file__,
-        "--rules",
-        "LossNotDecreasing",
-        "--output",
-        str(tmp_path / "out"),
-    ]
-    command += ["--training-output", f"s3://bucket/{place}"]
-    subprocess.run(command, env=environment | keys | {"AWS_ENDPOINT_URL_S3": endpoint}, check=True, timeout=60)
-    verdict = json.loads((tmp_path / "out/LossNotDecreasing/verdict.json").read_text())
+    verdict = judged_in_s3(tmp_path / "out", environment, endpoint, "--training-output", f"s3://bucket/{place}")
     assert verdict["RuleEvaluationStatus"] == "IssuesFound"
     archive = "/output.tar.gz" if place == "job/output" else ""
     assert verdict["Tensors"] == f"s3://bucket/{place}{archive}/debug-output"
