@@ -15,7 +15,7 @@ import pytest
 
 from tests.e2e.laptop import BUCKET, Laptop, draw
 from tests.local_sagemaker.harness import REPOSITORY, Server
-from tests.object_store import free_ports
+from tests.object_store import delete_bucket, free_ports
 
 pytestmark = pytest.mark.slow
 
@@ -30,6 +30,7 @@ def laptop(tmp_path_factory: pytest.TempPathFactory, s3_endpoint: str) -> Iterat
     prepared.airflow("db", "migrate")
     yield prepared
     server.stop()
+    delete_bucket(server.s3, BUCKET)  # the store is the session's, and another stack makes it again
 
 
 @pytest.fixture(scope="module")

@@ -48,10 +48,10 @@ def test_the_profiler_report_is_asked_for_and_kept_under_one_key(dogs: Trained) 
     request = training_request(DOGS)
     assert request["ProfilerRuleConfigurations"][0]["RuleParameters"] == {"rule_to_invoke": "ProfilerReport"}
     # As SageMaker's rule writes it.
-    key = "dogs/runs/r/training/j/rule-output/ProfilerReport/profiler-output"
+    output = "dogs/runs/r/training/j/rule-output"
     for name, body in (("profiler-report.html", b"<html>"), ("profiler-reports/StepOutlier.json", b"{}")):
-        dogs.server.s3.put_object(Bucket=BUCKET, Key=f"{key}/{name}", Body=body)
-    keep_profiler_report(dogs.server.s3, BUCKET, "dogs/runs/r/training/j", "dogs/runs/r/profiler-report.html")
+        dogs.server.s3.put_object(Bucket=BUCKET, Key=f"{output}/ProfilerReport/profiler-output/{name}", Body=body)
+    keep_profiler_report(dogs.server.s3, BUCKET, output, "dogs/runs/r/profiler-report.html")
     kept = dogs.server.s3.get_object(Bucket=BUCKET, Key="dogs/runs/r/profiler-report.html")["Body"].read()
     assert kept == b"<html>"
 
