@@ -61,7 +61,7 @@ bench-tuner: .venv/airflow/.installed  ## Bayesian search and Hyperband beside r
 	@.venv/airflow/bin/python -m bench.tuner --seeds 30 $(ARGS)
 
 # The benchmarks of ml/ run beside their peers on the same torch; ARGS=--quick for few rounds.
-.PHONY: bench-data bench-frozen bench-step bench-accuracy bench-serving bench-hook bench-rules bench-faults
+.PHONY: bench-data bench-frozen bench-step bench-accuracy bench-serving bench-hook bench-rules bench-faults bench-gpu
 bench-data: .venv/ml/.installed .venv/peers/.installed  ## five epochs from JPEGs beside torchvision's loaders and DALI
 	@.venv/ml/bin/python -m bench.data_epochs $(ARGS)
 bench-frozen: .venv/ml/.installed .venv/peers/.installed  ## twenty trials of a head beside an Optuna loop
@@ -78,6 +78,8 @@ bench-rules: .venv/ml/.installed .venv/peers/.installed  ## judging 10,000 steps
 	@.venv/peers/bin/python -m bench.rules $(ARGS)
 bench-faults: .venv/ml/.installed  ## which planted faults the rules find, and which healthy trainings they accuse
 	@.venv/ml/bin/python -m bench.planted_faults $(ARGS)
+bench-gpu: .venv/ml/.installed .venv/peers/.installed  ## training, decoding, heads, serving and the hook on one NVIDIA GPU
+	@.venv/ml/bin/python -m bench.gpu $(ARGS)
 
 .PHONY: kill-test
 kill-test: .venv/airflow/.installed  ## kill -9 the server 300 times under load; ARGS='--kills 1000 --seed 2'

@@ -26,6 +26,8 @@ class Side:
         environment = os.environ | {"OMP_NUM_THREADS": str(cores), "OMP_WAIT_POLICY": "PASSIVE", "PYTHONPATH": ""}
         environment["SMDEBUG_CONFIG_FILE_PATH"] = os.devnull + "/none"  # a hook of the caller's would slow only ours
         python = REPOSITORY / f".venv/{interpreter}/bin/python"
+        if not python.exists():  # one environment may hold everything
+            python = Path(sys.executable)
         self._process = subprocess.Popen(
             [str(python), "-m", module, "--side", name, "--cores", str(cores), *options],
             cwd=REPOSITORY,
