@@ -16,8 +16,8 @@ import torch
 import model
 import recording
 from distributed import is_first
-from flags import DEBUG_OUTPUT
 from hook_config import HookConfig
+from training_output import DEBUG_OUTPUT
 
 DEFAULT_FOLDER = "/opt/ml/output/tensors"
 DEFAULT_CONFIG = "/opt/ml/input/config/debughookconfig.json"

@@ -11,6 +11,7 @@ import augment
 import hook_config
 import metrics
 import model
+from training_output import DEBUG_OUTPUT, PROFILER_OUTPUT
 
 # The groups of hyperparameters, as attribute names; model.json records them all.
 NETWORK = ("arch", "stem", "weights", "trainable", "head", "hidden_units", "dropout")
@@ -22,10 +23,6 @@ OPTIMISATION = (
 SELECTION = ("objective", "patience", "min_delta")
 COMPUTATION = ("precision", "deterministic", "compile", "seed", "serving")
 HYPERPARAMETERS = NETWORK + IMAGES + OPTIMISATION + SELECTION + COMPUTATION
-
-# Where a training records what happens in it, below SM_OUTPUT_DATA_DIR. Whether it does is no hyperparameter: the same
-# training may be watched or not, and go on watched in another way.
-DEBUG_OUTPUT, PROFILER_OUTPUT = "debug-output", "profiler-output"
 
 DEFAULT_CHECKPOINT_CONFIG = "/opt/ml/input/config/checkpointconfig.json"
 

@@ -102,7 +102,9 @@ def train(settings, group):
     elif progress.exhausted(settings):
         say(f"ended after epoch {progress.epoch}: no gain of {settings.objective} in {settings.patience} epochs")
     if group.first and not stop.agreed:
-        as_served = data.Channel(settings.train_dir, classes, settings.image_size)
+        as_served = None
+        if settings.serving == "int8":  # which is calibrated on training images as they will be served
+            as_served = data.Channel(settings.train_dir, classes, settings.image_size)
         say(export.summary(export.export(settings.model_dir, pictures, settings.serving, as_served)))
     say(metrics.best_line(progress.best["epoch"], settings.epochs, progress.best))
 

@@ -16,7 +16,9 @@ from pathlib import Path, PurePosixPath
 from tensor_files import Bucket
 
 ARCHIVE = "output.tar.gz"
-DEBUG_OUTPUT, PROFILER_OUTPUT = "debug-output", "profiler-output"  # as in flags.py, which needs torch
+# Where a training records what happens in it, below SM_OUTPUT_DATA_DIR. Whether it does is no hyperparameter: the same
+# training may be watched or not, and go on watched in another way.
+DEBUG_OUTPUT, PROFILER_OUTPUT = "debug-output", "profiler-output"
 MOST_BYTES = 100 * 2**30  # unpacked; SageMaker itself bounds only the volume
 
 
