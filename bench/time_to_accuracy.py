@@ -4,8 +4,9 @@
 
 The set is made here: 20 classes of patterns in JPEGs of about 96 px (two gratings and a number of spots; a class fixes
 directions, wavelengths and spots; colours, light, phases and noise vary), 50 training and 20 validation images each.
-The backbone, a ResNet-18, has learnt 40 other classes of such patterns before, by ml/train.py and a recipe fixed here;
-it takes minutes once and is not counted, as ImageNet's training would not be.
+The backbone, a ResNet-18, has learnt 40 other classes of such patterns before, 0.7 to 2.8 times as large (photographs
+show things from near and far, and both sizes below must be of use), by ml/train.py and a recipe fixed here; it takes
+minutes once and is not counted, as ImageNet's training would not be.
 
 - ours: `python ml/train.py --trainable head --weights channel …` in .venv/ml as a training job starts it, without any
   cache from before.
@@ -47,8 +48,11 @@ SIDES = {OURS: "ours", "project-224": "the projects' recipe, 224 px", "project-9
 # -- the set ----------------------------------------------------------------------------------------------------------
 
 
-def make_set(folder: Path, classes: range, counts: dict[str, int]) -> None:
-    """`folder`/<channel>/<class>/<number>.jpg; a class looks the same in every set that holds its number."""
+def make_set(folder: Path, classes: range, counts: dict[str, int], zooms: tuple[float, float] = (1, 1)) -> None:
+    """`folder`/<channel>/<class>/<number>.jpg; a class looks the same in every set that holds its number.
+
+    Each picture is enlarged by a factor between the two `zooms`.
+    """
     import numpy as np
     from PIL import Image
 
@@ -64,11 +68,11 @@ def make_set(folder: Path, classes: range, counts: dict[str, int]) -> None:
         for channel, count in counts.items():
             (folder / channel / f"pattern-{number:02d}").mkdir(parents=True, exist_ok=True)
             for index in range(count):
-                pixels = picture(traits, chance)
+                pixels = picture(traits, chance, np.exp(chance.uniform(*np.log(zooms))))
                 Image.fromarray(pixels).save(folder / channel / f"pattern-{number:02d}/{index:03d}.jpg", quality=88)
 
 
-def picture(traits: dict[str, Any], chance: Any) -> Any:
+def picture(traits: dict[str, Any], chance: Any, zoom: float) -> Any:
     """uint8 (H, W, 3), 88 to 104 px a side."""
     import numpy as np
 
@@ -76,12 +80,12 @@ def picture(traits: dict[str, Any], chance: Any) -> Any:
     y, x = np.mgrid[:height, :width].astype(np.float32)
     light = np.zeros((height, width), np.float32)
     for angle, wave in zip(traits["angles"], traits["waves"], strict=True):
-        angle, wave = angle + chance.normal(0, 0.08), wave * chance.uniform(0.92, 1.08)
+        angle, wave = angle + chance.normal(0, 0.08), zoom * wave * chance.uniform(0.92, 1.08)
         phase, strength = chance.uniform(0, 2 * np.pi), chance.uniform(0.6, 1.4)
         light += strength * np.sin((x * np.cos(angle) + y * np.sin(angle)) * (2 * np.pi / wave) + phase)
     for _ in range(traits["spots"]):
-        row, column = chance.uniform(0, height), chance.uniform(0, width)
-        light += 3 * np.exp(-((y - row) ** 2 + (x - column) ** 2) / (2 * traits["radius"] ** 2))
+        row, column, radius = chance.uniform(0, height), chance.uniform(0, width), zoom * traits["radius"]
+        light += 3 * np.exp(-((y - row) ** 2 + (x - column) ** 2) / (2 * radius**2))
     dark, bright = chance.uniform(20, 120, 3), chance.uniform(130, 240, 3)
     share = 1 / (1 + np.exp(-1.5 * light))[:, :, None]
     noisy = dark + (bright - dark) * share + chance.normal(0, 22, (height, width, 3))
@@ -95,7 +99,7 @@ def make_backbone(work: Path, quick: bool) -> Path:
         return channel
     classes, epochs = (8, 2) if quick else (40, 8)
     data, out = work / "backbone-set", work / "backbone"
-    ask("--make", data, 100, 100 + classes, json.dumps({"train": 20 if quick else 80, "validation": 5}))
+    ask("--make", data, 100, 100 + classes, json.dumps({"train": 20 if quick else 80, "validation": 5}), "near-and-far")
     print(f"the backbone learns {classes} other classes, {epochs} epochs", file=sys.stderr, flush=True)
     arguments = ["--image-size", "64", "--epochs", str(epochs), "--lr", "0.001", "--batch-size", "32", "--ema", "0.95"]
     lines = [line for _, line in train(data, out, arguments)]
@@ -242,7 +246,7 @@ def run(work: Path, target: float, seeds: int, quick: bool) -> int:
     pretrained, data = make_backbone(work, quick), work / "set"
     if not data.exists():
         counts = {"train": 15, "validation": 10} if quick else {"train": 50, "validation": 20}
-        ask("--make", data, 0, 6 if quick else 20, json.dumps(counts))
+        ask("--make", data, 0, 6 if quick else 20, json.dumps(counts), "as-they-are")
     sides = {OURS: SIDES[OURS], "project-96": SIDES["project-96"]} if quick else SIDES
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     best: dict[str, list[float]] = {name: [] for name in sides}
@@ -275,12 +279,13 @@ if __name__ == "__main__":
     parser.add_argument("--target", type=float, help=f"validation accuracy (default {TARGET})")
     parser.add_argument("--seeds", type=int)
     parser.add_argument("--work", type=Path, help="a folder that keeps the set and the backbone (default: none kept)")
-    for step, names in {"make": 4, "convert": 2, "project": 5, "judge": 2}.items():  # parts, in the ML interpreter
+    for step, names in {"make": 5, "convert": 2, "project": 5, "judge": 2}.items():  # parts, in the ML interpreter
         parser.add_argument(f"--{step}", nargs=names, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.make:
-        target_folder, first, last, counts_text = options.make
-        make_set(Path(target_folder), range(int(first), int(last)), json.loads(counts_text))
+        target_folder, first, last, counts_text, scale = options.make
+        zooms = (0.7, 2.8) if scale == "near-and-far" else (1, 1)
+        make_set(Path(target_folder), range(int(first), int(last)), json.loads(counts_text), zooms)
     elif options.convert:
         convert(*map(Path, options.convert))
     elif options.project:

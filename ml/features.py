@@ -18,11 +18,12 @@ from torch import nn
 
 import augment
 import data
+import frozen_part
 import model
 import pixel_cache
 import resnet
 
-VERSION = 1  # of what this file makes; another one invalidates stored vectors
+VERSION = 2  # of what this file makes; another one invalidates stored vectors
 VIEWS = {"none": 1, "flip": 2}  # how many pictures of an image each augmentation can make
 BATCH = 64  # whatever the training's: stored vectors must not depend on it, not even in the last bit
 CHANCE = ("p", "dropout", "attention_dropout", "drop_rate", "drop_prob")  # what modules call the share they drop
@@ -66,31 +67,12 @@ def ends_in(network, head, side):
         side = min(side, 32)  # it takes images of any size, and small ones cost nothing
     images = torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(0)).to(device)
     network.eval()
-    with torch.no_grad(), Entrance(network, head) as entrance:
+    with torch.no_grad(), frozen_part.Entrance(network, head) as entrance:
         answers = network(images)
         vectors = entrance.take()
         return (
             vectors is not None and vectors.ndim == 2 and torch.allclose(head(vectors), answers, rtol=1e-3, atol=1e-4)
         )
-
-
-class Entrance:
-    """Catches what enters the head while the network computes."""
-
-    def __init__(self, network, head):
-        self.hook = head[0].register_forward_pre_hook(lambda _, inputs: self.seen.append(inputs[0]))
-        self.seen = []
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.hook.remove()
-
-    def take(self):
-        """The vectors (N, width) of the last forward pass; None if there was not exactly one."""
-        seen, self.seen = self.seen, []
-        return seen[0] if len(seen) == 1 else None
 
 
 class Features:
@@ -117,12 +99,19 @@ class Features:
 class Extractor:
     """Turns channels into Features of one network; `prepare` makes the network's input of a batch of pixels.
 
-    `arch` and `precision` are those of the network and of `autocast`, a function that makes a context.
+    `arch` and `precision` are those of the network and of `autocast`, a function that makes a context. `pixels` is how
+    many the network will see in all: OpenVINO is tried where they are worth it.
     """
 
-    def __init__(self, network, head, prepare, autocast, arch, precision, say):
+    def __init__(self, network, head, prepare, autocast, arch, precision, say, pixels=0):
         self.network, self.head, self.prepare, self.autocast = network, head, prepare, autocast
         self.arch, self.precision, self.say = arch, precision, say
+        self.device = next(network.parameters()).device
+        self.part = frozen_part.FrozenPart(network, head)
+        on_processor = self.device.type == "cpu" and precision is torch.float32
+        worth = on_processor and pixels >= frozen_part.WORTH
+        self.openvino = frozen_part.openvino_version() if worth else None
+        self.undecided = self.openvino is not None
 
     def features(self, channel, views):
         """Of the images as they are, and mirrored if two `views` are wanted."""
@@ -133,8 +122,7 @@ class Extractor:
             array = cache.array(name, shape, np.float32, lambda: self.blocks(channel, views))
         if array is None:
             array = np.concatenate(list(self.blocks(channel, views)))
-        device = next(self.network.parameters()).device
-        return Features(pixel_cache.torch_of(array).to(device), channel.labels)
+        return Features(pixel_cache.torch_of(array).to(self.device), channel.labels)
 
     @property
     def width(self):
@@ -145,22 +133,23 @@ class Extractor:
         """Vectors of the channel's images in their order, float32 (n, views, width)."""
         self.network.eval()
         said, count = time.monotonic(), 0
-        with Entrance(self.network, self.head) as entrance:
-            for pixels, labels in channel.batches(BATCH):
-                seen = [self.vectors(pixels, entrance)]
-                if views == 2:
-                    everyone = torch.ones(len(pixels), dtype=torch.bool)
-                    seen.append(self.vectors(augment.mirror(pixels.clone(), everyone), entrance))
-                yield torch.stack(seen, dim=1).cpu().numpy()
-                count += len(labels)
-                if time.monotonic() - said > pixel_cache.SAY_EVERY_S:
-                    said = time.monotonic()
-                    self.say(f"the frozen layers have seen {count} of {len(channel)} images")
+        for pixels, labels in channel.batches(BATCH):
+            seen = [self.vectors(pixels)]
+            if views == 2:
+                everyone = torch.ones(len(pixels), dtype=torch.bool)
+                seen.append(self.vectors(augment.mirror(pixels.clone(), everyone)))
+            yield torch.stack(seen, dim=1).cpu().numpy()
+            count += len(labels)
+            if time.monotonic() - said > pixel_cache.SAY_EVERY_S:
+                said = time.monotonic()
+                self.say(f"the frozen layers have seen {count} of {len(channel)} images")
 
-    def vectors(self, pixels, entrance):
+    def vectors(self, pixels):
+        images = self.prepare(pixels)
+        if self.undecided:
+            self.part, self.undecided = frozen_part.fastest(self.part, images, self.say), False
         with torch.no_grad(), self.autocast():
-            self.network(self.prepare(pixels))
-            return entrance.take().float()
+            return self.part(images).float()
 
     def name(self, channel, views):
         """What all the vectors were made of: images, weights, code, number format."""
@@ -169,7 +158,7 @@ class Extractor:
             "features",
             *(VERSION, self.arch, channel.image_size, views, str(self.precision), data.MEAN, data.STD),
             *(self.frozen_weights, hashlib.sha256(Path(resnet.__file__).read_bytes()).hexdigest()),
-            *(torch.__version__, getattr(torchvision, "__version__", None), self.device_name()),
+            *(torch.__version__, getattr(torchvision, "__version__", None), self.openvino, self.device_name()),
             *(pixel_cache.recipe(), channel.digests),
         )
 
@@ -180,9 +169,15 @@ class Extractor:
         for name, tensor in self.network.state_dict(keep_vars=True).items():
             if id(tensor) not in learnt:
                 digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-                digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+                digest.update(in_memory(tensor.detach().cpu()).reshape(-1).view(torch.uint8).numpy())
         return digest.hexdigest()
 
     def device_name(self):
-        device = next(self.network.parameters()).device
-        return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+        return torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "cpu"
+
+
+def in_memory(tensor):
+    """The same numbers in an order that they already lie in, where that is a usual one: rearranging takes time."""
+    if tensor.ndim == 4 and tensor.is_contiguous(memory_format=torch.channels_last):
+        return tensor.permute(0, 2, 3, 1)
+    return tensor.contiguous()

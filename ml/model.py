@@ -35,14 +35,15 @@ def architecture(name):
     return name
 
 
-def build(arch, num_outputs, stem="standard", hidden_units=0, dropout=0.0):
+def build(arch, num_outputs, stem="standard", hidden_units=0, dropout=0.0, blank=False):
     """A network with random weights, in the memory layout convolutions are fastest in.
 
     Images (N, 3, H, W), normalised -> logits (N, num_outputs). With `hidden_units` one more layer of that width stands
-    before the last one.
+    before the last one. `blank` is for whoever fills it with a whole state dict, or by `load_weights`, and need not
+    wait for random weights below the head.
     """
     if arch in LAYERS:
-        network = ResNet(arch, num_outputs, stem)
+        network = (ResNet.blank if blank else ResNet)(arch, num_outputs, stem)
     elif stem != "standard":
         raise ValueError(f"--stem {stem} is for ResNets; {arch} has only its own stem")
     else:
@@ -187,14 +188,28 @@ def train_mode(network):
     """Training mode, except for frozen parts: their BatchNorm statistics stay as they were learnt."""
     network.train()
     for module in network.modules():
-        own = list(module.parameters())
-        if own and not any(parameter.requires_grad for parameter in own):
+        if is_frozen(module):
             module.eval()
+
+
+def is_frozen(module):
+    """Whether it has weights of its own, and none of them learns."""
+    own = list(module.parameters())
+    return bool(own) and not any(parameter.requires_grad for parameter in own)
+
+
+def learning(network):
+    """Names in the state dict of what training changes: weights that learn, and statistics of what is not frozen."""
+    names = {name for name, parameter in network.named_parameters() if parameter.requires_grad}
+    for prefix, module in network.named_modules():
+        if not is_frozen(module):
+            names |= {f"{prefix}.{name}".lstrip(".") for name, _ in module.named_buffers(recurse=False)}
+    return names & network.state_dict().keys()
 
 
 def load_artifact(model_dir):
     """The network of an artifact, ready to predict on the CPU, and its description."""
     description = artifact.read_description(model_dir)
-    network = build(**description["network"])
+    network = build(**description["network"], blank=True)
     network.load_state_dict(read_state(Path(model_dir) / artifact.WEIGHTS))
     return network.eval(), description

@@ -81,12 +81,32 @@ class ResNet(nn.Module):
         self.fc = nn.Linear(512 * block.expansion, num_outputs)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+                begin(module)
+
+    @classmethod
+    def blank(cls, *shape):
+        """The same, its body still without numbers, for weights that will fill it: those of a whole one take time.
+
+        Ends and entrance have random ones, since they may differ from the weights'.
+        """
+        with torch.device("meta"):
+            network = cls(*shape)
+        network.to_empty(device="cpu")
+        begin(network.conv1)
+        network.fc.reset_parameters()
+        for module in network.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.reset_parameters()  # old weights files say nothing of num_batches_tracked
+        return network
 
     def forward(self, x):
         x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
         x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
         return self.fc(torch.flatten(self.avgpool(x), 1))
+
+
+def begin(convolution):
+    nn.init.kaiming_normal_(convolution.weight, mode="fan_out", nonlinearity="relu")
 
 
 def stage(block, in_channels, channels, depth, stride):

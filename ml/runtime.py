@@ -59,12 +59,7 @@ class OpenVino:
         if precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
             raise Unusable("this processor has no bfloat16 instructions")
         graph = read_graph(core, openvino, model_dir, *GRAPHS[precision == "int8"])
-        settings = {
-            "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
-        }
-        if os.environ.get("OMP_NUM_THREADS"):
-            settings["INFERENCE_NUM_THREADS"] = int(os.environ["OMP_NUM_THREADS"])
+        settings = processor_settings(precision, int(os.environ.get("OMP_NUM_THREADS") or 0))
         self.several = Requests(core.compile_model(graph, "CPU", settings))
         graph.reshape([1, *list(graph.inputs[0].get_partial_shape())[1:]])
         self.single = Requests(core.compile_model(graph, "CPU", settings))
@@ -89,6 +84,12 @@ class Requests:
             return request.infer({0: np.ascontiguousarray(images)}, share_inputs=True)[0]
         finally:
             self.idle.append(request)
+
+
+def processor_settings(precision, threads):
+    """How OpenVINO is to compute; 0 `threads`: as many as it likes."""
+    settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32"}
+    return settings | ({"INFERENCE_NUM_THREADS": threads} if threads else {})
 
 
 RUNTIMES = {"torch": Torch, "openvino": OpenVino}

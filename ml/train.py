@@ -88,14 +88,14 @@ def train(settings, group):
     resumed = training.resume(fingerprint)
     stop, progress = StopOnSigterm(), training.progress
 
-    def save_best():
-        training.save_best(describe(settings, shape, classes, fingerprint, progress.best))
+    def description():
+        return describe(settings, shape, classes, fingerprint, progress.best)
 
-    if progress.best:  # an interrupted job starts again with an empty model folder
-        save_best()
+    if progress.best and group.first:  # an interrupted job starts again with an empty model folder
+        training.best.go_on(description())
     with Tracking(training.run, follow=group.first) as tracking, closing(training):
         tracking.start(hyperparameters(settings), tags(os.environ, fingerprint), progress.best, resumed)
-        learn(training, train_set, validation_set, stop, save_best, tracking)
+        learn(training, train_set, validation_set, stop, description, tracking)
         tracking.stopped = stop.agreed
     if stop.agreed:
         say(f"stopped by SIGTERM in epoch {progress.epoch}; the best epoch so far is kept")
@@ -109,7 +109,7 @@ def train(settings, group):
     say(metrics.best_line(progress.best["epoch"], settings.epochs, progress.best))
 
 
-def learn(training, train_set, validation_set, stop, save_best, tracking):
+def learn(training, train_set, validation_set, stop, description, tracking):
     """The epochs that are left, each trained, validated, said and kept."""
     settings, progress = training.settings, training.progress
     while progress.epoch < settings.epochs and not progress.exhausted(settings) and not stop.agreed:
@@ -120,8 +120,7 @@ def learn(training, train_set, validation_set, stop, save_best, tracking):
             values |= training.evaluate(validation_set)
             say(metrics.epoch_line(progress.epoch, settings.epochs, values, values["images_per_second"]))
             if progress.add(values, settings):
-                training.keep_best()
-                save_best()
+                training.keep_best(description())
         training.debugger.record(values)
         tracking.epoch(values, progress)
         if training.group.first:

@@ -6,12 +6,12 @@ import time
 
 import torch
 
-import artifact
 import augment
 import checkpoint
 import data
 import features
 import model
+from best import Best
 from debug import Debugger
 from distributed import is_first, meeting
 from flags import HYPERPARAMETERS
@@ -29,7 +29,7 @@ class Training:
     def __init__(self, settings, shape, num_classes, train_set, group):
         self.settings, self.num_classes, self.group = settings, num_classes, group
         self.device = group.device
-        self.network = model.build(**shape)
+        self.network = model.build(**shape, blank=settings.weights != "none")
         for message in model.load_weights(self.network, settings.weights, settings.arch, settings.pretrained_dir):
             say(message)
         model.freeze(self.network, settings.trainable)
@@ -52,7 +52,7 @@ class Training:
         self.steps_per_epoch = max(1, math.ceil(len(train_set) / settings.batch_size))
         model.pace_statistics(self.network, self.steps_per_epoch)
         self.progress = Progress()
-        self.best_weights = None
+        self.best = Best(settings.model_dir, model.learning(self.network))
         self.run = secrets.token_hex(8)  # names this training, through all its interruptions
         # What must be the same for a checkpoint to be this training's.
         self.identity = {name: getattr(settings, name) for name in HYPERPARAMETERS}
@@ -168,10 +168,12 @@ class Training:
         if head is None:
             return train_set, validation_set
         say("the network below the head is frozen: its view of each image is computed once")
+        views = features.VIEWS[settings.augment]
+        pixels = (len(train_set) * views + len(validation_set)) * settings.image_size**2
         extractor = features.Extractor(
-            self.network, head, self.normalised, self.autocast, settings.arch, self.precision, say
+            self.network, head, self.normalised, self.autocast, settings.arch, self.precision, say, pixels
         )
-        seen = extractor.features(train_set, features.VIEWS[settings.augment]), extractor.features(validation_set, 1)
+        seen = extractor.features(train_set, views), extractor.features(validation_set, 1)
         self.forward, self.prepare = head, lambda vectors: vectors
         return seen
 
@@ -183,16 +185,9 @@ class Training:
 
     # -- what is kept ---------------------------------------------------------------------------------------------
 
-    def keep_best(self):
-        if self.settings.checkpoint_dir and self.group.first:
-            self.best_weights = {
-                name: value.detach().cpu().clone() for name, value in self.network.state_dict().items()
-            }
-
-    def save_best(self, description):
+    def keep_best(self, description):
         if self.group.first:
-            weights = self.best_weights or self.network.state_dict()
-            artifact.save(self.settings.model_dir, weights, description)
+            self.best.keep(self.network.state_dict(), description)
 
     def checkpoint(self):
         if not self.settings.checkpoint_dir:
@@ -208,7 +203,7 @@ class Training:
                 "debug_steps": self.debugger.steps,
                 "progress": vars(self.progress),
                 "network": self.network.state_dict(),
-                "best_weights": self.best_weights,
+                "best_weights": self.best.weights,
                 "optimizer": self.optimizer.state_dict(),
                 "scaler": self.scaler.state_dict(),
                 "ema": self.ema.state_dict(),
@@ -229,7 +224,7 @@ class Training:
         self.run, self.progress = state["run"], Progress(**state["progress"])
         self.debugger.go_on(state["debug_steps"])
         self.network.load_state_dict(state["network"])
-        self.best_weights = state["best_weights"] if self.group.first else None
+        self.best.weights = state["best_weights"] if self.group.first else None
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
         self.ema.load_state_dict(state["ema"])
@@ -245,6 +240,7 @@ class Training:
         """Nothing more is recorded; also of a training that failed."""
         self.debugger.close()
         self.times.close()
+        self.best.write()
 
     def streams(self):
         """The random streams of this process, as tensors: augmentation's, and torch's for dropout."""

@@ -44,7 +44,7 @@ def write(path, state):
     with open(path, "wb") as file:
         file.write(struct.pack("<Q", len(text)) + text)
         for tensor in tensors:
-            file.write(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+            file.write(tensor.reshape(-1).view(torch.uint8).numpy().data)
 
 
 def read(path):

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,8 @@ import torch
 import augment
 import data
 import features
+import frozen_part
+import graph
 import model
 import train
 from array_cache import ArrayCache
@@ -28,14 +31,16 @@ def network_of(arch="resnet18", **options):
 class Look:
     """Features of the train channel, from a cache in `folder`; remembers how often the network computed."""
 
-    def __init__(self, images, folder, network=None, views=2, side=16, precision=torch.float32, training=None):
+    def __init__(self, images, folder, network=None, views=2, side=16, precision=torch.float32, pixels=0):
         self.network, self.passes = network or network_of(), 0
         folder.mkdir(exist_ok=True)
         self.channel = data.Channel(images / "train", CLASSES, side, ArrayCache(folder, print))
         head = features.head_of(self.network, side)
         self.network.register_forward_pre_hook(self.count)
         autocast = lambda: torch.autocast("cpu", torch.bfloat16, enabled=precision is torch.bfloat16)  # noqa: E731
-        extractor = features.Extractor(self.network, head, data.normalise, autocast, "resnet18", precision, print)
+        extractor = features.Extractor(
+            self.network, head, data.normalise, autocast, "resnet18", precision, print, pixels
+        )
         self.features = extractor.features(self.channel, views)
 
     def count(self, *_):
@@ -89,6 +94,59 @@ def test_networks_of_torchvision_take_the_short_cut_too(trained, tmp_path):
     assert_alike(fast, slow)
 
 
+OFTEN = ["OpenVINO computes the frozen layers", "torch computes the frozen layers"]
+
+
+@pytest.mark.parametrize("arch", ["resnet18", "mobilenet_v3_small"])
+def test_many_images_go_through_openvino_and_teach_the_same_head(trained, tmp_path, monkeypatch, arch):
+    torch.save(model.build(arch, 7).state_dict(), tmp_path / "pretrained/w.pth")
+    flags = f"--arch {arch} --image-size 32 --augment flip"
+    slow = trained(flags, False)
+    few = trained(flags, True)
+    monkeypatch.setattr(frozen_part, "WORTH", 1)
+    fast = trained(flags, True)
+    assert [[line in out for line in OFTEN] for *_, out in (few, fast)] == [[False, False], [True, False]]
+    assert_alike(fast, slow)
+
+
+class Wrong:
+    """Another network's vectors."""
+
+    def __init__(self, part, side):
+        self.part = part
+
+    def __call__(self, images):
+        return self.part(images) * 1.001
+
+
+def refuse(*_):
+    raise RuntimeError("no such operation")
+
+
+@pytest.mark.parametrize(
+    ("place", "name", "instead", "said"),
+    [
+        (frozen_part, "OpenVinoPart", Wrong, "OpenVINO's vectors differ by 0.001 of their norm"),
+        (graph, "convert", refuse, "the network cannot become an OpenVINO graph: no such operation"),
+        (graph, "MAX_GRAPH_BYTES", 1000, "its weights are so many that the conversion would take minutes"),
+    ],
+)
+def test_where_openvino_fails_torch_computes_and_says_why(
+    images, tmp_path, monkeypatch, capsys, place, name, instead, said
+):
+    monkeypatch.setattr(place, name, instead)
+    look = Look(images, tmp_path / "cache", pixels=frozen_part.WORTH)
+    assert f"torch computes the frozen layers: {said}" in capsys.readouterr().out
+    assert torch.equal(look.features.vectors, Look(images, tmp_path / "other").features.vectors)
+
+
+def test_without_openvino_torch_computes(images, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    look = Look(images, tmp_path / "cache", pixels=frozen_part.WORTH)
+    assert look.passes == 2
+    assert "OpenVINO" not in capsys.readouterr().out
+
+
 def test_the_trials_of_a_tuning_job_share_the_vectors(trained, tmp_path, monkeypatch):
     torch.save(model.build("resnet18", 7, "small").state_dict(), tmp_path / "pretrained/w.pth")
     flags, cache = "--stem small --image-size 16 --augment flip", tmp_path / "cache"
@@ -105,7 +163,7 @@ def test_a_shared_vector_is_the_very_same(images, tmp_path):
     assert torch.equal(first.features.vectors, second.features.vectors)
 
 
-@pytest.mark.parametrize("change", ["weights", "statistics", "precision", "side", "views", "images"])
+@pytest.mark.parametrize("change", ["weights", "statistics", "precision", "side", "views", "images", "openvino"])
 def test_vectors_of_something_else_are_not_taken(images, tmp_path, change):
     Look(images, tmp_path / "cache")
     network, options = network_of(), {}
@@ -116,7 +174,12 @@ def test_vectors_of_something_else_are_not_taken(images, tmp_path, change):
     elif change == "images":
         images = other_images(images, tmp_path)
     else:
-        options = {"precision": {"precision": torch.bfloat16}, "side": {"side": 24}, "views": {"views": 1}}[change]
+        options = {
+            "precision": {"precision": torch.bfloat16},
+            "side": {"side": 24},
+            "views": {"views": 1},
+            "openvino": {"pixels": frozen_part.WORTH},
+        }[change]
     look = Look(images, tmp_path / "cache", network, **options)
     assert look.passes > 0
     expected = Look(images, tmp_path / "fresh", network, **options)

@@ -56,6 +56,41 @@ def test_an_artifact_of_another_format_is_refused(tmp_path):
         model.load_artifact(tmp_path)
 
 
+def test_a_blank_network_with_weights_is_the_whole_one():
+    whole = model.build("resnet18", 3, "small", hidden_units=4).eval()
+    blank = model.build("resnet18", 3, "small", hidden_units=4, blank=True).eval()
+    blank.load_state_dict(whole.state_dict())
+    images = torch.randn(2, 3, 16, 16)
+    assert torch.equal(blank(images), whole(images))
+
+
+def test_a_blank_network_has_random_ends_and_counts_of_nothing(tmp_path):
+    """Weights of another task fit all but the ends; those from before 2018 have no num_batches_tracked."""
+    state = model.build("resnet18", 5).state_dict()
+    old = {name: value for name, value in state.items() if not name.endswith("num_batches_tracked")}
+    torch.save(old, tmp_path / "old.pth")
+    network = model.build("resnet18", 2, "small", blank=True)
+    model.load_weights(network, "channel", "resnet18", tmp_path)
+    filled = network.state_dict()
+    assert all(value.item() == 0 for name, value in filled.items() if name.endswith("num_batches_tracked"))
+    assert 0.01 < filled["conv1.weight"].std() < 0.1
+    assert 0 < filled["fc.weight"].abs().max() < 0.1
+    assert 0 < filled["fc.bias"].abs().max() < 0.1
+
+
+@pytest.mark.parametrize("trainable", ["all", "layer4", "head"])
+def test_what_learns_is_all_that_a_training_changes(trainable):
+    network = model.build("resnet18", 2, "small")
+    model.freeze(network, trainable)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    model.train_mode(network)
+    optimizer = torch.optim.SGD([p for p in network.parameters() if p.requires_grad], lr=1)
+    network(torch.randn(4, 3, 16, 16)).square().sum().backward()
+    optimizer.step()
+    changed = {name for name, value in network.state_dict().items() if not torch.equal(value, before[name])}
+    assert changed == model.learning(network)
+
+
 def test_weights_of_another_task_keep_all_but_the_head(tmp_path):
     pretrained = model.build("resnet18", 5, "standard")
     torch.save(pretrained.state_dict(), tmp_path / "five.pth")
