@@ -1,6 +1,6 @@
 """One DAG per recipe: `recipes/digits.yaml` becomes `retrain_digits`. A new classifier is a new YAML file, no Python.
 
-The end of this file reads as the table of contents of a run. What each task does is in `plugins/retraining/steps.py`
+The end of this file reads as the table of contents of a run. What each task does is in `plugins/retraining/steps/`
 and `operators/`, what it sends in `task_requests.py`. A recipe with an error makes no DAG; `recipe_errors.py` reports
 it.
 """
@@ -35,10 +35,12 @@ DOC = """
 Retrains the **{name}** classifier on Amazon SageMaker, and lets the new model serve only if it is at least as good as
 the one that does. {description}
 
-Source `{source}` · endpoint `{endpoint}` · promoted when {metric} ≥ champion {min_improvement:+g} and ≥ {min_value}.
+Source `{source}` · endpoint `{endpoint}` · promoted when {metric} ≥ champion {min_improvement:+g}
+({evidence}) and ≥ {min_value}.
 
-A run without changes in data, code or recipe ends early; `force` retrains anyway. Clearing a task looks at its job
-again and never pays for a second one; to repeat the work, trigger a new run. `report` says what happened.
+A run ends early when data, code and recipe are the champion's, or were tried before and the champion stayed; `force`
+retrains anyway. Clearing a task looks at its job again and never pays for a second one; to repeat the work, trigger a
+new run. `report` says what happened.
 """
 
 
@@ -77,6 +79,7 @@ def retrain(recipe: Recipe) -> DAG:
             needs_retraining = step(steps.needs_retraining, ShortCircuitOperator)
             package_source = step(steps.package_source)
         with section("training", "The best of several trials, once more and watched"):
+            warm_start = step(steps.warm_start)
             tune = sagemaker(TuningOperator, "tune", task_requests.tuning_request, **waiting)
             refused = request(recipe, task_requests.refused_training)
             train = sagemaker(TrainingOperator, "train", task_requests.training_request, refused=refused, **waiting)
@@ -131,7 +134,7 @@ def retrain(recipe: Recipe) -> DAG:
         # A teardown runs whatever happened before it, and its success does not make a failed run green.
         report = step(steps.report).as_teardown()
 
-        preflight >> sync_dataset >> needs_retraining >> package_source >> tune >> train
+        preflight >> sync_dataset >> needs_retraining >> package_source >> warm_start >> tune >> train
         train >> evaluate_rules >> debugger_verdict >> profiler_report
         # Batch scoring needs a Model too: the very Model that is scored is the one that later serves.
         train >> create_model >> [score_candidate, score_champion]

@@ -57,6 +57,8 @@ class Tracking:
         self.environment = dict(os.environ if environment is None else environment)
         self.run, self.followers, self.best, self.stopped = run, [], None, False
         self.wanted = wanted(self.environment) if follow else {}
+        if tuned := TUNED_JOB.fullmatch(self.environment.get("TRAINING_JOB_NAME", "")):
+            self.environment.setdefault("WANDB_RUN_GROUP", tuned[1])  # the trials of one search
 
     def __enter__(self):
         return self

@@ -7,10 +7,12 @@ Pure core (standard library; data in, data out):
     job_kinds                 what SageMaker's job types have in common
     rule_verdicts, promotion  what the measurements mean
     fingerprint, report       what changed; what happened
+    warm_start                which earlier searches a new one begins from
 
 Thin edge (Airflow, boto3, files):
     environment, images, run  where we are, which containers, one DAG run seen from a task
     dataset/                  any image source → verified, split, content-addressed data in S3
     source, champion          ml/ as sourcedir.tar.gz; the pointer to what serves
-    operators/, triggers, sensors, links, steps   what the DAG is made of
+    rejections, tuning_history   what was tried before: in vain, and at all
+    operators/, steps/, triggers, sensors, links   what the DAG is made of
 """

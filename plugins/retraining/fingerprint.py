@@ -25,7 +25,14 @@ def recipe_fingerprint(recipe: Recipe) -> str:
     made_from = {key: said[key] for key in ("hyperparameters", "tuning", "pretrained")}
     # How many trials run at the same time changes the time a search takes, not what is searched for.
     made_from["tuning"].pop("max_parallel_jobs")
+    # Nor does what it begins from, which is another thing every week.
+    made_from["tuning"].pop("warm_start")
     return hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()[:20]
+
+
+def gate_fingerprint(recipe: Recipe) -> str:
+    """Digest of what a candidate has to pass; another gate may let a model through that this one did not."""
+    return hashlib.sha256(json.dumps(asdict(recipe.promotion), sort_keys=True).encode()).hexdigest()[:20]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,6 +11,13 @@ from typing import Any
 
 Description = Mapping[str, Any]
 
+# Jobs made for one purpose: the first, and others only after a failure of the platform.
+MAX_GENERATIONS = 3
+# What SageMaker may take to find a machine, on top of the job's own limit.
+QUEUE_ALLOWANCE_SECONDS = 2 * 3600
+# SageMaker gives a transform job no time limit of its own: this is ours.
+TRANSFORM_LIMIT_SECONDS = 4 * 3600
+
 RULES_DONE = ("NoIssuesFound", "IssuesFound", "Error", "Stopped")
 
 # Failures of the platform, not of what it ran: worth another job. (The beginning of AWS's FailureReason.)

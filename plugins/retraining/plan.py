@@ -113,6 +113,10 @@ class Plan:
         return f"{self.root}/champion.json"
 
     @property
+    def rejections_key(self) -> str:
+        return f"{self.root}/rejected-candidates.json"
+
+    @property
     def run_key(self) -> str:
         return f"{self.root}/runs/{self.run_name}"
 

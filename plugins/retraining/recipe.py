@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from retraining.hyperparameters import HYPERPARAMETERS, Value
+from retraining.sections.budget import Budget
 from retraining.sections.debugger import Debugger
 from retraining.sections.machines import Serving, Training
 from retraining.sections.promotion import Promotion
@@ -50,6 +51,7 @@ class Recipe:
     debugger: Debugger = field(default_factory=Debugger)
     promotion: Promotion = field(default_factory=Promotion)
     tracking: Tracking = field(default_factory=Tracking)
+    budget: Budget = field(default_factory=Budget)
     approval: bool = False
     endpoint: str = ""
     pretrained: str | None = None
@@ -74,6 +76,7 @@ class Recipe:
         self._check_hyperparameters()
         self._check_batches()
         self._check_debugger()
+        self._check_prices()
 
     def _check_schedule(self) -> None:
         require(
@@ -130,6 +133,27 @@ class Recipe:
             "Set it to self_hosted or auto, or training.spot to false, or training.distribution to none.",
         )
 
+    def _check_prices(self) -> None:
+        """Of every machine that the jobs of a run may be given; not of the endpoint, which is no job."""
+        if self.budget.max_usd is None:
+            return
+        used = {self.training.instance_type: "training", self.serving.instance_type: "serving"}
+        if self.may_evaluate_rules:
+            used.setdefault(self.debugger.instance_type, "debugger")
+        for missing in self.budget.unpriced(used):
+            raise RecipeError(
+                "budget.usd_per_hour",
+                self.budget.usd_per_hour,
+                f"has no price for {missing}, the instance_type of {used[missing]}, and max_usd is set",
+                f"Add {missing} with what an hour of it costs in your region.",
+            )
+
+    @property
+    def may_evaluate_rules(self) -> bool:
+        """Whether a job of ours may judge the training: also in the mode auto, which may become self_hosted."""
+        watched = bool(self.debugger.rules or self.debugger.profiler)
+        return watched and self.debugger.mode in ("auto", "self_hosted")
+
     @property
     def debugger_obstacle(self) -> str:
         """Why SageMaker Debugger cannot watch this training, whatever the account; empty when it can.
@@ -181,7 +205,9 @@ TRIGGER_PARAMS: dict[str, tuple[str, ...]] = {
     "debugger": ("debugger", "mode"),
     "metric": ("promotion", "metric"),
     "min_improvement": ("promotion", "min_improvement"),
+    "evidence": ("promotion", "evidence"),
     "min_value": ("promotion", "min_value"),
+    "min_class_recall": ("promotion", "min_class_recall"),
 }
 
 

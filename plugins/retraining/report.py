@@ -34,6 +34,10 @@ class Findings:
     endpoint: Mapping[str, Any] | None = None
     smoke_test: Mapping[str, Any] | None = None
     model_package: Mapping[str, Any] | None = None
+    ceiling: Mapping[str, Any] | None = None
+    """What the run could cost at most."""
+    billed: Mapping[str, Any] | None = None
+    """What SageMaker says that its jobs were billed."""
     task_seconds: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -50,7 +54,12 @@ def run_report(found: Findings) -> dict[str, Any]:
         "failures": dict(found.failures),
         "dataset": dict(found.dataset) if found.dataset else None,
         "tuning": (
-            {"job": found.tuning["name"], "best": found.tuning["best"], "trials": [dict(t) for t in found.trials]}
+            {
+                "job": found.tuning["name"],
+                "best": found.tuning["best"],
+                "warm_start": found.tuning.get("warm_start"),
+                "trials": [dict(t) for t in found.trials],
+            }
             if found.tuning
             else None
         ),
@@ -61,9 +70,14 @@ def run_report(found: Findings) -> dict[str, Any]:
         "profiler": dict(found.profiler) if found.profiler else None,
         "candidate": comparison.get("candidate"),
         "champion": comparison.get("champion"),
+        "evidence": (comparison.get("decision") or {}).get("evidence"),
+        "changed_classes": list(comparison.get("changed_classes", ())),
+        "confused_pairs": list(comparison.get("confused_pairs", ())),
         "endpoint": ({key: found.endpoint[key] for key in ("name", "config")} if found.endpoint else None),
         "smoke_test": dict(found.smoke_test) if found.smoke_test else None,
         "model_package_arn": found.model_package["arn"] if found.model_package else None,
+        "ceiling": dict(found.ceiling) if found.ceiling else None,
+        "billed": dict(found.billed) if found.billed else None,
     }
 
 
@@ -77,7 +91,8 @@ def judge(found: Findings) -> tuple[Outcome, str]:
     if found.need is not None and not found.need["needed"]:
         return "skipped", str(found.need["reason"])
     if found.approval and "Reject" in found.approval.get("chosen_options", []):
-        return "kept", f"rejected by {(found.approval.get('responded_by_user') or {}).get('name', 'a person')}"
+        person = found.approval.get("responded_by_user")
+        return "kept", f"rejected by {person.get('name', 'a person')}" if person else "nobody approved it in time"
     decision = (found.comparison or {}).get("decision")
     if decision and not decision["promote"]:
         return "kept", decision["reason"]
@@ -105,9 +120,10 @@ def as_markdown(report: Mapping[str, Any]) -> str:
             f"| {who} | {s['accuracy']:.4f} | {s['macro_f1']:.4f} | {s['log_loss']:.4f} | {s['n']} |"
             for who, s in scored
         ]
+    lines += _differences(report)
     if tuning := report["tuning"]:
-        lines += ["", f"**Tuning** `{tuning['job']}`", "", "| trial | status | objective | hyperparameters |"]
-        lines += ["|---|---|---|---|"]
+        lines += ["", f"**Tuning** `{tuning['job']}`, begun from {_beginning(tuning)}.", ""]
+        lines += ["| trial | status | objective | hyperparameters |", "|---|---|---|---|"]
         for trial in tuning["trials"]:
             star = " ★" if trial["name"] == tuning["best"] else ""
             values = ", ".join(f"{key} {value}" for key, value in trial["hyperparameters"].items())
@@ -122,7 +138,57 @@ def as_markdown(report: Mapping[str, Any]) -> str:
         lines += ["", f"**Endpoint** `{endpoint['name']}` serves `{endpoint['config']}`."]
     if smoke := report["smoke_test"]:
         lines += [f"It calls {smoke['image']} a {smoke['answer']['label']!r}, in {smoke['latency_ms']:.0f} ms."]
+    lines += _cost(report)
     return "\n".join(lines) + "\n"
+
+
+def _differences(report: Mapping[str, Any]) -> list[str]:
+    """Which classes changed most, and what is taken for what."""
+    lines: list[str] = []
+    if changed := report["changed_classes"]:
+        lines += ["", "| recall that changed most | candidate | champion | images more | of |", "|---|---|---|---|---|"]
+        lines += [
+            f"| {_cell(c['class'])} | {c['candidate']:.4f} | {c['champion']:.4f} | {c['images']:+d} | {c['n']} |"
+            for c in changed
+        ]
+    if pairs := report["confused_pairs"]:
+        lines += ["", "| class | taken for | candidate | champion |", "|---|---|---|---|"]
+        lines += [
+            f"| {_cell(p['class'])} | {_cell(p['taken_for'])} | {p['candidate']} | "
+            f"{'' if p['champion'] is None else p['champion']} |"
+            for p in pairs
+        ]
+    return lines
+
+
+def _cell(text: str) -> str:
+    """A class is named by a folder, which may have the sign between two cells in its name."""
+    return text.replace("|", "\\|")
+
+
+def _cost(report: Mapping[str, Any]) -> list[str]:
+    """What it could have cost and what it did, as far as that is known."""
+    sentences = []
+    most = report["ceiling"] if report["outcome"] != "skipped" else None
+    if most:
+        sentences.append(f"at most {_amount(most['instance_hours'], most['usd'])}, had every job taken all its time")
+    if (billed := report["billed"]) and billed["tasks"]:
+        hours = sum(billed["instance_seconds"].values()) / 3600
+        each = ", ".join(f"{seconds} s of {kind}" for kind, seconds in billed["instance_seconds"].items())
+        sentences.append(f"billed {_amount(hours, billed['usd'])}: {each}")
+    if most and most["endpoint_usd_per_day"] is not None:
+        sentences.append(f"the endpoint costs {most['endpoint_usd_per_day']:.2f} USD a day")
+    return ["", f"**Cost** {'; '.join(sentences)}."] if sentences else []
+
+
+def _amount(hours: float, usd: float | None) -> str:
+    return f"{hours:.2f} instance-hours" + (f" ({usd:.2f} USD)" if usd is not None else "")
+
+
+def _beginning(tuning: Mapping[str, Any]) -> str:
+    if not (warm := tuning["warm_start"]):
+        return "nothing"
+    return ", ".join(f"`{parent}`" for parent in warm["parents"]) + f" ({warm['type']})"
 
 
 def _rule_line(rule: Mapping[str, str]) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 from airflow.sdk import ExceptionRetryPolicy, RetryAction, RetryRule
 from botocore.exceptions import ParamValidationError
 
-from retraining.champion import ChampionMoved
+from retraining.promotion.champion import ChampionMoved
 
 # An error in what we were given is as true the second time. All else (throttling, a network, a restart) may pass.
 FINAL_ERRORS: list[type[BaseException] | str] = [ValueError, LookupError, ParamValidationError, ChampionMoved]

@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from retraining.debugger_requests import managed_members, self_hosted_hyperparameters
+from retraining.debugger.requests import managed_members, self_hosted_hyperparameters
 from retraining.hyperparameters import as_text
 from retraining.images import Images
 from retraining.plan import Plan
+from retraining.tuning.warm_start import config as warm_start_config
 
 Request = dict[str, Any]
 
@@ -27,8 +28,13 @@ METRIC_DEFINITIONS = [{"Name": name, "Regex": f"{name}=([0-9.eE+-]+)"} for name 
 SERVING_ENVIRONMENT = {"SAGEMAKER_PROGRAM": "inference.py", "SAGEMAKER_SUBMIT_DIRECTORY": "/opt/ml/model/code"}
 
 
-def tuning_job(plan: Plan, images: Images, fingerprint: str, source_uri: str) -> Request:
-    """CreateHyperParameterTuningJob: the search. Its trials cannot carry Debugger settings (SageMaker's rule)."""
+def tuning_job(
+    plan: Plan, images: Images, fingerprint: str, source_uri: str, warm_start: Mapping[str, Any] | None = None
+) -> Request:
+    """CreateHyperParameterTuningJob: the search. Its trials cannot carry Debugger settings (SageMaker's rule).
+
+    `warm_start` is what `warm_start.choose` decided, as a dict.
+    """
     tuning = plan.recipe.tuning
     # The epoch that a trial keeps is best in what the trials are compared by.
     chosen = {"objective": tuning.objective} | plan.recipe.hyperparameters
@@ -54,8 +60,9 @@ def tuning_job(plan: Plan, images: Images, fingerprint: str, source_uri: str) ->
             "InputDataConfig": _channels(plan, fingerprint),
             "OutputDataConfig": {"S3OutputPath": plan.uri(f"{plan.run_key}/tuning")},
             **_machine(plan),
-            "Environment": _environment(plan),
+            "Environment": _environment(plan, run_name=None),
         },
+        **warm_start_config(warm_start),
         "Tags": plan.tags,
     }
 
@@ -77,7 +84,7 @@ def training_job(
         "InputDataConfig": _channels(plan, fingerprint),
         "OutputDataConfig": {"S3OutputPath": output},
         **_machine(plan),
-        "Environment": _environment(plan),
+        "Environment": _environment(plan, plan.run_name),
         "Tags": plan.tags,
     }
     if plan.recipe.training.keep_alive_seconds:
@@ -226,8 +233,8 @@ def _script_mode(plan: Plan, source_uri: str) -> dict[str, str]:
     return settings
 
 
-def _environment(plan: Plan) -> dict[str, str]:
-    return {"PYTHONUNBUFFERED": "1"} | plan.recipe.tracking.environment(plan.recipe.name, plan.run_name)
+def _environment(plan: Plan, run_name: str | None) -> dict[str, str]:
+    return {"PYTHONUNBUFFERED": "1"} | plan.recipe.tracking.environment(plan.recipe.name, run_name)
 
 
 def _channels(plan: Plan, fingerprint: str) -> list[Request]:

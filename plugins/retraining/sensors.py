@@ -10,12 +10,12 @@ from typing import Any
 from airflow.sdk import BaseSensorOperator, Context
 from airflow.sdk.exceptions import AirflowFailException
 
+from retraining.debugger.rule_verdicts import rule_verdicts
+from retraining.debugger.verdict_files import read_statuses
 from retraining.environment import AWS_CONN_ID
 from retraining.job_kinds import KINDS
-from retraining.rule_verdicts import rule_verdicts
 from retraining.run import client
 from retraining.triggers import SageMakerJobTrigger
-from retraining.verdict_files import read_statuses
 
 # How long rules may take after the training job; on AWS they lag by minutes.
 RULES_LIMIT_SECONDS = 1800

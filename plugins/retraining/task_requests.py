@@ -8,16 +8,17 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from retraining import debugger_requests
 from retraining import sagemaker_requests as requests
-from retraining.champion import read_champion
-from retraining.debugger_mode import in_mode
+from retraining.debugger import requests as debugger_requests
+from retraining.debugger.mode import in_mode
+from retraining.promotion.champion import read_champion
 from retraining.run import Run
 from retraining.sections.debugger import Mode
 
 
 def tuning_request(run: Run) -> dict[str, Any]:
-    return requests.tuning_job(run.plan, run.images, run.fingerprint, run.source_uri)
+    """Decided before it is sent: an attempt that follows another sends the same."""
+    return requests.tuning_job(run.plan, run.images, run.fingerprint, run.source_uri, run.find("warm_start"))
 
 
 def training_request(run: Run) -> dict[str, Any]:

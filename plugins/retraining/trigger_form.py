@@ -147,8 +147,25 @@ def _promotion(recipe: Recipe) -> dict[str, Param]:
         "min_improvement": Param(
             promotion.min_improvement, type="number", title="Required gain over the champion", section=section
         ),
+        "evidence": Param(
+            promotion.evidence,
+            type="string",
+            enum=["point", "clearly_better", "not_clearly_worse"],
+            title="How sure the gain must be",
+            description="point: as measured. clearly_better: only where chance does not explain it. not_clearly_worse: "
+            "unless the gain is clearly missed.",
+            section=section,
+        ),
         "min_value": Param(
             promotion.min_value, type=["number", "null"], title="Worst value that may serve", section=section
+        ),
+        "min_class_recall": Param(
+            promotion.min_class_recall,
+            type=["number", "null"],
+            minimum=0,
+            maximum=1,
+            title="Least recall of each class",
+            section=section,
         ),
         "accept_class_change": Param(
             False,

@@ -63,9 +63,11 @@ ALLOWED = {
 #: Decisions of the core: functions from data to data, tested without anything running.
 PURE_CORE = {
     "plugins/retraining": [
-        "debugger_mode", "debugger_requests", "fingerprint", "hyperparameters", "plan", "promotion", "recipe", "report",
-        "rule_verdicts", "sagemaker_requests", "sections/debugger", "sections/machines", "sections/promotion",
-        "sections/reading", "sections/refusal", "sections/split", "sections/tracking", "sections/tuning",
+        "cost/billing", "cost/ceiling", "debugger/mode", "debugger/requests", "debugger/rule_verdicts",
+        "fingerprint", "hyperparameters", "plan", "promotion/decision", "promotion/differences",
+        "promotion/evaluation", "promotion/evidence", "recipe", "report", "sagemaker_requests", "sections/budget",
+        "sections/debugger", "sections/machines", "sections/promotion", "sections/reading", "sections/refusal",
+        "sections/split", "sections/tracking", "sections/tuning", "tuning/warm_start",
     ],
     "local_sagemaker": [
         "jobs/life", "jobs/metrics", "tuning/bayesian", "tuning/completion", "tuning/definition",

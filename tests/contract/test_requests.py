@@ -17,9 +17,9 @@ from botocore.validate import ParamValidator
 
 from local_sagemaker.jobs import distribution
 from local_sagemaker.jobs.script import Script
-from retraining import debugger_requests
 from retraining import sagemaker_requests as requests
-from retraining.debugger_mode import HOOK_HYPERPARAMETER, MANAGED_MEMBERS, PROFILE_HYPERPARAMETER, in_mode
+from retraining.debugger import requests as debugger_requests
+from retraining.debugger.mode import HOOK_HYPERPARAMETER, MANAGED_MEMBERS, PROFILE_HYPERPARAMETER, in_mode
 from retraining.environment import Environment
 from retraining.hyperparameters import HYPERPARAMETERS
 from retraining.images import resolve_images
@@ -291,16 +291,17 @@ def test_only_the_final_training_keeps_its_machine() -> None:
 
 
 def test_trackers_are_asked_for_by_their_own_variables() -> None:
-    """Of every trial and of the final training; together they are one group."""
+    """Of every trial and of the final training. The group of a trial is its tuning job's name, which it knows."""
     made = every_request(LONG_RECIPE)
     environment = made["CreateTrainingJob"]["Environment"]
-    assert made["CreateHyperParameterTuningJob"]["TrainingJobDefinition"]["Environment"] == environment
+    group = {"WANDB_RUN_GROUP": made["CreateHyperParameterTuningJob"]["HyperParameterTuningJobName"]}
+    assert made["CreateHyperParameterTuningJob"]["TrainingJobDefinition"]["Environment"] | group == environment
     assert environment == {
         "PYTHONUNBUFFERED": "1",
         "WANDB_PROJECT": "x-rays",
         "WANDB_MODE": "online",
         "WANDB_ENTITY": "radiology",
-        "WANDB_RUN_GROUP": made["CreateHyperParameterTuningJob"]["HyperParameterTuningJobName"],
+        **group,
         "MLFLOW_TRACKING_URI": "arn:aws:sagemaker:us-east-1:000000000000:mlflow-tracking-server/x-rays",
         "MLFLOW_EXPERIMENT_NAME": LONG_RECIPE.name,
     }

@@ -15,7 +15,7 @@ import pytest
 DAGS = Path(__file__).parents[2] / "dags"
 
 TASKS = {
-    "preflight", "sync_dataset", "needs_retraining", "package_source", "tune", "train", "evaluate_rules",
+    "preflight", "sync_dataset", "needs_retraining", "package_source", "warm_start", "tune", "train", "evaluate_rules",
     "debugger_verdict", "profiler_report", "score_candidate", "score_champion", "compare", "approve", "register",
     "create_model", "create_endpoint_config", "deploy", "smoke_test", "update_champion", "rollback", "prune", "report",
 }  # fmt: skip
@@ -85,6 +85,21 @@ def test_the_report_cannot_make_a_failed_run_green(digits: Any) -> None:
     assert report.is_teardown
     assert not report.on_failure_fail_dagrun
     assert report.get_flat_relative_ids(upstream=True) == TASKS - {"report"}
+
+
+def test_every_job_of_a_run_is_in_its_price_ceiling(digits: Any) -> None:
+    from retraining.cost.ceiling import ceiling
+    from retraining.environment import Environment
+    from retraining.images import resolve_images
+    from retraining.operators.durable import DurableJob
+    from retraining.plan import Plan
+    from retraining.recipe import load_recipe
+
+    known = {"RETRAINING_ENVIRONMENT": "local", "RETRAINING_BUCKET": "b", "AWS_DEFAULT_REGION": "us-east-1"}
+    environment = Environment.of(known | {"RETRAINING_ROLE_ARN": "arn:aws:iam::000000000000:role/r"})
+    plan = Plan(recipe=load_recipe(DAGS / "recipes" / "digits.yaml"), environment=environment, run_name="r")
+    jobs = {task.task_id for task in digits.tasks if isinstance(task, DurableJob)}
+    assert jobs == {item.task for item in ceiling(plan, resolve_images(plan.recipe, environment)).items}
 
 
 def test_every_wait_is_deferred(digits: Any) -> None:

@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
+
+
+@pytest.fixture
+def more_colors(tmp_path: Path, colors: Path) -> Path:
+    """The same images and one more."""
+    folder = shutil.copytree(colors, tmp_path / "more")
+    Image.new("RGB", (16, 16), (200, 40, 40)).save(folder / "red" / "more.png")
+    return folder
 
 
 @pytest.mark.slow
-def test_a_classifier_lives_through_every_outcome(stack: Any) -> None:
-    """In this order: withdrawn, promoted, skipped, kept, promoted by an update, rolled back, failed in training."""
-    runs = stack.run({"epochs": 4}, {}, {}, {"epochs": 1}, {"epochs": 5}, {"epochs": 4}, {"epochs": 3})
+def test_a_classifier_lives_through_every_outcome(stack: Any, more_colors: Path) -> None:
+    """Withdrawn, promoted, skipped, kept on new data, not tried again, promoted by an update, rolled back, failed."""
+    new = {"epochs": 1, "source": str(more_colors)}
+    runs = stack.run({"epochs": 4}, {}, {}, new, new, {"epochs": 5}, {"epochs": 4}, {"epochs": 3})
     reports = stack.reports()
-    outcomes = ["failed", "promoted", "skipped", "kept", "promoted", "failed", "failed"]
+    outcomes = ["failed", "promoted", "skipped", "kept", "skipped", "promoted", "failed", "failed"]
     assert [report["outcome"] for report in reports] == outcomes, [report["reason"] for report in reports]
     assert [run["state"] == "failed" for run in runs] == [outcome == "failed" for outcome in outcomes]
-    withdrawn, first, unchanged, worse, update, wrong, raising = [run["tasks"] for run in runs]
+    withdrawn, first, unchanged, worse, again, update, wrong, raising = [run["tasks"] for run in runs]
 
     # Without a champion to go back to, a model that serves wrongly leaves no endpoint: the next run had to create it.
     assert (withdrawn["smoke_test"], withdrawn["rollback"]) == ("failed", "success")
@@ -27,9 +39,14 @@ def test_a_classifier_lives_through_every_outcome(stack: Any) -> None:
     assert worse["deploy"] == "skipped"
     assert reports[3]["candidate"]["accuracy"] < reports[3]["champion"]["accuracy"] == 1
 
+    assert (again["warm_start"], again["tune"]) == ("skipped", "skipped")
+    champion_then, kept = reports[1]["run_name"], reports[3]["run_name"]
+    tried = f"run {kept} already tried this data, code and recipe, and champion {champion_then} stayed"
+    assert reports[4]["reason"] == f"{tried} ({reports[3]['reason']}); trigger with force to try again"
+
     champion = stack.champion()
     assert update["score_champion"] == "success"
-    assert champion["run_name"] == reports[4]["run_name"] == reports[4]["endpoint"]["config"]
+    assert champion["run_name"] == reports[5]["run_name"] == reports[5]["endpoint"]["config"]
     assert champion["previous"]["run_name"] == reports[1]["run_name"]
 
     assert (wrong["smoke_test"], wrong["rollback"], wrong["update_champion"]) == (
@@ -37,9 +54,32 @@ def test_a_classifier_lives_through_every_outcome(stack: Any) -> None:
         "success",
         "upstream_failed",
     )
-    assert "Real-time and batch serving differ" in reports[5]["reason"]
+    assert "Real-time and batch serving differ" in reports[6]["reason"]
     served = stack.server.sagemaker.describe_endpoint(EndpointName="retraining-colors")
     assert (served["EndpointStatus"], served["EndpointConfigName"]) == ("InService", champion["endpoint_config"])
 
     assert (raising["tune"], raising["rollback"], raising["report"]) == ("failed", "skipped", "success")
-    assert "the story of epochs=3 is a script that raises" in reports[6]["reason"]
+    assert "the story of epochs=3 is a script that raises" in reports[7]["reason"]
+
+    # The champion's search first; of two weeks, the one on the same data with the same values is worth more.
+    searches = [report["tuning"] and report["tuning"]["warm_start"] for report in reports]
+    names = [report["run_name"] for report in reports]
+    assert searches == [
+        None,
+        {"type": "TransferLearning", "parents": [names[0]]},
+        None,
+        {"type": "TransferLearning", "parents": [names[1], names[0]]},
+        None,
+        {"type": "TransferLearning", "parents": [names[1], names[3], names[0]]},
+        {"type": "IdenticalDataAndAlgorithm", "parents": [names[0]]},
+        None,  # tune failed
+    ]
+
+    # Of every run that had jobs, also of one that failed.
+    billed = [{row["task"]: row["jobs"] for row in report["billed"]["tasks"]} for report in reports]
+    assert billed[1] == {"tune": 2, "train": 1, "score_candidate": 1}
+    assert billed[2] == billed[4] == {}
+    assert billed[5] == {"tune": 2, "train": 1, "score_candidate": 1, "score_champion": 1}
+    assert set(billed[7]) == {"tune"}
+    assert all(report["ceiling"]["instance_hours"] > 0 for report in reports)
+    assert reports[3]["evidence"]["lost"] > reports[3]["evidence"]["won"] == 0

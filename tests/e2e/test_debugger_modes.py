@@ -27,9 +27,9 @@ os.environ.setdefault("AIRFLOW__CORE__PLUGINS_FOLDER", str(Path(__file__).parent
 from airflow.sdk.exceptions import AirflowSkipException, TaskDeferred
 
 from retraining import steps, task_requests
-from retraining.debugger_memory import KEY
-from retraining.debugger_mode import MANAGED_MEMBERS
-from retraining.debugger_requests import rule_output_key
+from retraining.debugger.memory import KEY
+from retraining.debugger.mode import MANAGED_MEMBERS
+from retraining.debugger.requests import rule_output_key
 from retraining.recipe import load_recipe
 from retraining.run import Run
 from tests.e2e.laptop import BUCKET, Laptop

@@ -74,7 +74,7 @@ def test_wandb_keeps_what_was_trained_and_how(tracked):
     records = wandb_records(tracked.base)
     config = items(records["run"][0].config.update)
     assert config["lr"] == 0.002 and config["dataset_fingerprint"] == "f00d" and config["tuning_job"] == "search"
-    assert records["run"][0].project == "colours"
+    assert (records["run"][0].project, records["run"][0].run_group) == ("colours", "search")
     assert list(records["run"][0].tags) == ["search-003-1a2b3c4d", "search"]
     logged = [items(entry.item) for entry in records["history"]]
     assert [entry["_step"] for entry in logged] == [1, 2]

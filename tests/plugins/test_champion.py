@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from retraining.champion import ChampionMoved, read_champion, replace_champion
+from retraining.promotion.champion import ChampionMoved, read_champion, replace_champion
 
 KEY = "digits/champion.json"
 

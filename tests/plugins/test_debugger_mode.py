@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from retraining.debugger_memory import KEY, recall_refusal, remember_refusal
-from retraining.debugger_mode import DebuggerUnavailable, Refusal, decide_mode, in_mode, is_refusal, mode_of
+from retraining.debugger.memory import KEY, recall_refusal, remember_refusal
+from retraining.debugger.mode import DebuggerUnavailable, Refusal, decide_mode, in_mode, is_refusal, mode_of
 from retraining.fingerprint import recipe_fingerprint
 from retraining.recipe import Recipe, RecipeError, read_recipe
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -110,4 +111,5 @@ def test_only_what_makes_the_model_changes_the_recipes_fingerprint(recipe: Recip
     assert (
         recipe_fingerprint(recipe.with_params({"max_parallel_jobs": 1, "min_value": 0.1, "approval": True})) == before
     )
+    assert recipe_fingerprint(replace(recipe, tuning=replace(recipe.tuning, warm_start="off"))) == before
     assert recipe_fingerprint(recipe.with_params({"epochs": 9})) != before

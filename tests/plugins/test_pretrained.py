@@ -284,7 +284,9 @@ def test_a_run_whose_weights_are_not_there_stops_before_any_job(
     recipe_data["pretrained"] = f"s3://{bucket}/shapes/pretrained/resnet18.pth"
     recipe_data["hyperparameters"]["weights"] = "channel"
     dag_run = SimpleNamespace(run_after=datetime(2026, 11, 21, tzinfo=UTC), run_id="manual__1")
-    run = Run(read_recipe(recipe_data, where="test"), {"params": {}, "dag_run": dag_run})  # type: ignore[typeddict-item]
+    ti = SimpleNamespace(xcom_push=lambda **_: None)
+    context = {"params": {}, "dag_run": dag_run, "ti": ti}
+    run = Run(read_recipe(recipe_data, where="test"), context)  # type: ignore[arg-type]
     with pytest.raises(
         TargetError, match=r"resnet18\.pth: there is no such object\. `python -m retraining\.pretrained"
     ):

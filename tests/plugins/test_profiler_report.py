@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from retraining.profiler_report import keep_profiler_report
+from retraining.debugger.profiler_report import keep_profiler_report
 
 REPORT = "runs/one/training/job/rule-output/{}/profiler-output"
 KEEP = "runs/one/profiler-report.html"

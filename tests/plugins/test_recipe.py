@@ -107,6 +107,29 @@ def test_what_is_left_out_has_its_default(recipe: Recipe) -> None:
         (put("debugger.collections", {"x": 3}), r"debugger\.collections\.x = 3: must be a section of keys and values"),
         (put("debugger.rules", {"Overfit": "stop"}), r"debugger\.rules\.Overfit = 'stop': must be one of fail, warn"),
         (put("promotion.min_value", 97), r"promotion\.min_value = 97\.0: accuracy lies between 0 and 1"),
+        (put("promotion.min_value", float("nan")), r"promotion\.min_value = nan: must be a number"),
+        (put("promotion.min_class_recall", 60), r"promotion\.min_class_recall = 60\.0: recall lies between 0 and 1"),
+        (put("promotion.confidence", 95), r"promotion\.confidence = 95\.0: must be 0\.5 to 0\.99"),
+        (put("promotion.evidence", "better"), r"must be one of point, clearly_better, not_clearly_worse\. Did"),
+        (put("budget.max_usd", 0), r"budget\.max_usd = 0\.0: must be a number above 0"),
+        (put("budget.max_instance_hours", float("inf")), r"budget\.max_instance_hours = inf: must be a number above 0"),
+        (put("budget.max_usd", 5), r"budget\.usd_per_hour = {}: max_usd needs the price .* Add for example usd"),
+        (
+            put("budget.usd_per_hour", {"m5.xlarge": 0.2}),
+            r"budget\.usd_per_hour\.instance_type = 'm5\.xlarge': must be a SageMaker instance type",
+        ),
+        (
+            put("budget.usd_per_hour", {"ml.m5.xlarge": -1}),
+            r"budget\.usd_per_hour\.ml\.m5\.xlarge = -1\.0: must be a number of USD above 0",
+        ),
+        (
+            put("budget", {"max_usd": 5, "usd_per_hour": {"ml.m5.xlarge": 0.23, "ml.t3.medium": 0.05}}),
+            r"budget\.usd_per_hour = {.*}: has no price for ml\.m5\.large, the instance_type of serving, .* Add ml\.m5",
+        ),
+        (
+            put("budget", {"max_usd": 5, "usd_per_hour": {"ml.m5.xlarge": 0.23, "ml.m5.large": 0.115}}),
+            r"has no price for ml\.t3\.medium, the instance_type of debugger",
+        ),
         (put("name", "Digits!"), r"name = 'Digits!': must be 1 to 40 lower-case"),
         (put("schedule", "every monday"), r"schedule = 'every monday': must be a cron line of five fields"),
         (put("schedule", "0 25 * * *"), r"must be a cron line"),
@@ -126,8 +149,10 @@ def test_a_bad_value_is_named_with_its_rule(
 def test_bare_off_means_off(recipe_data: dict[str, Any]) -> None:
     """YAML reads Off as False."""
     put("tuning.early_stopping", False)(recipe_data)
+    put("tuning.warm_start", False)(recipe_data)
     put("debugger.mode", "off")(recipe_data)
-    assert read_recipe(recipe_data, where="test").tuning.early_stopping == "Off"
+    tuning = read_recipe(recipe_data, where="test").tuning
+    assert (tuning.early_stopping, tuning.warm_start) == ("Off", "off")
 
 
 def test_the_trigger_form_changes_the_recipe(recipe: Recipe) -> None:

@@ -49,6 +49,8 @@ def test_kept_by_a_person() -> None:
     approval = {"chosen_options": ["Reject"], "responded_by_user": {"id": "1", "name": "ada"}}
     rejected = replace(PROMOTED, approval=approval, states=GREEN | {"update_champion": "skipped"})
     assert outcome(rejected) == ("kept", "rejected by ada")
+    unanswered = replace(rejected, approval=approval | {"responded_by_user": None})
+    assert outcome(unanswered) == ("kept", "nobody approved it in time")
 
 
 def test_skipped() -> None:
@@ -78,6 +80,56 @@ def test_the_page_shows_what_people_ask_for() -> None:
         "12 ms",
     ):
         assert wanted in page
+
+
+CEILING = {"instance_hours": 17.7, "usd": 2.595, "endpoint_usd_per_day": 2.76, "items": []}
+BILLED = {
+    "tasks": [{"task": "tune", "jobs": 4, "instance_type": "ml.m5.xlarge", "instance_seconds": 900}],
+    "instance_seconds": {"ml.m5.xlarge": 900, "ml.m5.large": 90},
+    "usd": 0.0604,
+}
+
+
+def cost(**changes: object) -> str:
+    page = as_markdown(run_report(replace(PROMOTED, **changes)))  # type: ignore[arg-type]
+    return next((line for line in page.splitlines() if line.startswith("**Cost**")), "")
+
+
+def test_the_report_tells_what_a_run_could_cost_and_what_it_did() -> None:
+    assert cost(ceiling=CEILING, billed=BILLED) == (
+        "**Cost** at most 17.70 instance-hours (2.60 USD), had every job taken all its time; billed 0.28 "
+        "instance-hours (0.06 USD): 900 s of ml.m5.xlarge, 90 s of ml.m5.large; the endpoint costs 2.76 USD a day."
+    )
+    report = run_report(replace(PROMOTED, ceiling=CEILING, billed=BILLED))
+    assert (report["ceiling"], report["billed"]) == (CEILING, BILLED)
+
+
+def test_without_prices_the_cost_is_told_in_instance_hours() -> None:
+    unpriced = CEILING | {"usd": None, "endpoint_usd_per_day": None}
+    assert cost(ceiling=unpriced, billed=BILLED | {"usd": None}) == (
+        "**Cost** at most 17.70 instance-hours, had every job taken all its time; billed 0.28 instance-hours: "
+        "900 s of ml.m5.xlarge, 90 s of ml.m5.large."
+    )
+
+
+def test_a_run_that_paid_for_nothing_has_no_bill() -> None:
+    nothing = {"tasks": [], "instance_seconds": {}, "usd": 0.0}
+    assert cost(ceiling=CEILING, billed=nothing, need={"needed": False, "reason": "unchanged"}) == ""
+    assert cost(ceiling=CEILING, billed=None).startswith("**Cost** at most 17.70")
+    assert cost() == ""
+
+
+def test_a_class_name_cannot_break_a_table() -> None:
+    pairs = [{"class": "a|b", "taken_for": "c", "candidate": 2, "champion": None}]
+    page = as_markdown(run_report(replace(PROMOTED, comparison={**PROMOTED.comparison, "confused_pairs": pairs})))  # type: ignore[dict-item]
+    assert "| a\\|b | c | 2 |  |" in page
+
+
+def test_the_report_tells_what_the_search_began_from() -> None:
+    assert "**Tuning** `r`, begun from nothing." in as_markdown(run_report(PROMOTED))
+    warm = {"name": "r", "best": "r-001", "warm_start": {"type": "TransferLearning", "parents": ["p", "q"]}}
+    text = as_markdown(run_report(replace(PROMOTED, tuning=warm)))
+    assert "**Tuning** `r`, begun from `p`, `q` (TransferLearning)." in text
 
 
 def test_the_report_tells_who_watched_and_what_was_ignored() -> None:

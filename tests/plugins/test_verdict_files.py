@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from retraining.rule_verdicts import rule_verdicts
-from retraining.verdict_files import read_statuses
+from retraining.debugger.rule_verdicts import rule_verdicts
+from retraining.debugger.verdict_files import read_statuses
 
 RULES = {"DebugRuleEvaluationStatuses": ["Overfit"], "ProfilerRuleEvaluationStatuses": ["ProfilerReport"]}
 

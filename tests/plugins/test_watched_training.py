@@ -11,8 +11,8 @@ import pytest
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, TaskDeferred
 from botocore.exceptions import ClientError
 
-from retraining.debugger_memory import KEY
-from retraining.debugger_requests import stop_training
+from retraining.debugger.memory import KEY
+from retraining.debugger.requests import stop_training
 from retraining.environment import AWS_CONN_ID
 from retraining.operators.evaluation import RuleEvaluationOperator
 from retraining.sensors import DebuggerVerdictSensor

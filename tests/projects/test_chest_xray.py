@@ -17,8 +17,8 @@ from PIL import Image
 
 from retraining import sagemaker_requests as requests
 from retraining.hyperparameters import HYPERPARAMETERS, as_text
-from retraining.promotion import evaluate
-from retraining.transform_outputs import read_answers
+from retraining.promotion.evaluation import evaluate
+from retraining.promotion.transform_outputs import read_answers
 from tests.projects.conftest import Trained, ranges, shipped, training_request, tuning_request
 
 XRAYS = shipped("chest_xray")

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from retraining.dataset.sync import sync_dataset
-from retraining.profiler_report import keep_profiler_report
+from retraining.debugger.profiler_report import keep_profiler_report
 from retraining.recipe import load_recipe
 from stack import recipe as own_recipe
 from tests import look_alikes

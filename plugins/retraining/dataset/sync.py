@@ -18,8 +18,8 @@ from retraining.dataset.sources import SourceFile, open_source
 from retraining.dataset.split import SPLITS
 from retraining.dataset.verify import Rejected, VerifiedImage, verify_image
 from retraining.dataset.version import Version, as_json, make_version
+from retraining.listing import list_keys
 from retraining.plan import Plan
-from retraining.transform_outputs import list_keys
 
 log = logging.getLogger(__name__)
 

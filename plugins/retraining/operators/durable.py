@@ -17,14 +17,18 @@ from airflow.sdk import Context
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 from botocore.exceptions import ClientError
 
-from retraining.job_kinds import JobKind, already_exists, is_missing, is_platform_failure
+from retraining.job_kinds import (
+    MAX_GENERATIONS,
+    QUEUE_ALLOWANCE_SECONDS,
+    JobKind,
+    already_exists,
+    is_missing,
+    is_platform_failure,
+)
 from retraining.links import JOB_LINKS
 from retraining.run import client
 from retraining.triggers import SageMakerJobTrigger
 
-MAX_GENERATIONS = 3
-# What SageMaker may take to find a machine, on top of the job's own limit.
-QUEUE_ALLOWANCE_SECONDS = 2 * 3600
 LOG_LINES = 20
 
 

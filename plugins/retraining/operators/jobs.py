@@ -10,13 +10,11 @@ from airflow.providers.amazon.aws.operators.sagemaker import (
     SageMakerTuningOperator,
 )
 from airflow.sdk.exceptions import AirflowFailException
+from botocore.exceptions import ClientError
 
-from retraining.job_kinds import KINDS
+from retraining.job_kinds import KINDS, TRANSFORM_LIMIT_SECONDS, already_exists
 from retraining.links import JOB_LINKS
 from retraining.operators.durable import DurableJob, log_tail
-
-# SageMaker gives a transform job no time limit of its own: this is ours.
-TRANSFORM_LIMIT_SECONDS = 4 * 3600
 
 
 class TuningOperator(DurableJob, SageMakerTuningOperator):
@@ -26,6 +24,18 @@ class TuningOperator(DurableJob, SageMakerTuningOperator):
 
     def limit_seconds(self) -> int:
         return int(self.config["HyperParameterTuningJobConfig"]["ResourceLimits"]["MaxRuntimeInSeconds"])
+
+    def _send(self, request: dict[str, Any]) -> None:
+        """Where SageMaker refuses a warm start, for a reason not known here, the search begins from nothing."""
+        try:
+            super()._send(request)
+        except ClientError as error:
+            code, message = error.response["Error"]["Code"], error.response["Error"]["Message"]
+            refused = code in ("ValidationException", "ResourceNotFound") and not already_exists(code, message)
+            if not (refused and "WarmStartConfig" in request):
+                raise
+            self.log.warning("SageMaker refuses the warm start; the search begins from nothing: %s", message)
+            super()._send({member: value for member, value in request.items() if member != "WarmStartConfig"})
 
     def result(self, job: Mapping[str, Any]) -> dict[str, Any]:
         best = job.get("BestTrainingJob")
@@ -38,6 +48,7 @@ class TuningOperator(DurableJob, SageMakerTuningOperator):
             "arn": job["HyperParameterTuningJobArn"],
             "best": best["TrainingJobName"],
             "objective": {metric["MetricName"]: metric["Value"]},
+            "warm_start": _warm_start(job),
             "hyperparameters": {
                 key: value
                 for key, value in (static | best["TunedHyperParameters"]).items()
@@ -75,3 +86,11 @@ class TransformOperator(DurableJob, SageMakerTransformOperator):
             "input_uri": job["TransformInput"]["DataSource"]["S3DataSource"]["S3Uri"],
             "output_uri": job["TransformOutput"]["S3OutputPath"],
         }
+
+
+def _warm_start(job: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What the job really began from."""
+    if not (config := job.get("WarmStartConfig")):
+        return None
+    parents = [parent["HyperParameterTuningJobName"] for parent in config["ParentHyperParameterTuningJobs"]]
+    return {"type": config["WarmStartType"], "parents": parents}

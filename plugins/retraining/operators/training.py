@@ -12,11 +12,11 @@ from airflow.sdk import Context
 from airflow.sdk.exceptions import AirflowFailException
 from botocore.exceptions import ClientError
 
-from retraining.debugger_memory import remember_refusal
-from retraining.debugger_mode import OTHER_MODES, is_refusal, mode_of
+from retraining.debugger.memory import remember_refusal
+from retraining.debugger.mode import OTHER_MODES, is_refusal, mode_of
+from retraining.debugger.rule_verdicts import RuleVerdict, rule_verdicts, stopping_rules
 from retraining.job_kinds import KINDS, RULES_DONE, rule_statuses
 from retraining.operators.durable import DurableJob
-from retraining.rule_verdicts import RuleVerdict, rule_verdicts, stopping_rules
 from retraining.run import client
 from retraining.triggers import SageMakerJobTrigger
 

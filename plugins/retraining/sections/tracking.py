@@ -62,12 +62,16 @@ class Tracking:
     wandb: Wandb | None = None
     mlflow: Mlflow | None = None
 
-    def environment(self, recipe_name: str, run_name: str) -> dict[str, str]:
-        """The variables of a job. Jobs of one run are a group in W&B."""
+    def environment(self, recipe_name: str, run_name: str | None) -> dict[str, str]:
+        """The variables of a job. Jobs of one run are a group in W&B.
+
+        Without `run_name` for the trials of a search: their environment has to be the same every week for one search
+        to begin from another. They are told by their names which group they belong to.
+        """
         variables: dict[str, str] = {}
         if self.wandb is not None:
             variables |= {"WANDB_PROJECT": self.wandb.project, "WANDB_MODE": self.wandb.mode}
-            variables |= {"WANDB_RUN_GROUP": run_name}
+            variables |= {"WANDB_RUN_GROUP": run_name} if run_name else {}
             variables |= {"WANDB_ENTITY": self.wandb.entity} if self.wandb.entity else {}
         if self.mlflow is not None:
             variables["MLFLOW_TRACKING_URI"] = self.mlflow.tracking_uri

@@ -71,6 +71,8 @@ class Tuning:
     max_jobs: int = 4
     max_parallel_jobs: int = 2
     early_stopping: Literal["Off", "Auto"] = "Off"
+    warm_start: Literal["auto", "off"] = "auto"
+    """auto: a Bayesian search begins from what earlier searches of this recipe found; off: from nothing."""
     ranges: dict[str, Range] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from retraining.debugger_mode import HOOK_HYPERPARAMETER, PROFILE_HYPERPARAMETER
+from retraining.debugger.mode import HOOK_HYPERPARAMETER, PROFILE_HYPERPARAMETER
 from retraining.hyperparameters import Value, as_text
 from retraining.images import Images
 from retraining.plan import Plan

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from retraining.promotion import ScoreError
+from retraining.listing import list_keys
+from retraining.promotion.evaluation import ScoreError
 
 # As many connections as a boto3 client keeps. S3 answers in tens of milliseconds: a thousand answers take seconds.
 THREADS = 10
@@ -28,9 +28,3 @@ def read_answers(s3: Any, output_uri: str) -> dict[str, list[float]]:
 
     with ThreadPoolExecutor(THREADS) as pool:
         return dict(pool.map(read, keys))
-
-
-def list_keys(s3: Any, bucket: str, prefix: str) -> Iterator[str]:
-    """All keys under a prefix, in no particular order."""
-    for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
-        yield from (entry["Key"] for entry in page.get("Contents", []))

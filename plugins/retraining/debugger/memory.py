@@ -12,7 +12,7 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from retraining.debugger_mode import Refusal
+from retraining.debugger.mode import Refusal
 
 log = logging.getLogger(__name__)
 

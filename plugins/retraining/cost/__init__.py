@@ -1,0 +1,1 @@
+"""Money: what a run may cost at most, and what it was billed."""

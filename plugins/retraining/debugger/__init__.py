@@ -1,0 +1,1 @@
+"""Who watches a training and how, and what was found."""

@@ -1,0 +1,1 @@
+"""Candidate against champion: scores, evidence, decision, and what is remembered of it."""

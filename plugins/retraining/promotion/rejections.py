@@ -1,0 +1,104 @@
+"""rejected-candidates.json: what was trained and did not replace the champion, so that it is not paid for every week.
+
+Decisions alone are remembered, never failures. It is a memory and no record: whoever deletes it has the same trained
+once more. Reading and writing it never fail a run; of two writers, the second adds to what the first wrote.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+log = logging.getLogger(__name__)
+
+FORMAT = 1
+KEPT = 20
+"""How many are remembered, the newest: data that comes back after more than that is tried again."""
+ATTEMPTS = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rejection:
+    """One candidate that was weighed and found wanting."""
+
+    run_name: str
+    ingredients: Mapping[str, str]
+    gate: str
+    """Digest of the rules it had to pass."""
+    champion: str | None
+    """The run of the champion that stayed; None when there was none, and the candidate alone was not good enough."""
+    reason: str
+
+    def is_about(self, ingredients: Mapping[str, str], gate: str, champion: str | None) -> bool:
+        """Whether a candidate of these ingredients would be weighed in the same way against the same champion."""
+        return (self.ingredients, self.gate, self.champion) == (ingredients, gate, champion)
+
+
+def recall_rejections(s3: Any, bucket: str, key: str, recipe: str) -> list[Rejection]:
+    """Oldest first. Nothing from a document that is not there, cannot be read, or is not this recipe's."""
+    try:
+        return _read(s3, bucket, key, recipe)[0]
+    except (ClientError, BotoCoreError) as error:
+        log.warning("s3://%s/%s cannot be read, so no earlier rejection is known: %s", bucket, key, error)
+        return []
+
+
+def remember_rejection(s3: Any, bucket: str, key: str, recipe: str, rejection: Rejection) -> None:
+    """Add one, in place of what is known of the same run."""
+    try:
+        for _ in range(ATTEMPTS):
+            known, etag = _read(s3, bucket, key, recipe)
+            others = [other for other in known if other.run_name != rejection.run_name]
+            if _write(s3, bucket, key, recipe, [*others, rejection], etag):
+                log.info("Remembered in s3://%s/%s: the same is not tried again unless forced.", bucket, key)
+                return
+        log.warning("s3://%s/%s was changed %d times by others; this rejection is not in it.", bucket, key, ATTEMPTS)
+    except (ClientError, BotoCoreError) as error:
+        log.warning("s3://%s/%s cannot be written, so the same will be tried again: %s", bucket, key, error)
+
+
+# --- parts ----------------------------------------------------------------------------------------------------------
+
+
+def _read(s3: Any, bucket: str, key: str, recipe: str) -> tuple[list[Rejection], str | None]:
+    """The rejections, and the ETag that the object must still have to be replaced; None when there is no object."""
+    try:
+        answer = s3.get_object(Bucket=bucket, Key=key)
+    except ClientError as error:
+        if error.response["Error"]["Code"] in ("NoSuchKey", "404"):
+            return [], None
+        raise
+    try:
+        return _parse(json.loads(answer["Body"].read()), recipe), answer["ETag"]
+    except (ValueError, KeyError, TypeError) as error:
+        log.warning("s3://%s/%s is passed over, because it is not what this package writes: %r", bucket, key, error)
+        return [], answer["ETag"]
+
+
+def _parse(document: Any, recipe: str) -> list[Rejection]:
+    if document["format"] != FORMAT or document["recipe"] != recipe:
+        raise ValueError(f"format {document['format']!r}, recipe {document['recipe']!r}")
+    rejections = [Rejection(**candidate) for candidate in document["candidates"]]
+    for one in rejections:
+        if not (isinstance(one.run_name, str) and isinstance(one.reason, str) and isinstance(one.ingredients, dict)):
+            raise ValueError(f"candidate {one!r}")
+    return rejections
+
+
+def _write(s3: Any, bucket: str, key: str, recipe: str, rejections: Sequence[Rejection], etag: str | None) -> bool:
+    """False when somebody else has written since it was read."""
+    document = {"format": FORMAT, "recipe": recipe, "candidates": [asdict(one) for one in rejections[-KEPT:]]}
+    body = json.dumps(document, indent=1, sort_keys=True).encode()
+    condition = {"IfMatch": etag} if etag else {"IfNoneMatch": "*"}
+    try:
+        s3.put_object(Bucket=bucket, Key=key, Body=body, ContentType="application/json", **condition)
+    except ClientError as error:
+        if error.response["Error"]["Code"] in ("PreconditionFailed", "ConditionalRequestConflict", "412", "409"):
+            return False
+        raise
+    return True

@@ -1,0 +1,163 @@
+"""From images to one verified version, and whether anything is new about it. Nothing here is paid for yet."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+from urllib.parse import urlparse
+
+from botocore.exceptions import ClientError
+
+from retraining.cost.ceiling import ceiling, require_within_budget
+from retraining.dataset.sync import sync_dataset as sync
+from retraining.debugger.memory import recall_refusal
+from retraining.debugger.mode import Decision, decide_mode, in_mode
+from retraining.environment import ConfigurationError
+from retraining.fingerprint import gate_fingerprint
+from retraining.images import resolve_images, rule_image
+from retraining.pretrained.staging import require_staged
+from retraining.promotion.champion import Champion, read_champion
+from retraining.promotion.rejections import Rejection, recall_rejections
+from retraining.run import Run, client
+from retraining.source import pack_source, source_digest
+
+log = logging.getLogger(__name__)
+
+
+class ClassesChanged(ValueError):
+    """The data has other classes than the model that serves."""
+
+
+def preflight(run: Run) -> dict[str, Any]:
+    """Are we where we think we are? Nothing has been paid for yet."""
+    environment = run.environment
+    address = urlparse(run.sagemaker.meta.endpoint_url).hostname or ""
+    on_aws = address.endswith((".amazonaws.com", ".amazonaws.com.cn", ".api.aws"))
+    if environment.local == on_aws:
+        where = "local" if environment.local else "aws"
+        raise ConfigurationError(
+            f"RETRAINING_ENVIRONMENT is {where}, but SageMaker's address is {address}. "
+            "Set or unset AWS_ENDPOINT_URL (or the endpoint of the Airflow connection aws_default) accordingly."
+        )
+    owner = {"ExpectedBucketOwner": environment.bucket_owner} if environment.bucket_owner else {}
+    try:
+        run.s3.head_bucket(Bucket=environment.bucket, **owner)
+    except ClientError as error:
+        raise ConfigurationError(
+            f"Bucket {environment.bucket} cannot be used ({error.response['Error']['Code']}). Create it, grant "
+            "s3:ListBucket on it, or correct RETRAINING_BUCKET and RETRAINING_BUCKET_OWNER."
+        ) from error
+    account = client("sts").get_caller_identity()["Account"]
+    if f"::{account}:" not in environment.role_arn:
+        raise ConfigurationError(
+            f"The credentials belong to account {account}, the role {environment.role_arn} does not. "
+            "Correct RETRAINING_ROLE_ARN or the credentials."
+        )
+    if run.recipe.pretrained is not None:
+        require_staged(run.recipe.pretrained, run.s3)
+    digest = source_digest(environment.source_dir)
+    debugger = _decide_mode(run, account)
+    images = resolve_images(in_mode(run.recipe, debugger.mode), environment)
+    log.info("Run %s in %s, account %s, bucket %s.", run.plan.run_name, address, account, environment.bucket)
+    most = ceiling(run.plan, images)
+    log.info("If every job takes all its time, this run costs %s: %s.", most, "; ".join(map(str, most.items)))
+    # Pushed before it can be a reason to stop, so that the report has it then too.
+    run.push("ceiling", most.as_dict())
+    require_within_budget(most)
+    return {
+        "run_name": run.plan.run_name,
+        "account": account,
+        "code": digest,
+        "images": images.as_dict(),
+        "debugger": debugger.as_dict(),
+        "ceiling": most.as_dict(),
+    }
+
+
+def sync_dataset(run: Run) -> dict[str, Any]:
+    """The recipe's images, verified and divided, in S3."""
+    synced = sync(run.plan, run.s3)
+    version = synced.version
+    return {
+        "fingerprint": version.fingerprint,
+        "classes": version.classes,
+        "counts": version.counts,
+        "quarantined": len(version.quarantined),
+        "uploaded": synced.uploaded,
+    }
+
+
+def needs_retraining(run: Run) -> bool:
+    """Is anything new since the champion, and not yet tried in vain? False skips the rest of the run."""
+    champion = read_champion(run.s3, run.environment.bucket, run.plan.champion_key)
+    run.push("champion", {"document": champion.document, "etag": champion.etag})
+    changed = run.ingredients.changed_since(champion.document)
+    tried = _tried_in_vain(run, champion) if changed else None
+    forced = bool(run.params.get("force"))
+    if tried is not None:
+        stayed = f"champion {tried.champion} stayed" if tried.champion else "it was not good enough to serve"
+        reason = f"run {tried.run_name} already tried this data, code and recipe, and {stayed} ({tried.reason})"
+        reason += "; retraining was forced" if forced else "; trigger with force to try again"
+    elif champion.document is None:
+        reason = "there is no champion yet"
+    elif changed:
+        reason = f"changed since champion {champion.document['run_name']}: {', '.join(changed)}"
+    else:
+        reason = f"data, code and recipe are those of champion {champion.document['run_name']}"
+        reason += "; retraining was forced" if forced else "; trigger with force to retrain anyway"
+    _check_classes(run, champion)
+    needed = forced or (bool(changed) and tried is None)
+    run.push("need", {"needed": needed, "reason": reason})
+    log.info("%s: %s.", "Retraining" if needed else "Nothing to do", reason)
+    return needed
+
+
+def package_source(run: Run) -> dict[str, Any]:
+    """ml/ as sourcedir.tar.gz, under its digest."""
+    folder = run.environment.source_dir
+    digest = source_digest(folder)
+    if digest != run.fact("preflight")["code"]:
+        raise ConfigurationError(f"{folder} changed while this run was under way; trigger a new run.")
+    key = run.plan.source_key(digest)
+    body = pack_source(folder)
+    run.s3.put_object(Bucket=run.environment.bucket, Key=key, Body=body, ContentType="application/gzip")
+    return {"uri": run.plan.uri(key), "digest": digest, "size_bytes": len(body)}
+
+
+def _decide_mode(run: Run, account: str) -> Decision:
+    """Who will watch the training, as far as it can be known before anything is paid for."""
+    recipe, environment = run.recipe, run.environment
+    asks_aws = recipe.debugger.mode in ("auto", "managed")
+    decision = decide_mode(
+        recipe,
+        environment.region,
+        rule_image=rule_image(environment) if asks_aws else None,
+        refusal=recall_refusal(run.s3, environment.bucket, account) if asks_aws else None,
+    )
+    log.info("Debugger mode %s: %s.", decision.mode, decision.reason)
+    if recipe.debugger.stop_training and decision.mode == "self_hosted":
+        log.warning(
+            "debugger.stop_training (%s) has no effect: self_hosted rules are evaluated after the training.",
+            ", ".join(recipe.debugger.stop_training),
+        )
+    return decision
+
+
+def _tried_in_vain(run: Run, champion: Champion) -> Rejection | None:
+    """The newest rejection of just this candidate, by this gate and against this champion."""
+    known = recall_rejections(run.s3, run.environment.bucket, run.plan.rejections_key, run.recipe.name)
+    serving = (champion.document or {}).get("run_name")
+    about = (run.ingredients.as_dict(), gate_fingerprint(run.recipe), serving)
+    return next((one for one in reversed(known) if one.is_about(*about)), None)
+
+
+def _check_classes(run: Run, champion: Champion) -> None:
+    if champion.document is None or run.params.get("accept_class_change"):
+        return
+    before, now = set(champion.document["classes"]), set(run.fact("sync_dataset")["classes"])
+    if before != now:
+        raise ClassesChanged(
+            f"The classes changed since champion {champion.document['run_name']}: added {sorted(now - before)}, "
+            f"removed {sorted(before - now)}. Clients of {run.plan.endpoint} would see other answers. "
+            "If that is intended, trigger the DAG with accept_class_change."
+        )

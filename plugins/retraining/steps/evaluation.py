@@ -1,0 +1,81 @@
+"""Candidate against champion on the same images."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from retraining.promotion.decision import NO_CHAMPION, decide
+from retraining.promotion.differences import changed_classes, changed_images, confused_pairs
+from retraining.promotion.evaluation import Evaluation, evaluate
+from retraining.promotion.transform_outputs import read_answers
+from retraining.run import Run
+
+log = logging.getLogger(__name__)
+
+GOLDEN_IMAGES = 5
+
+
+def compare(run: Run) -> bool:
+    """Promote or keep, and why. False skips the rest of the run."""
+    fingerprint = run.fingerprint
+    classes = run.read_json(f"{run.plan.version_key(fingerprint)}/dataset.json")["classes"]
+    _, *entries = run.read_json(run.plan.manifest_key(fingerprint, "test"))
+    expected = {entry: entry.rsplit("/", 1)[0] for entry in entries}
+    answers = read_answers(run.s3, run.fact("score_candidate")["output_uri"])
+    candidate = evaluate(classes, expected, answers, fingerprint)
+    champion = _evaluate_champion(run, classes, expected)
+    absent = NO_CHAMPION if run.champion is None else "the champion knows other classes and cannot be compared"
+    decision = decide(candidate, champion, run.recipe.promotion, absent)
+    log.info("%s: %s.", "Promote" if decision.promote else "Keep", decision.reason)
+    compared = champion if decision.evidence else None
+    found = {
+        "decision": decision.as_dict(),
+        "changed_classes": changed_classes(candidate, compared) if compared else [],
+        "confused_pairs": confused_pairs(candidate, compared),
+    }
+    document = found | _console_metrics(candidate) | {
+        "candidate": candidate.as_dict(),
+        "champion": champion.as_dict() if champion else None,
+        "changed_images": changed_images(candidate, compared) if compared else None,
+    }  # fmt: skip
+    evaluation_uri = run.write_json(f"{run.plan.run_key}/evaluation.json", document)
+    run.push(
+        "comparison",
+        found
+        | {
+            "candidate": candidate.summary(),
+            "champion": champion.summary() if champion else None,
+            "evaluation_uri": evaluation_uri,
+            "golden": _golden_images(classes, expected, answers),
+        },
+    )
+    return decision.promote
+
+
+def _evaluate_champion(run: Run, classes: list[str], expected: dict[str, str]) -> Evaluation | None:
+    champion, scored = run.comparable_champion, run.find("score_champion")
+    if champion is None or scored is None:
+        return None
+    # The digest of the test set this job really read, from its own input address.
+    digest = scored["input_uri"].rsplit("/", 2)[-2]
+    return evaluate(classes, expected, read_answers(run.s3, scored["output_uri"]), digest, champion["classes"])
+
+
+def _console_metrics(candidate: Evaluation) -> dict[str, Any]:
+    """The form SageMaker's console draws."""
+    return {
+        "multiclass_classification_metrics": {"accuracy": {"value": candidate.accuracy, "standard_deviation": "NaN"}}
+    }
+
+
+def _golden_images(classes: list[str], expected: dict[str, str], answers: dict[str, list[float]]) -> dict[str, str]:
+    """Test image → class: for the first few classes, the image the candidate was surest about and right."""
+    golden: dict[str, str] = {}
+    for index, label in enumerate(classes):
+        if len(golden) == GOLDEN_IMAGES:
+            break
+        right = [e for e in expected if expected[e] == label and max(answers[e]) == answers[e][index]]
+        if right:
+            golden[max(right, key=lambda entry: (answers[entry][index], entry))] = label
+    return golden

@@ -1,0 +1,113 @@
+"""What the tasks of a run left behind, gathered for its report."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from retraining.cost.paid_jobs import bill
+from retraining.fingerprint import gate_fingerprint
+from retraining.promotion.rejections import Rejection, remember_rejection
+from retraining.report import Findings, as_markdown, run_report
+from retraining.run import Run
+
+log = logging.getLogger(__name__)
+
+
+def report(run: Run) -> dict[str, Any]:
+    """What happened, for every outcome. Runs last, whatever failed, and does not change the run's colour."""
+    states = _task_states(run)
+    tuning = run.find("tune")
+    found = Findings(
+        run_name=run.plan.run_name,
+        recipe=run.recipe.name,
+        states=states,
+        failures={task: text for task in states if (text := run.find(task, key="failure"))},
+        need=run.find("needs_retraining", key="need"),
+        dataset=run.find("sync_dataset"),
+        tuning=tuning,
+        trials=_trials(run, tuning["name"]) if tuning else (),
+        training=run.find("train"),
+        rules=_verdicts(run),
+        debugger=_debugger_found(run),
+        profiler=run.find("profiler_report"),
+        comparison=run.find("compare", key="comparison"),
+        approval=run.find("approve"),
+        endpoint=run.find("deploy"),
+        smoke_test=run.find("smoke_test"),
+        model_package=run.find("register"),
+        ceiling=run.find("preflight", key="ceiling"),
+        billed=bill(run),
+    )
+    document = run_report(found)
+    text = as_markdown(document)
+    uri = run.write_json(run.plan.report_key, document)
+    page = f"{run.plan.run_key}/report.md"
+    run.s3.put_object(Bucket=run.environment.bucket, Key=page, Body=text.encode(), ContentType="text/markdown")
+    log.info("%s\n%s", uri, text)
+    if document["outcome"] == "kept" and not _unanswered(found.approval):
+        _remember(run, document["reason"])
+    return {"outcome": document["outcome"], "reason": document["reason"], "uri": uri}
+
+
+def _remember(run: Run, reason: str) -> None:
+    """A decision for the champion, so that the same candidate is not trained again next week."""
+    rejection = Rejection(
+        run_name=run.plan.run_name,
+        ingredients=run.ingredients.as_dict(),
+        gate=gate_fingerprint(run.recipe),
+        champion=(run.champion or {}).get("run_name"),
+        reason=reason,
+    )
+    remember_rejection(run.s3, run.environment.bucket, run.plan.rejections_key, run.recipe.name, rejection)
+
+
+def _unanswered(approval: Mapping[str, Any] | None) -> bool:
+    """Whether the time to answer ran out: nobody has decided anything then."""
+    return (
+        approval is not None
+        and "Reject" in approval.get("chosen_options", [])
+        and not approval.get("responded_by_user")
+    )
+
+
+def _verdicts(run: Run) -> list[dict[str, str]]:
+    """Of all rules; after a training that failed, of those that had ended by then."""
+    if verdicts := run.find("debugger_verdict", key="verdicts"):
+        return list(verdicts)
+    policies = run.recipe.debugger.rules
+    return [v | {"policy": policies.get(v["rule"], "warn")} for v in run.find("train", key="verdicts") or ()]
+
+
+def _debugger_found(run: Run) -> dict[str, str] | None:
+    """How the training was really watched, and why so."""
+    decided, training = (run.find("preflight") or {}).get("debugger"), run.find("train")
+    if training is None or decided is None or training["debugger"] == decided["mode"]:
+        return dict(decided) if decided else None
+    return {"mode": training["debugger"], "reason": "SageMaker refused Debugger to this training"}
+
+
+def _task_states(run: Run) -> dict[str, str | None]:
+    """Task id → state, in the order of the DAG, without the report itself."""
+    dag: Any = run.context["dag"]
+    ti: Any = run.context["ti"]
+    states = ti.get_task_states(dag_id=dag.dag_id, run_ids=[run.context["dag_run"].run_id])
+    known = states.get(run.context["dag_run"].run_id, {})
+    return {task.task_id: known.get(task.task_id) for task in dag.topological_sort() if task.task_id != ti.task_id}
+
+
+def _trials(run: Run, tuning_job: str) -> list[dict[str, Any]]:
+    pages = run.sagemaker.get_paginator("list_training_jobs_for_hyper_parameter_tuning_job").paginate(
+        HyperParameterTuningJobName=tuning_job
+    )
+    return [
+        {
+            "name": trial["TrainingJobName"],
+            "status": trial["TrainingJobStatus"],
+            "objective": trial.get("FinalHyperParameterTuningJobObjectiveMetric", {}).get("Value"),
+            "hyperparameters": trial.get("TunedHyperParameters", {}),
+        }
+        for page in pages
+        for trial in page["TrainingJobSummaries"]
+    ]

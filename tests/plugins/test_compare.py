@@ -1,0 +1,135 @@
+"""`compare`, from what two batch transform jobs left in S3 to evaluation.json and the report."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from retraining.promotion.evaluation import ScoreError
+from retraining.recipe import read_recipe
+from retraining.report import Findings, as_markdown, run_report
+from retraining.run import Run
+from retraining.steps import compare
+from tests.plugins.task_run import ROLE
+
+IMAGES = [f"{label}/{number}.png" for label in ("cat", "dog") for number in range(20)]
+RIGHT = {image: image.split("/")[0] for image in IMAGES}
+CHAMPION = RIGHT | {"cat/0.png": "dog", "cat/1.png": "dog", "dog/0.png": "cat"}
+CANDIDATE = RIGHT | {"cat/0.png": "dog", "dog/1.png": "cat"}
+
+
+class Facts:
+    """The XComs of one run."""
+
+    def __init__(self, known: dict[str, Any]) -> None:
+        self.known = known
+
+    def xcom_push(self, key: str, value: Any) -> None:
+        self.known[f"compare.{key}"] = json.loads(json.dumps(value))
+
+    def xcom_pull(self, task_ids: str, key: str = "return_value") -> Any:
+        return self.known.get(f"{task_ids}.{key}")
+
+
+@pytest.fixture
+def scored_run(
+    sagemaker: Any, s3: Any, bucket: str, recipe_data: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Run]:
+    """scored_run(champion=…, promotion={…}): a run whose models have answered the test images."""
+    monkeypatch.setenv("RETRAINING_ENVIRONMENT", "local")
+    monkeypatch.setenv("RETRAINING_BUCKET", bucket)
+    monkeypatch.setenv("RETRAINING_ROLE_ARN", ROLE)
+
+    def put(key: str, document: Any) -> None:
+        s3.put_object(Bucket=bucket, Key=key, Body=json.dumps(document).encode())
+
+    def make(
+        candidate: dict[str, str] = CANDIDATE,
+        champion: dict[str, str] | None = CHAMPION,
+        digest: str = "f1",
+        champion_classes: tuple[str, ...] = ("dog", "cat"),
+        **promotion: Any,
+    ) -> Run:
+        put("shapes/data/versions/f1/dataset.json", {"classes": ["cat", "dog"]})
+        put("shapes/data/versions/f1/test.manifest", [{"prefix": "s3://"}, *IMAGES])
+        for folder, answers, classes in (("new", candidate, ("cat", "dog")), ("old", champion, champion_classes)):
+            for image, answer in (answers or {}).items():
+                put(f"{folder}/{image}.out", {"probabilities": [0.9 if label == answer else 0.1 for label in classes]})
+        served = {"run_name": "last-week", "classes": list(champion_classes)} if champion else None
+        known: dict[str, Any] = {
+            "sync_dataset.return_value": {"fingerprint": "f1", "classes": ["cat", "dog"]},
+            "needs_retraining.champion": {"document": served, "etag": None},
+            "score_candidate.return_value": {"output_uri": f"s3://{bucket}/new"},
+        }
+        if champion and set(champion_classes) == {"cat", "dog"}:
+            manifest = f"s3://{bucket}/shapes/data/versions/{digest}/test.manifest"
+            known["score_champion.return_value"] = {"output_uri": f"s3://{bucket}/old", "input_uri": manifest}
+        dag_run = SimpleNamespace(run_after=datetime(2026, 11, 21, tzinfo=UTC), run_id="manual__1")
+        context: Any = {"ti": Facts(known), "params": {}, "dag_run": dag_run}
+        return Run(read_recipe(recipe_data | {"promotion": promotion}, where="test"), context)
+
+    return make
+
+
+def test_everything_behind_the_decision_is_kept(scored_run: Callable[..., Run]) -> None:
+    run = scored_run()
+    assert compare(run) is True
+    stored = run.read_json(f"{run.plan.run_key}/evaluation.json")
+    evidence = stored["decision"]["evidence"]
+    assert (evidence["n"], evidence["won"], evidence["lost"], evidence["p"]) == (40, 2, 1, 1.0)
+    assert evidence["gain"] == pytest.approx(1 / 40)
+    assert evidence["low"] < evidence["gain"] < evidence["high"]
+    assert stored["candidate"]["confusion"] == [[19, 1], [1, 19]]
+    assert stored["champion"]["confusion"] == [[18, 2], [1, 19]]
+    assert stored["changed_images"] == {"won": ["cat/1.png", "dog/0.png"], "lost": ["dog/1.png"]}
+    assert stored["multiclass_classification_metrics"]["accuracy"]["value"] == 0.95
+
+
+def test_the_report_shows_the_same_numbers(scored_run: Callable[..., Run]) -> None:
+    run = scored_run()
+    compare(run)
+    comparison = run.fact("compare", key="comparison")
+    stored = run.read_json(f"{run.plan.run_key}/evaluation.json")
+    states = {"compare": "success", "update_champion": "success"}
+    report = run_report(Findings(run_name="r", recipe="shapes", states=states, failures={}, comparison=comparison))
+    for key in ("changed_classes", "confused_pairs"):
+        assert report[key] == stored[key] == comparison[key]
+    assert report["evidence"] == stored["decision"]["evidence"]
+    page = as_markdown(report)
+    assert "of 40 test images 2 are now right that were wrong, 1 the other way (p = 1; 95 % interval" in page
+    assert "| cat | 0.9500 | 0.9000 | +1 | 20 |" in page
+    assert "| cat | dog | 1 | 2 |" in page
+
+
+def test_the_recipes_evidence_is_asked_for(scored_run: Callable[..., Run]) -> None:
+    assert compare(scored_run(evidence="clearly_better")) is False
+    assert compare(scored_run(min_class_recall=0.96)) is False
+
+
+def test_another_test_set_of_the_champion_keeps_it(scored_run: Callable[..., Run]) -> None:
+    run = scored_run(candidate=RIGHT, digest="f0")
+    assert compare(run) is False
+    comparison = run.fact("compare", key="comparison")
+    assert "different test sets (f1, 40 images; f0, 40 images)" in comparison["decision"]["reason"]
+    assert (comparison["decision"]["evidence"], comparison["changed_classes"]) == (None, [])
+
+
+def test_a_champion_with_other_classes_is_not_called_missing(scored_run: Callable[..., Run]) -> None:
+    run = scored_run(champion_classes=("cow", "cat"))
+    assert compare(run) is True
+    reason = run.fact("compare", key="comparison")["decision"]["reason"]
+    assert reason == "the champion knows other classes and cannot be compared, and accuracy 0.9500 is good enough"
+
+
+@pytest.mark.parametrize("which", ["candidate", "champion"])
+def test_a_missing_answer_of_either_decides_nothing(scored_run: Callable[..., Run], which: str) -> None:
+    incomplete = {image: answer for image, answer in RIGHT.items() if image != "dog/7.png"}
+    run = scored_run(**{which: incomplete})
+    with pytest.raises(ScoreError, match=r"39 answers for 40 test images: 1 missing \(first \['dog/7\.png'\]"):
+        compare(run)
+    assert run.find("compare", key="comparison") is None
