@@ -37,7 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     _allow_many_files()
     try:
-        listener = socket.create_server((settings.host, settings.port), backlog=1024)
+        listener = _listen(settings.host, settings.port)
     except OSError as error:
         print(
             f"local_sagemaker: port {settings.port} on {settings.host} cannot be opened ({error.strerror}); "
@@ -63,6 +63,14 @@ def main(arguments: list[str] | None = None) -> int:
     )
     server.run(sockets=[listener])
     return 0
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """Its connections inherit TCP_NODELAY. An answer is written in two pieces, head and body: without it the body waits
+    for the client's acknowledgement of the head, 40 ms on a connection that is kept."""
+    listener = socket.create_server((host, port), backlog=1024)
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listener
 
 
 def _allow_many_files() -> None:

@@ -76,19 +76,21 @@ class Endpoint:
     # -- the thread -----------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
-        changed = True
+        due = True
         while not self._closed.is_set():
-            self._wake.clear()
             try:
-                if changed and not self._step():
-                    break
-                changed = False
+                # Cleared only by who looks at the record next: a wake-up that comes as a pause ends is not lost.
+                if due or self._wake.is_set():
+                    self._wake.clear()
+                    if not self._step():
+                        break
+                due = False
                 self._tend()
             except Exception:
                 log.exception("endpoint '%s'", self.name)
                 self._closed.wait(_IDLE_S)
-                changed = True
-            changed = self._wake.wait(_IDLE_S) or changed
+                due = True
+            self._wake.wait(_IDLE_S)
         for fleet in self._traffic.close():
             for slot in fleet.slots:
                 slot.stop(ABANDON_GRACE_S)
@@ -117,8 +119,10 @@ class Endpoint:
             self._vitals.measure(fleet)
 
     def _delete(self) -> None:
+        """AWS says nothing of requests in flight. Here a real-time one is answered, what may take longer is cut off."""
         for fleet in self._traffic.close():
-            self._retirement.begin(fleet.slots, INVOCATION_TIMEOUT_S + 1)
+            self._retirement.begin(fleet.slots)
+        self._retirement.end_within(INVOCATION_TIMEOUT_S + 1)
         self._retirement.wait()
         self._forget(self.name)
         self._platform.store.delete(KIND, self.name)
@@ -230,12 +234,15 @@ class Endpoints:
             self.carry(platform, record)
 
     def carry(self, platform: Platform, record: Record) -> None:
-        """Make reality follow an endpoint's record; called after every change of it."""
+        """Make reality follow the record of an endpoint that is new, or of an earlier server."""
         with self._lock:
-            if endpoint := self._live.get(record.name):
+            self._live[record.name] = Endpoint(platform, record, self.forget)
+
+    def wake(self, name: str) -> None:
+        """Called after every change of an endpoint's record; one that is deleted meanwhile stays so."""
+        with self._lock:
+            if endpoint := self._live.get(name):
                 endpoint.wake()
-            else:
-                self._live[record.name] = Endpoint(platform, record, self.forget)
 
     def acquire(
         self, platform: Platform, name: str, variant: str | None, preferred: Slot | None = None

@@ -42,6 +42,9 @@ MAX_SERVERLESS_BYTES = 4 * 2**20
 _MAX_IN_FLIGHT = 2000
 """More at once would run out of file descriptors: a call takes two, and one for each large body."""
 
+_TAKEN_WITHIN_S = STREAM_TIMEOUT_S + 60.0
+"""How long a client may take to read an answer. One that stopped without leaving would keep its worker for ever."""
+
 _CLIENT_LEFT = 499
 
 _ANSWERED = (
@@ -121,7 +124,12 @@ class _Answer(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async with self._resources:
-            await self._response(scope, receive, send)  # returns also when the client has left
+            try:
+                async with asyncio.timeout(_TAKEN_WITHIN_S):
+                    await self._response(scope, receive, send)  # returns also when the client has left
+            except TimeoutError:
+                log.warning("%s: the client does not take its answer and is cut off", scope["path"])
+                return
             await self._call.capture(self._response.headers)
 
 

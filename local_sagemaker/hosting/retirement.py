@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Iterable
 
 from local_sagemaker.hosting.slot import ABANDON_GRACE_S, Slot
+from local_sagemaker.platform import log
 
 #: Longer than any answer may take: an asynchronous invocation has an hour. Its client gives up before.
 LONGEST_ANSWER_S = 3660.0
@@ -21,6 +23,8 @@ class Retirement:
         self._name = name
         self._threads: list[threading.Thread] = []
         self._hurry = threading.Event()
+        self._end = math.inf
+        """When all must be ended (time.monotonic), whatever they were given."""
 
     def begin(self, slots: Iterable[Slot], limit_s: float = LONGEST_ANSWER_S) -> None:
         """End these workers when they are idle, at the latest after `limit_s` seconds."""
@@ -40,12 +44,19 @@ class Retirement:
         for thread in self._threads:
             thread.join()
 
+    def end_within(self, limit_s: float) -> None:
+        """All of them, also those that had been given longer."""
+        self._end = time.monotonic() + limit_s
+
     def hurry(self) -> None:
         """The server ends: whatever they do."""
         self._hurry.set()
 
     def _retire(self, slot: Slot, limit_s: float) -> None:
         deadline = time.monotonic() + limit_s
-        while slot.in_flight and time.monotonic() < deadline and not self._hurry.is_set():
+        while slot.in_flight and not self._hurry.is_set():
+            if time.monotonic() > min(deadline, self._end):
+                log.warning("%s: a worker is ended with %d requests in flight", self._name, slot.in_flight)
+                break
             time.sleep(_POLL_S)
         slot.stop(ABANDON_GRACE_S if self._hurry.is_set() else None)

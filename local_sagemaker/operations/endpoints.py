@@ -89,7 +89,7 @@ def update_endpoint_weights_and_capacities(platform: Platform, request: dict[str
 
 
 def delete_endpoint(platform: Platform, request: dict[str, Any]) -> dict[str, Any]:
-    """Requests in flight are answered; new ones find no endpoint."""
+    """New requests find no endpoint. Those in flight are answered, but for what takes longer than a minute."""
     found = _find(platform, request["EndpointName"])
 
     def change(record: Record) -> None:
@@ -151,7 +151,7 @@ def _change(platform: Platform, name: str, change: Callable[[Record], None]) -> 
         record = platform.store.update(KIND, name, change)
     except KeyError:  # deleted in this very moment
         record = _find(platform, name)
-    platform.endpoints.carry(platform, record)
+    platform.endpoints.wake(name)
     return record
 
 

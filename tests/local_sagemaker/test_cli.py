@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from local_sagemaker import __main__ as program
 from tests.local_sagemaker.harness import REPOSITORY
 
 KEYS = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}
@@ -37,6 +38,14 @@ def test_operations_are_listed_from_the_code() -> None:
     listed = run("--operations").stdout.split()
     assert {"CreateTrainingJob", "UpdateEndpoint", "GetLogEvents", "GetRole"} <= set(listed)
     assert "CreateDomain" not in listed
+
+
+def test_answers_in_two_writes_do_not_wait_for_an_acknowledgement() -> None:
+    """Whatever the event loop does: uvloop would set the option itself, asyncio does not for such a listener."""
+    with program._listen("127.0.0.1", 0) as listener, socket.create_connection(listener.getsockname()):
+        connection, _ = listener.accept()
+        with connection:
+            assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 def test_taken_port_is_named(tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ import io
 import json
 import signal
 import tarfile
-import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -16,12 +15,24 @@ import botocore.exceptions
 import pytest
 
 from local_sagemaker.sandbox.isolation import Isolation
-from tests.local_sagemaker.harness import BUCKET, IMAGE, ROLE, Server, has_ended
+from tests.local_sagemaker.harness import Server, has_ended
+from tests.local_sagemaker.processing import (
+    GROUP,
+    OUT,
+    describe,
+    job,
+    lines,
+    outputs,
+    put,
+    refusal,
+    resources,
+    run,
+    source,
+    target,
+    until,
+    wait,
+)
 from tests.local_sagemaker.serving import unique
-
-CODE = "/opt/ml/processing/input/code"
-OUT = "/opt/ml/processing/output"
-GROUP = "/aws/sagemaker/ProcessingJobs"
 
 mounts = pytest.mark.skipif(not Isolation.probe().mounts, reason="jobs cannot be given mounts on this machine")
 networks = pytest.mark.skipif(not Isolation.probe().networks, reason="jobs cannot be cut off on this machine")
@@ -45,85 +56,6 @@ found = {
 (base / "output/message").write_text("all ä" + "x" * 2000)
 print("looked around")
 """
-
-
-def put(server: Server, folder: str, objects: dict[str, bytes]) -> str:
-    for key, body in objects.items():
-        server.s3.put_object(Bucket=BUCKET, Key=f"{folder}/{key}", Body=body)
-    return f"s3://{BUCKET}/{folder}"
-
-
-def source(name: str, uri: str, path: str, **changes: str) -> dict[str, Any]:
-    return {"InputName": name, "S3Input": {"S3Uri": uri, "LocalPath": path, "S3DataType": "S3Prefix"} | changes}
-
-
-def target(name: str, path: str = OUT, mode: str = "EndOfJob") -> dict[str, Any]:
-    uri = f"s3://{BUCKET}/processed/{name}"
-    return {"OutputName": "result", "S3Output": {"S3Uri": uri, "LocalPath": path, "S3UploadMode": mode}}
-
-
-def job(server: Server, script: str, *arguments: str, **changes: Any) -> dict[str, Any]:
-    """A request as SDK's ScriptProcessor makes it: the script is an input, and runs with python3."""
-    name = unique("Proc")
-    code = put(server, f"code/{name}", {"script.py": script.encode()})
-    specification = {"ImageUri": IMAGE, "ContainerEntrypoint": ["python3", f"{CODE}/script.py"]}
-    if arguments:
-        specification["ContainerArguments"] = list(arguments)
-    cluster = {"InstanceType": "ml.m5.large", "InstanceCount": 1, "VolumeSizeInGB": 10}
-    return {
-        "ProcessingJobName": name,
-        "RoleArn": ROLE,
-        "AppSpecification": specification,
-        "ProcessingResources": {"ClusterConfig": cluster},
-        "ProcessingInputs": [source("code", f"{code}/script.py", CODE), *changes.pop("inputs", [])],
-        "ProcessingOutputConfig": {"Outputs": [target(name)]},
-    } | changes
-
-
-def describe(server: Server, name: str) -> dict[str, Any]:
-    answer: dict[str, Any] = server.sagemaker.describe_processing_job(ProcessingJobName=name)
-    return answer
-
-
-def wait(server: Server, name: str) -> dict[str, Any]:
-    return server.wait(lambda: describe(server, name), "ProcessingJobStatus")
-
-
-def run(server: Server, request: dict[str, Any]) -> dict[str, Any]:
-    server.sagemaker.create_processing_job(**request)
-    return wait(server, request["ProcessingJobName"])
-
-
-def outputs(server: Server, name: str) -> dict[str, bytes]:
-    prefix = f"processed/{name}/"
-    listed = server.s3.list_objects_v2(Bucket=BUCKET, Prefix=prefix).get("Contents", [])
-    return {
-        item["Key"].removeprefix(prefix): server.s3.get_object(Bucket=BUCKET, Key=item["Key"])["Body"].read()
-        for item in listed
-    }
-
-
-def lines(server: Server, name: str, host: str = "algo-1") -> list[str]:
-    try:
-        events = server.logs.filter_log_events(logGroupName=GROUP, logStreamNamePrefix=f"{name}/{host}-")["events"]
-    except botocore.exceptions.ClientError:
-        return []
-    return [event["message"] for event in events]
-
-
-def until(condition: Callable[[], Any]) -> Any:
-    deadline = time.monotonic() + 30
-    while not (found := condition()):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    return found
-
-
-def refusal(call: Callable[..., Any], **request: Any) -> dict[str, Any]:
-    with pytest.raises(botocore.exceptions.ClientError) as caught:
-        call(**request)
-    answer: dict[str, Any] = caught.value.response["Error"]
-    return answer
 
 
 @pytest.fixture(scope="module")
@@ -289,43 +221,6 @@ def test_framework_processor_installs_into_the_job_alone(server: Server) -> None
         __import__("tinything")
 
 
-def test_failing_script_is_quoted_and_leaves_no_output(server: Server) -> None:
-    script = """
-import pathlib, sys
-pathlib.Path(sys.argv[1], "half").write_text("x")
-pathlib.Path(sys.argv[1]).parents[1].joinpath("output/message").write_text("half done")
-raise KeyError("no such class: 7")
-"""
-    answer = run(server, job(server, script, OUT))
-    assert answer["ProcessingJobStatus"] == "Failed"
-    assert answer["FailureReason"].startswith("AlgorithmError: See job logs for more information. exit code 1.")
-    assert answer["FailureReason"].endswith("KeyError: 'no such class: 7'")
-    assert answer["ExitMessage"] == "half done"
-    assert outputs(server, answer["ProcessingJobName"]) == {}
-
-
-def test_exit_message_that_is_no_text_fails_the_job(server: Server) -> None:
-    script = "import pathlib, sys; pathlib.Path(sys.argv[1], '../../output/message').write_bytes(bytes([255, 254]))"
-    answer = run(server, job(server, script, OUT))
-    assert answer["FailureReason"] == "ClientError: /opt/ml/output/message is not UTF-8 encoded text"
-
-
-@pytest.mark.parametrize(
-    ("changes", "said"),
-    [
-        ({"inputs": [source("data", f"s3://{BUCKET}/nothing/", CODE)]}, "ClientError: No S3 objects found"),
-        ({"inputs": [source("data", "s3://no-such-bucket/x", CODE)]}, "NoSuchBucket"),
-        ({"AppSpecification": {"ImageUri": "x/unknown:1", "ContainerEntrypoint": ["python"]}}, "images.toml"),
-        ({"AppSpecification": {"ImageUri": IMAGE, "ContainerEntrypoint": ["no-such-program"]}}, "no-such-program"),
-        ({"Environment": {"A": "nul\0"}}, "ClientError: the container's command cannot be started"),
-    ],
-)  # fmt: skip
-def test_job_that_cannot_start_says_why(server: Server, changes: dict[str, Any], said: str) -> None:
-    answer = run(server, job(server, "print(1)", **changes))
-    assert answer["ProcessingJobStatus"] == "Failed"
-    assert said in answer["FailureReason"]
-
-
 WAITING = """
 import pathlib, signal, subprocess, sys, time
 child = subprocess.Popen(["sleep", "600"])
@@ -432,13 +327,6 @@ sys.exit("has a network")
     assert answer["ProcessingJobStatus"] == "Completed", answer["FailureReason"]
 
 
-def test_isolation_that_cannot_be_kept_is_refused(make_server: Callable[..., Server]) -> None:
-    server = make_server("--isolation", "off")
-    request = job(server, "print(1)", NetworkConfig={"EnableNetworkIsolation": True})
-    answer = refusal(server.sagemaker.create_processing_job, **request)
-    assert "--relax-network-isolation" in answer["Message"]
-
-
 def test_running_job_is_adopted_after_kill_9(make_server: Callable[..., Server]) -> None:
     server = make_server()
     script = """
@@ -511,47 +399,3 @@ def deleted(server: Server, name: str) -> bool:
     except botocore.exceptions.ClientError:  # its thread is about to end
         return False
     return True
-
-
-def inputs(**changes: Any) -> dict[str, Any]:
-    item: dict[str, Any] = source("data", "s3://b/x", CODE)
-    item["S3Input"] |= changes.pop("S3Input", {})
-    return {"ProcessingInputs": [item | changes]}
-
-
-def resources(**changes: Any) -> dict[str, Any]:
-    return {"ProcessingResources": {"ClusterConfig": {"VolumeSizeInGB": 10, **changes}}}
-
-
-REFUSED: list[tuple[dict[str, Any], str]] = [
-    (inputs(S3Input={"LocalPath": "/etc"}), "LocalPath '/etc' must be below /opt/ml/processing/"),
-    (inputs(S3Input={"LocalPath": "/opt/ml/processing/../../x"}), "must be below /opt/ml/processing/"),
-    (inputs(S3Input={"LocalPath": "data"}), "LocalPath 'data' must be below"),
-    (inputs(S3Input={"S3InputMode": "Pipe"}), "S3InputMode Pipe does not exist here"),
-    (inputs(S3Input={"S3CompressionType": "Gzip"}), "Gzip can only be used with S3InputMode Pipe"),
-    (inputs(S3Input={"S3Uri": "https://example.com/x"}), "is not an S3 URI"),
-    (inputs(DatasetDefinition={}), "DatasetDefinition asks Athena or Redshift"),
-    ({"ProcessingInputs": [{"InputName": "x"}]}, "an S3Input must be given"),
-    ({"ProcessingInputs": [source("x", "s3://b/x", CODE)] * 2}, "InputNames must be unique, got x, x"),
-    (
-        {"ProcessingInputs": [{"InputName": "x", "S3Input": {"S3Uri": "s3://b/x", "S3DataType": "S3Prefix"}}]},
-        "LocalPath is required unless AppManaged is true",
-    ),
-    ({"ProcessingOutputConfig": {"Outputs": [target("x", "/tmp/out")]}}, "LocalPath '/tmp/out' must be below"),
-    (
-        {"ProcessingOutputConfig": {"Outputs": [{"OutputName": "f", "FeatureStoreOutput": {"FeatureGroupName": "g"}}]}},
-        "there is no feature store here",
-    ),
-    ({"ProcessingOutputConfig": {"Outputs": [target("x"), target("x")]}}, "OutputNames must be unique"),
-    (resources(), "either InstanceType or InstancePreferences"),
-    (resources(InstanceType="ml.m5.large", InstanceCount=17), "at most 16 hosts"),
-    (resources(InstanceType="ml.m5.large", SelectedInstanceCount=1), "cannot be requested"),
-    ({"AppSpecification": {"ImageUri": IMAGE}}, "ContainerEntrypoint is required"),
-]
-
-
-@pytest.mark.parametrize(("changes", "said"), REFUSED, ids=[said for _, said in REFUSED])
-def test_what_cannot_be_done_is_refused_before_it_starts(server: Server, changes: dict[str, Any], said: str) -> None:
-    answer = refusal(server.sagemaker.create_processing_job, **job(server, "print(1)") | changes)
-    assert answer["Code"] == "ValidationException"
-    assert said in answer["Message"]

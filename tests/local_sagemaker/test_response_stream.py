@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 import time
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +14,10 @@ import botocore.eventstream
 import botocore.exceptions
 import psutil
 import pytest
+from starlette.responses import StreamingResponse
 
 from local_sagemaker.hosting import event_stream
+from local_sagemaker.hosting import invoke as data_plane
 from tests.local_sagemaker.harness import Server
 from tests.local_sagemaker.serving import create_config, create_model, deploy, invoke, write_image_map
 
@@ -115,3 +120,36 @@ def test_clients_that_stop_reading_hold_nothing(server: Server, endpoint: str) -
     while any(item.status == psutil.CONN_ESTABLISHED for item in worker.net_connections("tcp")):
         assert time.monotonic() < deadline
         time.sleep(0.02)
+
+
+def test_answer_that_has_begun_ends_before_its_endpoint_is_deleted(server: Server) -> None:
+    name = deploy(server, create_config(server, create_model(server, version=1)))
+    events = iter(stream(server, name, b"parts 4 0.3")["Body"])
+    assert next(events)["PayloadPart"]["Bytes"] == b"part 0;"
+    server.sagemaker.delete_endpoint(EndpointName=name)
+    rest = [event["PayloadPart"]["Bytes"] for event in events]
+    assert b"".join(rest) == b"part 1;part 2;part 3;"
+    server.sagemaker.get_waiter("endpoint_deleted").wait(EndpointName=name, WaiterConfig={"Delay": 1})
+
+
+def test_client_that_stops_reading_gives_its_worker_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is still connected, so nothing else would end its answer."""
+    monkeypatch.setattr(data_plane, "_TAKEN_WITHIN_S", 0.05)
+    given_back = []
+
+    async def pieces() -> AsyncIterator[bytes]:
+        yield b"piece"
+
+    async def wait_for_ever(*_: Any) -> Any:
+        await asyncio.Event().wait()
+
+    async def answer() -> None:
+        resources = contextlib.AsyncExitStack()
+        resources.callback(lambda: given_back.append(True))
+        call: Any = None  # captures what has been taken, and nothing is
+        scope = {"type": "http", "path": "/endpoints/e/invocations-response-stream"}
+        sent = data_plane._Answer(call, StreamingResponse(pieces()), resources)
+        await asyncio.wait_for(sent(scope, wait_for_ever, wait_for_ever), 10)
+
+    asyncio.run(answer())
+    assert given_back

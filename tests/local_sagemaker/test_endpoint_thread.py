@@ -1,0 +1,116 @@
+"""An endpoint's thread notices each change of its record, whenever it comes, and ends when the endpoint is deleted."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from local_sagemaker import app
+from local_sagemaker.hosting.deployment import KIND
+from local_sagemaker.hosting.endpoint import Endpoint
+from local_sagemaker.hosting.retirement import Retirement
+from local_sagemaker.hosting.serving import ServedModel
+from local_sagemaker.hosting.slot import Slot
+from local_sagemaker.hosting.variant import Variant
+from local_sagemaker.operations import endpoints
+from local_sagemaker.platform import Platform
+from local_sagemaker.settings import Settings
+from local_sagemaker.state.store import Record
+from tests.local_sagemaker.serving import SERVING_IMAGE, write_image_map
+from tests.object_store import KEY_ID, SECRET
+
+NAME = "at-rest"
+
+
+@pytest.fixture
+def platform(tmp_path: Path) -> Iterator[Platform]:
+    settings = Settings(
+        root=tmp_path / "root", images=write_image_map(tmp_path), access_key_id=KEY_ID, secret_access_key=SECRET
+    )
+    platform = app.build_platform(settings)
+    yield platform
+    app.shut_down(platform)
+
+
+def insert(platform: Platform) -> Record:
+    """The record of an endpoint that is at rest; it has no workers, which these tests have no use for."""
+    describe = {"EndpointName": NAME, "EndpointArn": f"arn:{NAME}", "EndpointStatus": "InService"}
+    return platform.store.insert(KIND, NAME, describe)
+
+
+def delete(platform: Platform) -> None:
+    endpoints.delete_endpoint(platform, {"EndpointName": NAME})
+
+
+def await_end(platform: Platform) -> None:
+    deadline = time.monotonic() + 10
+    while platform.store.get(KIND, NAME):
+        assert time.monotonic() < deadline, "the endpoint is Deleting for ever"
+        time.sleep(0.02)
+
+
+class LatePause(threading.Event):
+    """A pause that has run out; before its owner goes on, something happens."""
+
+    def __init__(self, meanwhile: Callable[[], None]) -> None:
+        super().__init__()
+        self._meanwhile: Callable[[], None] | None = meanwhile
+
+    def wait(self, timeout: float | None = None) -> bool:
+        woken = super().wait(timeout)
+        if not woken and self._meanwhile:
+            meanwhile, self._meanwhile = self._meanwhile, None
+            meanwhile()
+        return woken
+
+
+def test_change_at_the_very_end_of_a_pause_is_noticed(platform: Platform) -> None:
+    endpoint = Endpoint(platform, insert(platform), platform.endpoints.forget)
+
+    def change() -> None:
+        platform.store.update(KIND, NAME, lambda record: record.describe.update(EndpointStatus="Deleting"))
+        endpoint.wake()
+
+    endpoint._wake = LatePause(change)
+    await_end(platform)
+
+
+def test_deletion_that_is_faster_than_its_answer_leaves_the_name_free(
+    platform: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    platform.endpoints.carry(platform, insert(platform))
+    update = platform.store.update
+
+    def slow_update(*arguments: Any) -> Record:
+        record = update(*arguments)
+        platform.endpoints._live[NAME].wake()
+        await_end(platform)
+        return record
+
+    with monkeypatch.context() as patched:
+        patched.setattr(platform.store, "update", slow_update)
+        delete(platform)
+    platform.endpoints.carry(platform, insert(platform))
+    delete(platform)
+    await_end(platform)
+
+
+def test_deletion_shortens_what_an_update_left_to_drain(platform: Platform) -> None:
+    """A worker of the fleet before may have an hour for an asynchronous answer, but not when its endpoint goes."""
+    model = ServedModel(name="m", image=SERVING_IMAGE, data=None, environment={})
+    variant = Variant(name="v", model=model, weight=1.0, instance_count=1, instance_type=None, startup_timeout_s=20)
+    slot = Slot(platform, NAME, variant, 1, lambda: None)
+    slot.in_flight = 1
+    retirement = Retirement(NAME)
+    retirement.begin([slot])
+    assert retirement.going_on()
+    retirement.end_within(0.1)
+    waiting = threading.Thread(target=retirement.wait, daemon=True)
+    waiting.start()
+    waiting.join(10)
+    assert not retirement.going_on()
