@@ -43,7 +43,7 @@ def build(arch, num_outputs, stem="standard", hidden_units=0, dropout=0.0, blank
     wait for random weights below the head.
     """
     if arch in LAYERS:
-        network = (ResNet.blank if blank else ResNet)(arch, num_outputs, stem)
+        network = ResNet(arch, num_outputs, stem, blank)
     elif stem != "standard":
         raise ValueError(f"--stem {stem} is for ResNets; {arch} has only its own stem")
     else:

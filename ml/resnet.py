@@ -8,15 +8,20 @@ import torch
 from torch import nn
 
 
+class Convolution(nn.Conv2d):
+    def reset_parameters(self):
+        """ResNet gives the first numbers: those of torch's would be the second half of the time it takes to build."""
+
+
 class BasicBlock(nn.Module):
     expansion = 1
 
     def __init__(self, in_channels, channels, stride):
         super().__init__()
-        self.conv1 = nn.Conv2d(in_channels, channels, 3, stride, padding=1, bias=False)
+        self.conv1 = Convolution(in_channels, channels, 3, stride, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(channels)
         self.relu = nn.ReLU(inplace=True)
-        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.conv2 = Convolution(channels, channels, 3, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(channels)
         self.downsample = shortcut(in_channels, channels, stride)
 
@@ -32,12 +37,12 @@ class Bottleneck(nn.Module):
 
     def __init__(self, in_channels, channels, stride):
         super().__init__()
-        self.conv1 = nn.Conv2d(in_channels, channels, 1, bias=False)
+        self.conv1 = Convolution(in_channels, channels, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(channels)
         # torchvision's choice ("ResNet v1.5"): the 3x3 convolution takes the stride, not the first 1x1.
-        self.conv2 = nn.Conv2d(channels, channels, 3, stride, padding=1, bias=False)
+        self.conv2 = Convolution(channels, channels, 3, stride, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(channels)
-        self.conv3 = nn.Conv2d(channels, channels * self.expansion, 1, bias=False)
+        self.conv3 = Convolution(channels, channels * self.expansion, 1, bias=False)
         self.bn3 = nn.BatchNorm2d(channels * self.expansion)
         self.relu = nn.ReLU(inplace=True)
         self.downsample = shortcut(in_channels, channels * self.expansion, stride)
@@ -64,12 +69,16 @@ STEMS = {  # how the image enters
 
 
 class ResNet(nn.Module):
-    """Images (N, 3, H, W), normalised -> logits (N, num_outputs). `arch` is a key of LAYERS, `stem` one of STEMS."""
+    """Images (N, 3, H, W), normalised -> logits (N, num_outputs). `arch` is a key of LAYERS, `stem` one of STEMS.
 
-    def __init__(self, arch, num_outputs, stem="standard"):
+    Its weights are random. When `blank`, only those are that may differ from pretrained ones, in the first and the last
+    layer; the others have no numbers yet: those take nearly all of the time that it takes to build.
+    """
+
+    def __init__(self, arch, num_outputs, stem="standard", blank=False):
         super().__init__()
         block, depths = LAYERS[arch]
-        self.conv1 = nn.Conv2d(3, 64, bias=False, **STEMS[stem])
+        self.conv1 = Convolution(3, 64, bias=False, **STEMS[stem])
         self.bn1 = nn.BatchNorm2d(64)
         self.relu = nn.ReLU(inplace=True)
         self.maxpool = nn.MaxPool2d(kernel_size=3, stride=2, padding=1)
@@ -80,33 +89,13 @@ class ResNet(nn.Module):
         self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.fc = nn.Linear(512 * block.expansion, num_outputs)
         for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                begin(module)
-
-    @classmethod
-    def blank(cls, *shape):
-        """The same, its body still without numbers, for weights that will fill it: those of a whole one take time.
-
-        Ends and entrance have random ones, since they may differ from the weights'.
-        """
-        with torch.device("meta"):
-            network = cls(*shape)
-        network.to_empty(device="cpu")
-        begin(network.conv1)
-        network.fc.reset_parameters()
-        for module in network.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                module.reset_parameters()  # old weights files say nothing of num_batches_tracked
-        return network
+            if isinstance(module, Convolution) and (module is self.conv1 or not blank):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, x):
         x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
         x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
         return self.fc(torch.flatten(self.avgpool(x), 1))
-
-
-def begin(convolution):
-    nn.init.kaiming_normal_(convolution.weight, mode="fan_out", nonlinearity="relu")
 
 
 def stage(block, in_channels, channels, depth, stride):
@@ -118,4 +107,4 @@ def shortcut(in_channels, out_channels, stride):
     """The projection of a block's input where its shape changes, else None."""
     if stride == 1 and in_channels == out_channels:
         return None
-    return nn.Sequential(nn.Conv2d(in_channels, out_channels, 1, stride, bias=False), nn.BatchNorm2d(out_channels))
+    return nn.Sequential(Convolution(in_channels, out_channels, 1, stride, bias=False), nn.BatchNorm2d(out_channels))
