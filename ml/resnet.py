@@ -8,22 +8,24 @@ import torch
 from torch import nn
 
 
-class Convolution(nn.Conv2d):
+class BlankConvolution(nn.Conv2d):
+    """Its numbers are to come from a file, so no time goes into first ones."""
+
     def reset_parameters(self):
-        """ResNet gives the first numbers: those of torch's would be the second half of the time it takes to build."""
+        pass
 
 
 class BasicBlock(nn.Module):
     expansion = 1
 
-    def __init__(self, in_channels, channels, stride):
+    def __init__(self, in_channels, channels, stride, convolution):
         super().__init__()
-        self.conv1 = Convolution(in_channels, channels, 3, stride, padding=1, bias=False)
+        self.conv1 = convolution(in_channels, channels, 3, stride, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(channels)
         self.relu = nn.ReLU(inplace=True)
-        self.conv2 = Convolution(channels, channels, 3, padding=1, bias=False)
+        self.conv2 = convolution(channels, channels, 3, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(channels)
-        self.downsample = shortcut(in_channels, channels, stride)
+        self.downsample = shortcut(in_channels, channels, stride, convolution)
 
     def forward(self, x):
         identity = x if self.downsample is None else self.downsample(x)
@@ -35,17 +37,17 @@ class BasicBlock(nn.Module):
 class Bottleneck(nn.Module):
     expansion = 4
 
-    def __init__(self, in_channels, channels, stride):
+    def __init__(self, in_channels, channels, stride, convolution):
         super().__init__()
-        self.conv1 = Convolution(in_channels, channels, 1, bias=False)
+        self.conv1 = convolution(in_channels, channels, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(channels)
         # torchvision's choice ("ResNet v1.5"): the 3x3 convolution takes the stride, not the first 1x1.
-        self.conv2 = Convolution(channels, channels, 3, stride, padding=1, bias=False)
+        self.conv2 = convolution(channels, channels, 3, stride, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(channels)
-        self.conv3 = Convolution(channels, channels * self.expansion, 1, bias=False)
+        self.conv3 = convolution(channels, channels * self.expansion, 1, bias=False)
         self.bn3 = nn.BatchNorm2d(channels * self.expansion)
         self.relu = nn.ReLU(inplace=True)
-        self.downsample = shortcut(in_channels, channels * self.expansion, stride)
+        self.downsample = shortcut(in_channels, channels * self.expansion, stride, convolution)
 
     def forward(self, x):
         identity = x if self.downsample is None else self.downsample(x)
@@ -78,18 +80,19 @@ class ResNet(nn.Module):
     def __init__(self, arch, num_outputs, stem="standard", blank=False):
         super().__init__()
         block, depths = LAYERS[arch]
-        self.conv1 = Convolution(3, 64, bias=False, **STEMS[stem])
+        convolution = BlankConvolution if blank else nn.Conv2d
+        self.conv1 = nn.Conv2d(3, 64, bias=False, **STEMS[stem])
         self.bn1 = nn.BatchNorm2d(64)
         self.relu = nn.ReLU(inplace=True)
         self.maxpool = nn.MaxPool2d(kernel_size=3, stride=2, padding=1)
-        self.layer1 = stage(block, 64, 64, depths[0], stride=1)
-        self.layer2 = stage(block, 64 * block.expansion, 128, depths[1], stride=2)
-        self.layer3 = stage(block, 128 * block.expansion, 256, depths[2], stride=2)
-        self.layer4 = stage(block, 256 * block.expansion, 512, depths[3], stride=2)
+        self.layer1 = stage(block, 64, 64, depths[0], 1, convolution)
+        self.layer2 = stage(block, 64 * block.expansion, 128, depths[1], 2, convolution)
+        self.layer3 = stage(block, 128 * block.expansion, 256, depths[2], 2, convolution)
+        self.layer4 = stage(block, 256 * block.expansion, 512, depths[3], 2, convolution)
         self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.fc = nn.Linear(512 * block.expansion, num_outputs)
         for module in self.modules():
-            if isinstance(module, Convolution) and (module is self.conv1 or not blank):
+            if isinstance(module, nn.Conv2d) and not isinstance(module, BlankConvolution):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, x):
@@ -98,13 +101,14 @@ class ResNet(nn.Module):
         return self.fc(torch.flatten(self.avgpool(x), 1))
 
 
-def stage(block, in_channels, channels, depth, stride):
-    first = block(in_channels, channels, stride)
-    return nn.Sequential(first, *(block(channels * block.expansion, channels, 1) for _ in range(depth - 1)))
+def stage(block, in_channels, channels, depth, stride, convolution):
+    first = block(in_channels, channels, stride, convolution)
+    others = (block(channels * block.expansion, channels, 1, convolution) for _ in range(depth - 1))
+    return nn.Sequential(first, *others)
 
 
-def shortcut(in_channels, out_channels, stride):
+def shortcut(in_channels, out_channels, stride, convolution):
     """The projection of a block's input where its shape changes, else None."""
     if stride == 1 and in_channels == out_channels:
         return None
-    return nn.Sequential(Convolution(in_channels, out_channels, 1, stride, bias=False), nn.BatchNorm2d(out_channels))
+    return nn.Sequential(convolution(in_channels, out_channels, 1, stride, bias=False), nn.BatchNorm2d(out_channels))
