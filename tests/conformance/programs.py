@@ -119,10 +119,11 @@ class Programs:
 
     def _collect(self, process: subprocess.Popen[bytes], programs: list[str], errors: Path) -> None:
         assert process.stdout
-        for line in process.stdout:
-            ended = json.loads(line)
-            program = str(Path(ended["program"]).relative_to(HERE))
-            self._outcomes[program].set_result(self._read(program, ended["exit"]))
+        with process.stdout as printed:
+            for line in printed:
+                ended = json.loads(line)
+                program = str(Path(ended["program"]).relative_to(HERE))
+                self._outcomes[program].set_result(self._read(program, ended["exit"]))
         for program in programs:  # the interpreter itself did not even start, or was killed
             if not self._outcomes[program].done():
                 message = errors.read_text(errors="replace")
