@@ -1,8 +1,9 @@
 """The frozen part of a network: what enters its head for images, by torch or, where it pays, by OpenVINO.
 
-OpenVINO takes about half of torch's time on processors. It is for float32 there, and only after the first images have
-shown that its vectors are torch's (TOLERANCE). Whether it is tried depends on the amount of work, never on the clock:
-a training that is repeated, or goes on after a kill, computes the same numbers.
+OpenVINO takes about two thirds of torch's time: 27 ms against 40 for an image of 224 px and a ResNet-18, on one core of
+a Xeon. It is for float32 on a processor, and only after the first images have shown that its vectors are torch's
+(TOLERANCE). Whether it is tried depends on the amount of work, never on the clock: a training that is repeated, or goes
+on after a kill, computes the same numbers.
 """
 
 import torch
