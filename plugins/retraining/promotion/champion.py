@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from botocore.exceptions import ClientError
+from retraining.shared_document import read_document, write_document
 
 
 class ChampionMoved(RuntimeError):
@@ -22,13 +22,8 @@ class Champion:
 
 
 def read_champion(s3: Any, bucket: str, key: str) -> Champion:
-    try:
-        answer = s3.get_object(Bucket=bucket, Key=key)
-    except ClientError as error:
-        if error.response["Error"]["Code"] in ("NoSuchKey", "404"):
-            return Champion(document=None, etag=None)
-        raise
-    return Champion(document=json.loads(answer["Body"].read()), etag=answer["ETag"])
+    text, etag = read_document(s3, bucket, key)
+    return Champion(document=None if text is None else json.loads(text), etag=etag)
 
 
 def replace_champion(s3: Any, bucket: str, key: str, before: Champion, document: dict[str, Any]) -> None:
@@ -36,16 +31,10 @@ def replace_champion(s3: Any, bucket: str, key: str, before: Champion, document:
 
     Repeating it with the same document is harmless: a retry after a lost answer finds its own work and is content.
     """
-    condition = {"IfMatch": before.etag} if before.etag else {"IfNoneMatch": "*"}
-    body = json.dumps(document, indent=1, sort_keys=True).encode()
-    try:
-        s3.put_object(Bucket=bucket, Key=key, Body=body, ContentType="application/json", **condition)
-    except ClientError as error:
-        if error.response["Error"]["Code"] not in ("PreconditionFailed", "ConditionalRequestConflict", "412", "409"):
-            raise
+    if not write_document(s3, bucket, key, document, before.etag):
         now = read_champion(s3, bucket, key)
         if now.document != document:
             serving = (now.document or {}).get("run_name")
             raise ChampionMoved(
                 f"s3://{bucket}/{key} was changed by run {serving} while this run was under way; it is left as it is."
-            ) from None
+            )

@@ -14,6 +14,8 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from retraining.shared_document import read_document, write_document
+
 log = logging.getLogger(__name__)
 
 FORMAT = 1
@@ -67,17 +69,14 @@ def remember_rejection(s3: Any, bucket: str, key: str, recipe: str, rejection: R
 
 def _read(s3: Any, bucket: str, key: str, recipe: str) -> tuple[list[Rejection], str | None]:
     """The rejections, and the ETag that the object must still have to be replaced; None when there is no object."""
+    text, etag = read_document(s3, bucket, key)
+    if text is None:
+        return [], None
     try:
-        answer = s3.get_object(Bucket=bucket, Key=key)
-    except ClientError as error:
-        if error.response["Error"]["Code"] in ("NoSuchKey", "404"):
-            return [], None
-        raise
-    try:
-        return _parse(json.loads(answer["Body"].read()), recipe), answer["ETag"]
+        return _parse(json.loads(text), recipe), etag
     except (ValueError, KeyError, TypeError) as error:
         log.warning("s3://%s/%s is passed over, because it is not what this package writes: %r", bucket, key, error)
-        return [], answer["ETag"]
+        return [], etag
 
 
 def _parse(document: Any, recipe: str) -> list[Rejection]:
@@ -93,12 +92,4 @@ def _parse(document: Any, recipe: str) -> list[Rejection]:
 def _write(s3: Any, bucket: str, key: str, recipe: str, rejections: Sequence[Rejection], etag: str | None) -> bool:
     """False when somebody else has written since it was read."""
     document = {"format": FORMAT, "recipe": recipe, "candidates": [asdict(one) for one in rejections[-KEPT:]]}
-    body = json.dumps(document, indent=1, sort_keys=True).encode()
-    condition = {"IfMatch": etag} if etag else {"IfNoneMatch": "*"}
-    try:
-        s3.put_object(Bucket=bucket, Key=key, Body=body, ContentType="application/json", **condition)
-    except ClientError as error:
-        if error.response["Error"]["Code"] in ("PreconditionFailed", "ConditionalRequestConflict", "412", "409"):
-            return False
-        raise
-    return True
+    return write_document(s3, bucket, key, document, etag)

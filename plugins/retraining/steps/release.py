@@ -11,6 +11,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from retraining.job_kinds import is_missing
+from retraining.plan import name_prefix
 from retraining.promotion.champion import Champion, read_champion, replace_champion
 from retraining.run import Run
 
@@ -85,7 +86,7 @@ def prune(run: Run) -> dict[str, Any]:
         ("EndpointConfig", "list_endpoint_configs", sagemaker.delete_endpoint_config),
         ("Model", "list_models", sagemaker.delete_model),
     ):
-        pages = sagemaker.get_paginator(listing).paginate(NameContains=f"{plan.run_name.rsplit('-', 3)[0]}-")
+        pages = sagemaker.get_paginator(listing).paginate(NameContains=f"{name_prefix(plan.recipe.name)}-")
         names = {item[f"{noun}Name"] for page in pages for item in page[f"{noun}s"]}
         # The names of a recipe's runs sort by time.
         old = sorted((name for name in names if plan.owns(name)), reverse=True)[KEEP_RELEASES:]
