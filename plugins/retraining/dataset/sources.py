@@ -19,8 +19,10 @@ from urllib.parse import urlparse
 
 from retraining.dataset.archive import MAX_TOTAL_BYTES, is_archive, unpack
 from retraining.dataset.digits import write_digits
+from retraining.dataset.ignored import ignored
+from retraining.dataset.limits import MAX_BYTES
 from retraining.dataset.split import SplitName
-from retraining.dataset.verify import MAX_BYTES, Rejected
+from retraining.dataset.verify import Rejected
 from retraining.download import DownloadError, download
 
 log = logging.getLogger(__name__)
@@ -32,7 +34,6 @@ SPLIT_FOLDERS = {
     "val": "validation",
     "test": "test",
 }
-IGNORED_NAMES = {"thumbs.db", "desktop.ini", "__macosx"}
 THREADS = 10  # as many connections as a boto3 client keeps
 
 
@@ -149,7 +150,7 @@ def _fetch_s3(source: str, scratch: Path, s3: Any) -> list[SourceFile]:
 
 def _labelled(files: list[tuple[str, Path, Rejected | None]]) -> list[SourceFile]:
     """Class and split from the folders of each name; files that are no one's image are left out and counted."""
-    parts = {name: name.split("/") for name, _, _ in files if not _is_clutter(name)}
+    parts = {name: name.split("/") for name, _, _ in files if not any(map(ignored, name.split("/")))}
     # Many archives wrap everything in one folder of their own name.
     while parts and len({p[0] for p in parts.values()}) == 1 and all(len(p) > 2 for p in parts.values()):
         parts = {name: p[1:] for name, p in parts.items()}
@@ -169,10 +170,6 @@ def _labelled(files: list[tuple[str, Path, Rejected | None]]) -> list[SourceFile
     if stray:
         log.info("%d files outside the class folders (notes, thumbnails, system files) are ignored.", stray)
     return found
-
-
-def _is_clutter(name: str) -> bool:
-    return any(part.startswith(".") or part.lower() in IGNORED_NAMES for part in name.split("/"))
 
 
 def _checked(source: str, files: list[SourceFile]) -> list[SourceFile]:

@@ -12,10 +12,7 @@ import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
-MAX_BYTES = 25 * 1024**2
-MAX_PIXELS = 50_000_000
-MAX_SIDE = 16_384
-MIN_SIDE = 16
+from retraining.dataset.limits import MAX_BYTES, MAX_PIXELS, MAX_SIDE, MIN_SIDE
 
 SIGNATURES = {b"\xff\xd8\xff": "jpg", b"\x89PNG\r\n\x1a\n": "png"}
 OTHER_FORMATS = {b"GIF8": "GIF", b"BM": "BMP", b"II*\0": "TIFF", b"MM\0*": "TIFF", b"RIFF": "WebP", b"8BPS": "PSD"}

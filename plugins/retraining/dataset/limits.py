@@ -1,0 +1,15 @@
+"""What a usable picture is, on this side. ml/picture.py has the same pixels; tests/contract holds the two together.
+
+A source may hold what phones and cameras make: 108 and 50 megapixels are sold, and panoramas are long.
+"""
+
+from __future__ import annotations
+
+MAX_BYTES = 25 * 1024**2
+"""Of one file: what SageMaker takes as the body of one real-time request."""
+MAX_PIXELS = 120_000_000
+"""Width by height. A 108-megapixel phone's picture fits."""
+MAX_SIDE = 32_768
+"""Of either side, in pixels."""
+MIN_SIDE = 16
+"""Of either side, in pixels."""
