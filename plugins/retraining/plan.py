@@ -25,10 +25,13 @@ def name_prefix(recipe_name: str) -> str:
     return f"{recipe_name[:5].rstrip('-')}-{hashlib.sha256(recipe_name.encode()).hexdigest()[:3]}"
 
 
-def run_name(recipe_name: str, run_after: datetime, run_id: str) -> str:
-    """For example digits-261121-030000-a1b2c, at most 29 characters, the same for every attempt of a run."""
+def run_name(recipe_name: str, run_after: datetime, run_id: str, bucket: str) -> str:
+    """For example digits-261121-030000-a1b2c, at most 29 characters, the same for every attempt of a run.
+
+    Two deployments of one account have buckets of their own, and so their runs other names, also at the same moment.
+    """
     at = run_after.astimezone(UTC).strftime("%y%m%d-%H%M%S")
-    digest = hashlib.sha256(f"retrain_{recipe_name}|{run_id}".encode()).hexdigest()[:5]
+    digest = hashlib.sha256(f"retrain_{recipe_name}|{run_id}|{bucket}".encode()).hexdigest()[:5]
     return f"{name_prefix(recipe_name)}-{at}-{digest}"
 
 
@@ -42,7 +45,8 @@ class Plan:
 
     @classmethod
     def of(cls, recipe: Recipe, environment: Environment, run_after: datetime, run_id: str) -> Plan:
-        return cls(recipe=recipe, environment=environment, run_name=run_name(recipe.name, run_after, run_id))
+        name = run_name(recipe.name, run_after, run_id, environment.bucket)
+        return cls(recipe=recipe, environment=environment, run_name=name)
 
     # Jobs and resources. The model and the endpoint configuration carry the run's name, so that an endpoint tells
     # which run it serves.
@@ -85,9 +89,14 @@ class Plan:
     @property
     def tags(self) -> list[dict[str, str]]:
         """Of everything that a run makes in SageMaker."""
+        return [*self.deployment_tags, {"Key": "retraining:run", "Value": self.run_name}]
+
+    @property
+    def deployment_tags(self) -> list[dict[str, str]]:
+        """What tells this recipe, in this deployment, from one of the same name in the same account."""
         return [
             {"Key": "retraining:recipe", "Value": self.recipe.name},
-            {"Key": "retraining:run", "Value": self.run_name},
+            {"Key": "retraining:bucket", "Value": self.environment.bucket},
         ]
 
     def owns(self, name: str) -> bool:
@@ -119,6 +128,10 @@ class Plan:
     @property
     def run_key(self) -> str:
         return f"{self.root}/runs/{self.run_name}"
+
+    @property
+    def release_key(self) -> str:
+        return f"{self.run_key}/release.json"
 
     @property
     def report_key(self) -> str:

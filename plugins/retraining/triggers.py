@@ -51,7 +51,9 @@ class SageMakerJobTrigger(BaseTrigger):
     async def run(self) -> AsyncIterator[TriggerEvent]:
         kind = KINDS[self.kind]
         async with await self._connect() as client:
-            while time.time() < self.deadline:
+            while True:
+                # Asked once also after the deadline: the job may have ended well while nobody was there to look.
+                late = time.time() >= self.deadline
                 try:
                     description = await getattr(client, kind.describe)(**{kind.name_key: self.name})
                 except ClientError as error:
@@ -66,8 +68,10 @@ class SageMakerJobTrigger(BaseTrigger):
                     if not kind.in_progress(description):
                         yield self._event(kind.status(description))
                         return
+                if late:
+                    yield self._event("Deadline")
+                    return
                 await asyncio.sleep(self.poll_seconds)
-        yield self._event("Deadline")
 
     async def on_kill(self) -> None:
         """A person took the waiting task away: stop the job, which would otherwise go on costing money."""

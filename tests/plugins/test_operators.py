@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
 from typing import Any
 from uuid import uuid4
 
@@ -12,12 +11,10 @@ import pytest
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, TaskDeferred
 
 from retraining.environment import AWS_CONN_ID
-from retraining.operators.endpoint import DeployOperator, RollbackOperator
 from retraining.operators.register import RegisterOperator
-from retraining.operators.resources import ModelOperator
 from retraining.operators.training import TrainingOperator
 from retraining.triggers import SageMakerJobTrigger
-from tests.plugins.task_run import IMAGE, ROLE, archive, context, finish, wait_for
+from tests.plugins.task_run import IMAGE, context, finish, wait_for
 
 
 def jobs(sagemaker: Any, operator: TrainingOperator) -> list[str]:
@@ -80,6 +77,16 @@ def test_past_the_deadline_the_job_is_stopped(sagemaker: Any, training: Any) -> 
         finish(operator, ctx)
 
 
+def test_a_job_that_ended_unseen_is_found_after_its_deadline(sagemaker: Any, training: Any) -> None:
+    """Airflow was away for longer than the wait may last."""
+    operator = training("print('quick')")
+    with pytest.raises(TaskDeferred) as wait:
+        operator.execute(context())
+    wait_for(wait.value.trigger)
+    _, arguments = wait.value.trigger.serialize()
+    assert wait_for(SageMakerJobTrigger(**arguments | {"deadline": time.time() - 60}))["status"] == "Completed"
+
+
 def test_the_trigger_notices_a_job_that_does_not_exist(sagemaker: Any) -> None:
     trigger = SageMakerJobTrigger("training", "never-made", time.time() + 60, 0.1, AWS_CONN_ID)
     assert wait_for(trigger) == {"name": "never-made", "status": "Missing"}
@@ -88,65 +95,6 @@ def test_the_trigger_notices_a_job_that_does_not_exist(sagemaker: Any) -> None:
 def test_nothing_to_do_is_skipped(sagemaker: Any) -> None:
     with pytest.raises(AirflowSkipException):
         TrainingOperator(task_id="train", config={}, aws_conn_id=AWS_CONN_ID).execute(context())
-
-
-@pytest.fixture
-def release(sagemaker: Any, s3: Any, bucket: str) -> Callable[..., str]:
-    """release(name, …files): a model and its endpoint configuration, both called `name`."""
-
-    def make(name: str, **files: str) -> str:
-        s3.put_object(Bucket=bucket, Key=f"{name}.tar.gz", Body=archive(**files or {"weights": "1"}))
-        container = {"Image": IMAGE, "ModelDataUrl": f"s3://{bucket}/{name}.tar.gz"}
-        config = {"ModelName": name, "ExecutionRoleArn": ROLE, "PrimaryContainer": container}
-        for _ in range(2):  # as after a retry
-            assert ModelOperator(task_id="m", config=config, aws_conn_id=AWS_CONN_ID).execute(context())["name"] == name
-        variant = {
-            "VariantName": "AllTraffic",
-            "ModelName": name,
-            "InstanceType": "ml.m5.large",
-            "InitialInstanceCount": 1,
-        }
-        sagemaker.create_endpoint_config(EndpointConfigName=name, ProductionVariants=[variant])
-        return name
-
-    return make
-
-
-def deploy(endpoint: str, config: str) -> Any:
-    request = {"EndpointName": endpoint, "EndpointConfigName": config}
-    operator = DeployOperator(task_id="deploy", config=request, aws_conn_id=AWS_CONN_ID, poll_seconds=0.1)
-    return finish(operator, context())
-
-
-def test_an_endpoint_is_created_updated_and_left_alone(sagemaker: Any, release: Any) -> None:
-    name = f"ep-{uuid4().hex[:8]}"
-    for config in (release(f"{name}-a"), release(f"{name}-b"), f"{name}-b"):
-        assert deploy(name, config)["config"] == config
-        assert sagemaker.describe_endpoint(EndpointName=name)["EndpointConfigName"] == config
-
-
-def test_an_update_that_was_rolled_back_is_a_failure(sagemaker: Any, release: Any) -> None:
-    name = f"ep-{uuid4().hex[:8]}"
-    good, bad = release(f"{name}-a"), release(f"{name}-b", refuses="yes")
-    deploy(name, good)
-    with pytest.raises(AirflowFailException, match=rf"asked to serve {bad} and serves {good}: SageMaker rolled"):
-        deploy(name, bad)
-
-
-def rollback(endpoint: str, failed: str, champion: str | None) -> Any:
-    request = {"EndpointName": endpoint, "EndpointConfigName": champion, "Failed": failed}
-    operator = RollbackOperator(task_id="rollback", config=request, aws_conn_id=AWS_CONN_ID, poll_seconds=0.1)
-    return finish(operator, context())
-
-
-def test_rollback_returns_to_the_champion(sagemaker: Any, release: Any) -> None:
-    name = f"ep-{uuid4().hex[:8]}"
-    champion, failed = release(f"{name}-a"), release(f"{name}-b")
-    deploy(name, champion)
-    deploy(name, failed)
-    assert rollback(name, failed, champion)["config"] == champion
-    with pytest.raises(AirflowSkipException, match="nothing to roll back"):
-        rollback(name, failed, champion)
 
 
 def test_registering_twice_is_one_version(sagemaker: Any, bucket: str) -> None:

@@ -14,22 +14,23 @@ AT = datetime(2026, 11, 21, 3, tzinfo=UTC)
 
 
 def test_a_run_is_named_after_recipe_time_and_id() -> None:
-    assert re.fullmatch(r"digits-261121-030000-[0-9a-f]{5}", run_name("digits", AT, "scheduled__2026"))
+    assert re.fullmatch(r"digits-261121-030000-[0-9a-f]{5}", run_name("digits", AT, "scheduled__2026", "bucket"))
 
 
 def test_the_same_run_has_the_same_name_in_any_time_zone() -> None:
     tokyo = AT.astimezone(timezone(timedelta(hours=9)))
-    assert run_name("digits", AT, "a") == run_name("digits", tokyo, "a")
+    assert run_name("digits", AT, "a", "bucket") == run_name("digits", tokyo, "a", "bucket")
 
 
 def test_runs_of_one_second_differ() -> None:
-    assert run_name("digits", AT, "manual__1") != run_name("digits", AT, "manual__2")
+    assert run_name("digits", AT, "manual__1", "bucket") != run_name("digits", AT, "manual__2", "bucket")
 
 
 @pytest.mark.parametrize("name", ["x", "digits", "chest-xray", "a-very-long-name-of-forty-letters-indeed"])
 def test_names_fit_a_tuning_job_and_its_second_generation(name: str) -> None:
-    assert len(run_name(name, AT, "manual__1") + "-g2") <= 32
-    assert re.fullmatch(r"[a-z0-9](-*[a-z0-9])*", run_name(name, AT, "manual__1"))
+    named = run_name(name, AT, "manual__1", "bucket")
+    assert len(named + "-g2") <= 32
+    assert re.fullmatch(r"[a-z0-9](-*[a-z0-9])*", named)
 
 
 def test_long_names_with_one_beginning_stay_apart() -> None:

@@ -98,7 +98,7 @@ def test_the_champions_search_and_then_the_newest_are_looked_at(
 ) -> None:
     recipe = unique("p")
     plan = make_plan(name=recipe)
-    weeks = [run_name(recipe, datetime(2026, 11, day, tzinfo=UTC), unique("run")) for day in (1, 8)]
+    weeks = [run_name(recipe, datetime(2026, 11, day, tzinfo=UTC), unique("run"), "bucket") for day in (1, 8)]
     foreign = [f"{recipe}-other", f"x{weeks[0]}"[:32]]
     searches = [tune(name) for name in (*weeks, f"{weeks[0]}-g2", *foreign, plan.tuning_job)]
     for operator in searches:

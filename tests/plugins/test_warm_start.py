@@ -254,7 +254,7 @@ def test_every_attempt_of_a_run_sends_the_same_request(attempt: Callable[..., Ru
     parent = remember(memory, attempt(memory, 1))
     memory.known["warm_start.return_value"] = steps.warm_start(attempt(memory, 2))
     first = task_requests.tuning_request(attempt(memory, 2))
-    memory.jobs[run_name("shapes", datetime(2026, 11, 3, tzinfo=UTC), "manual__3")] = memory.jobs.pop(parent)
+    memory.jobs[run_name("shapes", datetime(2026, 11, 3, tzinfo=UTC), "manual__3", "bucket")] = memory.jobs.pop(parent)
     assert task_requests.tuning_request(attempt(memory, 2)) == first
     assert first["WarmStartConfig"] == {
         "ParentHyperParameterTuningJobs": [{"HyperParameterTuningJobName": parent}],

@@ -1,8 +1,8 @@
 """A SageMaker job that survives its Airflow task: found again after a crash, a retry or a clear, and never paid twice.
 
 The job's name derives from the run, and every attempt begins by asking for it: in progress, it is adopted; completed,
-its result is used; missing, it is created. `execute` and the resumption after a wait are the same function, so a
-process may die between any two lines.
+its result is used; missing, it is created; made by somebody else, it is refused. `execute` and the resumption after a
+wait are the same function, so a process may die between any two lines.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from airflow.sdk import Context
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 from botocore.exceptions import ClientError
 
+from retraining.identity import require_own
 from retraining.job_kinds import (
     MAX_GENERATIONS,
     QUEUE_ALLOWANCE_SECONDS,
@@ -67,6 +68,7 @@ class DurableJob(SageMakerBaseOperator):
             if job is None:
                 self._create(name)
                 job = self._described(name)
+            require_own(self.kind.name, name, self.config, job)
             context["ti"].xcom_push(key="job", value={"kind": self.kind.name, "name": name})
             if self.kind.in_progress(job):
                 self._wait_for(name, job)

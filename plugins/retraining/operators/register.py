@@ -9,6 +9,7 @@ from airflow.providers.amazon.aws.operators.sagemaker import SageMakerBaseOperat
 from airflow.sdk import Context
 from airflow.sdk.exceptions import AirflowFailException
 
+from retraining.identity import require_own
 from retraining.operators.resources import create_once
 
 
@@ -32,6 +33,7 @@ class RegisterOperator(SageMakerBaseOperator):
         description = self.hook.conn.describe_model_package(ModelPackageName=registered)
         if description["ModelPackageStatus"] == "Failed":
             raise AirflowFailException(f"Model package {registered} failed: {description['ModelPackageStatusDetails']}")
+        require_own("model package", registered, package, description)
         return {"arn": registered, "version": description.get("ModelPackageVersion")}
 
     def _registered(self, package: dict[str, Any]) -> str | None:

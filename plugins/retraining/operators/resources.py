@@ -9,6 +9,7 @@ from airflow.providers.amazon.aws.operators.sagemaker import SageMakerEndpointCo
 from airflow.sdk import Context
 from botocore.exceptions import ClientError
 
+from retraining.identity import require_own
 from retraining.job_kinds import already_exists
 
 
@@ -19,6 +20,7 @@ class ModelOperator(SageMakerModelOperator):
         self.preprocess_config()
         create_once(self.hook.conn.create_model, self.config)
         model = self.hook.conn.describe_model(ModelName=self.config["ModelName"])
+        require_own("model", model["ModelName"], self.config, model)
         return {"name": model["ModelName"], "arn": model["ModelArn"]}
 
 
@@ -29,14 +31,12 @@ class EndpointConfigOperator(SageMakerEndpointConfigOperator):
         self.preprocess_config()
         create_once(self.hook.conn.create_endpoint_config, self.config)
         config = self.hook.conn.describe_endpoint_config(EndpointConfigName=self.config["EndpointConfigName"])
+        require_own("endpoint config", config["EndpointConfigName"], self.config, config)
         return {"name": config["EndpointConfigName"], "arn": config["EndpointConfigArn"]}
 
 
 def create_once(create: Any, request: Mapping[str, Any]) -> bool:
-    """Whether this call created the thing; False when its name was taken already.
-
-    Our names belong to one run, so a taken name is our own earlier attempt.
-    """
+    """Whether this call created the thing; False when its name was taken already, as by an earlier attempt of ours."""
     try:
         create(**request)
     except ClientError as error:
