@@ -34,6 +34,11 @@ class Environment:
     serving_instance_type: str | None = None
     poll_seconds: float = 30
 
+    @property
+    def account(self) -> str:
+        """The 12-digit account that the role belongs to; preflight checks that the credentials do too."""
+        return self.role_arn.split(":")[4]
+
     @classmethod
     def of(cls, environ: Mapping[str, str]) -> Environment:
         """The environment described by RETRAINING_* and AWS_* variables; ConfigurationError names what is missing."""

@@ -70,6 +70,7 @@ def run_report(found: Findings) -> dict[str, Any]:
         "profiler": dict(found.profiler) if found.profiler else None,
         "candidate": comparison.get("candidate"),
         "champion": comparison.get("champion"),
+        "uncompared": list((found.need or {}).get("uncompared", ())),
         "evidence": (comparison.get("decision") or {}).get("evidence"),
         "changed_classes": list(comparison.get("changed_classes", ())),
         "confused_pairs": list(comparison.get("confused_pairs", ())),
@@ -110,6 +111,9 @@ def as_markdown(report: Mapping[str, Any]) -> str:
         "",
         f"Run `{report['run_name']}`.",
     ]
+    if uncompared := report["uncompared"]:
+        lines += ["", "**Compared with nothing**, as this run was told to (`first_promotion`), although:", ""]
+        lines += [f"- {sign}" for sign in uncompared]
     if dataset := report["dataset"]:
         sizes = ", ".join(f"{split} {sum(counts.values())}" for split, counts in dataset["counts"].items())
         lines += ["", f"**Data** `{dataset['fingerprint']}`: {sizes}; {dataset['quarantined']} quarantined."]

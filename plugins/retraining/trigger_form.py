@@ -174,4 +174,12 @@ def _promotion(recipe: Recipe) -> dict[str, Param]:
             description="The data may have other classes than the model that serves.",
             section=section,
         ),
+        "first_promotion": Param(
+            False,
+            type="boolean",
+            title="Promote without comparing",
+            description="There is no champion that the candidate could be compared with, although an endpoint, an "
+            "approved package or other classes say that there was one. The floors alone decide.",
+            section=section,
+        ),
     }

@@ -74,7 +74,8 @@ def finish(run: Run, comparison: dict[str, Any], approval: dict[str, Any] | None
 
 
 def serve(run: Run, name: str = "run-0", **ingredients: str) -> None:
-    document = {"run_name": name, "classes": ["a"], "ingredients": {"dataset": "d0"} | ingredients}
+    document = {"run_name": name, "classes": ["a"], "model": name, "endpoint_config": name}
+    document["ingredients"] = {"dataset": "d0"} | ingredients
     run.write_json(run.plan.champion_key, document)
 
 

@@ -174,7 +174,7 @@ def test_the_form_cannot_make_an_invalid_recipe(recipe: Recipe) -> None:
 def test_every_form_field_reaches_the_recipe(recipe: Recipe) -> None:
     from retraining.trigger_form import trigger_form
 
-    not_of_the_recipe = {"force", "accept_class_change"}
+    not_of_the_recipe = {"force", "accept_class_change", "first_promotion"}
     assert set(trigger_form(recipe)) - not_of_the_recipe == set(TRIGGER_PARAMS)
     defaults = {name: param.value for name, param in trigger_form(recipe).items()}
     assert recipe.with_params(defaults) == recipe

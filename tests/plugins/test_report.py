@@ -140,3 +140,12 @@ def test_the_report_tells_who_watched_and_what_was_ignored() -> None:
     text = as_markdown(report)
     assert "**Debugger** `self_hosted`: SageMaker refused Debugger to this training" in text
     assert "- Overfit: IssuesFound (ignored) at step 9" in text
+
+
+def test_a_promotion_without_comparison_says_so() -> None:
+    need = {"needed": True, "reason": "there is no champion yet", "uncompared": ["endpoint shop is InService on mine"]}
+    report = run_report(replace(PROMOTED, need=need))
+    assert report["uncompared"] == need["uncompared"]
+    assert "**Compared with nothing**, as this run was told to" in as_markdown(report)
+    assert "- endpoint shop is InService on mine" in as_markdown(report)
+    assert "Compared with nothing" not in as_markdown(run_report(PROMOTED))

@@ -6,11 +6,23 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from retraining.plan import Plan
 from retraining.shared_document import read_document, write_document
+
+# What a run reads of the champion that serves.
+NEEDED = ("run_name", "classes", "model", "endpoint_config", "ingredients")
 
 
 class ChampionMoved(RuntimeError):
     """Somebody else promoted a model while this run was under way."""
+
+
+class ChampionUnusable(ValueError):
+    """There is a champion.json, and it is not one that this deployment wrote about its own model."""
+
+    def __init__(self, message: str, etag: str | None) -> None:
+        super().__init__(message)
+        self.etag = etag
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,8 +34,45 @@ class Champion:
 
 
 def read_champion(s3: Any, bucket: str, key: str) -> Champion:
+    """The pointer as it stands; ChampionUnusable when it cannot be read as one."""
     text, etag = read_document(s3, bucket, key)
-    return Champion(document=None if text is None else json.loads(text), etag=etag)
+    if text is None:
+        return Champion(document=None, etag=None)
+    try:
+        document = json.loads(text)
+    except ValueError as error:
+        raise ChampionUnusable(f"s3://{bucket}/{key} is not valid JSON ({error})", etag) from None
+    if not isinstance(document, dict):
+        raise ChampionUnusable(f"s3://{bucket}/{key} holds no JSON object", etag)
+    return Champion(document=document, etag=etag)
+
+
+def own_champion(s3: Any, plan: Plan) -> Champion:
+    """The champion of the plan's recipe in this deployment; ChampionUnusable when the pointer is about another one.
+
+    A pointer that was copied from another bucket, account or region names a model that cannot be scored here.
+    """
+    champion = read_champion(s3, plan.environment.bucket, plan.champion_key)
+    if champion.document is not None and (problem := _foreign(champion.document, plan)):
+        raise ChampionUnusable(f"{plan.uri(plan.champion_key)} {problem}", champion.etag)
+    return champion
+
+
+def _foreign(document: dict[str, Any], plan: Plan) -> str:
+    """Why a document is not about a model of this recipe in this deployment; empty when it is."""
+    if missing := [key for key in NEEDED if not document.get(key)]:
+        return f"lacks {', '.join(missing)}"
+    if (recipe := document.get("recipe", plan.recipe.name)) != plan.recipe.name:
+        return f"is about recipe {recipe!r}, not {plan.recipe.name!r}"
+    artifact = str(document.get("model_data_url", ""))
+    if artifact and not artifact.startswith(plan.uri("")):
+        return f"names a model outside this deployment's bucket: {artifact}"
+    # arn:aws:sagemaker:REGION:ACCOUNT:model-package/…
+    package = str(document.get("model_package_arn", "")).split(":")
+    home = (plan.environment.region, plan.environment.account)
+    if len(package) > 5 and tuple(package[3:5]) != home:
+        return f"names a model package of account {package[4]} in {package[3]}; this is {home[1]} in {home[0]}"
+    return ""
 
 
 def replace_champion(s3: Any, bucket: str, key: str, before: Champion, document: dict[str, Any]) -> None:

@@ -13,15 +13,19 @@ from retraining.dataset.sync import sync_dataset as sync
 from retraining.debugger.memory import recall_refusal
 from retraining.debugger.mode import Decision, decide_mode, in_mode
 from retraining.environment import ConfigurationError
-from retraining.fingerprint import gate_fingerprint
+from retraining.fingerprint import gate_fingerprint, recipe_fingerprint
 from retraining.images import resolve_images, rule_image
 from retraining.pretrained.staging import require_staged
-from retraining.promotion.champion import Champion, read_champion
+from retraining.promotion.champion import Champion, ChampionUnusable, own_champion
+from retraining.promotion.first import UncomparedPromotion, signs_of_a_champion
 from retraining.promotion.rejections import Rejection, recall_rejections
 from retraining.run import Run, client
 from retraining.source import pack_source, source_digest
 
 log = logging.getLogger(__name__)
+
+
+FIRST_PROMOTION = "trigger the DAG with first_promotion, and the floors of the recipe alone decide"
 
 
 class ClassesChanged(ValueError):
@@ -68,6 +72,7 @@ def preflight(run: Run) -> dict[str, Any]:
         "run_name": run.plan.run_name,
         "account": account,
         "code": digest,
+        "recipe": recipe_fingerprint(run.recipe),
         "images": images.as_dict(),
         "debugger": debugger.as_dict(),
         "ceiling": most.as_dict(),
@@ -89,7 +94,7 @@ def sync_dataset(run: Run) -> dict[str, Any]:
 
 def needs_retraining(run: Run) -> bool:
     """Is anything new since the champion, and not yet tried in vain? False skips the rest of the run."""
-    champion = read_champion(run.s3, run.environment.bucket, run.plan.champion_key)
+    champion, uncompared = _champion(run)
     run.push("champion", {"document": champion.document, "etag": champion.etag})
     changed = run.ingredients.changed_since(champion.document)
     tried = _tried_in_vain(run, champion) if changed else None
@@ -105,9 +110,9 @@ def needs_retraining(run: Run) -> bool:
     else:
         reason = f"data, code and recipe are those of champion {champion.document['run_name']}"
         reason += "; retraining was forced" if forced else "; trigger with force to retrain anyway"
-    _check_classes(run, champion)
+    uncompared += _changed_classes(run, champion)
     needed = forced or (bool(changed) and tried is None)
-    run.push("need", {"needed": needed, "reason": reason})
+    run.push("need", {"needed": needed, "reason": reason, "uncompared": uncompared})
     log.info("%s: %s.", "Retraining" if needed else "Nothing to do", reason)
     return needed
 
@@ -151,13 +156,49 @@ def _tried_in_vain(run: Run, champion: Champion) -> Rejection | None:
     return next((one for one in reversed(known) if one.is_about(*about)), None)
 
 
-def _check_classes(run: Run, champion: Champion) -> None:
-    if champion.document is None or run.params.get("accept_class_change"):
-        return
-    before, now = set(champion.document["classes"]), set(run.fact("sync_dataset")["classes"])
-    if before != now:
-        raise ClassesChanged(
-            f"The classes changed since champion {champion.document['run_name']}: added {sorted(now - before)}, "
-            f"removed {sorted(before - now)}. Clients of {run.plan.endpoint} would see other answers. "
-            "If that is intended, trigger the DAG with accept_class_change."
+def _champion(run: Run) -> tuple[Champion, list[str]]:
+    """The champion, and what was found that speaks against there being none; UncomparedPromotion unless that is meant.
+
+    Refused here because nothing has been paid for yet.
+    """
+    found: list[str] = []
+    try:
+        champion = own_champion(run.s3, run.plan)
+    except ChampionUnusable as error:
+        champion, found = Champion(document=None, etag=error.etag), [str(error)]
+    if champion.document is None:
+        found += signs_of_a_champion(run.sagemaker, run.plan)
+    if found and not run.params.get("first_promotion"):
+        raise UncomparedPromotion(
+            f"There is no champion by {run.plan.uri(run.plan.champion_key)}, so a candidate would serve without being "
+            f"compared with anything. But {'; '.join(found)}. If the pointer was lost, put it back. If it is "
+            f"meant, {FIRST_PROMOTION}."
         )
+    for sign in found:
+        log.warning("A first promotion was asked for, although %s.", sign)
+    return champion, found
+
+
+def _changed_classes(run: Run, champion: Champion) -> list[str]:
+    """Other classes than the champion's, where they are accepted; it cannot be compared then, so both must be meant."""
+    if champion.document is None:
+        return []
+    before, now = set(champion.document["classes"]), set(run.fact("sync_dataset")["classes"])
+    if before == now:
+        return []
+    change = (
+        f"the classes changed since champion {champion.document['run_name']}: added {sorted(now - before)}, "
+        f"removed {sorted(before - now)}"
+    )
+    if not run.params.get("accept_class_change"):
+        raise ClassesChanged(
+            f"{change[0].upper()}{change[1:]}. Clients of {run.plan.endpoint} would see other answers, and the "
+            "candidate cannot be compared with the champion. If both are meant, trigger the DAG with "
+            "accept_class_change and first_promotion; the floors of the recipe alone decide then."
+        )
+    if not run.params.get("first_promotion"):
+        raise UncomparedPromotion(
+            f"accept_class_change is set, and {change}. The candidate cannot be compared with that champion, and would "
+            f"replace it without. If that is meant too, {FIRST_PROMOTION}."
+        )
+    return [change]

@@ -14,6 +14,7 @@ from retraining.run import Run
 log = logging.getLogger(__name__)
 
 GOLDEN_IMAGES = 5
+GOLDEN_ALTERNATIVES = 3
 
 
 def compare(run: Run) -> bool:
@@ -54,9 +55,12 @@ def compare(run: Run) -> bool:
 
 
 def _evaluate_champion(run: Run, classes: list[str], expected: dict[str, str]) -> Evaluation | None:
-    champion, scored = run.comparable_champion, run.find("score_champion")
-    if champion is None or scored is None:
+    champion = run.comparable_champion
+    if champion is None:
         return None
+    # A task that was marked as a success or skipped by hand has scored nothing: no decision then, rather than one
+    # without the champion.
+    scored = run.fact("score_champion")
     # The digest of the test set this job really read, from its own input address.
     digest = scored["input_uri"].rsplit("/", 2)[-2]
     return evaluate(classes, expected, read_answers(run.s3, scored["output_uri"]), digest, champion["classes"])
@@ -70,12 +74,17 @@ def _console_metrics(candidate: Evaluation) -> dict[str, Any]:
 
 
 def _golden_images(classes: list[str], expected: dict[str, str], answers: dict[str, list[float]]) -> dict[str, str]:
-    """Test image → class: for the first few classes, the image the candidate was surest about and right."""
+    """Test image → class: for the first few classes, the images the candidate was surest about and right.
+
+    The surest first; the others are alternatives, for an image may be too large for a request.
+    """
     golden: dict[str, str] = {}
+    chosen = 0
     for index, label in enumerate(classes):
-        if len(golden) == GOLDEN_IMAGES:
+        if chosen == GOLDEN_IMAGES:
             break
         right = [e for e in expected if expected[e] == label and max(answers[e]) == answers[e][index]]
-        if right:
-            golden[max(right, key=lambda entry: (answers[entry][index], entry))] = label
+        surest = sorted(right, key=lambda entry: (answers[entry][index], entry), reverse=True)
+        golden |= dict.fromkeys(surest[:GOLDEN_ALTERNATIVES], label)
+        chosen += bool(surest)
     return golden
