@@ -26,6 +26,7 @@ from retraining.operators.register import RegisterOperator
 from retraining.operators.resources import EndpointConfigOperator, ModelOperator
 from retraining.operators.training import TrainingOperator
 from retraining.recipe import Recipe, RecipeError, find_recipes, load_recipe
+from retraining.release.served import while_serving
 from retraining.retries import RETRIES
 from retraining.run import Run, request
 from retraining.sensors import DebuggerVerdictSensor
@@ -40,7 +41,7 @@ Source `{source}` · endpoint `{endpoint}` · promoted when {metric} ≥ champio
 
 A run ends early when data, code and recipe are the champion's, or were tried before and the champion stayed; `force`
 retrains anyway. Clearing a task looks at its job again and never pays for a second one; to repeat the work, trigger a
-new run. `report` says what happened.
+new run. `report` says what happened; `outcome` is red when the run failed, and its log says why.
 """
 
 
@@ -125,14 +126,15 @@ def retrain(recipe: Recipe) -> DAG:
                 EndpointConfigOperator, "create_endpoint_config", task_requests.endpoint_config_request
             )
             deploy = sagemaker(DeployOperator, "deploy", task_requests.endpoint_request, **waiting)
-            smoke_test = step(steps.smoke_test)
+            smoke_test = step(while_serving(steps.smoke_test))
             update_champion = step(steps.update_champion)
-            rollback = sagemaker(
-                RollbackOperator, "rollback", task_requests.rollback_request, trigger_rule="one_failed", **waiting
-            )
+            # Teardowns run whatever happened before them, also after a person marked the run or a task: then Airflow
+            # skips all other tasks. Whether there is something to take back, rollback asks SageMaker and S3.
+            rollback = sagemaker(RollbackOperator, "rollback", task_requests.rollback_request, **waiting).as_teardown()
             prune = step(steps.prune)
-        # A teardown runs whatever happened before it, and its success does not make a failed run green.
         report = step(steps.report).as_teardown()
+        # The one teardown that gives the run its colour: it fails when the run did, for skipped tasks would be green.
+        outcome = step(steps.outcome).as_teardown(on_failure_fail_dagrun=True)
 
         preflight >> sync_dataset >> needs_retraining >> package_source >> warm_start >> tune >> train
         train >> evaluate_rules >> debugger_verdict >> profiler_report
@@ -141,7 +143,7 @@ def retrain(recipe: Recipe) -> DAG:
         [debugger_verdict, profiler_report, score_candidate, score_champion] >> compare
         compare >> approve >> register >> create_endpoint_config >> deploy >> smoke_test >> update_champion >> prune
         [deploy, smoke_test, update_champion] >> rollback
-        [debugger_verdict, profiler_report, score_candidate, score_champion, prune, rollback] >> report
+        [debugger_verdict, profiler_report, score_candidate, score_champion, prune, rollback] >> report >> outcome
     return dag
 
 

@@ -15,6 +15,11 @@ from retraining.fingerprint import Ingredients, recipe_fingerprint
 from retraining.images import Images
 from retraining.plan import Plan
 from retraining.recipe import Recipe
+from retraining.release.intent import Intents
+
+
+class RecipeChanged(ValueError):
+    """What a run would make is not what it began to make."""
 
 
 class Run:
@@ -69,6 +74,11 @@ class Run:
         return dict(champion) if champion else None
 
     @property
+    def release_intents(self) -> Intents:
+        """Where it is written what this run asks of its endpoint."""
+        return Intents(s3=self.s3, bucket=self.environment.bucket, key=self.plan.release_key)
+
+    @property
     def comparable_champion(self) -> dict[str, Any] | None:
         """The champion, if it knows the classes of this run's images; None when there is none to compare with."""
         champion = self.champion
@@ -77,9 +87,20 @@ class Run:
 
     @property
     def ingredients(self) -> Ingredients:
+        """What this run's model is made from; RecipeChanged where that is no longer one thing."""
+        self.require_same_recipe()
         return Ingredients(
             dataset=self.fingerprint, code=self.fact("preflight")["code"], recipe=recipe_fingerprint(self.recipe)
         )
+
+    def require_same_recipe(self) -> None:
+        """RecipeChanged when the recipe was edited in mid-run: half a run of each would be recorded as one of both."""
+        began, now = self.fact("preflight").get("recipe"), recipe_fingerprint(self.recipe)
+        if began is not None and began != now:
+            raise RecipeChanged(
+                f"Recipe {self.recipe.name} was edited while run {self.plan.run_name} was under way: it began with "
+                f"{began} and is {now} now. Trigger a new run."
+            )
 
     # Clients. They follow the Airflow connection, and through it AWS_ENDPOINT_URL*.
     @cached_property

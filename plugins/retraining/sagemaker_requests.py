@@ -180,14 +180,14 @@ def model_package_group(plan: Plan) -> Request:
 def model_package(
     plan: Plan, image: str, model_data_url: str, evaluation_uri: str, training_job_arn: str, facts: Mapping[str, str]
 ) -> Request:
-    """CreateModelPackage: the approved model with its measurements and where it came from.
+    """CreateModelPackage: the model with its measurements and where it came from; approved once its release is done.
 
     The client token is the run's name: registering twice in one run is one version.
     """
     return {
         "ModelPackageGroupName": plan.model_package_group,
         "ModelPackageDescription": f"Run {plan.run_name}",
-        "ModelApprovalStatus": "Approved",
+        "ModelApprovalStatus": "PendingManualApproval",
         "InferenceSpecification": {
             "Containers": [serving_container(plan, image, model_data_url)],
             "SupportedContentTypes": ["image/jpeg", "image/png", "application/x-image", "application/json"],

@@ -8,16 +8,21 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from botocore.exceptions import ClientError
+
 from retraining import sagemaker_requests as requests
 from retraining.debugger import requests as debugger_requests
 from retraining.debugger.mode import in_mode
-from retraining.promotion.champion import read_champion
+from retraining.job_kinds import is_missing
+from retraining.promotion.champion import ChampionUnusable, own_champion
+from retraining.release.package import require_not_rejected
 from retraining.run import Run
 from retraining.sections.debugger import Mode
 
 
 def tuning_request(run: Run) -> dict[str, Any]:
     """Decided before it is sent: an attempt that follows another sends the same."""
+    run.require_same_recipe()
     return requests.tuning_job(run.plan, run.images, run.fingerprint, run.source_uri, run.find("warm_start"))
 
 
@@ -91,24 +96,56 @@ def endpoint_config_request(run: Run) -> dict[str, Any]:
 
 
 def endpoint_request(run: Run) -> dict[str, Any]:
-    return requests.endpoint(run.plan, run.plan.endpoint_config)
+    """PackageRejected when a person said no in the registry, before the update or during it."""
+    require_not_rejected(run.sagemaker, run.fact("register")["arn"])
+    return requests.endpoint(run.plan, run.plan.endpoint_config) | {"Intent": run.release_intents.address}
 
 
 def rollback_request(run: Run) -> dict[str, Any]:
-    """Back to whoever is champion now; empty when this run never came near the endpoint, or has been promoted."""
-    if run.find("create_endpoint_config") is None:
+    """Back to whoever is champion now, or to what served before; empty when this run asked nothing, or was promoted."""
+    intent = run.release_intents.read()
+    if intent is None:
         return {}
-    champion = read_champion(run.s3, run.environment.bucket, run.plan.champion_key).document
-    if champion and champion["run_name"] == run.plan.run_name:
+    champion = _champion_now(run)
+    if champion.get("run_name") == run.plan.run_name:
         return {}
-    back_to = champion["endpoint_config"] if champion else None
-    return {"EndpointName": run.plan.endpoint, "EndpointConfigName": back_to, "Failed": run.plan.endpoint_config}
+    return {
+        "EndpointName": intent.endpoint,
+        "EndpointConfigName": _first_existing(run, champion.get("endpoint_config"), intent.before),
+        "Failed": intent.config,
+        "Created": intent.before is None,
+        "Package": (run.find("register") or {}).get("arn"),
+        "Intent": run.release_intents.address,
+    }
 
 
 # --- parts ----------------------------------------------------------------------------------------------------------
 
 
+def _champion_now(run: Run) -> dict[str, Any]:
+    """Empty where there is none that this deployment could go back to: a rollback must not fail for that."""
+    try:
+        return own_champion(run.s3, run.plan).document or {}
+    except ChampionUnusable:
+        return {}
+
+
+def _first_existing(run: Run, *configs: str | None) -> str | None:
+    """The first endpoint configuration that SageMaker still has; where it has none, the first, so that it is named."""
+    named = [config for config in configs if config]
+    for config in named:
+        try:
+            run.sagemaker.describe_endpoint_config(EndpointConfigName=config)
+        except ClientError as error:
+            if not is_missing(error.response["Error"]["Code"], error.response["Error"]["Message"]):
+                raise
+        else:
+            return config
+    return named[0] if named else None
+
+
 def _training(run: Run, mode: Mode) -> dict[str, Any]:
+    run.require_same_recipe()
     plan = replace(run.plan, recipe=in_mode(run.recipe, mode))
     best = run.fact("tune")["hyperparameters"]
     return requests.training_job(plan, run.images, run.fingerprint, run.source_uri, best)

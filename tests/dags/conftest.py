@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from PIL import Image
@@ -26,13 +27,12 @@ os.environ.setdefault("AIRFLOW_HOME", tempfile.mkdtemp(prefix="airflow-test-"))
 os.environ.setdefault("AIRFLOW__CORE__LOAD_EXAMPLES", "False")
 os.environ.setdefault("AIRFLOW__CORE__PLUGINS_FOLDER", str(ROOT / "plugins"))
 
-BUCKET = "retraining-local"
-
 
 class Stack:
     """A store, a SageMaker server and an Airflow database, for the DAG `retrain_colors`."""
 
     def __init__(self, folder: Path, s3_endpoint: str) -> None:
+        self.bucket = f"retraining-{uuid4().hex[:12]}"  # the store is the session's
         images = folder / "images.toml"
         images.write_text(
             f'[[image]]\nmatch = ["*"]\ninterpreter = "{sys.executable}"\nserve = ["{PROGRAMS / "serve.py"}"]\n'
@@ -51,7 +51,7 @@ class Stack:
             "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
             "AIRFLOW__LOGGING__LOGGING_LEVEL": "WARNING",
             "RETRAINING_ENVIRONMENT": "local",
-            "RETRAINING_BUCKET": BUCKET,
+            "RETRAINING_BUCKET": self.bucket,
             "RETRAINING_ROLE_ARN": "arn:aws:iam::000000000000:role/local-sagemaker",
             "RETRAINING_SOURCE_DIR": str(PROGRAMS),
             "RETRAINING_RECIPES": str(folder / "recipes"),
@@ -60,7 +60,7 @@ class Stack:
 
     def start(self) -> None:
         self.server.start()
-        self.server.s3.create_bucket(Bucket=BUCKET)
+        self.server.s3.create_bucket(Bucket=self.bucket)
         subprocess.run(
             [str(Path(sys.executable).with_name("airflow")), "db", "migrate"],
             env=self.environment,
@@ -68,10 +68,14 @@ class Stack:
             capture_output=True,
         )
 
-    def run(self, *confs: dict[str, Any]) -> list[dict[str, Any]]:
-        """Trigger retrain_colors once per configuration → state and task states of each run."""
+    def run(self, *confs: dict[str, Any], mark: str = "") -> list[dict[str, Any]]:
+        """Trigger retrain_colors once per configuration → state and task states of each run.
+
+        `mark`, such as failed:deploy, marks the last run so while that task waits.
+        """
         command = [sys.executable, str(PROGRAMS / "run_dag.py"), "retrain_colors", *map(json.dumps, confs)]
-        done = subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=900)
+        environment = self.environment | {"MARK_RUN": mark}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900)
         runs = [json.loads(line[4:]) for line in done.stdout.splitlines() if line.startswith("RUN ")]
         assert len(runs) == len(confs), done.stdout[-3000:] + done.stderr[-3000:]
         return runs
@@ -79,14 +83,14 @@ class Stack:
     def reports(self) -> list[dict[str, Any]]:
         """Every run's report.json, oldest first."""
         s3 = self.server.s3
-        listed = s3.list_objects_v2(Bucket=BUCKET, Prefix="colors/runs/").get("Contents", [])
+        listed = s3.list_objects_v2(Bucket=self.bucket, Prefix="colors/runs/").get("Contents", [])
         keys = sorted(entry["Key"] for entry in listed if entry["Key"].endswith("/report.json"))
-        return [json.loads(s3.get_object(Bucket=BUCKET, Key=key)["Body"].read()) for key in keys]
+        return [json.loads(s3.get_object(Bucket=self.bucket, Key=key)["Body"].read()) for key in keys]
 
     def champion(self) -> dict[str, Any] | None:
         s3 = self.server.s3
         try:
-            return json.loads(s3.get_object(Bucket=BUCKET, Key="colors/champion.json")["Body"].read())
+            return json.loads(s3.get_object(Bucket=self.bucket, Key="colors/champion.json")["Body"].read())
         except s3.exceptions.NoSuchKey:
             return None
 

@@ -18,6 +18,7 @@ TASKS = {
     "preflight", "sync_dataset", "needs_retraining", "package_source", "warm_start", "tune", "train", "evaluate_rules",
     "debugger_verdict", "profiler_report", "score_candidate", "score_champion", "compare", "approve", "register",
     "create_model", "create_endpoint_config", "deploy", "smoke_test", "update_champion", "rollback", "prune", "report",
+    "outcome",
 }  # fmt: skip
 
 SHIPPED = {"retrain_digits", "retrain_dogs", "retrain_cifar100", "retrain_cifar100-frozen", "retrain_chest-xray"}
@@ -84,7 +85,14 @@ def test_the_report_cannot_make_a_failed_run_green(digits: Any) -> None:
     report = digits.get_task("report")
     assert report.is_teardown
     assert not report.on_failure_fail_dagrun
-    assert report.get_flat_relative_ids(upstream=True) == TASKS - {"report"}
+    assert report.get_flat_relative_ids(upstream=True) == TASKS - {"report", "outcome"}
+
+
+def test_what_takes_back_and_tells_runs_when_a_run_is_marked(digits: Any) -> None:
+    """Airflow skips every task but the teardowns when a person marks a run."""
+    assert {task.task_id for task in digits.tasks if task.is_teardown} == {"rollback", "report", "outcome"}
+    assert digits.get_task("outcome").on_failure_fail_dagrun
+    assert digits.get_task("outcome").upstream_task_ids == {"report"}
 
 
 def test_every_job_of_a_run_is_in_its_price_ceiling(digits: Any) -> None:
@@ -104,13 +112,13 @@ def test_every_job_of_a_run_is_in_its_price_ceiling(digits: Any) -> None:
 
 def test_every_wait_is_deferred(digits: Any) -> None:
     from retraining.operators.durable import DurableJob
-    from retraining.operators.endpoint import DeployOperator
+    from retraining.operators.endpoint import EndpointOperator
     from retraining.sensors import DebuggerVerdictSensor
 
     waiting = (
         "tune", "train", "evaluate_rules", "debugger_verdict", "score_candidate", "score_champion", "deploy", "rollback"
     )  # fmt: skip
-    assert all(isinstance(digits.get_task(t), DurableJob | DeployOperator | DebuggerVerdictSensor) for t in waiting)
+    assert all(isinstance(digits.get_task(t), DurableJob | EndpointOperator | DebuggerVerdictSensor) for t in waiting)
 
 
 def test_the_form_shows_five_fields_and_folds_the_others(digits: Any) -> None:

@@ -59,6 +59,7 @@ def test_a_classifier_lives_through_every_outcome(stack: Any, more_colors: Path)
     assert (served["EndpointStatus"], served["EndpointConfigName"]) == ("InService", champion["endpoint_config"])
 
     assert (raising["tune"], raising["rollback"], raising["report"]) == ("failed", "skipped", "success")
+    assert [run["tasks"]["outcome"] == "failed" for run in runs] == [outcome == "failed" for outcome in outcomes]
     assert "the story of epochs=3 is a script that raises" in reports[7]["reason"]
 
     # The champion's search first; of two weeks, the one on the same data with the same values is worth more.
@@ -83,3 +84,29 @@ def test_a_classifier_lives_through_every_outcome(stack: Any, more_colors: Path)
     assert set(billed[7]) == {"tune"}
     assert all(report["ceiling"]["instance_hours"] > 0 for report in reports)
     assert reports[3]["evidence"]["lost"] > reports[3]["evidence"]["won"] == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("state", ["failed", "success"])
+def test_a_run_marked_in_mid_deploy_is_taken_back(stack: Any, more_colors: Path, state: str) -> None:
+    """Airflow skips what would have followed; what is served is the champion again, and the run is red."""
+    promoted, marked = stack.run({}, {"epochs": 5, "source": str(more_colors)}, mark=f"{state}:deploy")
+    champion = stack.champion()
+    assert (promoted["state"], marked["state"]) == ("success", "failed")
+    tasks = marked["tasks"]
+    assert (tasks["smoke_test"], tasks["prune"], tasks["rollback"]) == ("skipped", "skipped", "success")
+    assert (tasks["report"], tasks["outcome"]) == ("success", "failed")
+    served = stack.server.sagemaker.describe_endpoint(EndpointName="retraining-colors")
+    assert (served["EndpointStatus"], served["EndpointConfigName"]) == ("InService", champion["endpoint_config"])
+    first, second = stack.reports()
+    assert (champion["run_name"], second["outcome"]) == (first["run_name"], "failed")
+    approved = stack.server.sagemaker.list_model_packages(
+        ModelPackageGroupName="retraining-colors", ModelApprovalStatus="Approved"
+    )["ModelPackageSummaryList"]
+    assert [package["ModelPackageArn"] for package in approved] == [champion["model_package_arn"]]
+
+
+@pytest.mark.slow
+def test_a_run_marked_while_it_tunes_is_red(stack: Any) -> None:
+    (marked,) = stack.run({}, mark="failed:tune")
+    assert (marked["state"], marked["tasks"]["tune"], marked["tasks"]["rollback"]) == ("failed", "failed", "skipped")

@@ -1,7 +1,8 @@
 """Deploying and rolling back an endpoint, and telling the truth about it.
 
 SageMaker answers a failed update by going back to the old configuration, and then calls the endpoint InService. The
-stock operator takes that for success; these compare what is served with what was asked for.
+stock operator takes that for success; these compare what is served with what was asked for, and keep outside the
+attempt that they asked.
 """
 
 from __future__ import annotations
@@ -14,19 +15,22 @@ from typing import Any
 from airflow.providers.amazon.aws.operators.sagemaker import SageMakerEndpointOperator
 from airflow.sdk import Context
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
-from botocore.exceptions import ClientError
 
-from retraining.job_kinds import KINDS, is_missing
+from retraining.job_kinds import KINDS
 from retraining.links import JOB_LINKS
 from retraining.operators.durable import log_tail
+from retraining.release import package
+from retraining.release.intent import Intent, Intents
+from retraining.release.served import describe_endpoint
+from retraining.run import client
 from retraining.triggers import SageMakerJobTrigger
 
 # Longer than any healthy blue/green update of these small containers.
 UPDATE_LIMIT_SECONDS = 3600
 
 
-class DeployOperator(SageMakerEndpointOperator):
-    """Brings the endpoint to the requested configuration, or creates it, and asserts that it got there."""
+class EndpointOperator(SageMakerEndpointOperator):
+    """What deploying and rolling back share. `config` also holds {"Intent": {"bucket", "key"}}, where Intents are."""
 
     operator_extra_links = JOB_LINKS
 
@@ -34,70 +38,48 @@ class DeployOperator(SageMakerEndpointOperator):
         super().__init__(**kwargs)
         self.poll_seconds = poll_seconds
 
-    def execute(self, context: Context) -> dict[str, Any]:
-        return self.ensure(context, requested=False)
-
-    def execute_complete(
-        self, context: Context, event: dict[str, Any] | None = None, requested: bool = False
-    ) -> dict[str, Any]:
-        if event and event["status"] == "Deadline":
-            raise AirflowFailException(
-                f"Endpoint {event['name']} is still changing after {UPDATE_LIMIT_SECONDS} seconds; "
-                "look at its events before running again."
-            )
-        return self.ensure(context, requested)
-
-    def ensure(self, context: Context, requested: bool) -> dict[str, Any]:
-        """The endpoint on the requested configuration. `requested`: whether we have already asked SageMaker for it."""
-        name, wanted = self.config["EndpointName"], self.config["EndpointConfigName"]
-        endpoint = self.describe(name)
-        context["ti"].xcom_push(key="job", value={"kind": "endpoint", "name": name})
-        if endpoint is None:
-            self.log.info("Creating endpoint %s on %s.", name, wanted)
-            self.hook.conn.create_endpoint(**self.request)
-            return self._wait_for(name, requested=True)
-        if KINDS["endpoint"].in_progress(endpoint):
-            return self._wait_for(name, requested)
-        if endpoint["EndpointStatus"] != "InService":
-            raise AirflowFailException(self._broken(endpoint))
-        if endpoint["EndpointConfigName"] == wanted:
-            return {"name": name, "config": wanted, "arn": endpoint["EndpointArn"]}
-        if requested:
-            raise AirflowFailException(self._rolled_back(endpoint, wanted))
-        self.log.info("Updating endpoint %s from %s to %s.", name, endpoint["EndpointConfigName"], wanted)
-        self.hook.conn.update_endpoint(**self.request)
-        return self._wait_for(name, requested=True)
+    @property
+    def intents(self) -> Intents:
+        return Intents(s3=client("s3"), **self.config["Intent"])
 
     @property
     def request(self) -> dict[str, Any]:
         """What SageMaker is sent."""
-        return dict(self.config)
+        return {key: self.config[key] for key in ("EndpointName", "EndpointConfigName")}
 
-    def describe(self, name: str) -> dict[str, Any] | None:
-        try:
-            return dict(self.hook.conn.describe_endpoint(EndpointName=name))
-        except ClientError as error:
-            if is_missing(error.response["Error"]["Code"], error.response["Error"]["Message"]):
-                return None
-            raise
+    def look(self, context: Context) -> dict[str, Any] | None:
+        """The endpoint as SageMaker describes it now; the task's link leads to it."""
+        name = self.config["EndpointName"]
+        context["ti"].xcom_push(key="job", value={"kind": "endpoint", "name": name})
+        return describe_endpoint(self.hook.conn, name)
 
-    def _wait_for(self, name: str, requested: bool) -> dict[str, Any]:
+    def wait(self, **kwargs: Any) -> dict[str, Any]:
+        """Defers until the endpoint no longer changes; then execute_complete(event, **kwargs) goes on."""
         self.defer(
             trigger=SageMakerJobTrigger(
                 kind="endpoint",
-                name=name,
+                name=self.config["EndpointName"],
                 deadline=time.time() + UPDATE_LIMIT_SECONDS,
                 poll_seconds=self.poll_seconds,
                 aws_conn_id=self.aws_conn_id or "",
                 region_name=self.region_name,
             ),
             method_name="execute_complete",
-            kwargs={"requested": requested},
+            kwargs=kwargs,
             timeout=timedelta(seconds=UPDATE_LIMIT_SECONDS + 600),
         )
         raise AssertionError("defer() does not return")
 
-    def _broken(self, endpoint: Mapping[str, Any]) -> str:
+    @staticmethod
+    def require_in_time(event: Mapping[str, Any] | None) -> None:
+        if event and event["status"] == "Deadline":
+            raise AirflowFailException(
+                f"Endpoint {event['name']} is still changing after {UPDATE_LIMIT_SECONDS} seconds; "
+                "look at its events before running again."
+            )
+
+    @staticmethod
+    def broken(endpoint: Mapping[str, Any]) -> str:
         name = endpoint["EndpointName"]
         tail = "".join(f"\n    {line}" for line in log_tail(KINDS["endpoint"], name))
         return (
@@ -106,54 +88,112 @@ class DeployOperator(SageMakerEndpointOperator):
             f"aws sagemaker delete-endpoint --endpoint-name {name}"
         )
 
-    def _rolled_back(self, endpoint: Mapping[str, Any], wanted: str) -> str:
+
+class DeployOperator(EndpointOperator):
+    """Brings the endpoint to the requested configuration, or creates it, and asserts that it got there.
+
+    SageMaker is asked once in a run, whichever attempt does it.
+    """
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        return self.ensure(context)
+
+    def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, Any]:
+        self.require_in_time(event)
+        return self.ensure(context)
+
+    def ensure(self, context: Context) -> dict[str, Any]:
+        """The endpoint on the requested configuration; every attempt and every resumption begins here."""
+        name, wanted = self.config["EndpointName"], self.config["EndpointConfigName"]
+        intents = self.intents
+        endpoint, intent = self.look(context), intents.read()
+        if intent and intent.taken_back:
+            raise AirflowFailException(
+                f"The release of {wanted} failed and was taken back; clearing deploy does not repeat it. "
+                "Trigger a new run."
+            )
+        if endpoint and KINDS["endpoint"].in_progress(endpoint):
+            return self.wait()
+        if endpoint and endpoint["EndpointStatus"] != "InService":
+            raise AirflowFailException(self.broken(endpoint))
+        if endpoint and endpoint["EndpointConfigName"] == wanted:
+            return {"name": name, "config": wanted, "arn": endpoint["EndpointArn"]}
+        intent = intent or intents.declare(Intent.of(name, wanted, endpoint))
+        if intent.was_asked(endpoint):
+            raise AirflowFailException(self._not_served(endpoint, wanted))
+        if endpoint is None:
+            self.log.info("Creating endpoint %s on %s.", name, wanted)
+            self.hook.conn.create_endpoint(**self.request)
+        else:
+            self.log.info("Updating endpoint %s from %s to %s.", name, endpoint["EndpointConfigName"], wanted)
+            self.hook.conn.update_endpoint(**self.request)
+        return self.wait()
+
+    def _not_served(self, endpoint: Mapping[str, Any] | None, wanted: str) -> str:
+        if endpoint is None:
+            return (
+                f"Endpoint {self.config['EndpointName']} was to serve {wanted} and was deleted in the meantime. "
+                "Trigger a new run, which creates it."
+            )
         return (
             f"Endpoint {endpoint['EndpointName']} was asked to serve {wanted} and serves "
-            f"{endpoint['EndpointConfigName']}: SageMaker rolled the update back. "
+            f"{endpoint['EndpointConfigName']}: SageMaker rolled the update back, or somebody else changed it. "
             f"Its reason: {endpoint.get('FailureReason', 'none given')}"
         )
 
 
-class RollbackOperator(DeployOperator):
-    """After a failure between deploy and promotion: back to the champion. Without a champion, no endpoint at all.
+class RollbackOperator(EndpointOperator):
+    """After a release that failed: back to what served well, and no endpoint at all where this run made it.
 
-    Its config names this run's configuration as `Failed` and the champion's as `EndpointConfigName`, or None.
+    `config` names this run's configuration as `Failed`, where to go back to as `EndpointConfigName` (None: nowhere),
+    whether this run `Created` the endpoint, and the run's `Package`, which is rejected. It is empty when there is
+    nothing to take back. Whether that is so is read from SageMaker and S3, never from the states of other tasks, which
+    a person can set.
     """
 
     def execute(self, context: Context) -> dict[str, Any]:
         context["ti"].xcom_push(key="job", value=None)  # so that the link finds that there is none
         if not self.config:
-            raise AirflowSkipException("The run ended before it touched the endpoint.")
-        endpoint = self.describe(self.config["EndpointName"])
-        served = endpoint and self._concerns(endpoint, self.config["Failed"])
-        if not served:
+            raise AirflowSkipException("This run asked nothing of the endpoint, or was promoted.")
+        self.intents.take_back()
+        if arn := self.config["Package"]:
+            package.reject(self.hook.conn, arn, f"The release of {self.config['Failed']} failed and was taken back.")
+        endpoint = describe_endpoint(self.hook.conn, self.config["EndpointName"])
+        if not (endpoint and self._concerns(endpoint)):
             raise AirflowSkipException("The endpoint does not serve this run's model; there is nothing to roll back.")
-        return super().execute(context)
+        return self.ensure(context, requested=False)
+
+    def execute_complete(
+        self, context: Context, event: dict[str, Any] | None = None, requested: bool = False
+    ) -> dict[str, Any]:
+        self.require_in_time(event)
+        return self.ensure(context, requested)
 
     def ensure(self, context: Context, requested: bool) -> dict[str, Any]:
-        failed, champion = self.config["Failed"], self.config["EndpointConfigName"]
-        if champion is None:
-            return self._withdraw(self.config["EndpointName"], failed, requested)
-        return super().ensure(context, requested)
-
-    @property
-    def request(self) -> dict[str, Any]:
-        return {key: value for key, value in self.config.items() if key != "Failed"}
-
-    def _withdraw(self, name: str, failed: str, requested: bool) -> dict[str, Any]:
-        """The first run of a classifier failed: an endpoint that gives wrong answers is worse than none."""
-        endpoint = self.describe(name)
+        """The endpoint without this run's model. `requested`: whether SageMaker has already been asked for that."""
+        name, failed, back_to = (self.config[key] for key in ("EndpointName", "Failed", "EndpointConfigName"))
+        endpoint = self.look(context)
         if endpoint is None:
             return {"name": name, "config": None}
         if KINDS["endpoint"].in_progress(endpoint):
-            return self._wait_for(name, requested)
+            return self.wait(requested=requested)
+        served = endpoint["EndpointConfigName"]
+        if served != failed and endpoint["EndpointStatus"] == "InService":
+            return {"name": name, "config": served, "arn": endpoint["EndpointArn"]}
         if requested:
-            raise AirflowException(f"Endpoint {name} is {endpoint['EndpointStatus']} after it was deleted.")
-        self.log.warning("Deleting endpoint %s: it serves %s, which failed, and there is no champion.", name, failed)
-        self.hook.conn.delete_endpoint(EndpointName=name)
-        return self._wait_for(name, requested=True)
+            reason = endpoint.get("FailureReason", "no reason given")
+            raise AirflowException(f"Endpoint {name} is {endpoint['EndpointStatus']} on {served} still: {reason}")
+        if back_to is not None and endpoint["EndpointStatus"] == "InService":
+            self.log.warning("Updating endpoint %s from %s, which failed, back to %s.", name, served, back_to)
+            self.hook.conn.update_endpoint(**self.request)
+        elif self.config["Created"]:
+            self.log.warning("Deleting endpoint %s, which this run made: %s failed.", name, served)
+            self.hook.conn.delete_endpoint(EndpointName=name)
+        else:
+            raise AirflowFailException(self.broken(endpoint))
+        return self.wait(requested=True)
 
-    @staticmethod
-    def _concerns(endpoint: Mapping[str, Any], failed: str) -> bool:
+    def _concerns(self, endpoint: Mapping[str, Any]) -> bool:
+        """Whether the endpoint serves this run's configuration, or is about to."""
         pending = endpoint.get("PendingDeploymentSummary") or {}
-        return failed in (endpoint["EndpointConfigName"], pending.get("EndpointConfigName"))
+        return self.config["Failed"] in (endpoint["EndpointConfigName"], pending.get("EndpointConfigName"))

@@ -8,13 +8,14 @@ Whatever raises ValueError or LookupError here is final: Airflow does not retry 
 
 from retraining.steps.data import needs_retraining, package_source, preflight, sync_dataset
 from retraining.steps.evaluation import compare
-from retraining.steps.findings import report
+from retraining.steps.findings import outcome, report
 from retraining.steps.release import prune, smoke_test, update_champion
 from retraining.steps.training import profiler_report, warm_start
 
 __all__ = [
     "compare",
     "needs_retraining",
+    "outcome",
     "package_source",
     "preflight",
     "profiler_report",

@@ -9,21 +9,44 @@ from typing import Any
 from retraining.cost.paid_jobs import bill
 from retraining.fingerprint import gate_fingerprint
 from retraining.promotion.rejections import Rejection, remember_rejection
-from retraining.report import Findings, as_markdown, run_report
+from retraining.report import Findings, as_markdown, judge, run_report
 from retraining.run import Run
 
 log = logging.getLogger(__name__)
 
+ENDINGS = ("report", "outcome")  # they tell how a run went, and are no part of it
+
+
+class RunFailed(ValueError):
+    """The run ended without a decision, or with a task that failed."""
+
+
+def outcome(run: Run) -> str:
+    """The run's colour, by what its tasks did.
+
+    Airflow colours a run by its last tasks, and skips those when a person marks a run, so that it would be green.
+    """
+    found = Findings(
+        run_name=run.plan.run_name,
+        recipe=run.recipe.name,
+        need=run.find("needs_retraining", key="need"),
+        comparison=run.find("compare", key="comparison"),
+        approval=run.find("approve"),
+        **_how_tasks_ended(run),
+    )
+    name, reason = judge(found)
+    if name == "failed":
+        raise RunFailed(f"The run failed. {reason}")
+    return name
+
 
 def report(run: Run) -> dict[str, Any]:
     """What happened, for every outcome. Runs last, whatever failed, and does not change the run's colour."""
-    states = _task_states(run)
     tuning = run.find("tune")
     found = Findings(
         run_name=run.plan.run_name,
         recipe=run.recipe.name,
-        states=states,
-        failures={task: text for task in states if (text := run.find(task, key="failure"))},
+        **_how_tasks_ended(run),
         need=run.find("needs_retraining", key="need"),
         dataset=run.find("sync_dataset"),
         tuning=tuning,
@@ -88,13 +111,19 @@ def _debugger_found(run: Run) -> dict[str, str] | None:
     return {"mode": training["debugger"], "reason": "SageMaker refused Debugger to this training"}
 
 
+def _how_tasks_ended(run: Run) -> dict[str, Any]:
+    states = _task_states(run)
+    failures = {task: text for task in states if (text := run.find(task, key="failure"))}
+    return {"states": states, "failures": failures}
+
+
 def _task_states(run: Run) -> dict[str, str | None]:
-    """Task id → state, in the order of the DAG, without the report itself."""
+    """Task id → state, in the order of the DAG, without what tells how it went."""
     dag: Any = run.context["dag"]
     ti: Any = run.context["ti"]
     states = ti.get_task_states(dag_id=dag.dag_id, run_ids=[run.context["dag_run"].run_id])
     known = states.get(run.context["dag_run"].run_id, {})
-    return {task.task_id: known.get(task.task_id) for task in dag.topological_sort() if task.task_id != ti.task_id}
+    return {task.task_id: known.get(task.task_id) for task in dag.topological_sort() if task.task_id not in ENDINGS}
 
 
 def _trials(run: Run, tuning_job: str) -> list[dict[str, Any]]:

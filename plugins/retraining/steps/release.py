@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import logging
 import time
@@ -12,7 +11,10 @@ from botocore.exceptions import ClientError
 
 from retraining.job_kinds import is_missing
 from retraining.plan import name_prefix
-from retraining.promotion.champion import Champion, read_champion, replace_champion
+from retraining.promotion.champion import Champion, own_champion, replace_champion
+from retraining.release.golden import MAX_BODY_BYTES, Golden, choose, instances, pack
+from retraining.release.package import approve
+from retraining.release.served import require_served
 from retraining.run import Run
 
 log = logging.getLogger(__name__)
@@ -26,27 +28,39 @@ class SmokeTestFailed(ValueError):
 
 def smoke_test(run: Run) -> dict[str, Any]:
     """The endpoint, asked about images the candidate got right in batch, in every way clients ask."""
-    golden = run.fact("compare", key="comparison")["golden"]
-    bodies = {entry: _image(run, entry) for entry in golden}
+    golden = choose(run.fact("compare", key="comparison")["golden"], lambda entry: _image(run, entry))
     shown: dict[str, Any] = {}
-    for entry, label in golden.items():
-        content_type = "image/png" if entry.endswith(".png") else "image/jpeg"
-        as_text = json.dumps({"image": base64.b64encode(bodies[entry]).decode()}).encode()
-        for kind, body in ((content_type, bodies[entry]), ("application/json", as_text)):
+    asked = 0
+    for image in golden:
+        ways = [(image.content_type, image.body)]
+        if image.text_bytes <= MAX_BODY_BYTES:
+            ways.append(("application/json", json.dumps({"image": image.as_text}).encode()))
+        else:
+            log.warning("%s has %d bytes, too many for JSON; it is sent as it is.", image.entry, len(image.body))
+        for kind, body in ways:
             began = time.perf_counter()
             answer = _ask(run, kind, body)
             latency_ms = 1000 * (time.perf_counter() - began)
-            _check_answer(entry, label, kind, answer)
-            shown = shown or {"image": entry, "expected": label, "answer": answer, "latency_ms": round(latency_ms, 1)}
-    together = {"instances": [base64.b64encode(body).decode() for body in bodies.values()]}
-    predictions = _ask(run, "application/json", json.dumps(together).encode())["predictions"]
-    for (entry, label), answer in zip(golden.items(), predictions, strict=True):
-        _check_answer(entry, label, "application/json (instances)", answer)
-    return shown | {"requests": 2 * len(golden) + 1}
+            _check_answer(image, kind, answer)
+            asked += 1
+            first = {"image": image.entry, "expected": image.label, "answer": answer}
+            shown = shown or first | {"latency_ms": round(latency_ms, 1)}
+    for request in pack(image for image in golden if image.text_bytes <= MAX_BODY_BYTES):
+        predictions = _ask(run, "application/json", instances(request))["predictions"]
+        log.info("%d golden images together in one request.", len(request))
+        for image, answer in zip(request, predictions, strict=True):
+            _check_answer(image, "application/json (instances)", answer)
+        asked += 1
+    return shown | {"requests": asked}
 
 
 def update_champion(run: Run) -> dict[str, Any]:
-    """From here on this run is what serves. Compare-and-swap: two runs cannot both believe that."""
+    """From here on this run is what serves. Compare-and-swap: two runs cannot both believe that.
+
+    The package is approved first: a run that dies in between is rolled back, and its package rejected.
+    """
+    require_served(run)
+    approve(run.sagemaker, run.fact("register")["arn"], f"Run {run.plan.run_name} passed its smoke test.")
     known = run.fact("needs_retraining", key="champion")
     before = Champion(document=known["document"], etag=known["etag"])
     comparison, previous = run.fact("compare", key="comparison"), before.document
@@ -73,9 +87,12 @@ def update_champion(run: Run) -> dict[str, Any]:
 
 
 def prune(run: Run) -> dict[str, Any]:
-    """Remove old models and endpoint configurations of this recipe; never what serves or what a rollback needs."""
+    """Remove old models and endpoint configurations of this recipe; never what serves or what a rollback needs.
+
+    Only what carries this deployment's tags: another Airflow of the account may have a recipe of the same name.
+    """
     sagemaker, plan = run.sagemaker, run.plan
-    champion = read_champion(run.s3, run.environment.bucket, plan.champion_key).document or {}
+    champion = own_champion(run.s3, plan).document or {}
     served = sagemaker.describe_endpoint(EndpointName=plan.endpoint)["EndpointConfigName"]
     needed = {plan.run_name, served, champion.get("model"), champion.get("endpoint_config")}
     needed |= set((champion.get("previous") or {}).values())
@@ -87,14 +104,22 @@ def prune(run: Run) -> dict[str, Any]:
         ("Model", "list_models", sagemaker.delete_model),
     ):
         pages = sagemaker.get_paginator(listing).paginate(NameContains=f"{name_prefix(plan.recipe.name)}-")
-        names = {item[f"{noun}Name"] for page in pages for item in page[f"{noun}s"]}
+        arns = {item[f"{noun}Name"]: item[f"{noun}Arn"] for page in pages for item in page[f"{noun}s"]}
         # The names of a recipe's runs sort by time.
-        old = sorted((name for name in names if plan.owns(name)), reverse=True)[KEEP_RELEASES:]
-        removed[noun] = [name for name in old if name not in needed]
+        named = sorted((name for name in arns if plan.owns(name)), reverse=True)
+        ours = [name for name in named if _is_ours(run, arns[name])]
+        removed[noun] = [name for name in ours[KEEP_RELEASES:] if name not in needed]
         for name in removed[noun]:
             log.info("Deleting %s %s.", noun, name)
             _delete(delete, f"{noun}Name", name)
     return removed
+
+
+def _is_ours(run: Run, arn: str) -> bool:
+    """By its tags; what was made before there was a tag for the deployment is left to a person."""
+    pages = run.sagemaker.get_paginator("list_tags").paginate(ResourceArn=arn)
+    tags = [tag for page in pages for tag in page["Tags"]]
+    return all(tag in tags for tag in run.plan.deployment_tags)
 
 
 def _image(run: Run, entry: str) -> bytes:
@@ -109,11 +134,11 @@ def _ask(run: Run, content_type: str, body: bytes) -> dict[str, Any]:
     return dict(json.loads(answer["Body"].read()))
 
 
-def _check_answer(entry: str, label: str, kind: str, answer: dict[str, Any]) -> None:
-    if answer.get("label") != label:
+def _check_answer(image: Golden, kind: str, answer: dict[str, Any]) -> None:
+    if answer.get("label") != image.label:
         raise SmokeTestFailed(
-            f"The endpoint answers {answer.get('label')!r} for {entry}, sent as {kind}; in batch the same model "
-            f"answered {label!r}, which is right. Real-time and batch serving differ."
+            f"The endpoint answers {answer.get('label')!r} for {image.entry}, sent as {kind}; in batch the same model "
+            f"answered {image.label!r}, which is right. Real-time and batch serving differ."
         )
 
 

@@ -1,0 +1,80 @@
+"""What a run asks of its endpoint, written down in S3 before it is asked: runs/<run name>/release.json.
+
+UpdateEndpoint has no token and no precondition, and SageMaker calls an endpoint InService also after it has rolled an
+update back. So an attempt that follows a killed one can see neither that the update was asked for nor what served
+before; both stand here, outside the attempt.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from retraining.shared_document import read_document, write_document
+
+
+@dataclass(frozen=True, kw_only=True)
+class Intent:
+    """The endpoint as it was before this run touched it, and what this run wants of it."""
+
+    endpoint: str
+    config: str
+    """The endpoint configuration that is to serve."""
+    before: str | None
+    """The one that served until then; None: there was no endpoint, so that it is this run's to remove."""
+    last_modified: str | None
+    """The endpoint's LastModifiedTime until then, ISO 8601: another one means that something was asked of it."""
+    taken_back: bool = False
+    """Whether this run's release has failed and was, or is being, undone."""
+
+    @classmethod
+    def of(cls, endpoint: str, config: str, description: Mapping[str, Any] | None) -> Intent:
+        """`description` is DescribeEndpoint's answer, None where there is no endpoint."""
+        before = str(description["EndpointConfigName"]) if description else None
+        return cls(endpoint=endpoint, config=config, before=before, last_modified=_modified(description))
+
+    def was_asked(self, description: Mapping[str, Any] | None) -> bool:
+        """Whether an earlier attempt's request, or somebody else's, reached the endpoint since this was written."""
+        return _modified(description) != self.last_modified
+
+
+@dataclass(frozen=True, kw_only=True)
+class Intents:
+    """Where the intent of one run is kept."""
+
+    s3: Any
+    bucket: str
+    key: str
+
+    @property
+    def address(self) -> dict[str, str]:
+        """All but the client, as an operator's configuration can hold it."""
+        return {"bucket": self.bucket, "key": self.key}
+
+    def read(self) -> Intent | None:
+        """None when this run has asked nothing of its endpoint."""
+        text, _ = read_document(self.s3, self.bucket, self.key)
+        return Intent(**json.loads(text)) if text is not None else None
+
+    def declare(self, intent: Intent) -> Intent:
+        """The intent of this run: this one, or the one that an earlier attempt wrote first."""
+        if write_document(self.s3, self.bucket, self.key, asdict(intent), etag=None):
+            return intent
+        earlier = self.read()
+        assert earlier is not None  # nobody deletes it
+        return earlier
+
+    def take_back(self) -> None:
+        """From here on no attempt of this run's `deploy` asks again."""
+        text, etag = read_document(self.s3, self.bucket, self.key)
+        if text is None:
+            return
+        intent = replace(Intent(**json.loads(text)), taken_back=True)
+        # Only this run's own tasks write here, and they say the same.
+        write_document(self.s3, self.bucket, self.key, asdict(intent), etag)
+
+
+def _modified(description: Mapping[str, Any] | None) -> str | None:
+    return description["LastModifiedTime"].isoformat() if description else None

@@ -1,0 +1,57 @@
+"""What an endpoint serves now, by SageMaker's word and not by what an earlier task believed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from retraining.job_kinds import is_missing
+from retraining.run import Run
+
+
+class EndpointMoved(ValueError):
+    """The endpoint does not serve this run's model, or not only."""
+
+
+def describe_endpoint(sagemaker: Any, name: str) -> dict[str, Any] | None:
+    """DescribeEndpoint's answer; None where there is no endpoint of this name."""
+    try:
+        return dict(sagemaker.describe_endpoint(EndpointName=name))
+    except ClientError as error:
+        if is_missing(error.response["Error"]["Code"], error.response["Error"]["Message"]):
+            return None
+        raise
+
+
+def require_served(run: Run) -> None:
+    """EndpointMoved unless the endpoint is InService on this run's configuration.
+
+    A task that was cleared, or marked as a success, may run long after a rollback, an update or a person changed what
+    is served. Nothing that it measures then is about this run's model.
+    """
+    name, wanted = run.plan.endpoint, run.plan.endpoint_config
+    endpoint = describe_endpoint(run.sagemaker, name)
+    if endpoint and endpoint["EndpointStatus"] == "InService" and endpoint["EndpointConfigName"] == wanted:
+        return
+    found = f"is {endpoint['EndpointStatus']} on {endpoint['EndpointConfigName']}" if endpoint else "does not exist"
+    raise EndpointMoved(
+        f"Endpoint {name} {found}; this run's model is served by the endpoint configuration {wanted}. The endpoint was "
+        "changed after this run's deploy (by its rollback, another run or a person), or deploy never ended. Nothing is "
+        "promoted; trigger a new run."
+    )
+
+
+def while_serving(body: Callable[[Run], Any]) -> Callable[[Run], Any]:
+    """The body of a task that is only true of this run's model: what is served is checked before it and after it."""
+
+    @wraps(body)
+    def guarded(run: Run) -> Any:
+        require_served(run)
+        result = body(run)
+        require_served(run)
+        return result
+
+    return guarded

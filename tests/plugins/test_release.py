@@ -1,0 +1,343 @@
+"""A release against a real server: asked once, checked by what SageMaker says, and taken back as far as it was ours."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, TaskDeferred
+
+from retraining import task_requests
+from retraining.environment import AWS_CONN_ID
+from retraining.operators.endpoint import DeployOperator, RollbackOperator
+from retraining.operators.register import RegisterOperator
+from retraining.operators.resources import EndpointConfigOperator, ModelOperator
+from retraining.recipe import read_recipe
+from retraining.release.package import PackageRejected
+from retraining.release.served import EndpointMoved, while_serving
+from retraining.run import Run
+from retraining.steps import prune, update_champion
+from tests.plugins.task_run import IMAGE, ROLE, archive, context, finish, wait_for
+
+Runs = Callable[..., Run]
+
+
+class Facts:
+    """The XComs of one run."""
+
+    def __init__(self, **known: Any) -> None:
+        self.known = known
+
+    def xcom_push(self, key: str, value: Any) -> None:
+        self.known[f"pushed.{key}"] = value
+
+    def xcom_pull(self, task_ids: str, key: str = "return_value") -> Any:
+        return self.known.get(f"{task_ids}.{key}")
+
+
+@pytest.fixture
+def runs(sagemaker: Any, bucket: str, recipe_data: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> Runs:
+    """runs(number): a run of one recipe up to `compare`, with an endpoint of this test's own."""
+    for name, value in (("ENVIRONMENT", "local"), ("BUCKET", bucket), ("ROLE_ARN", ROLE)):
+        monkeypatch.setenv(f"RETRAINING_{name}", value)
+    own = uuid4().hex[:8]
+    recipe = read_recipe(recipe_data | {"name": f"r{own}", "endpoint": f"ep-{own}"}, where="test")
+
+    def make(number: int) -> Run:
+        dag_run = SimpleNamespace(run_after=datetime(2026, 11, number, tzinfo=UTC), run_id=f"manual__{number}")
+        ti: Any = Facts(**{"needs_retraining.champion": {"document": None, "etag": None}})
+        fake: Any = {"ti": ti, "params": {}, "dag_run": dag_run}
+        run = Run(recipe, fake)
+        ti.known["preflight.return_value"] = {"code": "c", "images": dict.fromkeys(IMAGES, IMAGE)}
+        ti.known["sync_dataset.return_value"] = {"fingerprint": "f", "classes": ["a"]}
+        ti.known["train.return_value"] = {"name": "t", "arn": ARN, "model_data_url": run.plan.uri(f"{number}.tar.gz")}
+        ti.known["tune.return_value"] = {"name": "t"}
+        scores = {"accuracy": 1.0}
+        ti.known["compare.comparison"] = {"candidate": scores, "evaluation_uri": run.plan.uri("evaluation.json")}
+        return run
+
+    return make
+
+
+IMAGES = ("training", "training_self_hosted", "serving", "rules", "evaluation")
+ARN = "arn:aws:sagemaker:us-east-1:000000000000:training-job/t"
+
+
+def register(run: Run, **files: str) -> str:
+    """The tasks before deploy; returns the package's ARN."""
+    run.s3.put_object(
+        Bucket=run.environment.bucket,
+        Key=run.model_data_url.rsplit("/", 1)[-1],
+        Body=archive(**files or {"weights": "1"}),
+    )
+    for kind, build in (
+        (ModelOperator, task_requests.model_request),
+        (EndpointConfigOperator, task_requests.endpoint_config_request),
+        (RegisterOperator, task_requests.registration_request),
+    ):
+        operator: Any = kind(task_id="t", config=build(run), aws_conn_id=AWS_CONN_ID)  # type: ignore[operator]
+        record = operator.execute(context())
+    facts: Any = run.context["ti"]
+    facts.known["register.return_value"] = record
+    return str(record["arn"])
+
+
+def deploying(run: Run) -> DeployOperator:
+    config = task_requests.endpoint_request(run)
+    return DeployOperator(task_id="deploy", config=config, aws_conn_id=AWS_CONN_ID, poll_seconds=0.1)
+
+
+def deploy(run: Run, **files: str) -> Any:
+    register(run, **files)
+    return finish(deploying(run), context())
+
+
+def roll_back(run: Run) -> Any:
+    config = task_requests.rollback_request(run)
+    operator = RollbackOperator(task_id="rollback", config=config, aws_conn_id=AWS_CONN_ID, poll_seconds=0.1)
+    return finish(operator, context())
+
+
+def served(run: Run) -> str | None:
+    try:
+        return str(run.sagemaker.describe_endpoint(EndpointName=run.plan.endpoint)["EndpointConfigName"])
+    except run.sagemaker.exceptions.ClientError:
+        return None
+
+
+def modified(run: Run) -> Any:
+    return run.sagemaker.describe_endpoint(EndpointName=run.plan.endpoint)["LastModifiedTime"]
+
+
+def approval(run: Run) -> str:
+    arn = run.fact("register")["arn"]
+    return str(run.sagemaker.describe_model_package(ModelPackageName=arn)["ModelApprovalStatus"])
+
+
+# --- deploy ---------------------------------------------------------------------------------------------------------
+
+
+def test_an_endpoint_is_created_updated_and_left_alone(runs: Runs) -> None:
+    for run in (runs(1), runs(2)):
+        assert deploy(run)["config"] == run.plan.endpoint_config == served(run)
+    before = modified(run)
+    assert finish(deploying(run), context())["config"] == run.plan.endpoint_config
+    assert modified(run) == before
+
+
+def test_an_update_that_was_rolled_back_is_a_failure(runs: Runs) -> None:
+    good, bad = runs(1), runs(2)
+    deploy(good)
+    asked = f"asked to serve {bad.plan.model} and serves {good.plan.model}: SageMaker rolled"
+    with pytest.raises(AirflowFailException, match=asked):
+        deploy(bad, refuses="yes")
+
+
+def test_a_rolled_back_update_is_not_asked_again(runs: Runs) -> None:
+    """The attempt that asked is killed while it waits; the next one finds the endpoint InService, on the old one."""
+    good, bad = runs(1), runs(2)
+    deploy(good)
+    register(bad, refuses="yes")
+    with pytest.raises(TaskDeferred) as wait:
+        deploying(bad).execute(context())
+    wait_for(wait.value.trigger)
+    before = modified(bad)
+    with pytest.raises(AirflowFailException, match="SageMaker rolled the update back"):
+        finish(deploying(bad), context())
+    assert modified(bad) == before
+
+
+def test_an_attempt_that_died_before_asking_is_repeated(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = runs(1), runs(2)
+    deploy(first)
+    register(second)
+    operator = deploying(second)
+    with monkeypatch.context() as patch:
+        patch.setattr(operator.hook.conn, "update_endpoint", lambda **_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            operator.execute(context())
+    assert finish(deploying(second), context())["config"] == second.plan.endpoint_config
+
+
+def test_a_package_that_a_person_rejected_is_not_deployed(runs: Runs) -> None:
+    run = runs(1)
+    arn = register(run)
+    run.sagemaker.update_model_package(
+        ModelPackageArn=arn, ModelApprovalStatus="Rejected", ApprovalDescription="the colours are wrong"
+    )
+    with pytest.raises(PackageRejected, match=r"is Rejected \(the colours are wrong\)"):
+        task_requests.endpoint_request(run)
+    assert served(run) is None
+
+
+# --- rollback -------------------------------------------------------------------------------------------------------
+
+
+def test_rollback_returns_to_the_champion(runs: Runs) -> None:
+    champion, failed = runs(1), runs(2)
+    deploy(champion)
+    update_champion(champion)
+    deploy(failed)
+    assert roll_back(failed)["config"] == champion.plan.endpoint_config == served(failed)
+    with pytest.raises(AirflowSkipException, match="nothing to roll back"):
+        roll_back(failed)
+
+
+def test_an_endpoint_of_somebody_else_is_given_back(runs: Runs, s3: Any, bucket: str) -> None:
+    """It served before this run, which must not delete it, champion or no champion."""
+    theirs, ours = runs(1), runs(2)
+    deploy(theirs)
+    deploy(ours)
+    assert roll_back(ours)["config"] == theirs.plan.endpoint_config == served(ours)
+
+
+def test_an_endpoint_of_this_run_is_withdrawn(runs: Runs) -> None:
+    run = runs(1)
+    deploy(run)
+    assert roll_back(run)["config"] is None
+    assert served(run) is None
+
+
+def test_a_champion_whose_configuration_is_gone_is_not_asked_for(runs: Runs) -> None:
+    lost, before, failed = runs(1), runs(2), runs(3)
+    deploy(lost)
+    update_champion(lost)
+    deploy(before)
+    deploy(failed)
+    failed.sagemaker.delete_endpoint_config(EndpointConfigName=lost.plan.endpoint_config)
+    assert roll_back(failed)["config"] == before.plan.endpoint_config
+
+
+def test_a_broken_pointer_does_not_stop_a_rollback(runs: Runs) -> None:
+    before, failed = runs(1), runs(2)
+    deploy(before)
+    deploy(failed)
+    failed.s3.put_object(Bucket=failed.environment.bucket, Key=failed.plan.champion_key, Body=b"{broken")
+    assert roll_back(failed)["config"] == before.plan.endpoint_config
+
+
+def test_rollback_in_mid_update_waits_and_goes_back(runs: Runs) -> None:
+    """As after `deploy` was marked failed, or as a success, while it waited."""
+    before, failed = runs(1), runs(2)
+    deploy(before)
+    register(failed)
+    with pytest.raises(TaskDeferred):
+        deploying(failed).execute(context())
+    assert roll_back(failed)["config"] == before.plan.endpoint_config == served(failed)
+
+
+def test_what_was_taken_back_is_not_deployed_again(runs: Runs) -> None:
+    """Nor where a person approves its package after all: that takes a run with a smoke test."""
+    run = runs(1)
+    deploy(run)
+    cleared = deploying(run)
+    roll_back(run)
+    with pytest.raises(AirflowFailException, match="was taken back; clearing deploy does not repeat it"):
+        finish(cleared, context())
+    with pytest.raises(PackageRejected, match="failed and was taken back"):
+        deploying(run)
+    assert served(run) is None
+
+
+def test_a_promoted_run_has_nothing_to_take_back(runs: Runs) -> None:
+    run = runs(1)
+    deploy(run)
+    update_champion(run)
+    assert task_requests.rollback_request(run) == {}
+
+
+def test_a_run_that_asked_nothing_has_nothing_to_take_back(runs: Runs) -> None:
+    run = runs(1)
+    register(run)
+    assert task_requests.rollback_request(run) == {}
+
+
+# --- the package ----------------------------------------------------------------------------------------------------
+
+
+def test_a_package_is_approved_when_its_release_is_done(runs: Runs) -> None:
+    run = runs(1)
+    deploy(run)
+    assert approval(run) == "PendingManualApproval"
+    update_champion(run)
+    assert approval(run) == "Approved"
+
+
+def test_a_package_whose_release_failed_is_rejected(runs: Runs) -> None:
+    run = runs(1)
+    deploy(run)
+    roll_back(run)
+    assert approval(run) == "Rejected"
+
+
+def test_a_package_rejected_during_the_release_is_not_promoted(runs: Runs) -> None:
+    run = runs(1)
+    deploy(run)
+    arn = run.fact("register")["arn"]
+    run.sagemaker.update_model_package(ModelPackageArn=arn, ModelApprovalStatus="Rejected")
+    with pytest.raises(PackageRejected):
+        update_champion(run)
+    assert not run.s3.list_objects_v2(Bucket=run.environment.bucket, Prefix=run.plan.champion_key).get("Contents")
+
+
+# --- what is served -------------------------------------------------------------------------------------------------
+
+
+def test_a_cleared_smoke_test_notices_the_rollback(runs: Runs) -> None:
+    champion, failed = runs(1), runs(2)
+    deploy(champion)
+    update_champion(champion)
+    deploy(failed)
+    roll_back(failed)
+    asked: list[Run] = []
+    with pytest.raises(EndpointMoved, match=f"is InService on {champion.plan.endpoint_config}; this run's model"):
+        while_serving(asked.append)(failed)
+    assert asked == []
+    with pytest.raises(EndpointMoved):
+        update_champion(failed)
+
+
+def test_a_change_during_the_smoke_test_is_noticed(runs: Runs) -> None:
+    run, later = runs(1), runs(2)
+    deploy(run)
+    with pytest.raises(EndpointMoved, match="Nothing is promoted"):
+        while_serving(lambda _: deploy(later))(run)
+
+
+def test_an_endpoint_in_mid_update_is_not_tested(runs: Runs) -> None:
+    """As after `deploy` was marked as a success while it waited."""
+    before, run = runs(1), runs(2)
+    deploy(before)
+    register(run)
+    with pytest.raises(TaskDeferred) as wait:
+        deploying(run).execute(context())
+    with pytest.raises(EndpointMoved, match="is Updating on"):
+        while_serving(lambda _: None)(run)
+    wait_for(wait.value.trigger)
+
+
+def test_a_deleted_endpoint_is_told_as_such(runs: Runs) -> None:
+    with pytest.raises(EndpointMoved, match="does not exist"):
+        while_serving(lambda _: None)(runs(1))
+
+
+# --- prune ----------------------------------------------------------------------------------------------------------
+
+
+def test_prune_leaves_what_another_deployment_made(runs: Runs) -> None:
+    kept = [runs(number) for number in range(1, 7)]
+    for run in kept:
+        register(run)
+    foreign, gone = kept[0].plan, kept[1].plan
+    arn = kept[0].sagemaker.describe_model(ModelName=foreign.model)["ModelArn"]
+    kept[0].sagemaker.add_tags(ResourceArn=arn, Tags=[{"Key": "retraining:bucket", "Value": "another-bucket"}])
+    last = kept[-1]
+    finish(deploying(last), context())
+    removed = prune(last)
+    assert gone.model in removed["Model"]
+    assert foreign.model not in removed["Model"]
+    assert last.sagemaker.describe_model(ModelName=foreign.model)["ModelArn"] == arn
