@@ -2,7 +2,7 @@
 
     model.safetensors   the weights: numbers only, reading them runs no code
     model.json          what it is, how to feed it (train.py's `describe`) and how to compute it (export.py's `serving`)
-    code/               inference.py and the siblings it imports, as the serving container looks for them
+    code/               inference.py and the siblings it imports, as the serving container looks for them; ray_app.py
     openvino.xml, .bin  where export.py chose OpenVINO: the network as a graph, and the few numbers that only it has
     openvino-int8.xml, .bin  where it chose eight bits: that graph, and all its numbers
 
@@ -21,7 +21,7 @@ GRAPH, GRAPH_NUMBERS = "openvino.xml", "openvino.bin"
 QUANTISED, QUANTISED_NUMBERS = "openvino-int8.xml", "openvino-int8.bin"
 SERVING_CODE = (
     *("inference.py", "image_request.py", "runtime.py", "artifact.py", "picture.py", "remote_image.py"),
-    *("model.py", "resnet.py", "weights.py"),
+    *("model.py", "resnet.py", "weights.py", "ray_app.py"),
 )
 UNMEASURED = {"runtime": "torch", "precision": "fp32", "agreement": 1.0, "images": 0, "reason": "not measured"}
 

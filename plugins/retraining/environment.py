@@ -32,6 +32,8 @@ class Environment:
     serving_image: str | None = None
     training_instance_type: str | None = None
     serving_instance_type: str | None = None
+    allow_unpatched_images: bool = False
+    """Whether runs on AWS may use container images that AWS no longer patches."""
     poll_seconds: float = 30
 
     @property
@@ -66,6 +68,7 @@ class Environment:
             serving_image=environ.get("RETRAINING_SERVING_IMAGE") or None,
             training_instance_type=environ.get("RETRAINING_TRAINING_INSTANCE_TYPE") or None,
             serving_instance_type=environ.get("RETRAINING_SERVING_INSTANCE_TYPE") or None,
+            allow_unpatched_images=environ.get("RETRAINING_ALLOW_UNPATCHED_IMAGES", "0") not in ("", "0"),
             poll_seconds=poll_seconds(environ),
         )
 

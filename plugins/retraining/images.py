@@ -6,17 +6,23 @@ and hands the answer on.
 
 from __future__ import annotations
 
+import logging
 import re
 from dataclasses import asdict, dataclass
+from datetime import date
 
+from retraining.container_support import support_of
 from retraining.environment import ConfigurationError, Environment
 from retraining.recipe import Recipe
 
+log = logging.getLogger(__name__)
+
+# Which of them are patched, and for how long, stands in container_support.py.
 # The last training container that carries smdebug. Without SageMaker Debugger there is no reason to stay this far back.
 DEBUGGER_VERSION, DEBUGGER_PYTHON = "2.0.1", "py310"
-TRAINING_VERSION, TRAINING_PYTHON = "2.9.0", "py312"
-# The last PyTorch inference container AWS made. It holds TorchServe; RETRAINING_SERVING_IMAGE names a better one.
-SERVING_VERSION, SERVING_PYTHON = "2.6.0", "py312"
+TRAINING_VERSION = "2.14"
+# AWS ended its PyTorch inference containers with 2.6.0. Its Ray Serve containers start ml/ray_app.py of the artifact.
+SERVING_VERSION = "1.4"
 
 # What the rules are evaluated on has no GPU, whatever the training has.
 EVALUATION_INSTANCE_TYPE = "ml.m5.large"
@@ -50,24 +56,47 @@ def resolve_images(recipe: Recipe, environment: Environment) -> Images:
     managed = recipe.debugger.mode in ("auto", "managed")
     training_type = environment.training_instance_type or recipe.training.instance_type
     serving_type = environment.serving_instance_type or recipe.serving.instance_type
-    find = _local_uri if environment.local else _aws_uri
+    find: type[_Local] | type[_Aws] = _Local if environment.local else _Aws
+    region = environment.region
 
-    def training(version: str, python: str, instance_type: str) -> str:
-        given = environment.training_image
-        return given or find(environment.region, "training", version, python, instance_type)
+    def newest(instance_type: str) -> str:
+        return environment.training_image or find.training(region, instance_type)
 
-    newest = training(TRAINING_VERSION, TRAINING_PYTHON, training_type)
+    training = newest(training_type)
     rules = rule_image(environment) if managed else ""
     if rules is None:
-        raise ConfigurationError(f"SageMaker Debugger has no rules in {environment.region}: choose mode self_hosted.")
+        raise ConfigurationError(f"SageMaker Debugger has no rules in {region}: choose mode self_hosted.")
+    with_smdebug = environment.training_image or (find.with_smdebug(region, training_type) if managed else training)
     return Images(
-        training=training(DEBUGGER_VERSION, DEBUGGER_PYTHON, training_type) if managed else newest,
-        training_self_hosted=newest,
-        serving=environment.serving_image
-        or find(environment.region, "inference", SERVING_VERSION, SERVING_PYTHON, serving_type),
+        training=with_smdebug,
+        training_self_hosted=training,
+        serving=environment.serving_image or find.serving(region, serving_type),
         rules=rules,
-        evaluation=training(TRAINING_VERSION, TRAINING_PYTHON, EVALUATION_INSTANCE_TYPE),
+        evaluation=newest(EVALUATION_INSTANCE_TYPE),
     )
+
+
+def require_patched(images: Images, environment: Environment, today: date) -> None:
+    """Tells how long AWS patches each image; ConfigurationError when one on AWS no longer is, unless that is allowed.
+
+    The container of SageMaker Debugger is exempt: there is no newer one with smdebug, and the recipe asks for Debugger.
+    """
+    smdebug = images.training if images.training != images.training_self_hosted else None
+    over = []
+    for support in support_of({name: uri for name, uri in images.as_dict().items() if name != "rules"}):
+        if not support.is_over(today):
+            log.log(logging.WARNING if support.ends_soon(today) else logging.INFO, "Container of %s.", support)
+        elif support.uri == smdebug:
+            log.warning("Container of %s. SageMaker Debugger needs its smdebug; no newer one has it.", support)
+        else:
+            log.warning("Container of %s: AWS does not patch it any more.", support)
+            over.append(str(support))
+    if over and not environment.local and not environment.allow_unpatched_images:
+        raise ConfigurationError(
+            f"AWS does not patch these container images any more: {'; '.join(over)}. Name others by "
+            "RETRAINING_TRAINING_IMAGE and RETRAINING_SERVING_IMAGE (docker/serving.Dockerfile makes one), or update "
+            "this package. To use them all the same, set RETRAINING_ALLOW_UNPATCHED_IMAGES=1."
+        )
 
 
 def rule_image(environment: Environment) -> str | None:
@@ -82,21 +111,49 @@ def rule_image(environment: Environment) -> str | None:
         return None
 
 
-def _local_uri(region: str, scope: str, version: str, python: str, instance_type: str) -> str:
-    # The first letter of the family tells: ml.g5 and ml.p4d have GPUs.
-    processor = "gpu" if re.match(r"ml\.[gp]\d", instance_type) else "cpu"
-    return f"{LOCAL_REGISTRY}/pytorch-{scope}:{version}-{processor}-{python}"
+class _Local:
+    """The URIs of us-east-1, without the SDK: whatever the region, local_sagemaker maps them to this machine."""
+
+    @staticmethod
+    def training(region: str, instance_type: str) -> str:
+        processor = "cu133" if has_gpu(instance_type) else "cpu"
+        return f"{LOCAL_REGISTRY}/pytorch:{TRAINING_VERSION}-{processor}-amzn2023-sagemaker"
+
+    @staticmethod
+    def with_smdebug(region: str, instance_type: str) -> str:
+        processor = "gpu" if has_gpu(instance_type) else "cpu"
+        return f"{LOCAL_REGISTRY}/pytorch-training:{DEBUGGER_VERSION}-{processor}-{DEBUGGER_PYTHON}"
+
+    @staticmethod
+    def serving(region: str, instance_type: str) -> str:
+        processor = "cuda" if has_gpu(instance_type) else "cpu"
+        return f"{LOCAL_REGISTRY}/ray:serve-ml-sagemaker-{processor}-v{SERVING_VERSION}"
 
 
-def _aws_uri(region: str, scope: str, version: str, python: str, instance_type: str) -> str:
+class _Aws:
+    """The URIs of any region, by the SDK."""
+
+    @staticmethod
+    def training(region: str, instance_type: str) -> str:
+        # "pytorch" ends with 2.10; the containers on Amazon Linux have a framework name of their own.
+        return _retrieve("pytorch-amzn2023", region, instance_type, version=TRAINING_VERSION, image_scope="training")
+
+    @staticmethod
+    def with_smdebug(region: str, instance_type: str) -> str:
+        python = {"version": DEBUGGER_VERSION, "py_version": DEBUGGER_PYTHON, "image_scope": "training"}
+        return _retrieve("pytorch", region, instance_type, **python)
+
+    @staticmethod
+    def serving(region: str, instance_type: str) -> str:
+        return _retrieve("ray-serve", region, instance_type, version=SERVING_VERSION)
+
+
+def _retrieve(framework: str, region: str, instance_type: str, **choice: str) -> str:
     from sagemaker.core import image_uris
 
-    uri = image_uris.retrieve(
-        "pytorch",
-        region=region,
-        version=version,
-        py_version=python,
-        instance_type=instance_type,
-        image_scope=scope,
-    )
-    return str(uri)
+    return str(image_uris.retrieve(framework, region=region, instance_type=instance_type, **choice))
+
+
+def has_gpu(instance_type: str) -> bool:
+    """The first letter of the family tells: ml.g5 and ml.p4d have NVIDIA GPUs."""
+    return re.match(r"ml\.[gp]\d", instance_type) is not None

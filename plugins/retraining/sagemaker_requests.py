@@ -11,7 +11,7 @@ from typing import Any
 
 from retraining.debugger.requests import managed_members, self_hosted_hyperparameters
 from retraining.hyperparameters import as_text
-from retraining.images import Images
+from retraining.images import Images, has_gpu
 from retraining.plan import Plan
 from retraining.tuning.warm_start import config as warm_start_config
 
@@ -25,7 +25,14 @@ METRIC_NAMES = (
 )
 METRIC_DEFINITIONS = [{"Name": name, "Regex": f"{name}=([0-9.eE+-]+)"} for name in METRIC_NAMES]
 
-SERVING_ENVIRONMENT = {"SAGEMAKER_PROGRAM": "inference.py", "SAGEMAKER_SUBMIT_DIRECTORY": "/opt/ml/model/code"}
+SERVING_ENVIRONMENT = {
+    "SAGEMAKER_PROGRAM": "inference.py",
+    "SAGEMAKER_SUBMIT_DIRECTORY": "/opt/ml/model/code",
+    # What AWS's Ray Serve containers start; others do not read it.
+    "SM_RAYSERVE_APP": "ray_app:app",
+}
+# AWS's Ray Serve containers need newer NVIDIA drivers than its machines have by default.
+GPU_AMI, BATCH_GPU_AMI = "al2-ami-sagemaker-inference-gpu-3-1", "al2-ami-sagemaker-batch-gpu-535"
 
 
 def tuning_job(
@@ -142,7 +149,11 @@ def transform_job(plan: Plan, name: str, model_name: str, fingerprint: str) -> R
             "Accept": "application/json",
             "AssembleWith": "None",
         },
-        "TransformResources": {"InstanceType": plan.serving_instance_type, "InstanceCount": 1},
+        "TransformResources": {
+            "InstanceType": plan.serving_instance_type,
+            "InstanceCount": 1,
+            **({"TransformAmiVersion": BATCH_GPU_AMI} if has_gpu(plan.serving_instance_type) else {}),
+        },
         "Tags": plan.tags,
     }
 
@@ -159,6 +170,7 @@ def endpoint_config(plan: Plan) -> Request:
                 "InitialInstanceCount": plan.recipe.serving.instance_count,
                 "InitialVariantWeight": 1.0,
                 "ContainerStartupHealthCheckTimeoutInSeconds": 600,
+                **({"InferenceAmiVersion": GPU_AMI} if has_gpu(plan.serving_instance_type) else {}),
             }
         ],
         "Tags": plan.tags,

@@ -51,6 +51,7 @@ ALLOWED = {
         "PIL",
         "nncf",
         "openvino",
+        "ray",  # there in AWS's Ray Serve containers
         "smdebug",
         "mlflow",
         "wandb",

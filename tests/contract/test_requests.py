@@ -210,7 +210,7 @@ def test_a_self_hosted_training_saves_what_a_managed_one_does() -> None:
     assert given.pop(PROFILE_HYPERPARAMETER) == "true"
     assert not {*MANAGED_MEMBERS, "ProfilerConfig"} & ours.keys()
     assert {*MANAGED_MEMBERS, "ProfilerConfig"} <= managed.keys()
-    assert ":2.9.0-" in ours["AlgorithmSpecification"].pop("TrainingImage")
+    assert "/pytorch:2.14-" in ours["AlgorithmSpecification"].pop("TrainingImage")
     assert ":2.0.1-" in managed["AlgorithmSpecification"].pop("TrainingImage")
     assert ours == {key: value for key, value in managed.items() if key in ours}
 
@@ -220,7 +220,7 @@ def test_a_training_that_falls_back_takes_the_newest_image_too() -> None:
     plan = Plan.of(SELF_HOSTED, ENVIRONMENT, datetime(2026, 11, 21, 3, tzinfo=UTC), "scheduled__x")
     images = resolve_images(DIGITS_RECIPE, ENVIRONMENT)
     request = requests.training_job(plan, images, "f" * 20, "s3://b/sourcedir.tar.gz", {})
-    assert ":2.9.0-" in request["AlgorithmSpecification"]["TrainingImage"]
+    assert "/pytorch:2.14-" in request["AlgorithmSpecification"]["TrainingImage"]
 
 
 def test_both_modes_evaluate_the_same_rules_into_the_same_place() -> None:

@@ -10,13 +10,17 @@ import subprocess
 import sys
 from pathlib import Path
 
+from retraining.sagemaker_requests import SERVING_ENVIRONMENT
+
 ROOT = Path(__file__).parents[2]
 ML = ROOT / "ml"
 LINES = (ROOT / "docker/serving.Dockerfile").read_text().replace("\\\n", " ").splitlines()
 #: What a module is called where it is not the name of its package.
 PACKAGES = {"PIL": "pillow"}
-#: Imported only where torch computes, which the image leaves to ALSO.
-OPTIONAL = {"torch", "torchvision", "sagemaker_inference"}
+#: Imported only where torch computes, which the image leaves to ALSO, or by what another container starts.
+OPTIONAL = {"torch", "torchvision", "sagemaker_inference", "ray"}
+#: What starts an artifact: our server and AWS's PyTorch containers the first, AWS's Ray Serve containers the second.
+ENTRIES = {"inference.py", "ray_app.py"}
 
 
 def instructions(name: str) -> list[str]:
@@ -66,7 +70,14 @@ def test_the_image_has_all_of_the_server_and_nothing_else() -> None:
 
 
 def test_an_artifact_brings_all_of_its_code() -> None:
-    assert serving_code() == with_siblings({"inference.py"})
+    assert serving_code() == with_siblings(ENTRIES)
+
+
+def test_an_artifact_brings_what_ray_serve_starts() -> None:
+    module, _, application = SERVING_ENVIRONMENT["SM_RAYSERVE_APP"].partition(":")
+    tree = ast.parse((ML / f"{module}.py").read_text())
+    assigned = [target.id for node in tree.body if isinstance(node, ast.Assign) for target in node.targets]
+    assert (f"{module}.py" in serving_code(), application in assigned) == (True, True)
 
 
 def test_what_server_and_artifact_import_is_installed() -> None:

@@ -65,16 +65,16 @@ def test_images_carry_smdebug_only_where_debugger_needs_it(recipe: Recipe) -> No
     with_debugger = resolve_images(recipe, Environment.of(LOCAL))
     without = resolve_images(recipe.with_params({"debugger": "off"}), Environment.of(LOCAL))
     assert "pytorch-training:2.0.1-cpu-py310" in with_debugger.training
-    newest = "pytorch-training:2.9.0-cpu-py312"
-    assert newest in without.training
+    newest = "/pytorch:2.14-cpu-amzn2023-sagemaker"
+    assert without.training.endswith(newest)
     # What a managed training falls back to when SageMaker refuses Debugger.
-    assert newest in with_debugger.training_self_hosted
-    assert newest in with_debugger.evaluation
+    assert with_debugger.training_self_hosted.endswith(newest)
+    assert with_debugger.evaluation.endswith(newest)
 
 
 def test_rules_are_evaluated_without_a_gpu(recipe: Recipe) -> None:
     images = resolve_images(recipe.with_params({"training_instance_type": "ml.g5.xlarge"}), Environment.of(LOCAL))
-    assert ("-gpu-" in images.training_self_hosted, "-cpu-" in images.evaluation) == (True, True)
+    assert ("-cu133-" in images.training_self_hosted, "-cpu-" in images.evaluation) == (True, True)
 
 
 def test_an_image_can_be_replaced(recipe: Recipe) -> None:
@@ -83,11 +83,31 @@ def test_an_image_can_be_replaced(recipe: Recipe) -> None:
 
 
 @pytest.mark.slow
-def test_aws_images_are_those_of_the_region(recipe: Recipe) -> None:
-    """Opt-in regions have registries of their own, which only the SDK knows."""
-    images = resolve_images(recipe, Environment.of(AWS | {"AWS_DEFAULT_REGION": "eu-south-1"}))
-    assert images.training == "692866216735.dkr.ecr.eu-south-1.amazonaws.com/pytorch-training:2.0.1-cpu-py310"
-    assert images.rules.endswith(".eu-south-1.amazonaws.com/sagemaker-debugger-rules:latest")
+@pytest.mark.parametrize(
+    ("region", "registry"), [("eu-south-1", "692866216735"), ("us-east-1", "763104351884")], ids=["opt-in", "us-east-1"]
+)
+@pytest.mark.parametrize(
+    ("instance_type", "training", "smdebug", "serving"),
+    [
+        ("ml.m5.xlarge", "2.14-cpu-amzn2023-sagemaker", "2.0.1-cpu-py310", "serve-ml-sagemaker-cpu-v1.4"),
+        ("ml.g5.xlarge", "2.14-cu133-amzn2023-sagemaker", "2.0.1-gpu-py310", "serve-ml-sagemaker-cuda-v1.4"),
+    ],
+)
+def test_aws_images_are_those_of_the_region(
+    recipe: Recipe, region: str, registry: str, instance_type: str, training: str, smdebug: str, serving: str
+) -> None:
+    """Opt-in regions have registries of their own, which only the SDK knows; ours for the laptop are us-east-1's."""
+    machines = {f"RETRAINING_{job}_INSTANCE_TYPE": instance_type for job in ("TRAINING", "SERVING")}
+    environment = AWS | {"AWS_DEFAULT_REGION": region} | machines
+    images = resolve_images(recipe, Environment.of(environment))
+    home = f"{registry}.dkr.ecr.{region}.amazonaws.com"
+    assert images.training == f"{home}/pytorch-training:{smdebug}"
+    assert images.training_self_hosted == f"{home}/pytorch:{training}"
+    assert images.serving == f"{home}/ray:{serving}"
+    assert images.rules.endswith(f".{region}.amazonaws.com/sagemaker-debugger-rules:latest")
+    if region == "us-east-1":
+        local = resolve_images(recipe, Environment.of(LOCAL | environment | {"RETRAINING_ENVIRONMENT": "local"}))
+        assert local == images
 
 
 @pytest.mark.slow

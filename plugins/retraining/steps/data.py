@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlparse
 
@@ -14,7 +15,7 @@ from retraining.debugger.memory import recall_refusal
 from retraining.debugger.mode import Decision, decide_mode, in_mode
 from retraining.environment import ConfigurationError
 from retraining.fingerprint import gate_fingerprint, recipe_fingerprint
-from retraining.images import resolve_images, rule_image
+from retraining.images import require_patched, resolve_images, rule_image
 from retraining.pretrained.staging import require_staged
 from retraining.promotion.champion import Champion, ChampionUnusable, own_champion
 from retraining.promotion.first import UncomparedPromotion, signs_of_a_champion
@@ -62,6 +63,7 @@ def preflight(run: Run) -> dict[str, Any]:
     digest = source_digest(environment.source_dir)
     debugger = _decide_mode(run, account)
     images = resolve_images(in_mode(run.recipe, debugger.mode), environment)
+    require_patched(images, environment, datetime.now(UTC).date())
     log.info("Run %s in %s, account %s, bucket %s.", run.plan.run_name, address, account, environment.bucket)
     most = ceiling(run.plan, images)
     log.info("If every job takes all its time, this run costs %s: %s.", most, "; ".join(map(str, most.items)))

@@ -1,0 +1,44 @@
+"""inference.py as an application of Ray Serve, for AWS's containers ray:serve-ml-sagemaker-*.
+
+Such a container has the artifact's code/ on its path, starts the application that the model's environment names
+("ray_app:app") and hands each request of SageMaker on to it, with Content-Type and Accept. serve.py does more for an
+endpoint: it computes waiting requests together and says no before it drowns.
+"""
+
+import asyncio
+import os
+from pathlib import Path
+
+from ray import serve
+from starlette.responses import Response
+
+import inference
+
+MAX_ONGOING = 16  # requests that one replica decodes and computes at a time; Ray lets the others wait
+# Ray hides the GPU of the machine from a replica that has not asked for it.
+NUM_GPUS = 1 if Path("/dev/nvidia0").exists() else 0
+
+
+@serve.deployment(max_ongoing_requests=MAX_ONGOING, ray_actor_options={"num_gpus": NUM_GPUS})
+class Classifier:
+    """One loaded model. A bad request is answered with its status and reason, as serve.py does."""
+
+    def __init__(self, model_dir):
+        self.model = inference.model_fn(model_dir)
+        inference.model_warmup_fn(model_dir, self.model)
+
+    async def __call__(self, request):
+        body = await request.body()
+        content_type, accept = request.headers.get("content-type"), request.headers.get("accept")
+        return await asyncio.to_thread(self.answer, body, content_type, accept)
+
+    def answer(self, body, content_type, accept):
+        try:
+            prediction = inference.predict_fn(inference.input_fn(body, content_type), self.model)
+            content, kind = inference.output_fn(prediction, accept)
+        except inference.RequestError as error:
+            return Response(error.message, error.status_code, media_type="application/json")
+        return Response(content, media_type=kind)
+
+
+app = Classifier.bind(os.environ.get("SM_MODEL_DIR", "/opt/ml/model"))
