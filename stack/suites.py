@@ -1,11 +1,15 @@
 """`make test`: pytest in the interpreter of Airflow and in that of torch, as one run with one exit status."""
 
+import os
 import subprocess
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 NOTHING_COLLECTED = 5  # pytest's exit status
 ML_TESTS = "tests/ml"
+# What configures AWS clients, SageMaker's scripts, Airflow, our stack and the trackers: a test sets what it needs.
+NOT_FOR_TESTS = ("AWS_", "AIRFLOW_", "RETRAINING_", "SAGEMAKER_", "SM_", "LOCAL_SAGEMAKER_", "WANDB_", "MLFLOW_")
 # Most tests wait for a server or a job, so two at a time take half as long even on two cores. Tests of one file stay
 # together: they share the server that their fixtures start.
 TWO_AT_A_TIME = ("--numprocesses=2", "--dist=loadfile")
@@ -45,12 +49,19 @@ def verdict(statuses: list[int], *, narrowed: bool) -> int:
     return next((status for status in statuses if status), 0)
 
 
+def environment(shell: Mapping[str, str]) -> dict[str, str]:
+    """What the tests see of a shell: not the stack or the account that it works with, after `make local-env` say."""
+    return {name: value for name, value in shell.items() if not name.startswith(NOT_FOR_TESTS)}
+
+
 def run(root: Path, arguments: list[str]) -> int:
     statuses = []
     for suite in chosen(arguments):
         print(f"== pytest in .venv/{suite.interpreter}: {' '.join(suite.arguments)}", flush=True)
         python = root / ".venv" / suite.interpreter / "bin" / "python"
         statuses.append(
-            subprocess.run([str(python), "-m", "pytest", *suite.arguments], cwd=root, check=False).returncode
+            subprocess.run(
+                [str(python), "-m", "pytest", *suite.arguments], cwd=root, env=environment(os.environ), check=False
+            ).returncode
         )
     return verdict(statuses, narrowed=bool(arguments))

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests import shipped
+
 ROOT = Path(__file__).parents[2]
 STANDARD_LIBRARY = frozenset(sys.stdlib_module_names)
 ML_SIBLINGS = frozenset(path.stem for path in (ROOT / "ml").glob("*.py"))
@@ -64,11 +66,12 @@ ALLOWED = {
 #: Decisions of the core: functions from data to data, tested without anything running.
 PURE_CORE = {
     "plugins/retraining": [
-        "cost/billing", "cost/ceiling", "debugger/mode", "debugger/requests", "debugger/rule_verdicts",
-        "fingerprint", "hyperparameters", "plan", "promotion/decision", "promotion/differences",
-        "promotion/evaluation", "promotion/evidence", "recipe", "report", "sagemaker_requests", "sections/budget",
-        "sections/debugger", "sections/machines", "sections/promotion", "sections/reading", "sections/refusal",
-        "sections/split", "sections/tracking", "sections/tuning", "tuning/warm_start",
+        "container_support", "cost/billing", "cost/ceiling", "debugger/mode", "debugger/requests",
+        "debugger/rule_verdicts", "fingerprint", "hyperparameters", "identity", "plan", "promotion/decision",
+        "promotion/differences", "promotion/evaluation", "promotion/evidence", "recipe", "report",
+        "sagemaker_requests", "sections/budget", "sections/debugger", "sections/machines", "sections/promotion",
+        "sections/reading", "sections/refusal", "sections/split", "sections/tracking", "sections/tuning",
+        "tuning/warm_start",
     ],
     "local_sagemaker": [
         "jobs/life", "jobs/metrics", "tuning/bayesian", "tuning/completion", "tuning/definition",
@@ -94,7 +97,7 @@ def imports(path: Path, *, top_level_only: bool = False) -> set[str]:
 
 @pytest.mark.parametrize("program", sorted(ALLOWED))
 def test_program_imports_only_what_it_may(program: str) -> None:
-    files = sorted((ROOT / program).rglob("*.py"))
+    files = [path for path in shipped.files(program) if path.suffix == ".py"]
     foreign = {str(path.relative_to(ROOT)): imports(path) - ALLOWED[program] for path in files}
     assert files
     assert {name: extra for name, extra in foreign.items() if extra} == {}
@@ -124,6 +127,6 @@ def test_only_the_hook_knows_smdebug() -> None:
 
 def test_ml_ships_as_flat_scripts() -> None:
     """setup.py would switch SageMaker's toolkit to package mode, and there is no package to import from."""
-    names = {path.name for path in (ROOT / "ml").iterdir() if path.name != "__pycache__"}
-    assert not names & {"setup.py", "__init__.py"}
-    assert all(path.is_file() for path in (ROOT / "ml").iterdir() if path.name != "__pycache__")
+    files = shipped.files("ml")
+    assert not {path.name for path in files} & {"setup.py", "__init__.py"}
+    assert {path.parent for path in files} == {ROOT / "ml"}

@@ -7,12 +7,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests import shipped
+
 ROOT = Path(__file__).parents[2]
 
 
 def test_only_registering_files_lie_beside_the_package() -> None:
-    names = {path.name for path in (ROOT / "plugins").glob("*.py")}
-    assert names == {"retraining_plugin.py"}
+    names = {path.name for path in shipped.files("plugins") if path.parent == ROOT / "plugins"}
+    assert names == {".airflowignore", "retraining_plugin.py"}
 
 
 def test_airflow_loads_the_plugin_and_does_not_execute_the_package(tmp_path: Path) -> None:

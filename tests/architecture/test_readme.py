@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from tests import shipped
+
 ROOT = Path(__file__).parents[2]
 PROGRAMS = ("dags", "plugins", "ml", "local_sagemaker", "stack")
 
@@ -32,7 +34,8 @@ def entries(readme: Path) -> Iterator[tuple[str, str]]:
 
 
 def test_every_source_file_has_its_line_in_the_tree() -> None:
-    files = {str(path.relative_to(ROOT)) for program in PROGRAMS for path in (ROOT / program).rglob("*.py")}
+    paths = [path for program in PROGRAMS for path in shipped.files(program) if path.suffix == ".py"]
+    files = {str(path.relative_to(ROOT)) for path in paths}
     missing = {path for path in files - set(tree()) if not path.endswith("__init__.py")}
     assert missing == set()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from types import ModuleType
 from typing import get_args, get_type_hints
 
@@ -14,11 +13,12 @@ from retraining.hyperparameters import HYPERPARAMETERS
 from retraining.recipe import Recipe, load_recipe
 from retraining.sagemaker_requests import METRIC_DEFINITIONS
 from retraining.sections.tuning import Tuning
+from tests import shipped
 from tests.contract.test_metric_lines import metrics
 
 __all__ = ["metrics"]  # the fixture: ml/metrics.py by its path
 
-RECIPES = [load_recipe(path) for path in sorted((Path(__file__).parents[2] / "dags/recipes").glob("*.yaml"))]
+RECIPES = [load_recipe(path) for path in shipped.RECIPES]
 
 each_recipe = pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.name)
 

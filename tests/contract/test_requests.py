@@ -26,6 +26,7 @@ from retraining.images import resolve_images
 from retraining.plan import Plan
 from retraining.recipe import load_recipe, read_recipe
 from retraining.sections.debugger import DEBUGGER_RULES
+from tests import shipped
 
 DIGITS = Path(__file__).parents[2] / "dags" / "recipes" / "digits.yaml"
 ENVIRONMENT = Environment.of(
@@ -39,7 +40,7 @@ ENVIRONMENT = Environment.of(
 # Java's names of character classes, which Python's re does not know; the model uses them inside [] only.
 UNICODE_CLASSES = {"L": r"\w", "M": r"\w", "N": r"\w", "Z": r"\s", "S": r"$+<=>^`|~", "P": r"!-#%-*,-/:;?@\[-\]_{}"}
 DIGITS_RECIPE = load_recipe(DIGITS)
-RECIPES = sorted(DIGITS.parent.glob("*.yaml"))
+RECIPES = shipped.RECIPES
 SELF_HOSTED = in_mode(DIGITS_RECIPE, "self_hosted")
 LONG_RECIPE = read_recipe(
     {

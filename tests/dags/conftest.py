@@ -18,8 +18,8 @@ from PIL import Image
 
 from tests.local_sagemaker.harness import Server
 from tests.object_store import KEY_ID, SECRET, free_ports
+from tests.shipped import ROOT, copy_dags
 
-ROOT = Path(__file__).parents[2]
 PROGRAMS = Path(__file__).parent / "programs"
 
 # Before anything imports airflow, and only where no other conftest has already done so.
@@ -46,7 +46,7 @@ class Stack:
             "AWS_ENDPOINT_URL_S3": s3_endpoint,
             "AIRFLOW_CONN_AWS_DEFAULT": "aws://",
             "AIRFLOW_HOME": str(folder / "airflow"),
-            "AIRFLOW__CORE__DAGS_FOLDER": str(ROOT / "dags"),
+            "AIRFLOW__CORE__DAGS_FOLDER": str(copy_dags(folder / "dags")),
             "AIRFLOW__CORE__PLUGINS_FOLDER": str(ROOT / "plugins"),
             "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
             "AIRFLOW__LOGGING__LOGGING_LEVEL": "WARNING",

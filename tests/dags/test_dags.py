@@ -12,7 +12,9 @@ from typing import Any
 
 import pytest
 
-DAGS = Path(__file__).parents[2] / "dags"
+from tests.shipped import ROOT, copy_dags
+
+DIGITS = ROOT / "dags" / "recipes" / "digits.yaml"
 
 TASKS = {
     "preflight", "sync_dataset", "needs_retraining", "package_source", "warm_start", "tune", "train", "evaluate_rules",
@@ -31,14 +33,25 @@ tuning: {ranges: {lr: {type: continuous, min: 0.001, max: 0.1}}}
 """
 
 
-def parse(folder: Path = DAGS) -> Any:
-    from airflow.dag_processing.dagbag import DagBag
-
-    return DagBag(str(folder))
+Parse = Callable[[], Any]
 
 
 @pytest.fixture(scope="module")
-def dags() -> Any:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The DAG files and the shipped recipes, without what a user of this clone has added."""
+    return copy_dags(tmp_path_factory.mktemp("shipped") / "dags")
+
+
+@pytest.fixture(scope="module")
+def parse(folder: Path) -> Parse:
+    """parse(): the DAG files as Airflow reads them."""
+    from airflow.dag_processing.dagbag import DagBag
+
+    return lambda: DagBag(str(folder))
+
+
+@pytest.fixture(scope="module")
+def dags(parse: Parse) -> Any:
     bag = parse()
     assert bag.import_errors == {}
     return bag.dags
@@ -105,7 +118,7 @@ def test_every_job_of_a_run_is_in_its_price_ceiling(digits: Any) -> None:
 
     known = {"RETRAINING_ENVIRONMENT": "local", "RETRAINING_BUCKET": "b", "AWS_DEFAULT_REGION": "us-east-1"}
     environment = Environment.of(known | {"RETRAINING_ROLE_ARN": "arn:aws:iam::000000000000:role/r"})
-    plan = Plan(recipe=load_recipe(DAGS / "recipes" / "digits.yaml"), environment=environment, run_name="r")
+    plan = Plan(recipe=load_recipe(DIGITS), environment=environment, run_name="r")
     jobs = {task.task_id for task in digits.tasks if isinstance(task, DurableJob)}
     assert jobs == {item.task for item in ceiling(plan, resolve_images(plan.recipe, environment)).items}
 
@@ -136,7 +149,7 @@ def test_serialisation_keeps_the_dag(digits: Any) -> None:
     assert set(DagSerialization.deserialize_dag(serialised).task_dict) == TASKS
 
 
-def test_parsing_twice_gives_the_same_dag(digits: Any) -> None:
+def test_parsing_twice_gives_the_same_dag(digits: Any, parse: Parse) -> None:
     """A DAG that differs from parse to parse would become a new version every half minute."""
     from airflow.serialization.serialized_objects import DagSerialization
 
@@ -145,7 +158,7 @@ def test_parsing_twice_gives_the_same_dag(digits: Any) -> None:
     assert first == second
 
 
-def test_another_recipe_is_another_dag(write_recipe: Callable[[str, str], Path]) -> None:
+def test_another_recipe_is_another_dag(parse: Parse, write_recipe: Callable[[str, str], Path]) -> None:
     write_recipe("second.yaml", GOOD)
     assert set(parse().dags) == {*SHIPPED, "retrain_second"}
 
@@ -159,7 +172,7 @@ def test_another_recipe_is_another_dag(write_recipe: Callable[[str, str], Path])
     ],
 )
 def test_a_bad_recipe_is_an_import_error_and_hides_no_other_dag(
-    write_recipe: Callable[[str, str], Path], text: str, complaint: str
+    parse: Parse, write_recipe: Callable[[str, str], Path], text: str, complaint: str
 ) -> None:
     write_recipe("bad.yaml", text)
     write_recipe("second.yaml", GOOD)
@@ -170,7 +183,7 @@ def test_a_bad_recipe_is_an_import_error_and_hides_no_other_dag(
     assert complaint in error
 
 
-def test_two_recipes_of_one_name_are_an_import_error(write_recipe: Callable[[str, str], Path]) -> None:
+def test_two_recipes_of_one_name_are_an_import_error(parse: Parse, write_recipe: Callable[[str, str], Path]) -> None:
     write_recipe("one.yaml", GOOD)
     write_recipe("two.yaml", GOOD)
     bag = parse()
@@ -178,14 +191,14 @@ def test_two_recipes_of_one_name_are_an_import_error(write_recipe: Callable[[str
     assert "Give each recipe its own name" in next(iter(bag.import_errors.values()))
 
 
-def test_parsing_is_quick_and_imports_nothing_heavy() -> None:
+def test_parsing_is_quick_and_imports_nothing_heavy(folder: Path) -> None:
     """Every task parses the file anew, so each second here is twenty seconds of a run."""
     script = f"""
 import sys, time
 import airflow.providers.amazon.aws.operators.sagemaker
 from airflow.dag_processing.dagbag import DagBag
 began = time.process_time()
-bag = DagBag({str(DAGS)!r})
+bag = DagBag({str(folder)!r})
 seconds = time.process_time() - began
 assert not bag.import_errors, bag.import_errors
 heavy = {{"torch", "pandas", "sagemaker", "numpy", "sklearn", "PIL", "aiobotocore"}} & set(sys.modules)
@@ -196,7 +209,7 @@ sys.exit(bool(heavy) or seconds > 2)
     assert done.returncode == 0, done.stdout[-500:] + done.stderr[-2000:]
 
 
-def test_parsing_asks_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_parsing_asks_nobody(parse: Parse, monkeypatch: pytest.MonkeyPatch) -> None:
     """No environment of ours, no network: a DAG file is read far more often than it is run."""
     for name in [name for name in os.environ if name.startswith(("RETRAINING_", "AWS_"))]:
         monkeypatch.delenv(name)

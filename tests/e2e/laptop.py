@@ -15,6 +15,7 @@ from PIL import Image
 
 from tests.local_sagemaker.harness import REPOSITORY, ROLE, Server
 from tests.object_store import KEY_ID, SECRET
+from tests.shipped import copy_dags
 
 BUCKET = "tiny-bucket"
 
@@ -84,7 +85,8 @@ class Laptop:
     def __init__(self, folder: Path, server: Server) -> None:
         self.server = server
         self.source = folder / "images"
-        self.environment = airflow_environment(folder / "airflow", REPOSITORY / "dags", server) | {
+        self.dags = copy_dags(folder / "dags")
+        self.environment = airflow_environment(folder / "airflow", self.dags, server) | {
             "RETRAINING_RECIPES": str(folder / "recipes"),
             "RETRAINING_POLL_SECONDS": "1",
         }

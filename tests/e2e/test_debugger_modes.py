@@ -122,7 +122,7 @@ def stack(folder: Path, s3_endpoint: str, **environment: str) -> Iterator[tuple[
         server.start()
         try:
             server.s3.create_bucket(Bucket=BUCKET)
-            yield laptop, DagBag(str(REPOSITORY / "dags")).dags["retrain_tiny"]
+            yield laptop, DagBag(str(laptop.dags)).dags["retrain_tiny"]
         finally:
             server.stop()
             delete_bucket(server.s3, BUCKET)  # the store is the session's, and the next stack makes it again

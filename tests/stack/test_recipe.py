@@ -1,4 +1,5 @@
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -6,6 +7,7 @@ import yaml
 
 from stack import recipe
 from stack.errors import StackError
+from tests import shipped
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -121,3 +123,12 @@ def test_a_recipe_with_a_mistake_is_refused_in_one_line(
     assert str(refusal.value).startswith(str(path))
     assert said in str(refusal.value)
     recipe.require_valid(checkout, "digits")
+
+
+def test_what_is_written_is_the_users_and_not_a_change_of_the_product() -> None:
+    def git(*arguments: str) -> list[str]:
+        command = ["git", "-C", str(ROOT), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.splitlines()
+
+    assert git("check-ignore", "dags/recipes/pets.yaml") == ["dags/recipes/pets.yaml"]
+    assert [ROOT / name for name in git("ls-files", "dags/recipes/*.yaml")] == list(shipped.RECIPES)

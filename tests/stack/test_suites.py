@@ -1,6 +1,6 @@
 import pytest
 
-from stack.suites import TWO_AT_A_TIME, Suite, chosen, verdict
+from stack.suites import TWO_AT_A_TIME, Suite, chosen, environment, verdict
 
 
 def test_without_arguments_each_interpreter_runs_its_tests_two_at_a_time() -> None:
@@ -36,3 +36,10 @@ def test_a_path_chooses_its_interpreter() -> None:
 )
 def test_one_status_speaks_for_all(statuses: list[int], narrowed: bool, status: int) -> None:
     assert verdict(statuses, narrowed=narrowed) == status
+
+
+def test_tests_do_not_see_the_stack_of_a_shell() -> None:
+    """After `eval "$(make -s local-env)"`, or with an account of one's own."""
+    shell = {"HOME": "/home/ada", "PATH": "/bin", "OMP_NUM_THREADS": "1"}
+    theirs = ("AWS_ENDPOINT_URL", "AIRFLOW_HOME", "RETRAINING_RECIPES", "SAGEMAKER_USER_CONFIG_OVERRIDE", "SM_HPS")
+    assert environment(shell | dict.fromkeys(theirs, "x")) == shell
