@@ -48,6 +48,14 @@ compose-env: .venv/airflow/.installed  ## write .env with secrets for docker com
 test: setup .venv/sdk2/.installed  ## every test; ARGS='-k name -x' or ARGS=tests/ml/test_x.py goes to pytest
 	@$(STACK) test $(ARGS)
 
+# Tests of ml/ that stand on smdebug, which ends at Python 3.11, or on its format's reader.
+SMDEBUG_TESTS := test_debug test_hook test_step_times test_tensors
+.PHONY: test-containers
+test-containers: .venv/container-training/.installed .venv/container-serving/.installed  ## ml/ on Python and torch of AWS's containers (needs Python 3.12 and 3.13: PYTHON312=, PYTHON313=)
+	@.venv/container-training/bin/python -m pytest -o pythonpath=ml tests/ml --numprocesses=2 --dist=loadfile \
+		$(SMDEBUG_TESTS:%=--ignore=tests/ml/%.py) $(ARGS)
+	@.venv/container-serving/bin/python -m pytest tests/containers $(ARGS)
+
 .PHONY: conformance-matrix
 conformance-matrix: setup .venv/sdk2/.installed .venv/moto/.installed  ## real clients against local_sagemaker and against moto's server, as a table
 	@.venv/airflow/bin/python tests/conformance/matrix.py $(ARGS)
@@ -93,16 +101,20 @@ check: .venv/airflow/.installed  ## ruff and mypy
 
 .PHONY: lock
 lock: $(UV_MADE)  ## compile the dependency groups of pyproject.toml into requirements/, keeping pins that still fit
-	@for group in airflow ml sdk2 moto peers; do \
-		echo "locking requirements/$$group.txt"; \
-		$(UV) pip compile --quiet --group $$group --python-version 3.11 --no-header --no-emit-index-url \
+	@for pair in airflow:3.11 ml:3.11 sdk2:3.11 moto:3.11 peers:3.11 container-training:3.12 container-serving:3.13; do \
+		group=$${pair%:*}; echo "locking requirements/$$group.txt"; \
+		$(UV) pip compile --quiet --group $$group --python-version $${pair#*:} --no-header --no-emit-index-url \
 			--output-file requirements/$$group.txt || exit 1; \
 	done
+
+# The environments of AWS's containers have Pythons of their own; the others that of uv.
+python_for = $(if $(filter container-training,$1),$(or $(PYTHON312),python3.12),$(if $(filter container-serving,$1),$(or \
+	$(PYTHON313),python3.13),.venv/uv/bin/python))
 
 # Progress goes to stderr: what `make -s local-env` prints is meant for a shell.
 .venv/%/.installed: requirements/%.txt $(UV_MADE)
 	@echo "setup: .venv/$* from requirements/$*.txt$(if $(filter ml,$*), (torch is large: some minutes on a slow line))" >&2
-	@.venv/$*/bin/python -c '' 2>/dev/null || $(UV) venv --quiet --clear --python .venv/uv/bin/python .venv/$*
+	@.venv/$*/bin/python -c '' 2>/dev/null || $(UV) venv --quiet --clear --python $(call python_for,$*) .venv/$*
 	@[ -t 2 ] || quiet=--quiet; $(UV) pip sync $$quiet --python .venv/$*/bin/python requirements/$*.txt >&2
 	@touch $@
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 NOTHING_COLLECTED = 5  # pytest's exit status
 ML_TESTS = "tests/ml"
+CONTAINER_TESTS = "tests/containers"  # on other Pythons: `make test-containers`
 # What configures AWS clients, SageMaker's scripts, Airflow, our stack and the trackers: a test sets what it needs.
 NOT_FOR_TESTS = ("AWS_", "AIRFLOW_", "RETRAINING_", "SAGEMAKER_", "SM_", "LOCAL_SAGEMAKER_", "WANDB_", "MLFLOW_")
 # Most tests wait for a server or a job, so two at a time take half as long even on two cores. Tests of one file stay
@@ -35,7 +36,8 @@ def chosen(arguments: list[str]) -> list[Suite]:
         ml_paths = [ML_TESTS]
     suites = []
     if airflow_paths:
-        suites.append(Suite("airflow", (*airflow_paths, f"--ignore={ML_TESTS}", *pace, *options)))
+        elsewhere = (f"--ignore={ML_TESTS}", f"--ignore={CONTAINER_TESTS}")
+        suites.append(Suite("airflow", (*airflow_paths, *elsewhere, *pace, *options)))
     if ml_paths:
         # The scripts of ml/ import each other by bare name, as in a container.
         suites.append(Suite("ml", ("-o", "pythonpath=ml", *ml_paths, *pace, *options)))

@@ -5,7 +5,7 @@ from stack.suites import TWO_AT_A_TIME, Suite, chosen, environment, verdict
 
 def test_without_arguments_each_interpreter_runs_its_tests_two_at_a_time() -> None:
     assert chosen([]) == [
-        Suite("airflow", ("tests", "--ignore=tests/ml", *TWO_AT_A_TIME)),
+        Suite("airflow", ("tests", "--ignore=tests/ml", "--ignore=tests/containers", *TWO_AT_A_TIME)),
         Suite("ml", ("-o", "pythonpath=ml", "tests/ml", *TWO_AT_A_TIME)),
     ]
 
