@@ -53,6 +53,7 @@ from local_sagemaker.sandbox import packages
 from local_sagemaker.sandbox.cores import Cores
 from local_sagemaker.sandbox.images import ImageMap
 from local_sagemaker.sandbox.isolation import Isolation
+from local_sagemaker.sandbox.patterns import PatternProcesses
 from local_sagemaker.settings import Settings
 from local_sagemaker.state.alarms import Alarms
 from local_sagemaker.state.logs import Logs
@@ -125,6 +126,7 @@ def build_platform(settings: Settings) -> Platform:
         images=ImageMap.load(settings.images),
         cores=Cores(),
         isolation=Isolation.probe(settings.isolation, needed=[settings.root, Path(sys.prefix)]),
+        patterns=PatternProcesses(),
         background=Background(settings.max_concurrent_jobs),
         endpoints=Endpoints(),
         async_inference=AsyncInference(settings.root),
@@ -260,6 +262,7 @@ def shut_down(platform: Platform) -> None:
     platform.endpoints.close()
     platform.async_inference.join()
     platform.data_capture.close()
+    platform.patterns.close()
     platform.alarms.close()
     platform.metrics.close()
     platform.store.close()

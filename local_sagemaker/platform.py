@@ -15,6 +15,7 @@ from local_sagemaker.s3 import ObjectStore
 from local_sagemaker.sandbox.cores import Cores
 from local_sagemaker.sandbox.images import ImageMap
 from local_sagemaker.sandbox.isolation import Isolation
+from local_sagemaker.sandbox.patterns import PatternProcesses
 from local_sagemaker.settings import Settings
 from local_sagemaker.state.alarms import Alarms
 from local_sagemaker.state.logs import Logs
@@ -40,6 +41,7 @@ class Platform:
     images: ImageMap
     cores: Cores
     isolation: Isolation
+    patterns: PatternProcesses
     background: Background
     endpoints: Endpoints
     async_inference: AsyncInference

@@ -37,6 +37,10 @@ STARTUP_TIMEOUT_S = 480.0
 _PING_TIMEOUT_S = 2.0
 _STOP_GRACE_S = 30.0
 _LAST_LINES = 12
+
+# What is taken of its output at a time, in chunks: the thread that follows it has other work.
+_CHUNKS_AT_ONCE = 16
+
 _DISK_EVERY_S = 1.0
 _SAFE_PORTS = 50
 
@@ -189,14 +193,19 @@ class ModelServer:
     def follow(self, *, final: bool = False) -> None:
         """Take what the program has printed since the last call to the logs; end one that fills the disk."""
         self._watch_disk()
-        lines = self._tail.lines(final=final)
+        for _ in range(_CHUNKS_AT_ONCE):
+            if not (lines := self._tail.lines(final=final)):
+                return
+            self._take(lines)
+
+    def _take(self, lines: list[str]) -> None:
         self._last_lines = (self._last_lines + [line for line in lines if line.strip()])[-_LAST_LINES:]
         limit = self._platform.settings.max_log_bytes
         if self._tail.offset > limit:
             # It appends, so the file may be cut under it; lines printed at this very moment are lost.
             os.truncate(output_path(self._folder / "process"), 0)
             self._tail.offset = 0
-        if not lines or self._logged_bytes > limit:
+        if self._logged_bytes > limit:
             return
         self._logged_bytes += sum(len(line) for line in lines)
         if self._logged_bytes > limit:

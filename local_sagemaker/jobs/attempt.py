@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Literal
 
 from local_sagemaker.jobs.host_process import HostProcess
+from local_sagemaker.sandbox.process import CHUNK_BYTES
 
 _POLL_S = 0.1
 
@@ -66,7 +67,8 @@ class Attempt:
         """Look at all hosts, for a moment at the first that runs; whether all have ended."""
         running = [host for host in self._hosts if host.exit_code is None]
         for host in running:
-            host.wait(_POLL_S if host is running[0] else 0.0)
+            behind = any(one.printed_bytes - one.read_bytes > CHUNK_BYTES for one in self._hosts)
+            host.wait(_POLL_S if host is running[0] and not behind else 0.0)
         for host in self._hosts:
             self._collect(host)
         return all(host.exit_code is not None for host in self._hosts)

@@ -10,9 +10,6 @@ from local_sagemaker.jobs.opt_ml import OptMl
 from local_sagemaker.sandbox import cores
 from local_sagemaker.sandbox.process import JobProcess, OutputTail, output_path
 
-# What is read at once of what a host prints.
-_CHUNK_BYTES = 4 * 2**20
-
 
 class HostProcess:
     """Not thread-safe: the job's thread owns it."""
@@ -88,10 +85,9 @@ class HostProcess:
     def new_lines(self) -> tuple[list[str], list[str]]:
         """What it has printed since the last call: (all lines, those of them that the log stream lacks).
 
-        At most some megabytes at a time: what lies between `read_bytes` and `printed_bytes` is still to come.
+        At most a megabyte at a time: what lies between `read_bytes` and `printed_bytes` is still to come.
         """
-        last = self._code is not None and self.printed_bytes <= self._tail.offset + _CHUNK_BYTES
-        lines = self._tail.lines(final=last, at_most_bytes=_CHUNK_BYTES)
+        lines = self._tail.lines(final=self._code is not None)
         if not lines:
             return [], []
         fresh = lines[self._known :]

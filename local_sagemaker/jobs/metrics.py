@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import re
+import math
 import struct
 import time
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
+
+from local_sagemaker.sandbox.patterns import PatternProcesses
 
 _MAX_POINTS = 20_000
 
@@ -15,20 +17,40 @@ _WRITE_INTERVAL_S = 0.2
 _WRITE_SHARE = 20
 
 
+class Found(NamedTuple):
+    line: int
+    """Which of the lines, from 0."""
+    name: str
+    value: float
+    """Also NaN or an infinity, where the text says so."""
+
+
 class MetricPatterns:
-    """The compiled MetricDefinitions of a job; raises re.error for a regex that does not compile."""
+    """The MetricDefinitions of a job. A pattern that overran is given up: `overran` are the positions of those."""
 
-    def __init__(self, definitions: Iterable[dict[str, str]]) -> None:
-        self._patterns = [(item["Name"], re.compile(item["Regex"])) for item in definitions]
+    def __init__(
+        self, processes: PatternProcesses, definitions: Sequence[dict[str, str]], overran: Iterable[int] = ()
+    ) -> None:
+        self._processes = processes
+        self._definitions = definitions
+        self.overran = set(overran)
 
-    def find(self, line: str) -> Iterator[tuple[str, float]]:
-        """Each (name, value) a line holds. The first group must be a number; text that is none is not a metric."""
-        for name, pattern in self._patterns:
-            for match in pattern.finditer(line):
-                try:
-                    yield name, float(match.group(1) if pattern.groups else match.group(0))
-                except ValueError:
-                    continue
+    def find(self, lines: Sequence[str]) -> list[Found]:
+        """What the lines hold, in their order. The first group must be a number; text that is none is not a metric.
+
+        OSError when no process can be started to look for it.
+        """
+        wanted = [place for place in range(len(self._definitions)) if place not in self.overran]
+        if not wanted or not any(lines):
+            return []
+        found: list[Found] = []
+        answers = self._processes.numbers([self._definitions[place]["Regex"] for place in wanted], lines)
+        for place, numbers in zip(wanted, answers, strict=True):
+            if numbers is None:
+                self.overran.add(place)
+            else:
+                found += [Found(line, self._definitions[place]["Name"], value) for line, value in numbers]
+        return sorted(found, key=lambda one: one.line)
 
 
 class MetricSeries:
@@ -64,12 +86,14 @@ class MetricSeries:
 def final_metrics(series: dict[str, list[list[float]]]) -> list[dict[str, Any]]:
     """FinalMetricDataList: the last value of each metric, in float32 as CloudWatch reports it.
 
+    A metric whose last value is NaN or infinite is left out: neither JSON nor CloudWatch has such a number, and an
+    earlier one is not what the job ended with.
     `series` maps a metric's name to its [timestamp, value] pairs in order of appearance.
     """
     return [
         {"MetricName": name, "Value": as_float32(points[-1][1]), "Timestamp": points[-1][0]}
         for name, points in series.items()
-        if points
+        if points and math.isfinite(points[-1][1])
     ]
 
 

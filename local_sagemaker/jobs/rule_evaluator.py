@@ -84,7 +84,7 @@ class Evaluator:
             return False
         if self._code is None:
             self._code = self._process.wait(0.0)
-        if lines := self._tail.lines(final=self._code is not None):
+        while lines := self._tail.lines(final=self._code is not None):
             self._last = [*self._last, *lines][-_LAST_LINES:]
             for rule in wanted:
                 rule_records.say(self._platform, rule.evaluation, lines)

@@ -7,12 +7,13 @@ wish to interrupt it, its metrics. Every change is durable when its method retur
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from local_sagemaker.jobs import life
 from local_sagemaker.jobs.metrics import final_metrics
 from local_sagemaker.platform import Platform
+from local_sagemaker.sandbox.patterns import CPU_S
 from local_sagemaker.state import logs
 from local_sagemaker.state.store import Record
 
@@ -75,6 +76,29 @@ class TrainingRecord:
             record.describe["FinalMetricDataList"] = final_metrics(series)
 
         self._change(change)
+
+    @property
+    def overran(self) -> list[int]:
+        """The positions of the MetricDefinitions that were given up."""
+        found: list[int] = self.read().internal.get("overran", [])
+        return found
+
+    def give_up(self, overran: Iterable[int]) -> None:
+        """Never try these MetricDefinitions again, whoever carries the job on; what they found so far stays."""
+        definitions: list[dict[str, str]] = []
+
+        def change(record: Record) -> None:
+            definitions.extend(record.describe["AlgorithmSpecification"]["MetricDefinitions"])
+            record.internal["overran"] = sorted({*record.internal.get("overran", []), *overran})
+
+        self._change(change)
+        for place in sorted(overran):
+            metric = definitions[place]
+            self.say(
+                f"Metric '{metric['Name']}': its Regex '{metric['Regex']}' took more than {CPU_S:g} s on at most 1 MB "
+                "of output and is given up for this job; its values up to here stay. Name what stands before the "
+                "number, without a repetition within or beside another one."
+            )
 
     def request_stop(self, message: str | None = None) -> None:
         """Ask for a stop, and say why in the transition; a job that has ended stays as it is.

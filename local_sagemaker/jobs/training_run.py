@@ -28,6 +28,8 @@ from local_sagemaker.jobs.training_record import END_MARKER, KIND, TrainingRecor
 from local_sagemaker.platform import Platform, log
 from local_sagemaker.sandbox.disk import Quota
 from local_sagemaker.state import logs
+from local_sagemaker.state.metrics import Metric
+from local_sagemaker.state.statistics import Statistics, is_storable
 from local_sagemaker.state.store import Record
 
 #: CloudWatch's namespace for what training jobs measure.
@@ -68,10 +70,8 @@ class TrainingRun:
         self._adopted = False
         self._hosts: list[HostProcess] = []
         self._rules: RuleEvaluation | None = None
-        try:
-            self._patterns = MetricPatterns(self._request["AlgorithmSpecification"].get("MetricDefinitions", []))
-        except Exception as error:  # re.error: refused by CreateTrainingJob, so only a foreign database has one
-            raise JobFailedError(f"ClientError: metric definitions: {error}") from error
+        definitions = self._request["AlgorithmSpecification"].get("MetricDefinitions", [])
+        self._patterns = MetricPatterns(platform.patterns, definitions, self._record.overran)
 
     def run(self) -> None:
         if self._request["TrainingJobStatus"] not in life.TERMINAL:
@@ -282,13 +282,27 @@ class TrainingRun:
             self._series.write(self._record.measured)
             return
         self._platform.logs.put(logs.TRAINING_JOBS, process.log_stream, fresh)
-        known = len(lines) - len(fresh)
-        for number, line in enumerate(lines):
-            for name, value in self._patterns.find(line):
-                self._series.add(name, time.time(), value)
-                if number >= known:
-                    self._platform.metrics.put(METRICS_NAMESPACE, name, {"TrainingJobName": self._name}, value)
+        self._measure(lines, known=len(lines) - len(fresh))
         self._series.write(self._record.measured)
+
+    def _measure(self, lines: list[str], known: int) -> None:
+        """Metrics out of the lines; CloudWatch has those of the first `known` ones already."""
+        before = set(self._patterns.overran)
+        try:
+            found = self._patterns.find(lines)
+        except OSError as error:  # it costs these values, not the job
+            log.warning("metrics of training job '%s' are lost: %s", self._name, error)
+            return
+        new: dict[str, Statistics] = {}
+        for line, name, value in found:
+            self._series.add(name, time.time(), value)
+            if line >= known and is_storable(value):
+                new.setdefault(name, Statistics()).add(value)
+        for name, statistics in new.items():
+            metric = Metric.of(METRICS_NAMESPACE, name, {"TrainingJobName": self._name})
+            self._platform.metrics.put_statistics(metric, statistics)
+        if overran := self._patterns.overran - before:
+            self._record.give_up(overran)
 
     # -- after ----------------------------------------------------------------------------------------------------
 

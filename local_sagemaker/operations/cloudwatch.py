@@ -17,7 +17,7 @@ from botocore.utils import parse_timestamp
 
 from local_sagemaker.platform import Platform
 from local_sagemaker.state.metrics import Metric, Point
-from local_sagemaker.state.statistics import Statistics, is_statistic
+from local_sagemaker.state.statistics import LARGEST, Statistics, is_statistic
 from local_sagemaker.wire.errors import ApiError
 
 _MAX_DATUMS = 1000
@@ -25,7 +25,6 @@ _MAX_VALUES = 150
 _MAX_STATISTICS_DATAPOINTS = 1440
 _MAX_DATA_DATAPOINTS = 100_800
 _LISTED = 500
-_LARGEST = 2.0**360
 _OLDEST_S = 14 * 86_400
 _NEWEST_S = 2 * 3600
 _SHORT_PERIODS = frozenset({1, 5, 10, 20, 30})
@@ -183,7 +182,7 @@ def _statistics(datum: dict[str, Any]) -> Statistics:
 
 def _check_numbers(name: str, numbers: list[float]) -> None:
     for number in numbers:
-        if not abs(number) <= _LARGEST:  # also true for NaN
+        if not abs(number) <= LARGEST:  # also true for NaN
             raise invalid(f"The value {number} of metric '{name}' is not within -2^360 and 2^360.")
 
 

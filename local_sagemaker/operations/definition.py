@@ -6,7 +6,6 @@ SageMaker's API reference; its exact wording is known for few of them.
 
 from __future__ import annotations
 
-import re
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -62,6 +61,7 @@ def check_definition(request: Request, platform: Platform | None = None) -> None
     _check_script(request)
     _check_debugging(request)
     if platform:
+        _check_metrics(request["AlgorithmSpecification"], platform)
         _check_machine(request, platform)
 
 
@@ -84,13 +84,17 @@ def _check_algorithm(algorithm: Request) -> None:
             "ContainerArguments without ContainerEntrypoint are given to the image's own entry point, and "
             "local_sagemaker runs no images; give the ContainerEntrypoint too."
         )
-    for definition in algorithm.get("MetricDefinitions", []):
-        try:
-            re.compile(definition["Regex"])
-        except re.error as error:
+
+
+def _check_metrics(algorithm: Request, platform: Platform) -> None:
+    """Compiled where a pattern can be ended: some take as long to compile as others to match."""
+    definitions = algorithm.get("MetricDefinitions", [])
+    problems = platform.patterns.problems([definition["Regex"] for definition in definitions])
+    for definition, problem in zip(definitions, problems, strict=True):
+        if problem:
             raise validation(
-                f"Invalid MetricDefinition '{definition['Name']}': regex '{definition['Regex']}': {error}."
-            ) from None
+                f"Invalid MetricDefinition '{definition['Name']}': regex '{definition['Regex']}': {problem}."
+            )
 
 
 def _check_resources(request: Request) -> None:

@@ -28,6 +28,7 @@ INSTALL_TIMEOUT_S = 1800.0
 
 _POLL_S = 0.1
 _LAST_LINES = 15
+_MAX_SAID_BYTES = 4 * 2**20
 _UNUSED_S = 30 * 86400.0
 
 _PIP_VARIABLES = (
@@ -189,14 +190,15 @@ class Environment:
         process = JobProcess.start(
             command, environment=self._variables(), cwd=cwd, folder=self._pip, nice=cores.NICE_TRAINING
         )
-        tail, last = OutputTail(output_path(self._pip)), [""]
+        tail, last, said_bytes = OutputTail(output_path(self._pip)), [""], 0
         try:
             code = None
             while code is None:
                 code = process.wait(_POLL_S)
-                for line in tail.lines(final=code is not None):
+                for line in tail.all_lines(final=code is not None):
                     last = [*last, line][-_LAST_LINES:]
-                    if say:
+                    said_bytes += len(line)
+                    if say and said_bytes <= _MAX_SAID_BYTES:
                         say(line)
                 if code is None:
                     _check(deadline, stop)

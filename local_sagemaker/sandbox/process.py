@@ -16,6 +16,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -26,6 +27,14 @@ _KEEPER = Path(__file__).with_name("keeper.py")
 _MARK = "LOCAL_SAGEMAKER_PROCESS"
 
 _KILL_ROUNDS = 10
+
+#: What is read at once of what a process prints.
+CHUNK_BYTES = 2**20
+
+#: CloudWatch's bound of an event. Well below CHUNK_BYTES: a chunk of one line has lines.
+MAX_LINE_BYTES = 2**18
+
+_CUT_WITHIN_BYTES = 4096
 
 KILLED = 137
 """Exit code of a process that ended without saying how: SIGKILL, as a shell reports it."""
@@ -172,7 +181,12 @@ def output_path(folder: Path) -> Path:
 
 
 class OutputTail:
-    """New complete lines of a growing file, each time it is asked."""
+    """New complete lines of a growing file, each time it is asked.
+
+    A line longer than MAX_LINE_BYTES comes in pieces, each as soon as it is there: what is kept of a line without an
+    end is bounded. They are cut where a blank or a carriage return allows it, and at the same places whenever the file
+    is read.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -180,20 +194,44 @@ class OutputTail:
         """Bytes read so far."""
         self._rest = b""
 
-    def lines(self, *, final: bool = False, at_most_bytes: int = -1) -> list[str]:
-        """What has been printed since the last call; a line without its end is held back until `final`.
+    def lines(self, *, final: bool = False) -> list[str]:
+        """What has been printed since the last call, at most CHUNK_BYTES of it: who prints without end would else fill
+        the memory. Ask again while there is something.
 
-        With `at_most_bytes` no more is read at once: who prints without end would else fill the memory.
+        A line without its end is held back, with `final` only until the file has been read to its end.
         """
         try:
             with self._path.open("rb") as file:
                 file.seek(self.offset)
-                chunk = file.read(at_most_bytes)
+                chunk = file.read(CHUNK_BYTES)
+                size = os.fstat(file.fileno()).st_size
         except FileNotFoundError:
             return []
         self.offset += len(chunk)
-        *complete, self._rest = (self._rest + chunk).split(b"\n")
-        if final and self._rest:
-            complete.append(self._rest)
+        *complete, rest = (self._rest + chunk).split(b"\n")
+        *begun, self._rest = _pieces(rest)
+        found = [piece for line in complete for piece in _pieces(line)] + begun
+        if final and self._rest and self.offset >= size:
+            found.append(self._rest)
             self._rest = b""
-        return [line.decode(errors="replace").rstrip("\r") for line in complete]
+        return [line.decode(errors="replace").rstrip("\r") for line in found]
+
+    def all_lines(self, *, final: bool = False) -> Iterator[str]:
+        """All that has been printed since the last call, read piece by piece."""
+        while found := self.lines(final=final):
+            yield from found
+
+
+def _pieces(line: bytes) -> Iterator[bytes]:
+    while len(line) > MAX_LINE_BYTES:
+        head = line[:MAX_LINE_BYTES]
+        cut = max(head.rfind(b"\r", -_CUT_WITHIN_BYTES), head.rfind(b" ", -_CUT_WITHIN_BYTES)) + 1 or _character(line)
+        yield line[:cut]
+        line = line[cut:]
+    yield line
+
+
+def _character(line: bytes) -> int:
+    """The last place at or before MAX_LINE_BYTES that is not within a character of UTF-8."""
+    places = range(MAX_LINE_BYTES, MAX_LINE_BYTES - 4, -1)
+    return next((place for place in places if line[place] & 0xC0 != 0x80), MAX_LINE_BYTES)

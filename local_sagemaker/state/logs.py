@@ -46,6 +46,7 @@ INSERT OR IGNORE INTO log_groups SELECT log_group, MIN(created), NULL FROM strea
 """
 
 _CHUNK = 500
+_LINES_AT_ONCE = 5_000
 _FAR = 2**62
 _DAY_MS = 86_400_000
 
@@ -87,13 +88,15 @@ class Logs:
         lines = [message.encode(errors="replace")[:MAX_MESSAGE_BYTES].decode(errors="ignore") for message in messages]
         if not lines:
             return
-        with self._write_lock:
-            try:
-                with self._db:
-                    self._db.execute("BEGIN IMMEDIATE")
-                    self._append(group, stream, lines)
-            except sqlite3.OperationalError as error:
-                log.warning("%d lines of the log stream '%s' could not be kept: %s", len(lines), stream, error)
+        for start in range(0, len(lines), _LINES_AT_ONCE):  # others write, too
+            part = lines[start : start + _LINES_AT_ONCE]
+            with self._write_lock:
+                try:
+                    with self._db:
+                        self._db.execute("BEGIN IMMEDIATE")
+                        self._append(group, stream, part)
+                except sqlite3.OperationalError as error:
+                    log.warning("%d lines of the log stream '%s' could not be kept: %s", len(part), stream, error)
 
     def _append(self, group: str, stream: str, lines: list[str]) -> None:
         now = int(time.time() * 1000)
@@ -240,20 +243,23 @@ class Logs:
         limit: int = 10_000,
         max_bytes: int = 2**20,
         max_scanned: int = 100_000,
+        max_scanned_bytes: int = 2**24,
     ) -> Found:
         """Events of several streams in the order of their time; each has logStreamName, timestamp, message, place.
 
-        A part of them: at most `limit` and `max_bytes` of messages, out of `max_scanned` events looked at.
+        A part of them: at most `limit` and `max_bytes` of messages, out of `max_scanned` events looked at, which have
+        `max_scanned_bytes`: a filter of many words on long messages is work, too.
         """
         events: list[Event] = []
-        size, merged = 0, self._merged(group, names, prefix, max(start_ms, after[0] if after else 0), after)
+        size, seen, merged = 0, 0, self._merged(group, names, prefix, max(start_ms, after[0] if after else 0), after)
         for scanned, (place, name, message) in enumerate(merged, start=1):
             if end_ms is not None and place[0] >= end_ms:
                 return Found(events, None)
+            seen += len(message)
             if matches(message):
                 events.append({"logStreamName": name, "timestamp": place[0], "message": message, "place": place})
                 size += len(message)
-            if len(events) == limit or scanned == max_scanned or size >= max_bytes:
+            if len(events) == limit or scanned == max_scanned or size >= max_bytes or seen >= max_scanned_bytes:
                 return Found(events, place)
         return Found(events, None)
 

@@ -11,6 +11,8 @@ from typing import Self
 
 SIMPLE = ("SampleCount", "Average", "Sum", "Minimum", "Maximum")
 
+LARGEST = 2.0**360
+
 #: Distinct values kept exactly; beyond it values are kept to three significant digits, which bounds the memory.
 _EXACT_VALUES = 200
 
@@ -56,7 +58,14 @@ class Statistics:
             self.values[key] = self.values.get(key, 0.0) + count
 
     def statistic(self, name: str) -> float | None:
-        """`Average`, `Sum`, …, `p99.9`; None for a percentile that is not known. The name has been `check`ed."""
+        """`Average`, `Sum`, …, `p99.9`; None for a percentile that is not known, and for a sum that no number can hold.
+
+        The name has been `check`ed.
+        """
+        found = self._statistic(name)
+        return found if found is not None and math.isfinite(found) else None
+
+    def _statistic(self, name: str) -> float | None:
         match name:
             case "SampleCount":
                 return self.count
@@ -91,6 +100,11 @@ class Statistics:
             if seen >= rank - 1e-9:
                 return value
         return self.maximum
+
+
+def is_storable(value: float) -> bool:
+    """CloudWatch takes no NaN, no infinities, and nothing beyond ±LARGEST."""
+    return abs(value) <= LARGEST
 
 
 def is_statistic(name: str) -> bool:

@@ -9,6 +9,7 @@ from types import ModuleType
 import pytest
 
 from local_sagemaker.jobs.metrics import MetricPatterns, final_metrics
+from local_sagemaker.sandbox.patterns import PatternProcesses
 from retraining.sagemaker_requests import METRIC_DEFINITIONS
 
 ROOT = Path(__file__).parents[2]
@@ -36,15 +37,15 @@ def test_best_line_is_what_the_job_is_judged_by(metrics: ModuleType) -> None:
         metrics.epoch_line(2, 2, worse, 100.0),
         metrics.best_line(1, 2, better),
     ]
-    patterns = MetricPatterns(METRIC_DEFINITIONS)
     series: dict[str, list[list[float]]] = {}
-    for moment, line in enumerate(lines):
-        for name, value in patterns.find(line):
+    with PatternProcesses() as processes:
+        for moment, name, value in MetricPatterns(processes, METRIC_DEFINITIONS).find(lines):
             series.setdefault(name, []).append([moment, value])
     assert {item["MetricName"]: item["Value"] for item in final_metrics(series)} == better
 
 
 def test_no_metric_is_found_in_another_ones_text(metrics: ModuleType) -> None:
     values = {name: float(position) for position, name in enumerate(metrics.NAMES)}
-    found = list(MetricPatterns(METRIC_DEFINITIONS).find(metrics.epoch_line(1, 1, values, 9.0)))
-    assert sorted(found) == sorted(values.items())
+    with PatternProcesses() as processes:
+        found = MetricPatterns(processes, METRIC_DEFINITIONS).find([metrics.epoch_line(1, 1, values, 9.0)])
+    assert sorted((name, value) for _, name, value in found) == sorted(values.items())

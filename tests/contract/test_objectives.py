@@ -9,6 +9,7 @@ from typing import get_args, get_type_hints
 import pytest
 
 from local_sagemaker.jobs.metrics import MetricPatterns, final_metrics
+from local_sagemaker.sandbox.patterns import PatternProcesses
 from retraining.hyperparameters import HYPERPARAMETERS
 from retraining.recipe import Recipe, load_recipe
 from retraining.sagemaker_requests import METRIC_DEFINITIONS
@@ -46,8 +47,9 @@ def test_the_best_epoch_is_the_value_a_trial_of_the_recipe_is_ranked_by(recipe: 
     best = epochs[1]
     lines = [metrics.epoch_line(number, 3, values, 99.0) for number, values in enumerate(epochs, start=1)]
     series: dict[str, list[list[float]]] = {}
-    for moment, line in enumerate([*lines, metrics.best_line(2, 3, best)]):
-        for name, value in MetricPatterns(METRIC_DEFINITIONS).find(line):
+    with PatternProcesses() as processes:
+        patterns = MetricPatterns(processes, METRIC_DEFINITIONS)
+        for moment, name, value in patterns.find([*lines, metrics.best_line(2, 3, best)]):
             series.setdefault(name, []).append([moment, value])
     assert len(series[objective]) == 4
     assert {item["MetricName"]: item["Value"] for item in final_metrics(series)}[objective] == best[objective]

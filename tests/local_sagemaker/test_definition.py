@@ -62,7 +62,6 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     (algorithm(AlgorithmName="a"), "exactly one of TrainingImage and AlgorithmName"),
     ({"AlgorithmSpecification": {"TrainingInputMode": "File", "AlgorithmName": "a"}}, "no algorithm resources"),
     (algorithm(ContainerArguments=["x"]), "ContainerArguments without ContainerEntrypoint"),
-    (algorithm(MetricDefinitions=[{"Name": "m", "Regex": "("}]), "Invalid MetricDefinition 'm'"),
     ({"ResourceConfig": {"InstanceCount": 1, "VolumeSizeInGB": 1}}, "exactly one of InstanceType"),
     (resources(InstanceGroups=[group()]), "exactly one of InstanceType"),
     ({"ResourceConfig": {"InstanceType": "ml.m5.large", "VolumeSizeInGB": 1}}, "resourceConfig.instanceCount"),

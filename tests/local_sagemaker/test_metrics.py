@@ -2,23 +2,67 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
 from local_sagemaker.jobs.metrics import MetricPatterns, MetricSeries, final_metrics
+from local_sagemaker.sandbox.patterns import PatternProcesses
+
+
+@pytest.fixture(scope="module")
+def processes() -> Iterator[PatternProcesses]:
+    with PatternProcesses(cpu_s=0.3) as running:
+        yield running
+
+
+def definitions(*regexes: str) -> list[dict[str, str]]:
+    return [{"Name": f"m{number}", "Regex": regex} for number, regex in enumerate(regexes)]
 
 
 @pytest.mark.parametrize(
-    ("line", "found"),
+    ("regex", "line", "values"),
     [
-        ("epoch=3 loss=0.25 loss=0.5", [("loss", 0.25), ("loss", 0.5)]),
-        ("loss=1e-3", [("loss", 0.001)]),
-        ("loss=...", []),
-        ("no metric here", []),
+        (r"loss=([0-9.eE+-]+)", "epoch=3 loss=0.25 loss=0.5", [0.25, 0.5]),
+        (r"loss=([0-9.eE+-]+)", "loss=1e-3", [0.001]),
+        (r"loss=([0-9.eE+-]+)", "loss=...", []),
+        (r"loss=([0-9.eE+-]+)", "no metric here", []),
+        (r"acc (?:([0-9.]+)|none)", "acc none acc 0.25", [0.25]),  # the group takes no part in the first match
+        (r"'loss': ([0-9]+(.|e\-)[0-9]+)", "'loss': 1.5e-05", [1.5]),
+        (r"cat=(.*?);", "cat=dog; cat=7;", [7.0]),
+        (r"n=(\S+)", "n=1_000 n=9", [9.0]),
+        (r"[0-9]+", "a 12 b", [12.0]),
+        (r"()", "empty", []),
+        (r"n=(\S+)", "n=" + "9" * 400, [float("inf")]),
     ],
 )
-def test_first_group_of_every_match_is_a_value(line: str, found: list[tuple[str, float]]) -> None:
-    patterns = MetricPatterns([{"Name": "loss", "Regex": r"loss=([0-9.eE+-]+)"}])
-    assert list(patterns.find(line)) == found
+def test_first_group_that_is_a_number_is_a_value(
+    processes: PatternProcesses, regex: str, line: str, values: list[float]
+) -> None:
+    found = MetricPatterns(processes, definitions(regex)).find([line])
+    assert [one.value for one in found] == values
+
+
+def test_values_tell_their_line_and_name(processes: PatternProcesses) -> None:
+    found = MetricPatterns(processes, definitions("a=([0-9])", "b=([0-9])")).find(["a=1", "", "b=2 a=3"])
+    assert found == [(0, "m0", 1.0), (2, "m0", 3.0), (2, "m1", 2.0)]
+
+
+def test_parts_of_a_progress_bar_are_lines_of_their_own(processes: PatternProcesses) -> None:
+    found = MetricPatterns(processes, definitions(".*loss ([0-9.]+).*")).find(["\r 1% loss 0.5\r 2% loss 0.25\r"])
+    assert [one.value for one in found] == [0.5, 0.25]
+
+
+def test_pattern_that_overruns_is_given_up_alone(processes: PatternProcesses) -> None:
+    patterns = MetricPatterns(processes, definitions("a=([0-9])", "(b+)+$", "c=([0-9])"))
+    assert [one.name for one in patterns.find(["a=1 c=2 " + "b" * 60 + "!"])] == ["m0", "m2"]
+    assert patterns.overran == {1}
+    assert [one.name for one in patterns.find(["a=1"])] == ["m0"]
+
+
+def test_metric_that_ends_in_no_number_is_no_final_metric() -> None:
+    series = {"nan": [[1.0, 0.5], [2.0, float("nan")]], "inf": [[1.0, float("inf")]], "well": [[1.0, 0.5]]}
+    assert [metric["MetricName"] for metric in final_metrics(series)] == ["well"]
 
 
 def test_final_value_is_the_last_one_in_float32() -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from local_sagemaker.sandbox.process import JobProcess, output_path
+from local_sagemaker.sandbox.process import MAX_LINE_BYTES, JobProcess, OutputTail, output_path
 from tests.local_sagemaker.harness import has_ended
 
 Start = Callable[..., JobProcess]
@@ -173,3 +173,19 @@ def test_reused_process_id_is_not_taken_for_the_job(tmp_path: Path) -> None:
     folder.mkdir()
     (folder / "pid").write_text(f"{os.getpid()}\n")
     assert JobProcess.adopt(folder) is None
+
+
+def test_line_without_an_end_comes_in_the_same_pieces_however_it_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "output.log"
+    line = ("word " * 60_000 + "é" * 400_000 + "\r" * 3 + "x" * 300_000).encode()
+    tail, grown = OutputTail(path), []
+    path.write_bytes(b"")
+    for start in range(0, len(line), 77_777):
+        with path.open("ab") as file:
+            file.write(line[start : start + 77_777])
+        grown += tail.lines()
+    grown += tail.all_lines(final=True)
+    at_once = list(OutputTail(path).all_lines(final=True))
+    assert grown == at_once
+    assert all(len(piece.encode()) <= MAX_LINE_BYTES and "\ufffd" not in piece for piece in grown)
+    assert "".join(grown).replace("\r", "") == line.decode().replace("\r", "")
