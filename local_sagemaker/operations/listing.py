@@ -13,6 +13,9 @@ from local_sagemaker.wire.errors import validation
 
 _DEFAULT_RESULTS = 10
 
+#: Members of a request that neither select nor order.
+_NOT_BOUND = frozenset({"MaxResults", "NextToken"})
+
 SortKey = Callable[[Record], Any]
 
 _COLUMNS: dict[str, Order] = {
@@ -51,12 +54,14 @@ def page(
     """One page of a List* answer: `{member: [summary, …], "NextToken": …}`.
 
     Understands NameContains, StatusEquals, CreationTime and LastModifiedTime bounds, SortBy, SortOrder, MaxResults and
-    NextToken. A token holds the position and the request it belongs to; with another request it is refused. Straight
-    out of the store (`platform.store.list(…)`) a page costs the same for ten records and for ten thousand, and the
-    pages together show each record once, whatever is created or deleted in between; `sort_keys` of an operation's own
-    are applied to all records, in memory.
+    NextToken. A token holds the position and what it is a position in: the selection and its order. With another one it
+    is refused; MaxResults may change from page to page, as on AWS (Airflow asks for 100, then for what it still wants).
+    Straight out of the store (`platform.store.list(…)`) a page costs the same for ten records and for ten thousand, and
+    the pages together show each record once, whatever is created or deleted in between; `sort_keys` of an operation's
+    own are applied to all records, in memory.
     """
-    sort, descending = request.get("SortBy", default_sort), request.get("SortOrder", default_order) == "Descending"
+    request = {"SortBy": default_sort, "SortOrder": default_order, **request}
+    sort, descending = request["SortBy"], request["SortOrder"] == "Descending"
     limit, place = request.get("MaxResults", _DEFAULT_RESULTS), _place(request)
     if isinstance(records, Selection) and sort not in (sort_keys or {}):
         chosen = _filtered(records, request).page(
@@ -99,7 +104,8 @@ def _value(record: Record, sort: str) -> Any:
 
 
 def _question(request: dict[str, Any]) -> str:
-    question = json.dumps({key: value for key, value in request.items() if key != "NextToken"}, sort_keys=True)
+    asked = {key: value for key, value in request.items() if key not in _NOT_BOUND}
+    question = json.dumps(asked, sort_keys=True)
     return hashlib.sha256(question.encode()).hexdigest()[:16]
 
 
@@ -118,5 +124,5 @@ def _place(request: dict[str, Any]) -> tuple[Any, int] | None:
     except (ValueError, TypeError, RecursionError):
         raise validation("Invalid NextToken: it is not one that this service gave out") from None
     if question != _question(request):
-        raise validation("Invalid NextToken: it belongs to a request with other parameters")
+        raise validation("Invalid NextToken: it belongs to a request with other filters, or in another order")
     return value, int(position)
