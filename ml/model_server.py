@@ -25,6 +25,8 @@ from workers import Workers
 WAITING_PER_WORKER = 64  # requests beyond that are told to come back
 HELD_BODIES = 8  # so many of the largest allowed size may be in memory at a time
 PING_S = 1  # SageMaker waits two seconds for an answer to /ping
+A_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+OURS = {"content-length", "transfer-encoding", "connection", "content-type", "keep-alive", "upgrade", "trailer", "te"}
 NOT_A_HEADER = re.compile(r"[\x00-\x1f\x7f]|[^\x00-\xff]")
 
 
@@ -44,7 +46,8 @@ class ModelServer:
     def __init__(self, handlers, settings):
         self.handlers, self.timeout_s = handlers, settings.timeout_s
         self.workers = Workers(settings.workers)
-        self.max_bytes, self.held_bytes = settings.max_payload_mb * 2**20, 0
+        self.max_bytes, self.held_bytes = settings.max_payload_bytes, 0
+        self.max_answer_bytes = settings.max_answer_bytes
         self.waiting, self.max_waiting = 0, settings.workers * WAITING_PER_WORKER
         self.failed, self.probe = False, None
 
@@ -89,13 +92,13 @@ class ModelServer:
 
     async def answer(self, request, reserve):
         body = await request_body.read(request, self.max_bytes, reserve)
+        headers = request.headers
         work = self.workers.start(
-            self.handlers.respond, body, request.headers.get("content-type"), request.headers.get("accept")
+            self.handlers.respond, body, headers.get("content-type"), headers.get("accept"), dict(headers)
         )
         outcome = await self.outcome(work, request)
-        if outcome.error is None and NOT_A_HEADER.search(outcome.value[1]):
-            outcome = outcome._replace(error=ValueError(f"{outcome.value[1]!r} is no content type"))
-        response = success(*outcome.value) if outcome.error is None else failure(outcome.error)
+        problem = outcome.error or not_to_be_sent(outcome.value, self.max_answer_bytes)
+        response = failure(problem) if problem else success(outcome.value)
         self.failed = response.status_code >= 500
         return response
 
@@ -116,8 +119,21 @@ class ModelServer:
                 future.cancel()
 
 
-def success(answer, kind):
-    return Response(answer, headers={"content-type": kind})
+def success(answer):
+    own = {name: str(value) for name, value in answer.headers.items() if name.lower() not in OURS}
+    return Response(answer.content, answer.status, headers={**own, "content-type": answer.content_type})
+
+
+def not_to_be_sent(answer, max_bytes):
+    """What keeps an answer of the user's code from being one of HTTP; None if nothing does."""
+    if NOT_A_HEADER.search(answer.content_type):
+        return ValueError(f"{answer.content_type!r} is no content type")
+    for name, value in answer.headers.items():
+        if not A_NAME.fullmatch(name) or NOT_A_HEADER.search(str(value)):
+            return ValueError(f"{name!r}: {str(value)[:80]!r} is no header")
+    if max_bytes and len(answer.content) > max_bytes:
+        return ValueError(f"the answer has {len(answer.content)} bytes; at most {max_bytes} are allowed here")
+    return None
 
 
 def failure(error):

@@ -10,9 +10,11 @@ Requests are answered by threads: one, unless SAGEMAKER_MODEL_SERVER_WORKERS say
 predict_batch_fn(requests, model) -> [a prediction or an exception for each], two threads for each core decode and
 encode, and requests that find the model busy go through it together (see micro_batch.py).
 
-SAGEMAKER_BASE_DIR, SM_MODEL_DIR, SAGEMAKER_SUBMIT_DIRECTORY, SAGEMAKER_PROGRAM, SAGEMAKER_BIND_TO_PORT,
-SAGEMAKER_MODEL_SERVER_WORKERS, SAGEMAKER_MODEL_SERVER_TIMEOUT, SAGEMAKER_MAX_PAYLOAD_IN_MB and
-SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT mean what they do in AWS's containers.
+SAGEMAKER_BASE_DIR, SM_MODEL_DIR, SAGEMAKER_SUBMIT_DIRECTORY, SAGEMAKER_PROGRAM, SAGEMAKER_BIND_TO_PORT and
+SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT mean what they do in AWS's containers. What bounds the server has several names
+there, TorchServe's and MMS's too: VARIABLES lists them, the one that counts first, as in those containers. A value that
+is no whole number from 1 ends the process with the variable's name. SAGEMAKER_TS_MAX_BATCH_DELAY is read and changes
+nothing: nobody waits for company.
 """
 
 import argparse
@@ -28,12 +30,34 @@ import uvicorn
 
 from connection import Connection
 from handlers import DEFAULT_ACCEPT, Handlers
+from micro_batch import MAX_REQUESTS
 from model_server import build_app
 
 PAYLOAD_MB = 25  # what a real-time endpoint accepts
 TIMEOUT_S = 60  # what a real-time endpoint waits
+MAX_DIGITS = 12
 DRAIN_S = 25  # SageMaker kills 30 s after SIGTERM
 KEEP_ALIVE_S = 75  # longer than callers keep a connection: they close it, not we, just when the next request comes
+VARIABLES = {
+    "workers": (
+        "SAGEMAKER_TS_MAX_WORKERS",
+        "SAGEMAKER_TS_MIN_WORKERS",
+        "TS_DEFAULT_WORKERS_PER_MODEL",
+        "SAGEMAKER_MODEL_SERVER_WORKERS",
+        "MMS_DEFAULT_WORKERS_PER_MODEL",
+    ),
+    "timeout_s": (
+        "SAGEMAKER_TS_RESPONSE_TIMEOUT",
+        "TS_DEFAULT_RESPONSE_TIMEOUT",
+        "SAGEMAKER_MODEL_SERVER_TIMEOUT_SECONDS",
+        "SAGEMAKER_MODEL_SERVER_TIMEOUT",
+        "MMS_DEFAULT_RESPONSE_TIMEOUT",
+    ),
+    "max_payload_bytes": ("TS_MAX_REQUEST_SIZE", "MMS_MAX_REQUEST_SIZE"),  # then SAGEMAKER_MAX_PAYLOAD_IN_MB
+    "max_answer_bytes": ("TS_MAX_RESPONSE_SIZE", "MMS_MAX_RESPONSE_SIZE"),
+    "max_batch": ("SAGEMAKER_TS_BATCH_SIZE", "SAGEMAKER_TS_MAX_BATCH"),
+}
+IGNORED = ("SAGEMAKER_TS_MAX_BATCH_DELAY",)
 THREADS_PER_CORE, MAX_THREADS = 2, 16  # while some wait for the model, others decode
 
 
@@ -48,7 +72,9 @@ def main(arguments=None):
         return refuse(f"port {settings.port} of {settings.host} cannot be taken: {error.strerror}")
     hide_own_modules()
     try:
-        handlers = Handlers(settings.model_dir, settings.code_dir, settings.program, settings.default_accept)
+        handlers = Handlers(
+            settings.model_dir, settings.code_dir, settings.program, settings.default_accept, settings.max_batch
+        )
         handlers.load()
     except Exception as error:
         traceback.print_exc()
@@ -127,17 +153,24 @@ def parse(arguments):
     settings.code_dir = Path(submitted) if submitted and "://" not in submitted else Path(settings.model_dir) / "code"
     settings.program = environment("SAGEMAKER_PROGRAM", "inference.py")
     try:
-        settings.workers = whole_number("SAGEMAKER_MODEL_SERVER_WORKERS")
-        settings.timeout_s = (
-            whole_number("SAGEMAKER_MODEL_SERVER_TIMEOUT_SECONDS")
-            or whole_number("SAGEMAKER_MODEL_SERVER_TIMEOUT")
-            or TIMEOUT_S
-        )
-        settings.max_payload_mb = whole_number("SAGEMAKER_MAX_PAYLOAD_IN_MB") or PAYLOAD_MB
+        for name in IGNORED:
+            whole_number(name)
+        settings.workers = first("workers")
+        settings.timeout_s = first("timeout_s") or TIMEOUT_S
+        payload_mb = whole_number("SAGEMAKER_MAX_PAYLOAD_IN_MB") or PAYLOAD_MB
+        settings.max_payload_bytes = first("max_payload_bytes") or payload_mb * 2**20
+        settings.max_answer_bytes = first("max_answer_bytes")
+        settings.max_batch = first("max_batch") or MAX_REQUESTS
     except ValueError as error:
         parser.error(str(error))
     settings.default_accept = environment("SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT") or DEFAULT_ACCEPT
     return settings
+
+
+def first(setting):
+    """The value of the first of its variables that is set; all that are set must be sound."""
+    found = [number for name in VARIABLES[setting] if (number := whole_number(name)) is not None]
+    return found[0] if found else None
 
 
 def whole_number(name):
@@ -145,9 +178,9 @@ def whole_number(name):
     text = os.environ.get(name)
     if not text:
         return None
-    if not text.isdigit() or int(text[:9]) < 1:
-        raise ValueError(f"{name}={text[:20]!r} must be a whole number from 1")
-    return int(text[:9])
+    if not (text.isascii() and text.isdigit() and len(text) <= MAX_DIGITS) or int(text) < 1:
+        raise ValueError(f"{name}={text[:20]!r} must be a whole number from 1, of at most {MAX_DIGITS} digits")
+    return int(text)
 
 
 if __name__ == "__main__":
