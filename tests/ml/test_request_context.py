@@ -30,8 +30,8 @@ def input_fn(body, content_type, context):
 
 def predict_fn(data, model, context):
     time.sleep(0.01)
-    properties = context.request_processor[0].get_request_properties()
-    return [data, properties["X-AMZN-sagemaker-custom-attributes"], "Content-Type" in dict(properties), context.x, *model]
+    headers = context.request_processor[0].get_request_properties()
+    return [data, headers["X-AMZN-sagemaker-custom-attributes"], "Content-Type" in dict(headers), context.x, *model]
 
 def output_fn(prediction, accept, context):
     context.set_response_header(0, "X-Amzn-SageMaker-Custom-Attributes", prediction[0].upper())
