@@ -10,7 +10,7 @@ import os
 import posixpath
 import re
 import time
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -88,6 +88,9 @@ def relative_path(prefix: str, key: str) -> str:
     return key[len(posixpath.dirname(prefix)) :].lstrip("/")
 
 
+_DOWNLOADED_AT_ONCE = 64
+
+
 class ObjectStore:
     """S3 as the jobs need it. Any thread may call any method (boto3 clients are thread-safe)."""
 
@@ -146,9 +149,12 @@ class ObjectStore:
         head, *keys = entries
         if not isinstance(head.get("prefix"), str) or not all(isinstance(key, str) and key for key in keys):
             raise JobFailedError(problem)
+        if not keys:
+            return self._prefix(head["prefix"])
         bucket, prefix = split_uri(head["prefix"])
-        named = [Object(bucket, prefix + key, key) for key in dict.fromkeys(keys)]
-        return named if keys else self._prefix(head["prefix"])
+        # Prefix and entry are joined as texts. Folder markers, which any listing of a bucket has, are no files.
+        named = [Object(bucket, prefix + key, key.lstrip("/")) for key in dict.fromkeys(keys) if key[-1] != "/"]
+        return list({item.key: item for item in named}.values())
 
     def read(self, uri: str) -> bytes:
         bucket, key = split_uri(uri)
@@ -203,9 +209,13 @@ class ObjectStore:
             return False
         return True
 
-    def download(self, objects: Iterable[Object], folder: Path) -> int:
-        """Fetch objects to their relative paths below `folder`; returns the number of bytes."""
-        wanted = [(item, _inside(folder, item)) for item in objects]
+    def download(self, objects: Sequence[Object], folder: Path, stopped: Callable[[], bool] = lambda: False) -> int:
+        """Fetch objects to their relative paths below `folder`; returns the number of bytes.
+
+        `stopped`, asked now and then, ends it between two objects.
+        """
+        for item in objects:
+            _inside(folder, item)
 
         def fetch(item: Object, path: Path) -> int:
             with _download_of(item.uri):
@@ -215,8 +225,14 @@ class ObjectStore:
                         file.write(chunk)
                     return file.tell()
 
+        size_bytes = 0
         with concurrent.futures.ThreadPoolExecutor(TRANSFER_THREADS) as pool:
-            return sum(pool.map(lambda pair: fetch(*pair), wanted))
+            for start in range(0, len(objects), _DOWNLOADED_AT_ONCE):
+                if stopped():
+                    break
+                part = objects[start : start + _DOWNLOADED_AT_ONCE]
+                size_bytes += sum(pool.map(lambda item: fetch(item, _inside(folder, item)), part))
+        return size_bytes
 
     def upload_file(self, path: Path, uri: str) -> None:
         bucket, key = split_uri(uri)
@@ -307,8 +323,10 @@ def _upload_to(uri: str) -> Iterator[None]:
 
 
 def walk(folder: Path) -> list[tuple[str, tuple[int, int]]]:
-    """Relative path and (size, mtime ns) of each regular file; links are not followed."""
-    found = []
+    """Relative path and (size, mtime ns) of each regular file; links are not followed, nor a folder that is one."""
+    found: list[tuple[str, tuple[int, int]]] = []
+    if folder.is_symlink():
+        return found
     for root, _, names in os.walk(folder):
         for name in names:
             path = Path(root, name)

@@ -13,9 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from local_sagemaker import s3
+from local_sagemaker.jobs.life import JobFailedError
 from local_sagemaker.jobs.opt_ml import OptMl
 from local_sagemaker.s3 import ObjectStore
-from local_sagemaker.sandbox import archives
+from local_sagemaker.sandbox import archives, left_file
+
+_SHOWN = {"model": "/opt/ml/model (SM_MODEL_DIR)", "output": "/opt/ml/output/data (SM_OUTPUT_DATA_DIR)"}
 
 
 def model_uri(request: dict[str, Any]) -> str:
@@ -26,13 +29,20 @@ def model_uri(request: dict[str, Any]) -> str:
 def upload(
     store: ObjectStore, request: dict[str, Any], hosts: list[OptMl], folder: Path, say: Callable[[str], None]
 ) -> None:
-    """Upload the model, always, and the output data, if there is any. `folder` is room for the archives.
+    """Upload the model and the output data, if there are any. A script that saves nothing leaves no artifact, as on
+    AWS, and CreateModel says so. `folder` is room for the archives.
 
     With CompressionType NONE the files lie below output/model/ and output/data/; the latter could not be verified.
     """
     for name, folders in (("model", [host.model for host in hosts]), ("output", [host.output_data for host in hosts])):
+        for left in folders:
+            if what := left_file.not_a_folder(left):
+                raise JobFailedError(f"AlgorithmError: {_SHOWN[name]} must be a folder, and the job left {what} there")
+            left.mkdir(parents=True, exist_ok=True)  # a job may have removed it
         merged = merge(folders, say)
-        if name == "output" and not any(merged.iterdir()):
+        if not any(merged.iterdir()):
+            if name == "model":
+                say("nothing was saved in /opt/ml/model (SM_MODEL_DIR): there is no model artifact")
             continue
         if _uncompressed(request):
             target = _output(request, "model" if name == "model" else "data")

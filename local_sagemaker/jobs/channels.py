@@ -60,7 +60,7 @@ def fetch(
         if index and not sharded:
             _copy(targets[0].channel(name), folder)
         else:
-            store.download(part, folder)
+            store.download(part, folder, stopped)
         if source["S3DataType"] == "ManifestFile":
             _write_manifest(folders.data / f"{name}-manifest", part)
 

@@ -38,6 +38,12 @@ def hosts(request: dict[str, Any]) -> list[Host]:
     return sorted(numbered, key=lambda host: host.name)
 
 
+def count(request: dict[str, Any]) -> int:
+    """How many hosts a request asks for."""
+    resources = request["ResourceConfig"]
+    return sum(group["InstanceCount"] for group in resources.get("InstanceGroups") or [_only_group(resources)])
+
+
 def in_groups(members: Iterable[Host], names: list[str] | None) -> list[Host]:
     """The hosts that belong to one of these instance groups; all of them when no group is named."""
     return [host for host in members if not names or host.group in names]

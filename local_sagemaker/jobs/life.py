@@ -44,6 +44,25 @@ class InternalFailureError(JobFailedError):
     """A job that ended through no fault of its own (`InternalServerError: …`); a RetryStrategy begins it again."""
 
 
+def told(reason: str) -> str:
+    """A FailureReason as it is kept: of bounded length, and text also where it quotes names that are none."""
+    text = reason[: _FAILURE_REASON_LIMIT + 1].encode("utf-8", "backslashreplace").decode()
+    return text if len(text) <= _FAILURE_REASON_LIMIT else text[: _FAILURE_REASON_LIMIT - 1] + "…"
+
+
+def fault_of_job(error: Exception) -> str | None:
+    """The FailureReason of an error that a job's own files cause wherever they are looked at; else None.
+
+    It must not be an InternalServerError, which is retried, and paid for, again.
+    """
+    match error:
+        case RecursionError():
+            return "ClientError: the job left folders that are nested too deeply"
+        case UnicodeError():
+            return f"ClientError: the job left a file whose name is not UTF-8: {error}"
+    return None
+
+
 def enter(describe: Describe, secondary: str, now: float, message: str | None = None) -> None:
     """Move a training job to a secondary status and write the transition; the open one gets its EndTime."""
     transitions = describe.setdefault("SecondaryStatusTransitions", [])
@@ -156,7 +175,7 @@ def _accelerated(describe: Describe) -> bool:
 
 
 def _shorten(text: str) -> str:
-    return text if len(text) <= _FAILURE_REASON_LIMIT else text[: _FAILURE_REASON_LIMIT - 1] + "…"
+    return told(text)
 
 
 def _first(text: str, limit: int) -> str:

@@ -11,6 +11,7 @@ import copy
 import json
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -19,7 +20,7 @@ from local_sagemaker.jobs.host_process import HostProcess
 from local_sagemaker.jobs.life import JobFailedError
 from local_sagemaker.platform import Platform
 from local_sagemaker.s3 import Mirror, Object
-from local_sagemaker.sandbox import disk, overlay
+from local_sagemaker.sandbox import disk, left_file, overlay
 from local_sagemaker.sandbox.environment import process_environment, role_environment
 from local_sagemaker.sandbox.images import Image
 
@@ -99,8 +100,8 @@ class ProcessingContainer:
         self._hosts = hosts
         self._isolated = bool(request.get("NetworkConfig", {}).get("EnableNetworkIsolation"))
 
-    def prepare(self) -> None:
-        """Make the hosts' folders and fill them from S3."""
+    def prepare(self, stopped: Callable[[], bool] = lambda: False) -> None:
+        """Make the hosts' folders and fill them from S3, until `stopped()`."""
         for process in self._hosts:
             base = process.opt_ml.base
             for folder in (base / "config", base / "output", base / "processing", process.opt_ml.code):
@@ -110,7 +111,7 @@ class ProcessingContainer:
                 place(base, output["LocalPath"]).mkdir(parents=True, exist_ok=True)
         for item in self._request.get("ProcessingInputs", []):
             if not item.get("AppManaged"):
-                self._fetch(item["S3Input"])
+                self._fetch(item["S3Input"], stopped)
 
     def start(self, num_threads: int) -> None:
         """Start every host's process; leaves none running when one cannot start."""
@@ -163,17 +164,13 @@ class ProcessingContainer:
 
     @staticmethod
     def _message(process: HostProcess) -> bytes:
-        try:
-            with (process.opt_ml.output / "message").open("rb") as file:
-                return file.read(MESSAGE_BYTES)
-        except OSError:
-            return b""
+        return left_file.head(process.opt_ml.output / "message", MESSAGE_BYTES)
 
     def _outputs(self) -> list[dict[str, Any]]:
         outputs = self._request.get("ProcessingOutputConfig", {}).get("Outputs", [])
         return [output["S3Output"] for output in outputs if not output.get("AppManaged")]
 
-    def _fetch(self, source: dict[str, Any]) -> None:
+    def _fetch(self, source: dict[str, Any], stopped: Callable[[], bool]) -> None:
         store = self._platform.objects
         objects = store.objects(source["S3DataType"], source["S3Uri"])
         parts: list[list[Object]] = [objects] * len(self._hosts)
@@ -183,7 +180,7 @@ class ProcessingContainer:
             folder = place(process.opt_ml.base, source["LocalPath"])
             folder.mkdir(parents=True, exist_ok=True)
             disk.require(folder, sum(item.size_bytes for item in part), f"input {source['S3Uri']}")
-            store.download(part, folder)
+            store.download(part, folder, stopped)
 
     def _write_config(self, process: HostProcess) -> None:
         members = (

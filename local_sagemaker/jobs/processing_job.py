@@ -15,8 +15,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from local_sagemaker.jobs import life, slot
 from local_sagemaker.jobs import processing_container as container
-from local_sagemaker.jobs import slot
 from local_sagemaker.jobs.attempt import Attempt, End
 from local_sagemaker.jobs.cluster import Host
 from local_sagemaker.jobs.host_process import HostProcess
@@ -24,6 +24,7 @@ from local_sagemaker.jobs.life import JobFailedError
 from local_sagemaker.jobs.live_copies import LiveCopies
 from local_sagemaker.jobs.processing_container import ProcessingContainer
 from local_sagemaker.platform import Platform, log
+from local_sagemaker.sandbox import disk
 from local_sagemaker.sandbox.disk import Quota
 from local_sagemaker.state import logs
 from local_sagemaker.state.store import Record
@@ -33,7 +34,6 @@ KIND = "processing-job"
 RULE = "rule"
 """The key of a record's internal part that marks the evaluation of a Debugger rule."""
 
-_REASON_LIMIT = 1024
 _LAST_LINES_LIMIT = 700
 
 
@@ -102,7 +102,7 @@ class ProcessingJob:
             self._end("Failed", str(error))
         except Exception as error:
             log.exception("processing job '%s'", self._name)
-            self._end("Failed", f"InternalServerError: {type(error).__name__}: {error}")
+            self._end("Failed", life.fault_of_job(error) or f"InternalServerError: {type(error).__name__}: {error}")
 
     def _execute(self) -> None:
         adopted = self._adopt()
@@ -139,7 +139,7 @@ class ProcessingJob:
         shutil.rmtree(self._folder, ignore_errors=True)
         if self._waived:
             self._say(self._waived)
-        self._container.prepare()
+        self._container.prepare(self._stop.is_set)
         if self._stop.is_set():
             return False
         self._container.start(num_threads)
@@ -211,7 +211,7 @@ class ProcessingJob:
         def change(record: Record) -> None:
             record.describe |= {"ProcessingJobStatus": status, "ProcessingEndTime": time.time()}
             if reason:
-                record.describe["FailureReason"] = reason[:_REASON_LIMIT]
+                record.describe["FailureReason"] = life.told(reason)
             if message:
                 record.describe["ExitMessage"] = message
 
@@ -222,7 +222,7 @@ class ProcessingJob:
         for process in self._hosts:
             for path in process.folder.glob("*"):
                 if path.name != "process":
-                    shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+                    disk.remove(path) if path.is_dir() else path.unlink(missing_ok=True)
 
     def _say(self, message: str) -> None:
         """A line of the platform's own, in a stream beside those of the hosts."""

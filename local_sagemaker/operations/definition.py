@@ -6,6 +6,7 @@ SageMaker's API reference; its exact wording is known for few of them.
 
 from __future__ import annotations
 
+import os
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -58,6 +59,7 @@ def check_definition(request: Request, platform: Platform | None = None) -> None
     _check_uris(request)
     _check_stopping(request)
     _check_checkpoints(request.get("CheckpointConfig", {}))
+    _check_paths(request)
     _check_script(request)
     _check_debugging(request)
     if platform:
@@ -79,11 +81,25 @@ def _check_algorithm(algorithm: Request) -> None:
         raise validation("AlgorithmSpecification needs exactly one of TrainingImage and AlgorithmName.")
     if "AlgorithmName" in algorithm:
         raise validation("AlgorithmName: local_sagemaker has no algorithm resources; name a TrainingImage.")
+    check_words(algorithm)
     if "ContainerArguments" in algorithm and "ContainerEntrypoint" not in algorithm:
         raise validation(
             "ContainerArguments without ContainerEntrypoint are given to the image's own entry point, and "
             "local_sagemaker runs no images; give the ContainerEntrypoint too."
         )
+
+
+def check_words(specification: Request) -> None:
+    """The entry point and the arguments of a container, in AWS's words."""
+    for member in ("ContainerArguments", "ContainerEntrypoint"):
+        for index, word in enumerate(specification.get(member, [])):
+            if not word:
+                raise validation(
+                    f"Found null or empty string in {member} at index {index}. ContainerArguments and "
+                    "ContainerEntrypoint may not contain null or empty strings."
+                )
+            if "\0" in word:
+                raise validation(f"{member} at index {index}: a word of a command cannot hold the character NUL.")
 
 
 def _check_metrics(algorithm: Request, platform: Platform) -> None:
@@ -117,11 +133,11 @@ def _check_resources(request: Request) -> None:
     ]:
         _check_at_least(count, 1, "resourceConfig.instanceCount")
     _check_at_least(resources.get("VolumeSizeInGB", 1), 1, "resourceConfig.volumeSizeInGB")
-    hosts = cluster.hosts(request)
-    if len(hosts) > MAX_HOSTS:
+    count = cluster.count(request)  # counted before they are made
+    if count > MAX_HOSTS:
         raise ApiError(
             "ResourceLimitExceeded",
-            f"The limit of instances for one training job is {MAX_HOSTS} here, with a request of {len(hosts)}: every "
+            f"The limit of instances for one training job is {MAX_HOSTS} here, with a request of {count}: every "
             "instance is a group of processes on this machine.",
         )
     spot = request.get("EnableManagedSpotTraining")
@@ -231,6 +247,19 @@ def _check_checkpoints(config: Request) -> None:
             f"CheckpointConfig.LocalPath '{text}' must be an absolute path clear{why} of the folders that a container "
             "has already, such as /opt/ml/checkpoints."
         )
+
+
+def _check_paths(request: Request) -> None:
+    """What is copied to S3 while the job runs has a folder of its own."""
+    taken: dict[str, str] = {}
+    for member in ("CheckpointConfig", "DebugHookConfig", "TensorBoardOutputConfig"):
+        if text := request.get(member, {}).get("LocalPath"):
+            path = os.path.normpath(text)
+            if path in taken:
+                raise validation(
+                    f"LocalPath '{path}' is used by {taken[path]} and by {member}; each needs one of its own."
+                )
+            taken[path] = member
 
 
 def _check_script(request: Request) -> None:

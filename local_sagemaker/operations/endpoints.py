@@ -31,6 +31,8 @@ def create_endpoint(platform: Platform, request: dict[str, Any]) -> dict[str, An
         modified=now,
     )
     deployment.request(record, wanted)
+    if platform.store.find(KIND, name) is not None:  # a name is taken in any case of its letters, as on AWS
+        raise validation(f'Cannot create already existing endpoint "{arn}".')
     try:
         platform.endpoints.carry(platform, platform.store.insert(KIND, name, record.describe, record.internal))
     except AlreadyExistsError:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from typing import Any
 
 from local_sagemaker import s3
 from local_sagemaker.jobs import life, processing_container, processing_job, rule_records
 from local_sagemaker.jobs.processing_job import KIND
-from local_sagemaker.operations import listing
+from local_sagemaker.operations import definition, listing
 from local_sagemaker.platform import Platform
 from local_sagemaker.state.store import AlreadyExistsError, Record
-from local_sagemaker.wire.errors import ApiError, resource_in_use, resource_not_found, validation
+from local_sagemaker.wire.errors import ApiError, not_stoppable, resource_in_use, resource_not_found, validation
 
 MAX_INSTANCES = 16
 """Hosts of one job: each is a process on this one machine."""
@@ -20,6 +21,7 @@ MAX_INSTANCES = 16
 def create_processing_job(platform: Platform, request: dict[str, Any]) -> dict[str, Any]:
     _check_inputs(request)
     _check_outputs(request)
+    _check_paths(request)
     _check_cluster(request)
     _check_program(platform, request)
     waived = None
@@ -41,8 +43,10 @@ def list_processing_jobs(platform: Platform, request: dict[str, Any]) -> dict[st
 
 
 def stop_processing_job(platform: Platform, request: dict[str, Any]) -> dict[str, Any]:
-    """Stopping a job that has ended is accepted and changes nothing, as for the other kinds of jobs."""
+    """A job that has ended is refused, as the other kinds of jobs are."""
     record = _find(platform, request)
+    if record.status in life.TERMINAL:
+        raise not_stoppable("processing job", record.status)
     if processing_job.RULE in record.internal:
         rule_records.stop(platform, record)
     else:
@@ -102,6 +106,23 @@ def _check_outputs(request: dict[str, Any]) -> None:
         _check_path(name, item, target)
 
 
+def _check_paths(request: dict[str, Any]) -> None:
+    """Every input and output has a LocalPath of its own; one may lie in another, as the SDK's code/ does."""
+    outputs = request.get("ProcessingOutputConfig", {}).get("Outputs", [])
+    places = [
+        *((f"ProcessingInput '{item['InputName']}'", item, "S3Input") for item in request.get("ProcessingInputs", [])),
+        *((f"ProcessingOutput '{item['OutputName']}'", item, "S3Output") for item in outputs),
+    ]
+    taken: dict[str, str] = {}
+    for name, item, member in places:
+        if item.get("AppManaged") or "LocalPath" not in item[member]:
+            continue
+        path = os.path.normpath(item[member]["LocalPath"])
+        if path in taken:
+            raise validation(f"LocalPath '{path}' is used by {taken[path]} and by {name}; each needs one of its own.")
+        taken[path] = name
+
+
 def _check_path(name: str, item: dict[str, Any], place: dict[str, Any]) -> None:
     if item.get("AppManaged"):
         return
@@ -139,6 +160,7 @@ def _check_cluster(request: dict[str, Any]) -> None:
 
 def _check_program(platform: Platform, request: dict[str, Any]) -> None:
     """An image that is not known here fails the job, as on AWS; one without a program is known before."""
+    definition.check_words(request["AppSpecification"])
     uri = request["AppSpecification"]["ImageUri"]
     image = platform.images.find(uri)
     if image is not None and processing_container.command(request, image) is None:

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from local_sagemaker.jobs import training_job
+from local_sagemaker.jobs import life, training_job
 from local_sagemaker.operations import listing
 from local_sagemaker.operations.definition import check_account, check_definition
 from local_sagemaker.platform import Platform
 from local_sagemaker.state.store import AlreadyExistsError, Record
-from local_sagemaker.wire.errors import ApiError, resource_in_use, validation
+from local_sagemaker.wire.errors import ApiError, not_stoppable, resource_in_use, validation
 
 __all__ = ["check_definition"]
 
@@ -50,8 +50,11 @@ def update_training_job(platform: Platform, request: dict[str, Any]) -> dict[str
 
 
 def stop_training_job(platform: Platform, request: dict[str, Any]) -> dict[str, Any]:
-    """Stopping a job that has ended is accepted and changes nothing, as on AWS."""
-    training_job.stop(platform, _find(platform, request).name)
+    """A job that has ended is refused, as on AWS; one that is being stopped is not."""
+    record = _find(platform, request)
+    if record.status in life.TERMINAL:
+        raise not_stoppable("training job", record.status)
+    training_job.stop(platform, record.name)
     return {}
 
 

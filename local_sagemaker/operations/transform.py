@@ -10,10 +10,11 @@ from local_sagemaker.batch.data_processing import DataProcessing
 from local_sagemaker.batch.model_client import DEFAULT_PAYLOAD_MB, MAX_MB_IN_FLIGHT
 from local_sagemaker.batch.transform_job import KIND
 from local_sagemaker.hosting import serving
+from local_sagemaker.jobs import life
 from local_sagemaker.operations import listing
 from local_sagemaker.platform import Platform
 from local_sagemaker.state.store import AlreadyExistsError, Record
-from local_sagemaker.wire.errors import resource_in_use, validation
+from local_sagemaker.wire.errors import not_stoppable, resource_in_use, validation
 
 
 def create_transform_job(platform: Platform, request: dict[str, Any]) -> dict[str, Any]:
@@ -35,8 +36,11 @@ def list_transform_jobs(platform: Platform, request: dict[str, Any]) -> dict[str
 
 
 def stop_transform_job(platform: Platform, request: dict[str, Any]) -> dict[str, Any]:
-    """Stopping a job that has ended is accepted and changes nothing, as on AWS."""
-    platform.stop_job(KIND, _find(platform, request).name)
+    """A job that has ended is refused, as on AWS."""
+    record = _find(platform, request)
+    if record.status in life.TERMINAL:
+        raise not_stoppable("transform job", record.status)
+    platform.stop_job(KIND, record.name)
     return {}
 
 

@@ -12,7 +12,7 @@ from local_sagemaker.tuning import child as child_jobs
 from local_sagemaker.tuning import tuning_job, warm_start
 from local_sagemaker.tuning.definition import resources
 from local_sagemaker.tuning.plan import Plan
-from local_sagemaker.wire.errors import resource_in_use, resource_not_found, validation
+from local_sagemaker.wire.errors import not_stoppable, resource_in_use, resource_not_found, validation
 
 
 def create_hyper_parameter_tuning_job(platform: Platform, request: dict[str, Any]) -> dict[str, Any]:
@@ -23,6 +23,9 @@ def create_hyper_parameter_tuning_job(platform: Platform, request: dict[str, Any
     for name in warm_start.parents(request):
         parent = _get(platform, name)
         warm_start.check(request, plan, name, parent.describe, str(parent.status))
+    taken = platform.store.find(tuning_job.KIND, request["HyperParameterTuningJobName"])
+    if taken is not None:  # names are not case sensitive, as on AWS
+        raise resource_in_use(taken.describe["HyperParameterTuningJobArn"])
     try:
         record = tuning_job.create(platform, request)
     except AlreadyExistsError:
@@ -47,8 +50,11 @@ def list_hyper_parameter_tuning_jobs(platform: Platform, request: dict[str, Any]
 
 
 def stop_hyper_parameter_tuning_job(platform: Platform, request: dict[str, Any]) -> dict[str, Any]:
-    """Its running training jobs are stopped too. Stopping a tuning job that has ended changes nothing."""
-    platform.stop_job(tuning_job.KIND, _find(platform, request).name)
+    """Its running training jobs are stopped too. One that has ended is refused, as on AWS."""
+    record = _find(platform, request)
+    if record.status in TERMINAL:
+        raise not_stoppable("hyperparameter tuning job", record.status)
+    platform.stop_job(tuning_job.KIND, record.name)
     return {}
 
 

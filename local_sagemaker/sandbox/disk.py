@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import time
 from pathlib import Path
 
@@ -46,6 +47,14 @@ def used_bytes(folder: Path) -> int:
         except OSError:  # removed by its job meanwhile
             continue
     return total
+
+
+def remove(folder: Path) -> None:
+    """Remove a folder as far as that can be done, also one that is nested more deeply than Python recurses."""
+    try:
+        shutil.rmtree(folder, ignore_errors=True)
+    except RecursionError:
+        subprocess.run(["rm", "-rf", "--", str(folder)], check=False, stderr=subprocess.DEVNULL)
 
 
 class Quota:

@@ -15,6 +15,11 @@ def validation(message: str) -> ApiError:
     return ApiError("ValidationException", message)
 
 
+def not_stoppable(what: str, status: str | None) -> ApiError:
+    """A Stop* of a job that has ended; the SDKs know by the code that there is nothing to stop any more."""
+    return validation(f"The request was rejected because the {what} is in status {status}.")
+
+
 def resource_in_use(arn: str) -> ApiError:
     return ApiError(
         "ResourceInUse",

@@ -242,8 +242,8 @@ def test_stop_asks_the_script_ends_all_and_keeps_the_output(server: Server) -> N
     assert wait(server, name)["ProcessingJobStatus"] == "Stopped"
     assert outputs(server, name) == {"saved": b"at stop"}
     assert has_ended(pid)
-    server.sagemaker.stop_processing_job(ProcessingJobName=name)
-    assert describe(server, name)["ProcessingJobStatus"] == "Stopped"
+    said = refusal(server.sagemaker.stop_processing_job, ProcessingJobName=name)
+    assert said["Message"] == "The request was rejected because the processing job is in status Stopped."
 
 
 def test_job_over_its_runtime_is_stopped(server: Server) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.local_sagemaker.harness import BUCKET, IMAGE, Server
+from tests.local_sagemaker.harness import BUCKET, IMAGE, ROLE, Server, error
 from tests.local_sagemaker.processing import CODE, OUT, job, outputs, refusal, resources, run, source, target
 
 
@@ -35,8 +35,8 @@ def test_exit_message_that_is_no_text_fails_the_job(server: Server) -> None:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"inputs": [source("data", f"s3://{BUCKET}/nothing/", CODE)]}, "ClientError: No S3 objects found"),
-        ({"inputs": [source("data", "s3://no-such-bucket/x", CODE)]}, "NoSuchBucket"),
+        ({"inputs": [source("data", f"s3://{BUCKET}/nothing/", f"{CODE}2")]}, "ClientError: No S3 objects found"),
+        ({"inputs": [source("data", "s3://no-such-bucket/x", f"{CODE}2")]}, "NoSuchBucket"),
         ({"AppSpecification": {"ImageUri": "x/unknown:1", "ContainerEntrypoint": ["python"]}}, "images.toml"),
         ({"AppSpecification": {"ImageUri": IMAGE, "ContainerEntrypoint": ["no-such-program"]}}, "no-such-program"),
         ({"Environment": {"A": "nul\0"}}, "ClientError: the container's command cannot be started"),
@@ -93,3 +93,51 @@ def test_what_cannot_be_done_is_refused_before_it_starts(server: Server, changes
     answer = refusal(server.sagemaker.create_processing_job, **job(server, "print(1)") | changes)
     assert answer["Code"] == "ValidationException"
     assert said in answer["Message"]
+
+
+@pytest.mark.parametrize(
+    ("member", "words"), [("ContainerArguments", ["--name", ""]), ("ContainerEntrypoint", ["python3", ""])]
+)
+def test_empty_word_of_a_command_is_refused_in_awss_words(server: Server, member: str, words: list[str]) -> None:
+    program = {"ImageUri": IMAGE, "ContainerEntrypoint": ["true"], member: words}
+    said = error(lambda: server.sagemaker.create_processing_job(**plain("empty-word", AppSpecification=program)))
+    assert said["Code"] == "ValidationException"
+    assert said["Message"] == (
+        f"Found null or empty string in {member} at index 1. ContainerArguments and ContainerEntrypoint may not "
+        "contain null or empty strings."
+    )
+
+
+@pytest.mark.parametrize(
+    ("inputs", "outputs"),
+    [
+        (["/opt/ml/processing/a"], ["/opt/ml/processing/a"]),
+        (["/opt/ml/processing/a"], ["/opt/ml/processing//a/"]),
+        (["/opt/ml/processing/a", "/opt/ml/processing/./a"], []),
+        ([], ["/opt/ml/processing/a", "/opt/ml/processing/a"]),
+    ],
+)
+def test_local_path_is_used_once(server: Server, inputs: list[str], outputs: list[str]) -> None:
+    uri = "s3://bucket/place"
+    given = [
+        {"InputName": f"i{n}", "S3Input": {"S3Uri": uri, "S3DataType": "S3Prefix", "LocalPath": path}}
+        for n, path in enumerate(inputs)
+    ]
+    made = [
+        {"OutputName": f"o{n}", "S3Output": {"S3Uri": uri, "S3UploadMode": "EndOfJob", "LocalPath": path}}
+        for n, path in enumerate(outputs)
+    ]
+    request = plain("one-path", ProcessingInputs=given, ProcessingOutputConfig={"Outputs": made})
+    said = error(lambda: server.sagemaker.create_processing_job(**request))
+    assert said["Code"] == "ValidationException"
+    assert "LocalPath '/opt/ml/processing/a' is used by Processing" in said["Message"]
+
+
+def plain(name: str, **changes: Any) -> dict[str, Any]:
+    cluster = {"InstanceType": "ml.m5.large", "InstanceCount": 1, "VolumeSizeInGB": 1}
+    return {
+        "ProcessingJobName": name,
+        "RoleArn": ROLE,
+        "AppSpecification": {"ImageUri": IMAGE, "ContainerEntrypoint": ["true"]},
+        "ProcessingResources": {"ClusterConfig": cluster},
+    } | changes

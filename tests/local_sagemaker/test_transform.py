@@ -17,7 +17,7 @@ import pytest
 
 from local_sagemaker.batch.object_transform import output_key
 from local_sagemaker.s3 import Object
-from tests.local_sagemaker.harness import BUCKET, ROLE, Server, has_ended
+from tests.local_sagemaker.harness import BUCKET, ROLE, Server, error, has_ended
 from tests.local_sagemaker.serving import create_model, unique, write_image_map
 
 BATCH_IMAGE = "000000000000.dkr.ecr.us-east-1.amazonaws.com/batch:1"
@@ -196,8 +196,8 @@ def test_stop_ends_the_process_and_keeps_what_is_done(server: Server, model: str
     server.sagemaker.stop_transform_job(TransformJobName=name)
     assert wait(server, name)["TransformJobStatus"] == "Stopped"
     assert has_ended(found["1.png.out"]["pid"])
-    server.sagemaker.stop_transform_job(TransformJobName=name)
-    assert server.sagemaker.describe_transform_job(TransformJobName=name)["TransformJobStatus"] == "Stopped"
+    said = error(lambda: server.sagemaker.stop_transform_job(TransformJobName=name))
+    assert said["Message"] == "The request was rejected because the transform job is in status Stopped."
 
 
 def test_every_one_of_many_small_objects_has_its_output(server: Server, model: str) -> None:

@@ -16,7 +16,7 @@ from local_sagemaker.state.store import Record, Store
 from local_sagemaker.tuning import child as child_jobs
 from local_sagemaker.tuning.child import Child, Children
 from local_sagemaker.tuning.plan import Plan
-from tests.local_sagemaker.harness import Server
+from tests.local_sagemaker.harness import Server, error
 from tests.local_sagemaker.test_tuning_plan import request as plan_request
 from tests.local_sagemaker.tuning import (
     BOWL,
@@ -129,8 +129,9 @@ def test_stop_stops_the_children_too(server: Server) -> None:
     server.sagemaker.stop_hyper_parameter_tuning_job(HyperParameterTuningJobName="tune-stop")
     assert wait(server, "tune-stop")["HyperParameterTuningJobStatus"] == "Stopped"
     assert {job["TrainingJobStatus"] for job in children(server, "tune-stop")} <= {"Stopped"}
-    server.sagemaker.stop_hyper_parameter_tuning_job(HyperParameterTuningJobName="tune-stop")
-    assert describe(server, "tune-stop")["HyperParameterTuningJobStatus"] == "Stopped"
+    said = error(lambda: server.sagemaker.stop_hyper_parameter_tuning_job(HyperParameterTuningJobName="tune-stop"))
+    assert said["Code"] == "ValidationException"
+    assert said["Message"] == "The request was rejected because the hyperparameter tuning job is in status Stopped."
 
 
 def test_reached_target_ends_the_search_and_what_still_runs(server: Server) -> None:
@@ -236,10 +237,11 @@ def test_running_tuning_job_is_not_deleted(server: Server) -> None:
     wait(server, "tune-busy")
 
 
-def test_names_that_differ_in_capitals_share_no_training_jobs(server: Server) -> None:
-    for name, jobs in (("Case", 1), ("case", 2)):
-        run(server, tuning_request(server, name, ResourceLimits=limits(jobs)))
-    assert [len(children(server, name)) for name in ("Case", "case")] == [1, 2]
+def test_names_that_differ_in_capitals_are_one_name(server: Server) -> None:
+    run(server, tuning_request(server, "Case", ResourceLimits=limits(1)))
+    again = tuning_request(server, "case", ResourceLimits=limits(2))
+    assert error(lambda: server.sagemaker.create_hyper_parameter_tuning_job(**again))["Code"] == "ResourceInUse"
+    assert len(children(server, "Case")) == 1
 
 
 def test_restart_goes_on_where_the_tuning_job_was(make_server: Any) -> None:
