@@ -37,7 +37,6 @@ from local_sagemaker.state.store import Record
 
 KIND = "transform-job"
 
-_REASON_LIMIT = 1024
 _POLL_S = 0.2
 
 
@@ -318,7 +317,7 @@ class TransformJob:
             record.describe["TransformJobStatus"] = status
             record.describe["TransformEndTime"] = time.time()
             if reason:
-                record.describe["FailureReason"] = reason[:_REASON_LIMIT]
+                record.describe["FailureReason"] = life.told(reason)
 
         if reason:
             self._platform.logs.put(logs.TRANSFORM_JOBS, self._stream(1), [f"[local_sagemaker] {reason}"])

@@ -11,6 +11,7 @@ import time
 from typing import Any
 
 from local_sagemaker.hosting.variant import Variant
+from local_sagemaker.jobs.life import told
 from local_sagemaker.state.store import Record
 
 KIND = "endpoint"
@@ -19,8 +20,6 @@ IN_PROGRESS = frozenset({"Creating", "Updating", "RollingBack", "Deleting"})
 """Statuses in which the endpoint's thread has something to bring to an end, and API calls must wait."""
 
 DATA_PLANE = ("AsyncInferenceConfig", "DataCaptureConfig")
-
-_REASON_LIMIT = 1024
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -107,7 +106,7 @@ def accept(record: Record, summaries: list[dict[str, Any]]) -> None:
 
 def begin_rollback(record: Record, reason: str) -> None:
     """Nothing has served yet: Failed. Else the endpoint goes back to what it served, and says what went wrong."""
-    reason = reason if len(reason) <= _REASON_LIMIT else f"{reason[: _REASON_LIMIT - 1]}…"
+    reason = told(reason)
     if "deployment" in record.internal:
         record.describe["EndpointStatus"] = "RollingBack"
         record.internal["rollback_reason"] = reason
@@ -156,7 +155,7 @@ def settle_capacities(
     record.internal["deployment"] = [variant.to_json() for variant in variants]
     record.describe |= {"EndpointStatus": "InService", "ProductionVariants": summaries}
     if failure:
-        record.describe["FailureReason"] = failure[:_REASON_LIMIT]
+        record.describe["FailureReason"] = told(failure)
 
 
 def retaining(wanted: Deployment, record: Record, excluded: set[str]) -> Deployment:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from local_sagemaker.jobs.cluster import Host
 from local_sagemaker.jobs.opt_ml import OptMl
-from local_sagemaker.sandbox import cores
+from local_sagemaker.sandbox import cores, left_file
 from local_sagemaker.sandbox.process import JobProcess, OutputTail, output_path
 
 
@@ -105,8 +105,4 @@ class HostProcess:
             self._process.kill()
 
     def failure_file(self) -> str:
-        try:
-            with self.opt_ml.failure.open(errors="replace") as file:
-                return file.read(4096)
-        except OSError:
-            return ""
+        return left_file.head(self.opt_ml.failure, 4096).decode(errors="replace")

@@ -70,9 +70,11 @@ class Preparation:
         try:
             for process, command in zip(self._hosts, commands, strict=True):
                 process.start(self._isolated(process, command), self._environment(process, interpreter, num_threads))
-        except BaseException:
+        except BaseException as error:
             for process in self._hosts:
                 process.kill()
+            if isinstance(error, OSError | ValueError):  # an environment too large, a name with = or NUL in it
+                raise JobFailedError(f"ClientError: the training command cannot be started: {error}") from error
             raise
         return commands[0]
 

@@ -130,7 +130,7 @@ class TrainingRecord:
             nonlocal again
             again = record.status == "InProgress" and life.retries_left(record.describe)
             if again:
-                life.enter(record.describe, "Restarting", time.time(), reason[:1024])
+                life.enter(record.describe, "Restarting", time.time(), life.told(reason))
                 _next_attempt(record)
 
         self._change(change)

@@ -26,6 +26,7 @@ from local_sagemaker.jobs.profiler import Profiling
 from local_sagemaker.jobs.rule_evaluation import RuleEvaluation
 from local_sagemaker.jobs.training_record import END_MARKER, KIND, TrainingRecord
 from local_sagemaker.platform import Platform, log
+from local_sagemaker.sandbox import disk
 from local_sagemaker.sandbox.disk import Quota
 from local_sagemaker.state import logs
 from local_sagemaker.state.metrics import Metric
@@ -97,6 +98,9 @@ class TrainingRun:
             self._record.end("Failed", str(error))
         except Exception as error:
             log.exception("training job '%s'", self._name)
+            if reason := life.fault_of_job(error):
+                self._record.end("Failed", reason)
+                return False
             return self._begin_again(f"InternalServerError: {type(error).__name__}: {error}")
         return False
 
@@ -402,6 +406,6 @@ class TrainingRun:
         """Everything is in S3 now; the sandbox would only fill the disk. The printed output stays."""
         for path in [*self._folder.glob("*/algo-*/*"), *self._folder.glob("*.tar.gz")]:
             if path.is_dir() and path.name != "process":
-                shutil.rmtree(path, ignore_errors=True)
+                disk.remove(path)
             elif path.is_file():
                 path.unlink(missing_ok=True)

@@ -32,7 +32,8 @@ def page(title: str, content: Html, *, busy: bool) -> HTMLResponse:
     body = Html(
         f'<!doctype html><html lang="en"><head>{head}</head><body>{main}<script>{script}</script></body></html>'
     )
-    return HTMLResponse(body, headers=_headers())
+    # Names and output of jobs may hold what is no text; it must not keep the page from being shown.
+    return HTMLResponse(body.encode("utf-8", "backslashreplace"), headers=_headers())
 
 
 @functools.cache

@@ -12,7 +12,7 @@ import uuid
 from typing import Any
 
 from local_sagemaker.jobs import training_job
-from local_sagemaker.jobs.life import TERMINAL
+from local_sagemaker.jobs.life import TERMINAL, told
 from local_sagemaker.platform import Platform, log
 from local_sagemaker.state.store import Record
 from local_sagemaker.tuning import child as child_jobs
@@ -266,7 +266,7 @@ class TuningJob:
             runtime_s = round(time.time() - self._record.created)
             record.describe["ConsumedResources"] = {"RuntimeInSeconds": runtime_s}
             if reason:
-                record.describe["FailureReason"] = reason[:1024]
+                record.describe["FailureReason"] = told(reason)
 
         self._platform.store.update(KIND, self._record.name, change)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
+import math
 import uuid
 import zlib
 from collections.abc import Mapping
@@ -75,14 +76,16 @@ class Call:
         headers = {"x-amzn-RequestId": request_id}
         match self.style:
             case "query":
-                return Response(query.answer(self._model, answer, request_id), 200, headers, media_type="text/xml")
+                return Response(
+                    query.answer(self._model, _finite(answer), request_id), 200, headers, media_type="text/xml"
+                )
             case "cbor":
                 headers["smithy-protocol"] = _CBOR
                 shape = self._model.output_shape
-                body = cbor.dumps(answer, shape) if shape is not None else b""
+                body = cbor.dumps(_finite(answer), shape) if shape is not None else b""
                 return Response(body, 200, headers, media_type="application/cbor")
             case _:
-                return Response(json.dumps(answer), 200, headers, media_type="application/x-amz-json-1.1")
+                return Response(_written(answer), 200, headers, media_type="application/x-amz-json-1.1")
 
     def error(self, error: ApiError) -> Response:
         modelled, code = _names(self.service, error.code)
@@ -139,6 +142,27 @@ def _unpacked(body: bytes) -> bytes:
             413,
         )
     return content
+
+
+def _written(answer: dict[str, Any]) -> str:
+    try:
+        return json.dumps(answer, allow_nan=False)
+    except ValueError:
+        return json.dumps(_finite(answer))
+
+
+def _finite(value: Any) -> Any:
+    """Without members and elements that no number of JSON is: NaN and the infinities break every strict reader."""
+    match value:
+        case dict():
+            return {key: _finite(item) for key, item in value.items() if not _is_no_number(item)}
+        case list():
+            return [_finite(item) for item in value if not _is_no_number(item)]
+    return value
+
+
+def _is_no_number(value: Any) -> bool:
+    return type(value) is float and not math.isfinite(value)
 
 
 def _no_json(constant: str) -> None:

@@ -1,0 +1,166 @@
+"""Whatever one job prints, leaves or is called: it alone pays for it, and everybody else is answered meanwhile."""
+
+from __future__ import annotations
+
+import functools
+import io
+import tarfile
+import threading
+import time
+import urllib.request
+from typing import Any
+
+import pytest
+
+from tests.local_sagemaker.harness import BUCKET, IMAGE, ROLE, Server, training_request
+
+SLOWEST_S = 5.0
+
+#: What a script does → how its job has to end.
+BAD: dict[str, tuple[str, str]] = {
+    "one line of 60 MB": ("import sys\nfor _ in range(60): sys.stdout.write('x' * 10**6)", "Completed"),
+    "nul, no utf-8, escapes": (
+        "import sys; sys.stdout.buffer.write((b'\\0' * 99 + bytes(range(128, 256)) + b'\\x1b[2J\\x1b]0;x\\x07') * 999)",
+        "Completed",
+    ),
+    "300,000 lines": ("import sys\nfor n in range(3): sys.stdout.write('loss=0.5\\n' * 10**5)", "Completed"),
+    "progress bar": ("print('\\r 3%|##  | 13/400 [00:01<00:30, 12.5it/s]' * 20_000)", "Completed"),
+    "bait of a pattern": ("print('b' * 60 + '!')", "Completed"),
+    "20,000 files": (
+        "import os\nfor n in range(20_000): open(os.environ['SM_MODEL_DIR'] + f'/{n}', 'w').close()",
+        "Completed",
+    ),
+    "fifo as failure": ("import os; os.mkfifo(os.environ['SM_OUTPUT_DIR'] + '/failure'); raise SystemExit(1)", "Algo"),
+    "link as failure": (
+        "import os; os.symlink('/dev/zero', os.environ['SM_OUTPUT_DIR'] + '/failure'); raise SystemExit(1)", "Algo"
+    ),
+    "folder as failure": ("import os; os.mkdir(os.environ['SM_OUTPUT_DIR'] + '/failure'); raise SystemExit(1)", "Algo"),
+    "fifo as model": (
+        "import os; m = os.environ['SM_MODEL_DIR']; os.rmdir(m); os.mkfifo(m)", "AlgorithmError: /opt/ml/model"
+    ),
+    "link as model": (
+        "import os; m = os.environ['SM_MODEL_DIR']; os.rmdir(m); os.symlink('/usr', m)", "AlgorithmError: /opt/ml/model"
+    ),
+    "file as model": (
+        "import os; m = os.environ['SM_MODEL_DIR']; os.rmdir(m); open(m, 'w').close()", "AlgorithmError: /opt/ml/model"
+    ),
+    "no model folder": ("import os; os.rmdir(os.environ['SM_MODEL_DIR'])", "Completed"),
+    "deep folders": (
+        "import os; os.chdir(os.environ['SM_MODEL_DIR'])\nfor _ in range(1500): os.mkdir('d'); os.chdir('d')",
+        "ClientError",
+    ),
+    "name that is no utf-8": (
+        "import os; open(os.environb[b'SM_MODEL_DIR'] + b'/\\xff\\xfe', 'w').close(); raise SystemExit('bad \\udcff')",
+        "Algo",
+    ),
+    "words of a foreign script": ("import sys; sys.stderr.buffer.write(b'\\xff\\xfe\\0<script>'); sys.exit(3)", "Algo"),
+}  # fmt: skip
+
+
+def name_of(what: str) -> str:
+    return "flood-" + "".join(c if c.isalnum() else "-" for c in what)
+
+
+@pytest.fixture(scope="module")
+def flooded(server: Server) -> dict[str, Any]:
+    """All of it at once; how long the slowest answers took meanwhile, and how the jobs ended."""
+    slowest: dict[str, float] = {}
+    errors: list[str] = []
+    over = threading.Event()
+
+    def ask(what: str, call: Any) -> None:
+        while not over.wait(0.02):
+            began = time.monotonic()
+            try:
+                call()
+            except Exception as error:
+                errors.append(f"{what}: {error}")
+            slowest[what] = max(slowest.get(what, 0.0), time.monotonic() - began)
+
+    for what, (script, _) in BAD.items():
+        request = training_request(server, name_of(what), script)
+        definitions = [{"Name": "loss", "Regex": ".*loss=([0-9.]+).*"}, {"Name": "endless", "Regex": "(b+)+$"}]
+        request["AlgorithmSpecification"]["MetricDefinitions"] = definitions
+        server.sagemaker.create_training_job(**request)
+    client = server.client("sagemaker")
+    first = name_of(next(iter(BAD)))
+    asking = {
+        "list": lambda: client.list_training_jobs(),
+        "describe": lambda: client.describe_training_job(TrainingJobName=first),
+        "page": lambda: urllib.request.urlopen(f"{server.url}/", timeout=60).read(),
+    }
+    threads = [threading.Thread(target=ask, args=item) for item in asking.items()]
+    for thread in threads:
+        thread.start()
+    try:
+        ends = {
+            what: server.wait(
+                functools.partial(server.sagemaker.describe_training_job, TrainingJobName=name_of(what)),
+                "TrainingJobStatus",
+                timeout_s=150,
+            )
+            for what in BAD
+        }
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join()
+    return {"ends": ends, "slowest": slowest, "errors": errors}
+
+
+def test_everybody_else_is_answered_meanwhile(flooded: dict[str, Any]) -> None:
+    assert flooded["errors"] == []
+    assert max(flooded["slowest"].values()) < SLOWEST_S, flooded["slowest"]
+
+
+@pytest.mark.parametrize("what", BAD)
+def test_job_ends_for_its_own_reason(flooded: dict[str, Any], what: str) -> None:
+    job, (_, end) = flooded["ends"][what], BAD[what]
+    assert str(job.get("FailureReason", job["TrainingJobStatus"])).startswith(end)
+    assert not str(job.get("FailureReason", "")).startswith("InternalServerError")
+
+
+@pytest.mark.parametrize("what", BAD)
+def test_page_of_the_job_is_shown(server: Server, flooded: dict[str, Any], what: str) -> None:
+    with urllib.request.urlopen(f"{server.url}/jobs/training/{name_of(what)}", timeout=60) as answer:
+        assert answer.status == 200
+        assert b"\x1b" not in answer.read()
+
+
+@pytest.mark.parametrize(
+    ("what", "member"),
+    [
+        ("name", b"\xff\xfe.py"), ("escape", b"../../x"), ("absolute", b"/etc/x"), ("nul", b"a\0b"), ("blank", b" "),
+    ],
+)  # fmt: skip
+def test_odd_source_archive_is_the_users_fault(server: Server, what: str, member: bytes) -> None:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz", errors="surrogateescape") as tar:
+        for name, content in ((member.decode("utf-8", "surrogateescape"), b"x"), ("train.py", b"raise SystemExit(3)")):
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+    request = training_request(server, f"archive-{what}", "")
+    server.s3.put_object(Bucket=BUCKET, Key=f"code/archive-{what}/sourcedir.tar.gz", Body=buffer.getvalue())
+    server.sagemaker.create_training_job(**request)
+    job = server.wait(
+        lambda: server.sagemaker.describe_training_job(TrainingJobName=f"archive-{what}"), "TrainingJobStatus"
+    )
+    assert job["FailureReason"].startswith(("ClientError", "AlgorithmError"))
+    with urllib.request.urlopen(f"{server.url}/jobs/training/archive-{what}", timeout=60) as answer:
+        assert answer.status == 200
+
+
+def test_fifo_as_message_of_a_processing_job_is_none(server: Server) -> None:
+    command = ["python3", "-c", "import os; os.mkfifo('/opt/ml/output/message')"]
+    server.sagemaker.create_processing_job(
+        ProcessingJobName="fifo-message",
+        RoleArn=ROLE,
+        AppSpecification={"ImageUri": IMAGE, "ContainerEntrypoint": command},
+        ProcessingResources={"ClusterConfig": {"InstanceType": "ml.m5.large", "InstanceCount": 1, "VolumeSizeInGB": 1}},
+    )
+    job = server.wait(
+        lambda: server.sagemaker.describe_processing_job(ProcessingJobName="fifo-message"), "ProcessingJobStatus"
+    )
+    assert "ExitMessage" not in job
+    assert not job.get("FailureReason", "").startswith("InternalServerError")
