@@ -282,6 +282,8 @@ def _check_debugging(request: Request) -> None:
         _check_unique([rule["RuleConfigurationName"] for rule in request.get(member, [])], f"{member} names")
     both = [rule["RuleConfigurationName"] for member, _ in rule_records.MEMBERS for rule in request.get(member, [])]
     _check_unique(both, "RuleConfigurationNames")  # each is the name of a folder of one prefix
+    collections = request.get("DebugHookConfig", {}).get("CollectionConfigurations", [])
+    _check_unique([one["CollectionName"] for one in collections if "CollectionName" in one], "CollectionNames")
     interval = request.get("ProfilerConfig", {}).get("ProfilingIntervalInMilliseconds", 500)
     if interval not in _PROFILING_INTERVALS_MS:
         raise validation(

@@ -65,6 +65,7 @@ def create_model_package(platform: Platform, request: dict[str, Any]) -> dict[st
         raise validation("ValidationSpecification: local_sagemaker does not validate model packages; leave it out.")
     if "ModelPackageGroupName" in request:
         return {"ModelPackageArn": _create_version(platform, request)}
+    _check_instance_types(request)
     return {"ModelPackageArn": _create_unversioned(platform, request)}
 
 
@@ -227,6 +228,14 @@ def _add_specifications(describe: dict[str, Any], added: list[dict[str, Any]]) -
         )
     _check_unique(specifications)
     describe["AdditionalInferenceSpecifications"] = specifications
+
+
+def _check_instance_types(request: dict[str, Any]) -> None:
+    """A package without versions must say where it may run, as AWS documents."""
+    specification = request.get("InferenceSpecification", {})
+    for member in ("SupportedRealtimeInferenceInstanceTypes", "SupportedTransformInstanceTypes"):
+        if specification and not specification.get(member):
+            raise validation(f"InferenceSpecification.{member} is required for a model package without versions.")
 
 
 def _check_unique(specifications: list[dict[str, Any]]) -> None:

@@ -20,6 +20,11 @@ from local_sagemaker.wire.errors import not_stoppable, resource_in_use, validati
 def create_transform_job(platform: Platform, request: dict[str, Any]) -> dict[str, Any]:
     _check(request)
     model = serving.resolve(platform, request["ModelName"])
+    if model.data and model.data["S3DataType"] == "S3Prefix":
+        raise validation(
+            f"Model '{request['ModelName']}' has a ModelDataSource, which cannot be used with batch transform; make a "
+            "model with the ModelDataUrl of a model.tar.gz."
+        )
     try:
         record = transform_job.create(platform, request, model)
     except AlreadyExistsError:

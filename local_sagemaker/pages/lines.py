@@ -36,7 +36,11 @@ class Kind:
     def log(self, platform: Platform, record: Record, count: int) -> list[str]:
         if self.name == ENDPOINT:
             return platform.logs.tail(f"{logs.ENDPOINTS}/{record.name}", "", count)
-        return platform.logs.tail(self.group, f"{record.name}/", count) if self.group else []
+        if not self.group:
+            return []
+        # What its hosts printed; what the platform says beside it, only while they have not printed anything.
+        printed = platform.logs.tail(self.group, f"{record.name}/algo-", count)
+        return printed or platform.logs.tail(self.group, f"{record.name}/", count)
 
 
 #: The word in a page's address → what is there, in the order of the index.

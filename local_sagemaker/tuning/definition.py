@@ -102,6 +102,9 @@ def resources(definition: dict[str, Any]) -> dict[str, Any]:
     if "ResourceConfig" in definition:
         return dict(definition["ResourceConfig"])
     given = definition["HyperParameterTuningResourceConfig"]
+    both = [name for name in ("InstanceType", "InstanceCount", "VolumeSizeInGB") if name in given]
+    if "InstanceConfigs" in given and both:
+        raise validation(f"HyperParameterTuningResourceConfig: {both[0]} cannot be given with InstanceConfigs.")
     chosen = given | given.get("InstanceConfigs", [{}])[0]
     members = ("InstanceType", "InstanceCount", "VolumeSizeInGB", "VolumeKmsKeyId")
     return {member: chosen[member] for member in members if member in chosen}

@@ -106,6 +106,19 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"Environment": {"SAGEMAKER_SUBMIT_DIRECTORY": "/opt/ml/code"}}, "runs no images"),
     ({"DebugRuleConfigurations": [RULE, RULE]}, "DebugRuleConfigurations names must be unique"),
     ({"DebugRuleConfigurations": [RULE], "ProfilerRuleConfigurations": [RULE]}, "RuleConfigurationNames must be"),
+    (
+        {"DebugHookConfig": {"S3OutputPath": "s3://b/d", "CollectionConfigurations": [{"CollectionName": "c"}] * 2}},
+        "CollectionNames must be unique",
+    ),
+    (
+        {
+            "CheckpointConfig": {"S3Uri": "s3://b/c", "LocalPath": "/opt/ml/mine"},
+            "TensorBoardOutputConfig": {"S3OutputPath": "s3://b/t", "LocalPath": "/opt/ml/mine/"},
+        },
+        "LocalPath '/opt/ml/mine' is used by CheckpointConfig and by TensorBoardOutputConfig",
+    ),
+    (algorithm(ContainerEntrypoint=["python3", ""]), "Found null or empty string in ContainerEntrypoint at index 1"),
+    (resources(InstanceCount=2**31 - 1), "with a request of 2147483647"),
     ({"ProfilerConfig": {"ProfilingIntervalInMilliseconds": 300}}, "[100, 200, 500"),
 ]  # fmt: skip
 

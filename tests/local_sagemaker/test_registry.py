@@ -272,9 +272,13 @@ def test_package_without_versions_needs_no_approval(server: Server) -> None:
     request = {
         "ModelPackageName": name, "ClientToken": "once", "Tags": [{"Key": "a", "Value": "b"}],
         "InferenceSpecification": {
-            "Containers": [{"Image": SERVING_IMAGE, "ModelDataUrl": put_model(server, version=3)}]
+            "Containers": [{"Image": SERVING_IMAGE, "ModelDataUrl": put_model(server, version=3)}],
+            "SupportedRealtimeInferenceInstanceTypes": ["ml.m5.large"],
         },
     }  # fmt: skip
+    refusal = error(server, "create_model_package", **request)["Message"]
+    assert refusal.startswith("InferenceSpecification.SupportedTransformInstanceTypes is required")
+    request["InferenceSpecification"]["SupportedTransformInstanceTypes"] = ["ml.m5.large"]
     arn = server.sagemaker.create_model_package(**request)["ModelPackageArn"]
     assert arn == f"arn:aws:sagemaker:us-east-1:000000000000:model-package/{name.lower()}"
     assert server.sagemaker.create_model_package(**request)["ModelPackageArn"] == arn

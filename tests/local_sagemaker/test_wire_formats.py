@@ -12,6 +12,7 @@ import pytest
 
 from local_sagemaker.wire import cbor, query, service_model
 from local_sagemaker.wire.errors import ApiError
+from local_sagemaker.wire.protocol import Call
 
 MOMENT = 1_795_233_600
 ALARM = {
@@ -147,3 +148,12 @@ def test_xml_holds_only_what_xml_can() -> None:
     answer = {"MetricAlarms": [{"AlarmDescription": "bell \x07 and \x00, tab \t"}]}
     (alarm,) = parsed("query", query.answer(model("DescribeAlarms"), answer, "id").encode(), {})["MetricAlarms"]
     assert alarm["AlarmDescription"] == "bell \ufffd and \ufffd, tab \t"
+
+
+@pytest.mark.parametrize("style", ["json", "cbor", "query"])
+def test_no_answer_holds_nan_or_infinity(style: str) -> None:
+    call = Call(service="cloudwatch", operation="GetMetricStatistics", request={}, style=style)
+    points = [{"Sum": float("nan"), "Average": 1.5}, {"Sum": float("inf"), "Maximum": float("-inf")}]
+    clean = [{"Average": 1.5}, {}]
+    answers = [bytes(call.response({"Label": "m", "Datapoints": given}).body) for given in (points, clean)]
+    assert len(answers[0]) == len(answers[1])  # but for the id of the request, they are the same
