@@ -65,15 +65,20 @@ class _Csv:
         return [*(value if isinstance(value, list) else [value]), *inference.values()]
 
 
+def _no_number(word: str) -> Any:
+    raise ValueError(f"{word} is no number of JSON")
+
+
 class _Json:
     def decode(self, text: bytes) -> Any:
         try:
-            return json.loads(text)
+            return json.loads(text, parse_constant=_no_number)
         except (ValueError, RecursionError) as error:
             raise ValueError(f"{text!r:.80} is not JSON: {error}") from error
 
     def encode(self, value: Any) -> bytes:
-        return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode() + b"\n"
+        text = json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+        return text.encode("utf-8", "backslashreplace") + b"\n"  # half a surrogate pair stays the escape that it was
 
     def join(self, record: Any, answer: Any) -> dict[str, Any]:
         return {**(record if isinstance(record, dict) else {_INPUT: record}), _OUTPUT: answer}

@@ -51,7 +51,7 @@ def create(platform: Platform, request: dict[str, Any]) -> Record:
 
 
 def carry(platform: Platform, name: str) -> None:
-    platform.background.start(KIND, name, lambda stop: TuningJob(platform, name, stop).run())
+    platform.background.start(KIND, name, lambda stop: TuningJob(platform, name, stop).run(), waits_for_none=False)
 
 
 def resume(platform: Platform) -> None:
