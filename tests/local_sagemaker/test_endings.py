@@ -125,3 +125,13 @@ def test_environment_that_cannot_be_is_the_users_fault(server: Server) -> None:
     request["HyperParameters"] |= {f"h{number:02}": "y" * 2500 for number in range(60)}
     job = ended(server, request)
     assert job["TrainingJobStatus"] == "Completed" or job["FailureReason"].startswith(("ClientError", "AlgorithmError"))
+
+
+def test_endpoint_names_that_differ_in_capitals_are_one_name(server: Server) -> None:
+    server.sagemaker.create_model(ModelName="named", ExecutionRoleArn=ROLE, PrimaryContainer={"Image": IMAGE})
+    variant = {"VariantName": "v", "ModelName": "named", "InstanceType": "ml.m5.large", "InitialInstanceCount": 1}
+    server.sagemaker.create_endpoint_config(EndpointConfigName="named", ProductionVariants=[variant])
+    server.sagemaker.create_endpoint(EndpointName="Named", EndpointConfigName="named")
+    said = error(lambda: server.sagemaker.create_endpoint(EndpointName="named", EndpointConfigName="named"))
+    assert said["Code"] == "ValidationException"
+    assert said["Message"].startswith("Cannot create already existing endpoint")
