@@ -66,7 +66,7 @@ def test_failing_command_fails_the_job_with_its_words(server: Server) -> None:
 
 
 def test_command_that_is_not_there_is_named(server: Server) -> None:
-    request = entrypoint(server, "no-command", "")
+    request = entrypoint(server, "no-command", "ls")
     request["AlgorithmSpecification"]["ContainerEntrypoint"] = ["/no/such/program"]
     assert "/no/such/program" in run(server, request)["FailureReason"]
 

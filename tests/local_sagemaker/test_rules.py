@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from local_sagemaker.sandbox.images import ImageMap
-from tests.local_sagemaker.harness import BUCKET, REPOSITORY, ROLE, Server, has_ended, training_request
+from tests.local_sagemaker.harness import BUCKET, REPOSITORY, ROLE, Server, has_ended, refused, training_request
 from tests.object_store import free_ports
 
 # While there is a file `wait` beside it, an evaluation lasts for ever; it leaves its process id in `pid`.
@@ -121,7 +121,7 @@ def test_evaluations_outlive_their_training_job(server: Server) -> None:
     until(lambda: judged(server))
     server.sagemaker.delete_training_job(TrainingJobName="judged")
     before = evaluation(server, first)
-    server.sagemaker.stop_processing_job(ProcessingJobName=first)
+    refused(lambda: server.sagemaker.stop_processing_job(ProcessingJobName=first))
     (second,) = train(server, "Only")
     until(lambda: judged(server))
     assert evaluation(server, first) | {"ResponseMetadata": 0} == before | {"ResponseMetadata": 0}
@@ -136,7 +136,7 @@ def test_stopped_evaluation_ends_at_once_and_the_others_go_on(server: Server, tm
     server.sagemaker.stop_processing_job(ProcessingJobName=first)
     assert [status["RuleEvaluationStatus"] for status in statuses(server)] == ["Stopped", "InProgress"]
     assert evaluation(server, first)["ProcessingJobStatus"] == "Stopped"
-    server.sagemaker.stop_processing_job(ProcessingJobName=first)
+    refused(lambda: server.sagemaker.stop_processing_job(ProcessingJobName=first))
     (tmp_path / "wait").unlink()
     until(lambda: judged(server))
     assert [status["RuleEvaluationStatus"] for status in statuses(server)] == ["Stopped", "IssuesFound"]
