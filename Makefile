@@ -68,6 +68,10 @@ bench-server: .venv/airflow/.installed .venv/moto/.installed  ## start, rates be
 bench-tuner: .venv/airflow/.installed  ## Bayesian search and Hyperband beside random search; ARGS='--seeds 10'
 	@.venv/airflow/bin/python -m bench.tuner --seeds 30 $(ARGS)
 
+.PHONY: bench-pictures
+bench-pictures: .venv/airflow/.installed  ## how many of 10,000 good pictures the data step refuses; ARGS='--count 1000'
+	@.venv/airflow/bin/python -m bench.good_pictures $(ARGS)
+
 # The benchmarks of ml/ run beside their peers on the same torch; ARGS=--quick for few rounds.
 .PHONY: bench-data bench-frozen bench-step bench-accuracy bench-serving bench-hook bench-rules bench-faults bench-gpu
 bench-data: .venv/ml/.installed .venv/peers/.installed  ## five epochs from JPEGs beside torchvision's loaders and DALI

@@ -1,7 +1,8 @@
 """Image data from anywhere to a verified, split, content-addressed version in S3.
 
 sources, archive, digits   where images come from: a folder, s3://, an archive, an https address, the bundled digits
-verify                     one file → its digest and format, or why it is quarantined
+limits, ignored            what a usable picture is; which names are no image and no class
+verify, jpeg, png          one file → its digest and format, or why it is quarantined
 split, version             which image belongs to which split; the manifests and dataset.json (pure)
 sync                       all of it together, uploading only what S3 lacks
 """
