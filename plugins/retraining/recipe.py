@@ -15,6 +15,7 @@ from typing import Any
 from retraining.hyperparameters import HYPERPARAMETERS, Value
 from retraining.sections.budget import Budget
 from retraining.sections.debugger import Debugger
+from retraining.sections.layout import Layout
 from retraining.sections.machines import Serving, Training
 from retraining.sections.promotion import Promotion
 from retraining.sections.reading import read_section
@@ -42,6 +43,7 @@ class Recipe:
     name: str
     source: str
     description: str = ""
+    layout: Layout = field(default_factory=Layout)
     split: Split = field(default_factory=Split)
     schedule: str | None = "0 3 * * 1"
     training: Training = field(default_factory=Training)

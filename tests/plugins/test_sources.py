@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import random
 import tarfile
 import zipfile
 from collections.abc import Callable
@@ -10,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from retraining.dataset import archive
 from retraining.dataset.archive import ArchiveError, unpack
 from retraining.dataset.sources import SourceError, open_source
 
@@ -54,18 +57,93 @@ def test_clutter_is_ignored(tmp_path: Path) -> None:
     assert {name for _, _, name in found(tmp_path)} == {"cat/1.png", "dog/1.png"}
 
 
-@pytest.mark.parametrize("suffix", [".zip", ".tar", ".tar.gz"])
+PACKED = {".zip": "", ".tar": "", ".tar.gz": "gz", ".tgz": "gz", ".tar.bz2": "bz2", ".TBZ2": "bz2", ".tar.xz": "xz"}
+
+
+@pytest.mark.parametrize("suffix", [*PACKED, ".ZIP", ".Zip", ".TAR.GZ", ".Tar.Xz"])
 def test_archives_are_like_folders(tmp_path: Path, suffix: str) -> None:
-    content = write(tmp_path / "in", "pets/cat/1.png", "pets/dog/1.png")
+    content = write(tmp_path / "in", "pets/cat/1.png", "pets/dog/1.png", "pets/LICENSE")
     path = tmp_path / f"pets{suffix}"
-    if suffix == ".zip":
-        with zipfile.ZipFile(path, "w") as archive:
-            for file in content.rglob("*.png"):
-                archive.write(file, file.relative_to(content))
+    if suffix.lower() == ".zip":
+        with zipfile.ZipFile(path, "w") as made:
+            for file in content.rglob("*"):
+                made.write(file, file.relative_to(content))
     else:
-        with tarfile.open(path, "w:gz" if suffix.endswith("gz") else "w") as tar:
+        packed = next(kind for known, kind in PACKED.items() if known.lower() == suffix.lower())
+        with tarfile.open(path, f"w:{packed}") as tar:  # type: ignore[call-overload]
             tar.add(content, arcname=".")
     assert {label for _, label, _ in found(path)} == {"cat", "dog"}
+
+
+def zipped(path: Path, *names: str) -> Path:
+    """A zip with these names in it as they are."""
+    with zipfile.ZipFile(path, "w") as made:
+        for name in names:
+            entry = zipfile.ZipInfo("x")
+            entry.filename = name
+            made.writestr(entry, b"" if name.endswith(("/", "\\")) else b"x")
+    return path
+
+
+def test_backslashes_in_a_zip_are_separators(tmp_path: Path) -> None:
+    path = zipped(tmp_path / "powershell.zip", "pets\\cat\\", "pets\\cat\\1.png", "pets\\dog\\1.png")
+    assert {label for _, label, _ in found(path)} == {"cat", "dog"}
+
+
+def test_names_that_a_mac_zipped_are_read_as_it_meant_them(tmp_path: Path) -> None:
+    """It writes UTF-8 and does not say so."""
+    body = zipped(tmp_path / "mac.zip", "Löwe/1.png", "猫/1.png").read_bytes()
+    assert b"\x00\x08" in body
+    (tmp_path / "mac.zip").write_bytes(body.replace(b"\x14\x00\x00\x08", b"\x14\x00\x00\x00"))
+    assert {label for _, label, _ in found(tmp_path / "mac.zip")} == {"Löwe", "猫"}
+
+
+def test_names_of_any_bytes_in_a_tar_are_carried(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "old.tar", "w", encoding="latin-1", format=tarfile.GNU_FORMAT) as tar:
+        for name in ("cat/café.png", "dog/1.png"):
+            tar.addfile(tarfile.TarInfo(name), io.BytesIO())
+    assert {name for _, _, name in found(tmp_path / "old.tar")} == {"cat/caf\\xe9.png", "dog/1.png"}
+
+
+def test_an_archive_may_not_fill_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = zipped(tmp_path / "pets.zip", "cat/1.png", "dog/1.png")
+    monkeypatch.setattr(archive, "KEPT_FREE_BYTES", 2**62)
+    with pytest.raises(ArchiveError, match=r"does not fit on the worker's disk: \d+ bytes are free.*Set TMPDIR"):
+        unpack(path, tmp_path / "out")
+
+
+def test_what_packs_too_well_is_no_data_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as bomb:
+        bomb.writestr("cat/1.png", bytes(20_000_000))
+    monkeypatch.setattr(archive, "RATIO_FROM_BYTES", 10_000_000)
+    with pytest.raises(ArchiveError, match=r"unpacks to more than 100 times its \d+ bytes"):
+        unpack(tmp_path / "bomb.zip", tmp_path / "out")
+
+
+@pytest.mark.parametrize("suffix", [".zip", ".tar.gz", ".tar.bz2", ".tar.xz"])
+def test_damage_anywhere_in_an_archive_is_named(tmp_path: Path, suffix: str) -> None:
+    """Whatever the decompressors raise."""
+    noise = random.Random(1).randbytes(300_000)
+    path = tmp_path / f"pets{suffix}"
+    if suffix == ".zip":
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as made:
+            made.writestr("cat/1.png", noise)
+    else:
+        with tarfile.open(path, f"w:{suffix[5:]}") as tar:  # type: ignore[call-overload]
+            entry = tarfile.TarInfo("cat/1.png")
+            entry.size = len(noise)
+            tar.addfile(entry, io.BytesIO(noise))
+    whole = path.read_bytes()
+    for number, at in enumerate(range(100, len(whole), len(whole) // 12)):
+        cut = whole[:at] if number % 2 else whole[:at] + bytes(40) + whole[at + 40 :]
+        path.write_bytes(cut)
+        with contextlib.suppress(ArchiveError):  # nothing else
+            unpack(path, tmp_path / f"out{number}")
+
+
+def test_a_name_longer_than_a_file_system_takes_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ArchiveError, match=r"a name of more than 255 bytes; shorten it"):
+        unpack(zipped(tmp_path / "long.zip", f"cat/{'n' * 300}.png"), tmp_path / "out")
 
 
 @pytest.mark.parametrize("name", ["../evil.png", "/etc/evil.png", "cat/../../evil.png", "c:/evil.png", "cat\\..\\evil"])

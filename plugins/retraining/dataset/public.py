@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 
 from retraining.dataset.cifar100 import write_cifar100
 from retraining.dataset.digits import write_digits
-from retraining.dataset.sources import SPLIT_FOLDERS, SourceError, fetched
+from retraining.dataset.sources import SourceError, fetched
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png"}
 
@@ -33,7 +33,10 @@ def import_dogs(source: str | None, target: Path) -> int:
         breeds = {path.name for path in (folder / "train").iterdir() if path.is_dir()}
         if strange := sorted(name for name in breeds if not re.fullmatch(r"\d{3}\..+", name)):
             raise SourceError(f"{source}: train/{strange[0]} is not named like a breed, for example 001.Affenpinscher.")
-        return sum(_copy(folder / split, target / SPLIT_FOLDERS[split]) for split in ("train", "valid", "test"))
+        return sum(
+            _copy(folder / split, target / into)
+            for split, into in (("train", "train"), ("valid", "validation"), ("test", "test"))
+        )
 
 
 def import_cifar100(source: str | None, target: Path) -> int:

@@ -1,44 +1,41 @@
 """Where images come from, as one list of local files with their class, and their split when the source has one.
 
-A source is a folder, s3://bucket/prefix, a .zip or .tar(.gz) file, an https address of one, or bundled://digits.
-Inside, the folders are the classes; train, validation (or valid, val) and test folders above them are kept as splits.
+A source is a folder, s3://bucket/prefix, a .zip or .tar(.gz, .bz2, .xz) file, an https address of one, or
+bundled://digits. What its folders mean is decided in `layout`.
 """
 
 from __future__ import annotations
 
 import logging
 import tempfile
-import unicodedata
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, cast
+from typing import Any
 from urllib.parse import urlparse
 
-from retraining.dataset.archive import MAX_TOTAL_BYTES, is_archive, unpack
+from botocore.exceptions import ClientError
+
+from retraining.dataset.archive import KINDS, MAX_TOTAL_BYTES, is_archive, unpack
 from retraining.dataset.digits import write_digits
 from retraining.dataset.ignored import ignored
+from retraining.dataset.layout import Understood, understand
 from retraining.dataset.limits import MAX_BYTES
+from retraining.dataset.names import class_name, printable, require_class_names
+from retraining.dataset.source_error import SourceError
 from retraining.dataset.split import SplitName
+from retraining.dataset.tree import Leaf, Tree, read_tree
 from retraining.dataset.verify import Rejected
 from retraining.download import DownloadError, download
+from retraining.sections.layout import Layout
+
+__all__ = ["SourceError", "SourceFile", "SourceFiles", "fetched", "open_source"]
 
 log = logging.getLogger(__name__)
 
-SPLIT_FOLDERS = {
-    "train": "train",
-    "validation": "validation",
-    "valid": "validation",
-    "val": "validation",
-    "test": "test",
-}
 THREADS = 10  # as many connections as a boto3 client keeps
-
-
-class SourceError(ValueError):
-    """There is no usable image data at this source."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,38 +46,46 @@ class SourceFile:
     label: str
     split: SplitName | None
     name: str
-    """As the source calls it; for people, never joined to a path."""
+    """As the source calls it, on one line of text; for people, never joined to a path."""
     rejected: Rejected | None = None
     """Set when the file was judged without being fetched."""
+    linked: bool = False
+    """Reached over a link: its bytes are copied only when they are an image."""
+
+
+class SourceFiles(list[SourceFile]):
+    """The files of a source, and how its folders were understood."""
+
+    understood: Understood
 
 
 @contextmanager
-def open_source(source: str, s3: Any) -> Iterator[list[SourceFile]]:
+def open_source(source: str, s3: Any, layout: Layout | None = None) -> Iterator[SourceFiles]:
     """The files of a source. What had to be fetched or unpacked is removed afterwards."""
     with tempfile.TemporaryDirectory(prefix="retraining-") as scratch:
-        yield _find(source, Path(scratch), s3)
+        yield _files(source, _find(source, Path(scratch), s3), layout)
 
 
-def _find(source: str, scratch: Path, s3: Any) -> list[SourceFile]:
-    kind = urlparse(source).scheme
+def _find(source: str, scratch: Path, s3: Any) -> Tree:
+    kind = urlparse(source).scheme if "://" in source else ""
     if source == "bundled://digits":
         write_digits(scratch / "digits")
-        return _checked(source, _walk(scratch / "digits"))
+        return read_tree(scratch / "digits")
     if kind == "bundled":
         raise SourceError(f"{source}: the only bundled data set is bundled://digits.")
     if kind == "s3":
-        return _checked(source, _fetch_s3(source, scratch, s3))
+        return _fetch_s3(source, scratch, s3)
     if kind == "https":
-        return _checked(source, _walk(_unpacked(_download(source, scratch), scratch)))
+        return read_tree(_unpacked(_download(source, scratch), scratch))
     if kind == "http":
         raise SourceError(f"{source}: plain http can be changed on the way; use https, or download it yourself.")
     path = Path(source).expanduser()
     if path.is_dir():
-        return _checked(source, _walk(path))
+        return read_tree(path)
     if path.is_file() and is_archive(path):
-        return _checked(source, _walk(_unpacked(path, scratch)))
+        return read_tree(_unpacked(path, scratch))
     if path.exists():
-        raise SourceError(f"{source} is neither a folder nor a .zip, .tar or .tar.gz file.")
+        raise SourceError(f"{source} is neither a folder nor a {KINDS} file.")
     raise SourceError(
         f"{source} does not exist on this machine. Name a folder or archive the Airflow worker can read, "
         "or s3://bucket/prefix."
@@ -94,15 +99,53 @@ def fetched(source: str, scratch: Path) -> Path:
         return path
     if not (path.is_file() and is_archive(path)):
         raise SourceError(
-            f"{source} is no folder and no .zip, .tar or .tar.gz file of this machine, nor an https address."
+            f"{source} is no folder and no .zip, .tar or .tar.gz file of this machine (nor a .tar.bz2 or .tar.xz), nor "
+            "an https address."
         )
     return _unpacked(path, scratch)
 
 
-def _walk(root: Path) -> list[SourceFile]:
-    """Files below a folder. Links to folders are not followed; links to files are judged, and rejected, later."""
-    files = [path for path in sorted(root.rglob("*")) if not path.is_dir()]
-    return _labelled([(path.relative_to(root).as_posix(), path, None) for path in files])
+def _files(source: str, tree: Tree, layout: Layout | None) -> SourceFiles:
+    """The files with their classes, if they make a classification problem at all."""
+    understood = understand(source, tree.leaves, tree.empty, layout)
+    understood.followed = tree.followed
+    for name in tree.loops:
+        understood.leave_out("links that lead back", name)
+    _require_classes(source, understood)
+    found = SourceFiles()
+    found.understood = understood
+    for name, (split, _, folder) in understood.places.items():
+        leaf = tree.leaves[name]
+        found.append(
+            SourceFile(
+                path=leaf.path,
+                label=class_name(folder),
+                split=split,
+                name=printable(name),
+                rejected=leaf.rejected,
+                linked=leaf.linked,
+            )
+        )
+    return found
+
+
+def _require_classes(source: str, understood: Understood) -> None:
+    folders = {(above, folder) for _, above, folder in understood.places.values()}
+    labels = sorted({class_name(folder) for _, folder in folders})
+    if not labels:
+        why = "".join(
+            f"\n    {why}: {some.files} files ({', '.join(some.examples)})" for why, some in understood.left_out.items()
+        )
+        raise SourceError(
+            f"{source} holds no images in class folders. Expected <class>/<image>.jpg or .png."
+            f"{f' What is there:{why}' if why else ''}"
+        )
+    if len(labels) == 1:
+        raise SourceError(
+            f"{source} holds one class only, {printable(labels[0])!r}: there is nothing to tell apart. "
+            "Each class needs a folder of its own, at least two of them."
+        )
+    require_class_names(source, folders)
 
 
 def _unpacked(archive: Path, scratch: Path) -> Path:
@@ -113,10 +156,9 @@ def _unpacked(archive: Path, scratch: Path) -> Path:
 
 
 def _download(url: str, scratch: Path) -> Path:
-    name = PurePosixPath(urlparse(url).path).name
-    target = scratch / name
+    target = scratch / PurePosixPath(urlparse(url).path).name[-60:]
     if not is_archive(target):
-        raise SourceError(f"{url} must end in .zip, .tar, .tgz or .tar.gz.")
+        raise SourceError(f"{url} must end in {KINDS}.")
     try:
         download(url, target, MAX_TOTAL_BYTES)
     except DownloadError as error:
@@ -124,72 +166,33 @@ def _download(url: str, scratch: Path) -> Path:
     return target
 
 
-def _fetch_s3(source: str, scratch: Path, s3: Any) -> list[SourceFile]:
+def _fetch_s3(source: str, scratch: Path, s3: Any) -> Tree:
     """Objects land under numbers: a key may be any text, and no text of a stranger becomes a path."""
-    parts = urlparse(source)
-    prefix = parts.path.strip("/")
+    bucket, _, prefix = source.removeprefix("s3://").partition("/")
     if prefix and is_archive(Path(prefix)):
-        archive = scratch / PurePosixPath(prefix).name
-        s3.download_file(parts.netloc, prefix, str(archive))
-        return _walk(_unpacked(archive, scratch))
-    prefix = f"{prefix}/" if prefix else ""
-    listed: list[tuple[str, Path, Rejected | None]] = []
-    for page in s3.get_paginator("list_objects_v2").paginate(Bucket=parts.netloc, Prefix=prefix):
+        archive = scratch / PurePosixPath(prefix).name[-60:]
+        try:
+            s3.download_file(bucket, prefix, str(archive))
+        except ClientError as error:
+            raise SourceError(f"{source} cannot be fetched: {error.response['Error'].get('Message')}.") from error
+        return read_tree(_unpacked(archive, scratch))
+    prefix = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
+    tree, wanted = Tree(), list[tuple[str, Path]]()
+    for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
         for entry in page.get("Contents", []):
-            name, path = entry["Key"].removeprefix(prefix), scratch / str(len(listed))
-            if entry["Key"].endswith("/"):
+            name, path = entry["Key"].removeprefix(prefix), scratch / str(len(tree.leaves))
+            if entry["Key"].endswith("/"):  # how consoles mark a folder
+                tree.empty.append(name.rstrip("/"))
                 continue
             too_big = Rejected(code="TOO_BIG_BYTES", detail=f"{entry['Size']} bytes, at most {MAX_BYTES}")
-            listed.append((name, path, too_big if entry["Size"] > MAX_BYTES else None))
-    wanted = [(name, path) for name, path, rejected in listed if rejected is None]
+            tree.leaves[name] = Leaf(path=path, rejected=too_big if entry["Size"] > MAX_BYTES else None)
+            if entry["Size"] <= MAX_BYTES and not _is_ignored(name):
+                wanted.append((entry["Key"], path))
     log.info("Fetching %d objects from %s.", len(wanted), source)
     with ThreadPoolExecutor(THREADS) as pool:
-        list(pool.map(lambda item: s3.download_file(parts.netloc, prefix + item[0], str(item[1])), wanted))
-    return _labelled(listed)
+        list(pool.map(lambda item: s3.download_file(bucket, item[0], str(item[1])), wanted))
+    return tree
 
 
-def _labelled(files: list[tuple[str, Path, Rejected | None]]) -> list[SourceFile]:
-    """Class and split from the folders of each name; files that are no one's image are left out and counted."""
-    parts = {name: name.split("/") for name, _, _ in files if not any(map(ignored, name.split("/")))}
-    # Many archives wrap everything in one folder of their own name.
-    while parts and len({p[0] for p in parts.values()}) == 1 and all(len(p) > 2 for p in parts.values()):
-        parts = {name: p[1:] for name, p in parts.items()}
-    has_splits = bool(parts) and {p[0].lower() for p in parts.values() if len(p) > 1} <= SPLIT_FOLDERS.keys()
-    found, stray = [], len(files) - len(parts)
-    for name, path, rejected in files:
-        folders = parts.get(name, [])[:-1]
-        split = None
-        if has_splits and len(folders) > 1:
-            split = cast(SplitName, SPLIT_FOLDERS[folders[0].lower()])
-            folders = folders[1:]
-        elif has_splits or not folders:
-            stray += name in parts
-            continue
-        label = unicodedata.normalize("NFC", folders[0])
-        found.append(SourceFile(path=path, label=label, split=split, name=name, rejected=rejected))
-    if stray:
-        log.info("%d files outside the class folders (notes, thumbnails, system files) are ignored.", stray)
-    return found
-
-
-def _checked(source: str, files: list[SourceFile]) -> list[SourceFile]:
-    """The files, if they make a classification problem at all."""
-    labels = sorted({file.label for file in files})
-    if not labels:
-        raise SourceError(f"{source} holds no images in class folders. Expected <class>/<image>.jpg or .png.")
-    if len(labels) == 1:
-        raise SourceError(
-            f"{source} holds one class only, {labels[0]!r}: there is nothing to tell apart. "
-            "Each class needs a folder of its own, at least two of them."
-        )
-    for label in labels:
-        if not label[0].isalnum() or len(label) > 100 or not all(c.isalnum() or c in " _-.+()&," for c in label):
-            raise SourceError(
-                f"{source}: class folder {label!r} cannot be a class name; use up to 100 letters, digits, spaces "
-                "and _-.+()&, beginning with a letter or digit."
-            )
-    folded: dict[str, str] = {}
-    for label in labels:
-        if (twin := folded.setdefault(label.casefold(), label)) != label:
-            raise SourceError(f"{source}: classes {twin!r} and {label!r} differ only in case; rename or merge them.")
-    return files
+def _is_ignored(name: str) -> bool:
+    return any(map(ignored, name.split("/")))

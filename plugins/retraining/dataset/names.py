@@ -1,0 +1,79 @@
+"""Names that strangers gave to files and folders: carried whole, or refused by name before anything is written.
+
+A file's name is for people only and may be any bytes: what is no text is shown escaped. A class's name goes into S3
+keys, manifests, a model's answers and CSV, so it is text of any language, and no other class's in another spelling.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterable
+
+from retraining.dataset.source_error import SourceError
+
+MAX_CHARACTERS, MAX_NAME_BYTES = 100, 255
+SIGNS = set(" _-.+()&,'!@=")
+# What stands within words: printed apostrophe and dashes, Catalan's and Japan's dots, Hebrew's marks and hyphen,
+# Tibetan's and Ethiopia's signs between syllables and words.
+WITHIN_WORDS = {*"\u2019\u2013\u2014\u00b7\u30fb\u05be\u05f3\u05f4\u0f0b\u1361"}
+JOINERS = {"\u200c", "\u200d"}  # without which Persian and many languages of India are misspelt
+RULE = (
+    f"up to {MAX_CHARACTERS} letters, digits, vowel signs, spaces and any of _-.+()&,'!@=, beginning with a letter or "
+    "digit and not ending with a space"
+)
+
+
+def printable(name: str) -> str:
+    """A file's name for people, on one line: bytes that are no UTF-8 and control characters are escaped."""
+    try:
+        raw = name.encode("utf-8", "surrogateescape")  # as the file system gave it
+    except UnicodeEncodeError:
+        raw = name.encode("utf-8", "backslashreplace")
+    text = raw.decode("utf-8", "backslashreplace")
+    return "".join(letter if _shows(letter) else letter.encode("unicode_escape").decode() for letter in text)
+
+
+def class_name(folder: str) -> str:
+    """A folder's name as its class is called everywhere: macOS writes é as two characters, others as one."""
+    return unicodedata.normalize("NFC", folder)
+
+
+def require_class_names(source: str, folders: Iterable[tuple[str, str]]) -> None:
+    """Raises SourceError for a name that cannot be carried, and for two that are one. (parent, class folder) pairs."""
+    spelt: dict[tuple[str, str], str] = {}
+    folded: dict[str, str] = {}
+    for parent, folder in sorted(set(folders)):
+        name = class_name(folder)
+        if not _is_class_name(name):
+            raise SourceError(f"{source}: class folder {_shown(folder)} cannot be a class name; use {RULE}.")
+        if (twin := spelt.setdefault((parent, name), folder)) != folder:
+            raise SourceError(
+                f"{source}: the class folders {twin!a} and {folder!a} spell one name, {name!r}, in two ways; "
+                "rename one, or merge them."
+            )
+        if (twin := folded.setdefault(_folded(name), name)) != name:
+            raise SourceError(f"{source}: classes {twin!r} and {name!r} differ only in case; rename or merge them.")
+
+
+def _is_class_name(name: str) -> bool:
+    return (
+        bool(name)
+        and unicodedata.category(name[0])[0] in "LN"
+        and not name.endswith(" ")
+        and len(name) <= MAX_CHARACTERS
+        and len(name.encode("utf-8", "surrogateescape")) <= MAX_NAME_BYTES
+        and all(letter in SIGNS | WITHIN_WORDS | JOINERS or unicodedata.category(letter)[0] in "LMN" for letter in name)
+    )
+
+
+def _folded(name: str) -> str:
+    """Equal for names that people, or file systems that do not tell cases apart, take for one."""
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
+
+
+def _shown(folder: str) -> str:
+    return repr(printable(folder)) if printable(folder) != folder else repr(folder)
+
+
+def _shows(letter: str) -> bool:
+    return letter in JOINERS or unicodedata.category(letter) not in ("Cc", "Cf", "Cs", "Zl", "Zp")

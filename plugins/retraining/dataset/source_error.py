@@ -1,0 +1,5 @@
+"""Why a source cannot be read as a classification problem."""
+
+
+class SourceError(ValueError):
+    """There is no usable image data at this source."""

@@ -1,0 +1,92 @@
+"""A folder of this machine as the names of its files. Links are followed, for data sets are built of them."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from retraining.dataset.ignored import why_ignored
+from retraining.dataset.names import printable
+from retraining.dataset.source_error import SourceError
+from retraining.dataset.verdict import Rejected
+
+MAX_ENTRIES = 5_000_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Leaf:
+    """One file, or what stands where a file should."""
+
+    path: Path
+    """Where it really is, links followed."""
+    linked: bool = False
+    """Reached over a link: its bytes may be another's, so that they are not copied unless they are an image."""
+    rejected: Rejected | None = None
+
+
+@dataclass(kw_only=True)
+class Tree:
+    """What lies below a folder; names have `/` between their parts, and any bytes in them."""
+
+    leaves: dict[str, Leaf] = field(default_factory=dict)
+    empty: list[str] = field(default_factory=list)
+    followed: int = 0
+    loops: list[str] = field(default_factory=list)
+    """Links that lead back to a folder they are in."""
+
+
+def read_tree(root: Path) -> Tree:
+    """Raises SourceError for a folder that may not be read: images must not be missing without a word."""
+    tree = Tree()
+    for number, entry in enumerate(_entries(tree, root, "", (root.resolve(),), linked=False)):
+        if number > MAX_ENTRIES:
+            raise SourceError(f"{root} has more than {MAX_ENTRIES} files, or links that repeat them; split it.")
+        tree.leaves[entry[0]] = entry[1]
+    return tree
+
+
+def _entries(
+    tree: Tree, folder: Path, above: str, ancestors: tuple[Path, ...], *, linked: bool
+) -> Iterator[tuple[str, Leaf]]:
+    try:
+        found = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    except OSError as error:
+        raise SourceError(f"{printable(str(folder))} cannot be read ({error.strerror}); allow the worker to.") from None
+    seen = False
+    for entry in found:
+        name, path = f"{above}{entry.name}", Path(entry.path)
+        why = why_ignored(entry.name)
+        # Notes make a folder one of notes; what systems leave behind does not make it any.
+        seen |= why not in ("hidden", "of a system")
+        if why:
+            yield name, Leaf(path=path)
+            continue
+        is_link = entry.is_symlink()
+        tree.followed += is_link
+        if not _is_folder(path):
+            yield name, _leaf(path, is_link=is_link, linked=linked or is_link)
+        elif (real := path.resolve()) in ancestors:
+            tree.loops.append(name)
+        else:
+            yield from _entries(tree, path, f"{name}/", (*ancestors, real), linked=linked or is_link)
+    if not seen and above:
+        tree.empty.append(above.rstrip("/"))
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return stat.S_ISDIR(path.stat().st_mode)
+    except OSError:
+        return False
+
+
+def _leaf(path: Path, *, is_link: bool, linked: bool) -> Leaf:
+    if not is_link:
+        return Leaf(path=path, linked=linked)
+    try:
+        return Leaf(path=path.resolve(strict=True), linked=True)
+    except (OSError, RuntimeError):  # RuntimeError: links in a circle
+        return Leaf(path=path, linked=True, rejected=Rejected(code="NOT_REGULAR", detail="a link that leads nowhere"))

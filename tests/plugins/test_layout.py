@@ -1,0 +1,175 @@
+"""The folders of a source are splits or classes, as people call them; what is left out is said."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pytest
+
+from retraining.dataset.layout import Understood, split_words, understand
+from retraining.dataset.source_error import SourceError
+from retraining.sections.layout import Layout
+
+
+def files(*folders: str, count: int = 3) -> list[str]:
+    return [f"{folder}/{number}.jpg" for folder in folders for number in range(count)]
+
+
+def read(names: Iterable[str], empty: Iterable[str] = (), **layout: str) -> Understood:
+    return understand("here", names, empty, Layout(**layout))
+
+
+def classes(found: Understood) -> set[tuple[str | None, str]]:
+    return {(split, label) for split, _, label in found.places.values()}
+
+
+TRAIN_TEST = {("train", "cat"), ("train", "dog"), ("test", "cat"), ("test", "dog")}
+
+
+@pytest.mark.parametrize(
+    ("train", "test"),
+    [
+        ("Training", "Testing"),
+        ("TRAIN", "TEST"),
+        ("seg_train/seg_train", "seg_test/seg_test"),
+        ("training_set/training_set", "test_set/test_set"),
+        ("train_set", "test_set"),
+        ("trainset", "testset"),
+        ("TrainData", "TestData"),
+        ("images/train", "images/test"),
+        ("pets/v2/train", "pets/v2/test"),
+        ("train/images", "test/images"),
+        ("train_images", "test_images"),
+        ("1. Train", "2. Test"),
+        ("train2017", "test2017"),
+        ("flowers-train", "flowers-test"),
+        ("asl_alphabet_train/asl_alphabet_train", "asl_alphabet_test/asl_alphabet_test"),
+        ("trn", "tst"),
+    ],
+)
+def test_the_names_people_give_to_splits_are_known(train: str, test: str) -> None:
+    found = read(files(f"{train}/cat", f"{train}/dog", f"{test}/cat", f"{test}/dog"))
+    assert classes(found) == TRAIN_TEST
+    assert found.splits == {train: "train", test: "test"}
+
+
+@pytest.mark.parametrize("name", ["val", "Valid", "VALIDATION", "dev", "eval", "val_set", "Validation Data", "valset"])
+def test_every_name_of_validation_is_known(name: str) -> None:
+    found = read(files("train/cat", "train/dog", f"{name}/cat", f"{name}/dog"))
+    assert ("validation", "dog") in classes(found)
+
+
+def test_splits_within_each_class_are_kept() -> None:
+    found = read(files("cat/train", "cat/test", "dog/train", "dog/test"))
+    assert classes(found) == TRAIN_TEST
+    assert found.splits == {"*/train": "train", "*/test": "test"}
+
+
+def test_what_lies_beside_the_splits_is_left_out_and_said() -> None:
+    names = files("train/cat", "train/dog", "test/cat", "test/dog") + files("seg_pred/seg_pred", "docs", count=2)
+    found = read([*names, "README", "train/list", "labels.csv", ".DS_Store"])
+    assert classes(found) == TRAIN_TEST
+    assert {why: left.files for why, left in found.left_out.items()} == {
+        "in seg_pred: no split of this source": 2,
+        "in docs: no split of this source": 2,
+        "beside the class folders": 2,
+        "notes": 1,
+        "hidden": 1,
+    }
+    assert found.as_dict()["ignored"]["notes"] == {"files": 1, "examples": ["labels.csv"]}
+
+
+def test_a_test_folder_without_classes_is_left_out_and_said() -> None:
+    found = read(files("train/cat", "train/dog", "test1", count=4))
+    assert classes(found) == {("train", "cat"), ("train", "dog")}
+    assert found.left_out["in test1: images without a class"].files == 4
+
+
+def test_a_file_beside_the_classes_changes_nothing() -> None:
+    found = read(
+        [*files("flower_photos/daisy", "flower_photos/rose"), "flower_photos/LICENSE", "flower_photos/all.jpg"]
+    )
+    assert classes(found) == {(None, "daisy"), (None, "rose")}
+    assert found.left_out["beside the class folders"].examples == ["flower_photos/LICENSE", "flower_photos/all.jpg"]
+
+
+def test_vehicles_may_be_called_train() -> None:
+    assert classes(read(files("train", "car", "bus"))) == {(None, "train"), (None, "car"), (None, "bus")}
+    assert classes(read(files("train", "train/steam", "car"))) == {(None, "train"), (None, "car")}
+
+
+@pytest.mark.parametrize(
+    ("names", "complaint"),
+    [
+        (
+            files("Set A/cat", "Set A/dog", count=5) + files("Set B/cat", "Set B/dog"),
+            r"Set A and Set B both hold cat, dog: they look like splits.*`layout: \{train: Set A, test: Set B\}`",
+        ),
+        (
+            files("in/fold1/cat", "in/fold1/dog", "in/fold2/cat", "in/fold2/dog", "in/fold3/cat", "in/fold3/dog"),
+            r"layout: \{train: in/fold1, test: in/fold2\}` if they are, or .*layout: \{classes: in\}",
+        ),
+        (
+            files("train/steam", "train/electric", "car/red"),
+            r"train may be a split, or a class beside car.*\{train: train\}",
+        ),
+        (files("train", "test"), "test, train hold images themselves, without class folders"),
+    ],
+)
+def test_what_is_unclear_is_refused_with_the_line_for_the_recipe(names: list[str], complaint: str) -> None:
+    with pytest.raises(SourceError, match=complaint):
+        read(names)
+
+
+def test_the_recipe_says_what_the_names_do_not() -> None:
+    names = files("Set A/cat", "Set A/dog", "Set B/cat", "Set B/dog", "extra/cat")
+    assert classes(read(names, train="Set A", test="./Set B/")) == TRAIN_TEST
+    wrapped = [f"pets/{name}" for name in names]
+    assert classes(read(wrapped, train="Set A", test="pets/Set B")) == TRAIN_TEST
+    assert classes(read(names, classes=".")) == {(None, "Set A"), (None, "Set B"), (None, "extra")}
+    assert classes(read(names, classes="Set A")) == {(None, "cat"), (None, "dog")}
+
+
+def test_a_layout_of_folders_that_are_not_there_is_refused() -> None:
+    with pytest.raises(
+        SourceError, match=r"layout.test of the recipe is 'Tset', but no such folder .*it has Test, Train"
+    ):
+        read(files("Train/cat", "Test/cat"), train="Train", test="Tset")
+
+
+def test_an_empty_class_folder_is_refused_by_name() -> None:
+    with pytest.raises(SourceError, match=r"no image in class folder 'pets/bird'. Add images or remove the folder"):
+        read(files("pets/cat", "pets/dog"), empty=["pets/bird"])
+    with pytest.raises(SourceError, match="no image in class folder 'train/bird'"):
+        read(files("train/cat", "train/dog", "test/cat", "test/dog"), empty=["train/bird", "extra"])
+
+
+def test_empty_folders_that_are_no_class_count_for_nothing() -> None:
+    found = read(files("cat", "dog"), empty=["cat/new", ".cache", "@eaDir", "__MACOSX/cat"])
+    assert classes(found) == {(None, "cat"), (None, "dog")}
+
+
+def test_caches_of_shares_and_notebooks_are_no_classes() -> None:
+    found = read(
+        files("cat", "dog", "@eaDir/cat", ".ipynb_checkpoints", "#recycle/dog", "$RECYCLE.BIN/x", "cat/@eaDir")
+    )
+    assert classes(found) == {(None, "cat"), (None, "dog")}
+    assert found.left_out["of a system"].files == 12
+
+
+def test_odd_keys_of_object_stores_are_no_classes() -> None:
+    """Some end in two slashes, begin with one, or are nothing else."""
+    found = read([*files("cat", "dog"), "/1.png", "//", "cat//2.png", "../3.png", "./4.png", ""])
+    assert classes(found) == {(None, "cat"), (None, "dog")}
+    assert "cat//2.png" in found.places
+
+
+def test_a_summary_stays_small_however_odd_the_source() -> None:
+    names = files("train/cat", "train/dog", "test/cat", *(f"extra{number}" for number in range(300)))
+    assert len(found := read(names).as_dict()["ignored"]) <= 13
+    assert sum(left["files"] for left in found.values()) == 900
+
+
+@pytest.mark.parametrize("name", ["cat", "Retrain", "contest", "valley", "steam train car", "set", "2", "protest_data"])
+def test_other_names_are_no_splits(name: str) -> None:
+    assert split_words([name, "other"]) == {}
