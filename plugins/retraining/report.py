@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from retraining.dataset.summary import cell, summary
+
 Outcome = Literal["promoted", "kept", "skipped", "failed"]
 BAD_STATES = ("failed", "upstream_failed")
 
@@ -115,8 +117,7 @@ def as_markdown(report: Mapping[str, Any]) -> str:
         lines += ["", "**Compared with nothing**, as this run was told to (`first_promotion`), although:", ""]
         lines += [f"- {sign}" for sign in uncompared]
     if dataset := report["dataset"]:
-        sizes = ", ".join(f"{split} {sum(counts.values())}" for split, counts in dataset["counts"].items())
-        lines += ["", f"**Data** `{dataset['fingerprint']}`: {sizes}; {dataset['quarantined']} quarantined."]
+        lines += ["", *summary(dataset)]
     scored = [(who, report[who]) for who in ("candidate", "champion") if report[who]]
     if scored:
         lines += ["", "| | accuracy | macro F1 | log loss | test images |", "|---|---|---|---|---|"]
@@ -152,22 +153,17 @@ def _differences(report: Mapping[str, Any]) -> list[str]:
     if changed := report["changed_classes"]:
         lines += ["", "| recall that changed most | candidate | champion | images more | of |", "|---|---|---|---|---|"]
         lines += [
-            f"| {_cell(c['class'])} | {c['candidate']:.4f} | {c['champion']:.4f} | {c['images']:+d} | {c['n']} |"
+            f"| {cell(c['class'])} | {c['candidate']:.4f} | {c['champion']:.4f} | {c['images']:+d} | {c['n']} |"
             for c in changed
         ]
     if pairs := report["confused_pairs"]:
         lines += ["", "| class | taken for | candidate | champion |", "|---|---|---|---|"]
         lines += [
-            f"| {_cell(p['class'])} | {_cell(p['taken_for'])} | {p['candidate']} | "
+            f"| {cell(p['class'])} | {cell(p['taken_for'])} | {p['candidate']} | "
             f"{'' if p['champion'] is None else p['champion']} |"
             for p in pairs
         ]
     return lines
-
-
-def _cell(text: str) -> str:
-    """A class is named by a folder, which may have the sign between two cells in its name."""
-    return text.replace("|", "\\|")
 
 
 def _cost(report: Mapping[str, Any]) -> list[str]:

@@ -119,6 +119,30 @@ def test_a_run_that_paid_for_nothing_has_no_bill() -> None:
     assert cost() == ""
 
 
+def test_the_report_tells_how_the_data_were_understood() -> None:
+    dataset = {
+        "fingerprint": "f",
+        "counts": {"train": {"a|b": 4, "c": 5}, "test": {"a|b": 1, "c": 2}},
+        "quarantined": 0,
+        "animated": 2,
+        "layout": {"splits": {}, "ignored": {"notes": {"files": 3, "examples": ["a.txt"]}}, "links_followed": 7},
+    }
+    page = as_markdown(run_report(replace(PROMOTED, dataset=dataset)))
+    for wanted in (
+        "| class | train | test |\n|---|---|---|\n| a\\|b | 4 | 1 |\n| c | 5 | 2 |",
+        "- Ignored, notes: 3 (a.txt).",
+        "- Links followed: 7.",
+        "- Of 2 animated pictures the first frame counts.",
+    ):
+        assert wanted in page
+
+
+def test_a_report_of_many_classes_stays_short() -> None:
+    counts = {"test": {f"class {number:03}": 1 for number in range(300)}}
+    page = as_markdown(run_report(replace(PROMOTED, dataset={"fingerprint": "f", "counts": counts, "quarantined": 0})))
+    assert "| 240 more classes | … |" in page
+
+
 def test_a_class_name_cannot_break_a_table() -> None:
     pairs = [{"class": "a|b", "taken_for": "c", "candidate": 2, "champion": None}]
     page = as_markdown(run_report(replace(PROMOTED, comparison={**PROMOTED.comparison, "confused_pairs": pairs})))  # type: ignore[dict-item]

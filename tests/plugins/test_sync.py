@@ -95,6 +95,46 @@ def test_corrupt_files_are_quarantined_with_their_reason(
     assert len([key for key in keys(s3, bucket) if key.startswith("shapes/data/quarantine/")]) == 2
 
 
+def test_what_was_understood_is_said_before_any_upload(
+    s3: Any, bucket: str, make_plan: Callable[..., Plan], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    source = write_classes(
+        tmp_path / "pets", {"Training/cat": 9, "Training/dog": 9, "Testing/cat": 3, "Testing/dog": 2}
+    )
+    write_classes(source, {"extra": 1})
+    (source / "Training" / "Thumbs.db").write_bytes(b"x")
+    plan = make_plan(bucket, source=str(source))
+    with caplog.at_level("INFO"):
+        version = sync_dataset(plan, s3).version
+    messages = [record.getMessage() for record in caplog.records]
+    said = next(number for number, text in enumerate(messages) if "was understood as" in text)
+    assert said < next(number for number, text in enumerate(messages) if text.startswith("Uploaded"))
+    for line in (
+        "| class | train | validation | test |",
+        f"| dog | {version.counts['train']['dog']} | {version.counts['validation']['dog']} | 2 |",
+        "- Splits of the source are kept: Testing as test, Training as train.",
+        "- Ignored, in extra: no split of this source: 1 (extra/0.png).",
+        "- Ignored, of a system: 1 (Training/Thumbs.db).",
+    ):
+        assert line in messages[said]
+    document = read_json(s3, bucket, f"{plan.version_key(version.fingerprint)}/dataset.json")
+    assert document["layout"]["splits"] == {"Testing": "test", "Training": "train"}
+
+
+def test_a_linked_file_that_is_no_image_is_named_but_not_copied(
+    s3: Any, bucket: str, make_plan: Callable[..., Plan], tmp_path: Path
+) -> None:
+    """It may be anyone's, such as a key."""
+    source = write_classes(tmp_path / "in", {"cat": 20, "dog": 20})
+    (tmp_path / "id_rsa").write_text("secret")
+    (source / "cat" / "a.png").symlink_to(tmp_path / "id_rsa")
+    (source / "dog" / "b.png").symlink_to(write_classes(tmp_path / "else", {"x": 99}) / "x" / "98.png")
+    version = sync_dataset(make_plan(bucket, source=str(source)), s3).version
+    assert [entry.file.name for entry in version.quarantined] == ["cat/a.png"]
+    assert len(version.images) == 41
+    assert not [key for key in keys(s3, bucket) if "quarantine" in key]
+
+
 def test_many_corrupt_files_stop_the_sync_before_any_upload(
     s3: Any, bucket: str, make_plan: Callable[..., Plan], tmp_path: Path
 ) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 
 from retraining.dataset.sources import SourceFile, open_source
 from retraining.dataset.split import SPLITS
+from retraining.dataset.summary import summary
 from retraining.dataset.verify import Rejected, VerifiedImage, verify_image
 from retraining.dataset.version import Version, as_json, make_version
 from retraining.listing import list_keys
@@ -39,16 +40,22 @@ class Synced:
 
 def sync_dataset(plan: Plan, s3: Any) -> Synced:
     """The plan's source as a version in the plan's bucket; ValueErrors of this package say what is wrong."""
-    with open_source(plan.recipe.source, s3) as files:
+    with open_source(plan.recipe.source, s3, plan.recipe.layout) as files:
         log.info("Verifying %d files of %s.", len(files), plan.recipe.source)
-        version = make_version(_verify(files), plan.recipe.source, plan.recipe.split)
+        layout = files.understood.as_dict()
+        version = make_version(_verify(files), plan.recipe.source, plan.recipe.split, layout)
+        # Before anything is uploaded, and long before anything is paid.
+        log.info("%s was understood as:\n%s", plan.recipe.source, "\n".join(summary(as_fact(version))))
+        if version.groups and version.groups.ungrouped:
+            few, examples = version.groups.ungrouped, ", ".join(version.groups.ungrouped_examples)
+            log.warning("split.group_by finds nothing in the names of %d images, for example %s.", few, examples)
         for entry in version.quarantined[:20]:
             log.warning("Quarantined %s: %s, %s", entry.file.name, entry.code, entry.detail)
         store = _Store(s3, plan.environment.bucket)
         store.put_missing(plan.images_key, ((image.entry, image.file) for image in version.images))
-        fetched = (entry for entry in version.quarantined if entry.file.rejected is None and entry.file.path.is_file())
-        # What is no regular file (a link, a pipe) is named in dataset.json but not copied.
-        kept = [entry for entry in fetched if not entry.file.path.is_symlink()]
+        # What is no regular file, or was reached over a link and is no image, is named in dataset.json but not copied.
+        local = (entry for entry in version.quarantined if entry.file.rejected is None and not entry.file.linked)
+        kept = [entry for entry in local if entry.file.path.is_file() and not entry.file.path.is_symlink()]
         store.put_missing(
             plan.quarantine_key, ((f"{entry.code}/{_digest_name(entry.file)}", entry.file) for entry in kept)
         )
@@ -58,6 +65,19 @@ def sync_dataset(plan: Plan, s3: Any) -> Synced:
     store.put_changed(f"{plan.version_key(version.fingerprint)}/dataset.json", as_json(version.document()))
     log.info("Version %s: %d images, %d uploads.", version.fingerprint, len(version.images), store.uploaded)
     return Synced(version=version, uploaded=store.uploaded)
+
+
+def as_fact(version: Version) -> dict[str, Any]:
+    """What later tasks and the report need to know of a version; small, for it goes through XCom."""
+    return {
+        "fingerprint": version.fingerprint,
+        "classes": version.classes,
+        "counts": version.counts,
+        "quarantined": len(version.quarantined),
+        "layout": dict(version.layout),
+        "groups": version.groups.as_dict() if version.groups else None,
+        "animated": version.animated,
+    }
 
 
 def _verify(files: list[SourceFile]) -> list[tuple[SourceFile, VerifiedImage | Rejected]]:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from retraining.dataset.groups import GroupSummary, find_groups, summarise
 from retraining.dataset.sources import SourceFile
 from retraining.dataset.split import SPLITS, SplitName, assign_splits
 from retraining.dataset.verify import Rejected, VerifiedImage
@@ -62,6 +62,11 @@ class Version:
     duplicates: int
     source: str
     shares: Split
+    layout: Mapping[str, Any] = field(default_factory=dict)
+    """How the source's folders were understood."""
+    groups: GroupSummary | None = None
+    animated: int = 0
+    """Images of several frames, of which the first counts."""
 
     @property
     def classes(self) -> list[str]:
@@ -92,12 +97,20 @@ class Version:
             "split": asdict(self.shares),
             "source": self.source,
             "duplicates": self.duplicates,
+            "layout": dict(self.layout),
+            "groups": self.groups.as_dict() if self.groups else None,
+            "animated": self.animated,
             "quarantined": [entry.as_dict() for entry in self.quarantined],
         }
 
 
-def make_version(judged: Sequence[tuple[SourceFile, VerifiedImage | Rejected]], source: str, shares: Split) -> Version:
-    """Divide verified files into a version; DatasetError or SplitError when they must not be trained on."""
+def make_version(
+    judged: Sequence[tuple[SourceFile, VerifiedImage | Rejected]],
+    source: str,
+    shares: Split,
+    layout: Mapping[str, Any] | None = None,
+) -> Version:
+    """Divide verified files into a version; DatasetError, SplitError or GroupError when they must not be trained on."""
     quarantined = [
         Quarantined(file=file, code=verdict.code, detail=verdict.detail)
         for file, verdict in judged
@@ -116,7 +129,9 @@ def make_version(judged: Sequence[tuple[SourceFile, VerifiedImage | Rejected]], 
         ]
     _check_budget([file for file, _ in judged], quarantined)
     usable = {digest: copies for digest, copies in by_digest.items() if digest not in conflicts}
-    images = _divide(usable, shares)
+    called = {digest: sorted(file.name for file, _ in copies) for digest, copies in usable.items()}
+    grouped = find_groups(called, shares.group_by) if shares.group_by and usable else {d: d for d in usable}
+    images = _divide(usable, shares, grouped)
     lost = {file.label for file, _ in judged} - {image.label for image in images}
     if lost:
         raise DatasetError(f"No usable image is left in {sorted(lost)}. Repair the images or remove the class.")
@@ -126,16 +141,27 @@ def make_version(judged: Sequence[tuple[SourceFile, VerifiedImage | Rejected]], 
         duplicates=sum(len(copies) - 1 for copies in usable.values()),
         source=source,
         shares=shares,
+        layout=layout or {},
+        groups=_summary(shares, images, grouped),
+        animated=sum(copies[0][1].frames > 1 for copies in usable.values()),
     )
 
 
-def _divide(usable: Mapping[str, list[tuple[SourceFile, VerifiedImage]]], shares: Split) -> list[Image]:
+def _summary(shares: Split, images: Sequence[Image], grouped: Mapping[str, str]) -> GroupSummary | None:
+    if shares.group_by is None:
+        return None
+    names, splits = ({i.sha256: i.file.name for i in images}, {i.sha256: i.split for i in images})
+    return summarise(shares.group_by, grouped, names, splits)
+
+
+def _divide(
+    usable: Mapping[str, list[tuple[SourceFile, VerifiedImage]]], shares: Split, groups: Mapping[str, str]
+) -> list[Image]:
     """Splits the source already has are kept; the missing ones are taken from what it calls train, or from all."""
     present = {file.split for copies in usable.values() for file, _ in copies if file.split is not None}
     fixed = present - {"train"}
     open_shares: dict[SplitName, float] = {s: getattr(shares, s) for s in SPLITS if s not in fixed}
     labels: dict[str, dict[str, SplitName | None]] = defaultdict(dict)
-    groups = {digest: _group(digest, copies, shares.group_by) for digest, copies in usable.items()}
     classes: dict[str, set[str]] = defaultdict(set)
     for digest, copies in usable.items():
         classes[groups[digest]].add(copies[0][0].label)
@@ -158,13 +184,6 @@ def _divide(usable: Mapping[str, list[tuple[SourceFile, VerifiedImage]]], shares
                 f"The source's own {split} folder has no usable image of {missing}. Add some, or remove it."
             )
     return images
-
-
-def _group(digest: str, copies: list[tuple[SourceFile, VerifiedImage]], pattern: str | None) -> str:
-    """What an image must stay together with: what the pattern finds in its file's name, else only itself."""
-    name = min(file.name for file, _ in copies)
-    found = re.search(pattern, name) if pattern else None
-    return f"group:{found[1]}" if found and found[1] else digest
 
 
 def _check_budget(files: Sequence[SourceFile], quarantined: Sequence[Quarantined]) -> None:

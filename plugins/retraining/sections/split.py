@@ -17,8 +17,8 @@ class Split:
     validation: float = 0.15
     test: float = 0.15
     group_by: str | None = None
-    """A regular expression with one group, searched in each file's name: images for which it finds the same text (one
-    patient, one product) are never divided between splits."""
+    """A regular expression with one group, searched in each file's own name, without its folders: images for which
+    it finds the same text (one patient, one product) are never divided between splits."""
 
     def __post_init__(self) -> None:
         shares = {"train": self.train, "validation": self.validation, "test": self.test}

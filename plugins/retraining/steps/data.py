@@ -10,6 +10,7 @@ from urllib.parse import urlparse
 from botocore.exceptions import ClientError
 
 from retraining.cost.ceiling import ceiling, require_within_budget
+from retraining.dataset.sync import as_fact
 from retraining.dataset.sync import sync_dataset as sync
 from retraining.debugger.memory import recall_refusal
 from retraining.debugger.mode import Decision, decide_mode, in_mode
@@ -84,14 +85,7 @@ def preflight(run: Run) -> dict[str, Any]:
 def sync_dataset(run: Run) -> dict[str, Any]:
     """The recipe's images, verified and divided, in S3."""
     synced = sync(run.plan, run.s3)
-    version = synced.version
-    return {
-        "fingerprint": version.fingerprint,
-        "classes": version.classes,
-        "counts": version.counts,
-        "quarantined": len(version.quarantined),
-        "uploaded": synced.uploaded,
-    }
+    return as_fact(synced.version) | {"uploaded": synced.uploaded}
 
 
 def needs_retraining(run: Run) -> bool:

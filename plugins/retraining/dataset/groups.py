@@ -1,0 +1,122 @@
+"""What images must not be divided from each other: all of one patient, product or scene, as their files' names tell.
+
+The pattern is a user's and the names are a stranger's, and Python's `re` can take centuries over two such: it is
+searched for in a process that is ended when it takes too long.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+SEARCH_S = 20.0
+NAMES_PER_S = 20_000  # far below what a sound pattern does
+EXAMPLES = 3
+
+_SEARCH = """
+import json, re, sys
+pattern, names = json.load(sys.stdin)
+search = re.compile(pattern).search
+print(json.dumps([(found := search(name)) and found[1] for name in names]))
+"""
+
+
+class GroupError(ValueError):
+    """The images cannot be grouped as asked."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroupSummary:
+    """What a report says about the groups; names are examples."""
+
+    pattern: str
+    groups: int
+    smallest: int
+    median: float
+    largest: int
+    """Images of a group."""
+    ungrouped: int
+    """Images in whose names nothing was found: each stands for itself."""
+    ungrouped_examples: list[str]
+    divided_by_source: int
+    """Groups on several sides because the source's own split folders have them so; here none is divided."""
+    divided_examples: list[str]
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def find_groups(names: Mapping[str, Sequence[str]], pattern: str) -> dict[str, str]:
+    """Digest → its group, or the digest itself. `names`: digest → the files of these bytes, as the source calls them.
+
+    Searched is each file's own name, without its folders. Bytes found under the names of two groups make them one.
+    Raises GroupError for a pattern that finds nothing at all, or takes too long.
+    """
+    bases = [(digest, name.rsplit("/", 1)[-1]) for digest, all_names in names.items() for name in all_names]
+    texts = _search(pattern, [base for _, base in bases])
+    if not any(texts):
+        examples = ", ".join(base for _, base in bases[:EXAMPLES])
+        raise GroupError(
+            f"split.group_by = {pattern!r} finds nothing in any of {len(bases)} file names, for example {examples}. "
+            "It is searched in each file's own name, without its folders; correct it, or leave it out."
+        )
+    joined: dict[str, str] = {}
+    of_digest: dict[str, str] = {}
+    for (digest, _), text in zip(bases, texts, strict=True):
+        if text:
+            first = of_digest.setdefault(digest, text)
+            one, other = sorted((_root(joined, first), _root(joined, text)))
+            if one != other:
+                joined[other] = one
+    return {d: f"group:{_root(joined, of_digest[d])}" if d in of_digest else d for d in names}
+
+
+def summarise(
+    pattern: str, groups: Mapping[str, str], names: Mapping[str, str], splits: Mapping[str, str]
+) -> GroupSummary:
+    """`groups`, `names`, `splits`: of each image, by its digest."""
+    named = {digest: group for digest, group in groups.items() if group != digest}
+    sizes = sorted(Counter(named.values()).values()) or [0]
+    parts: dict[str, set[str]] = {}
+    for digest, group in named.items():
+        parts.setdefault(group, set()).add(splits[digest])
+    alone = sorted(names[digest] for digest in groups.keys() - named.keys())
+    divided = sorted(group.removeprefix("group:") for group, its in parts.items() if len(its) > 1)
+    return GroupSummary(
+        pattern=pattern,
+        groups=len(parts),
+        smallest=sizes[0],
+        median=statistics.median(sizes),
+        largest=sizes[-1],
+        ungrouped=len(alone),
+        ungrouped_examples=alone[:EXAMPLES],
+        divided_by_source=len(divided),
+        divided_examples=divided[:EXAMPLES],
+    )
+
+
+def _root(joined: dict[str, str], group: str) -> str:
+    while group in joined:
+        group = joined[group]
+    return group
+
+
+def _search(pattern: str, names: list[str]) -> list[str | None]:
+    limit_s = SEARCH_S + len(names) / NAMES_PER_S
+    command = [sys.executable, "-I", "-S", "-c", _SEARCH]
+    try:
+        done = subprocess.run(
+            command, input=json.dumps([pattern, names]), capture_output=True, text=True, check=True, timeout=limit_s
+        )
+    except subprocess.TimeoutExpired:
+        raise GroupError(
+            f"split.group_by = {pattern!r}: searching {len(names)} file names took more than {limit_s:.0f} s. A "
+            "repetition within a repetition, such as (a+)+, may never end; write it without."
+        ) from None
+    return list(json.loads(done.stdout))

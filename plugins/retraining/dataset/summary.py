@@ -1,0 +1,61 @@
+"""What was understood of a source, as Markdown: in the task's log before anything is paid, and in the report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+ROWS = 60
+
+
+def summary(dataset: Mapping[str, Any]) -> list[str]:
+    """Lines for what `sync_dataset` returns: counts by class and split, what was left out, followed and grouped."""
+    counts = dataset["counts"]
+    sizes = ", ".join(f"{split} {sum(of_class.values())}" for split, of_class in counts.items())
+    lines = [f"**Data** `{dataset['fingerprint']}`: {sizes}; {dataset['quarantined']} quarantined.", ""]
+    labels = sorted({label for of_class in counts.values() for label in of_class})
+    lines += [f"| class | {' | '.join(counts)} |", "|---" * (len(counts) + 1) + "|"]
+    for label in labels[:ROWS]:
+        lines.append(f"| {cell(label)} | {' | '.join(str(of_class.get(label, 0)) for of_class in counts.values())} |")
+    if more := labels[ROWS:]:
+        lines.append(f"| {len(more)} more classes | {' | '.join('…' for _ in counts)} |")
+    notes = [*_layout(dataset.get("layout") or {}), *_groups(dataset.get("groups") or {})]
+    if animated := dataset.get("animated"):
+        notes.append(f"Of {animated} animated pictures the first frame counts.")
+    return lines + ([""] if notes else []) + [f"- {note}" for note in notes]
+
+
+def cell(text: str) -> str:
+    """A class is named by a folder, which may have the sign between two cells in its name."""
+    return text.replace("|", "\\|")
+
+
+def _layout(layout: Mapping[str, Any]) -> list[str]:
+    notes = []
+    if splits := layout.get("splits"):
+        kept = ", ".join(f"{folder} as {split}" for folder, split in splits.items())
+        notes.append(f"Splits of the source are kept: {kept}.")
+    for why, left in (layout.get("ignored") or {}).items():
+        notes.append(f"Ignored, {why}: {left['files']} ({', '.join(left['examples'])}).")
+    if followed := layout.get("links_followed"):
+        notes.append(f"Links followed: {followed}.")
+    return notes
+
+
+def _groups(groups: Mapping[str, Any]) -> list[str]:
+    if not groups:
+        return []
+    notes = [
+        f"Groups by `{groups['pattern']}`: {groups['groups']} of {groups['smallest']} to {groups['largest']} images "
+        f"(median {groups['median']:g}); none is divided here."
+    ]
+    if groups["ungrouped"]:
+        examples = ", ".join(groups["ungrouped_examples"])
+        notes.append(f"In no group: {groups['ungrouped']} images, each divided by itself ({examples}).")
+    if groups["divided_by_source"]:
+        examples = ", ".join(groups["divided_examples"])
+        notes.append(
+            f"The source's own split folders divide {groups['divided_by_source']} groups ({examples}): what is "
+            "measured there may be too good. Move the files, or merge the folders."
+        )
+    return notes
