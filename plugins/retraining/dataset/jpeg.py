@@ -41,6 +41,7 @@ class FirstPicture:
     parts: list[bytes] = field(default_factory=lambda: [b"\xff\xd8"])
     arithmetic: bool = False
     progressive: bool = False
+    scans: int = 0
     reached: dict[int, list[int | None]] = field(default_factory=dict)
     """Component → the bits that each of its 64 coefficients still lacks; None before any came."""
 
@@ -76,6 +77,7 @@ def first_picture(body: bytes) -> FirstPicture:
                 raise Damaged("TRUNCATED", NO_END)
             # Any number of FF may stand before a marker; before data they would be another thing.
             found.parts += [body[begin:at], body[at : end.start()]]
+            found.scans += 1
             _note_scan(found.reached, segment)
             at = end.start()
         elif kind == ADOBE or not (0xE0 <= kind <= 0xEF or kind == COMMENT):

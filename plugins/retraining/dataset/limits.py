@@ -13,3 +13,5 @@ MAX_SIDE = 32_768
 """Of either side, in pixels."""
 MIN_SIDE = 16
 """Of either side, in pixels."""
+MAX_SCANNED = 25 * MAX_PIXELS
+"""Pixels times scans of one JPEG: encoders write about ten scans, and one of thousands is decoded for minutes."""

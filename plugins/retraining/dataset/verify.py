@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from retraining.dataset.jpeg import first_picture
-from retraining.dataset.limits import MAX_BYTES, MAX_PIXELS, MAX_SIDE, MIN_SIDE
+from retraining.dataset.limits import MAX_BYTES, MAX_PIXELS, MAX_SCANNED, MAX_SIDE, MIN_SIDE
 from retraining.dataset.png import SIGNATURE, picture
 from retraining.dataset.verdict import Damaged, Rejected, VerifiedImage
 
@@ -80,6 +80,10 @@ def _require_jpeg(body: bytes) -> int:
     for ending in found.endings():
         # The class itself: Image.open would look for other pictures in the file, and for reasons to warn.
         with JpegImageFile(io.BytesIO(ending)) as image, _room_for(*image.size):
+            if found.scans * image.width * image.height > MAX_SCANNED:
+                raise Damaged(
+                    "TOO_MANY_SCANS", f"{found.scans} scans of {image.width}x{image.height} pixels; save it anew"
+                )
             # Half the size still reads each bit of it.
             image.draft(None, (-(-image.width // 2), -(-image.height // 2)))
             digests.add(hashlib.sha256(image.tobytes()).digest())
