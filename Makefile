@@ -10,7 +10,8 @@ UV_MADE := .venv/uv/.made-with-uv-$(UV_VERSION)
 STACK := .venv/airflow/bin/python -m stack
 
 # A shell may have a NAME of its own (WSL does), so only what stands on make's command line counts.
-given = $(if $(filter command line,$(origin $(1))),$($(1)))
+# As it was typed: a path may have a $ in its name.
+given = $(if $(filter command line,$(origin $(1))),$(value $(1)))
 
 .PHONY: help
 help:  ## this list
@@ -24,9 +25,10 @@ up: setup  ## start the local stack: S3, local_sagemaker, Airflow
 	@$(STACK) up
 
 .PHONY: retrain
+retrain: export RETRAIN_DATA := $(value DATA)
 retrain: setup  ## retrain and serve the digits; FORCE=1 even if nothing changed; DATA=folder NAME=name: your own images
 	@$(STACK) retrain $(if $(filter-out 0,$(call given,FORCE)),--force) \
-		$(if $(call given,DATA),--data="$$DATA") $(if $(call given,NAME),--name="$$NAME")
+		$(if $(call given,DATA),--data="$$RETRAIN_DATA") $(if $(call given,NAME),--name="$$NAME")
 
 .PHONY: status
 status: .venv/airflow/.installed  ## what of the local stack is running

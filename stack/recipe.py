@@ -1,11 +1,13 @@
 """A recipe for a folder of one's own: `make retrain DATA=… NAME=…`."""
 
-import json
 import os
 import re
 import subprocess
 import sys
+from itertools import islice
 from pathlib import Path
+
+import yaml
 
 from stack.errors import StackError
 
@@ -63,8 +65,13 @@ approval: false
 
 
 def text(name: str, source: str) -> str:
-    """The recipe's YAML. A JSON string is a YAML string, whatever characters a path has."""
-    return TEMPLATE.format(name=name, source=json.dumps(source), description=json.dumps(f"The images in {source}"))
+    """The recipe's YAML, whatever characters a path has."""
+    return TEMPLATE.format(name=name, source=_quoted(source), description=_quoted(f"The images in {source}"))
+
+
+def _quoted(value: str) -> str:
+    """One line of YAML that reads as this text: quotes, tabs and bytes that are no UTF-8 are escaped."""
+    return yaml.safe_dump(value, default_style='"', allow_unicode=True, width=float("inf")).strip()
 
 
 def name_for(data: str, name: str) -> str:
@@ -96,15 +103,12 @@ def source_for(data: str) -> str:
 
 def require_classes(folder: Path) -> None:
     """Refuses a folder that cannot make a classifier: fewer than two folders with images."""
-    subfolders = [entry for entry in sorted(folder.iterdir()) if entry.is_dir() and not entry.name.startswith(".")]
-    splits = [entry for entry in subfolders if entry.name.lower() in SPLIT_FOLDERS]
-    parents = splits if any(entry.name.lower() == "train" for entry in splits) else [folder]
-    classes = {
-        entry.name
-        for parent in parents
-        for entry in parent.iterdir()
-        if entry.is_dir() and not entry.name.startswith(".") and _has_image(entry)
-    }
+    top, inner = folder, _image_folders(folder)
+    while len(inner) == 1 and (deeper := _image_folders(inner[0])):  # one folder around all
+        top, inner = inner[0], deeper
+    splits = [entry for entry in inner if entry.name.lower() in SPLIT_FOLDERS]
+    parents = splits if any(entry.name.lower() == "train" for entry in splits) else [top]
+    classes = {entry.name for parent in parents for entry in _image_folders(parent)}
     if len(classes) < 2:
         found = f"only one: {next(iter(classes))}" if classes else "none"
         raise StackError(
@@ -113,8 +117,15 @@ def require_classes(folder: Path) -> None:
         )
 
 
+def _image_folders(folder: Path) -> list[Path]:
+    entries = sorted(folder.iterdir())
+    return [entry for entry in entries if entry.is_dir() and not entry.name.startswith(".") and _has_image(entry)]
+
+
 def _has_image(folder: Path) -> bool:
-    return any(path.suffix.lower() in IMAGE_SUFFIXES for path in folder.rglob("*"))
+    """Links are followed, as the data step does; so far, for they may lead in a circle."""
+    walked = islice(os.walk(folder, followlinks=True), 10_000)
+    return any(Path(name).suffix.lower() in IMAGE_SUFFIXES for _, _, files in walked for name in files)
 
 
 def ensure(recipes: Path, *, data: str, name: str) -> str:
@@ -134,7 +145,7 @@ def ensure(recipes: Path, *, data: str, name: str) -> str:
     name, source = name_for(data, name), source_for(data)
     path = recipes / f"{name}.yaml"
     if not path.exists():
-        path.write_text(text(name, source))
+        path.write_text(text(name, source), encoding="utf-8")
     elif not _same_source(path, source):
         raise StackError(
             f"NAME={name}: the recipe {path} exists and its source is not {source}. "
@@ -161,8 +172,8 @@ def require_valid(root: Path, name: str) -> None:
 
 
 def _same_source(path: Path, source: str) -> bool:
-    for line in path.read_text().splitlines():
-        key, colon, value = line.partition(":")
-        if colon and key == "source":
-            return value.strip().strip("\"'") == json.dumps(source)[1:-1] or value.strip() == source
-    return False
+    try:
+        made = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError):
+        return False  # what is wrong with it is told by require_valid, when it is run by its name
+    return isinstance(made, dict) and made.get("source") == source

@@ -1,5 +1,7 @@
+import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -58,6 +60,53 @@ def test_an_edited_recipe_is_kept(images: Path, tmp_path: Path) -> None:
     path.write_text(path.read_text().replace("epochs: 8", "epochs: 20"))
     recipe.ensure(tmp_path, data=str(images), name="pets")
     assert "epochs: 20" in path.read_text()
+
+
+ODD = [
+    "plain", "dogs'", 'so-called "pets"', "ünï", "a: b # c", "back\\slash", "tab\there", "new\nline", "猫🐱", "{x}",
+    "50% off", "- a", "!tag", "a\x7f", "\x85next", "\u2028line", "cost $5", "$(id)", "`id`", "trailing ", "~", "*",
+    "caf\udce9", "null",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ODD, ids=ascii)
+def test_a_path_of_any_characters_works_twice(tmp_path: Path, checkout: Path, name: str) -> None:
+    data, recipes = tmp_path / "in" / name, checkout / "dags" / "recipes"
+    for label in ("cat", "dog"):
+        (data / label).mkdir(parents=True)
+        (data / label / "1.png").write_bytes(b"x")
+    for _ in range(2):
+        assert recipe.ensure(recipes, data=str(data), name="pets") == "pets"
+    made = yaml.safe_load((recipes / "pets.yaml").read_text(encoding="utf-8"))
+    assert made["source"] == str(data)
+    assert Path(made["source"]).is_dir()
+    recipe.require_valid(checkout, "pets")
+
+
+@pytest.mark.parametrize("name", [name for name in ODD if "\n" not in name], ids=ascii)
+def test_make_passes_a_path_as_it_was_typed(tmp_path: Path, name: str) -> None:
+    """Through make and its shell, to the words that the stack would see."""
+    (tmp_path / "show").write_text(
+        f"#!{sys.executable}\nimport os, sys\nsys.stdout.buffer.write(os.fsencode(sys.argv[2]))\n"
+    )
+    (tmp_path / "show").chmod(0o755)
+    command = ["make", "-s", "-o", "setup", "retrain", f"STACK={tmp_path}/show", f"DATA={name}"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, check=True)
+    assert os.fsdecode(done.stdout) == f"--data={name}"
+
+
+def test_one_folder_around_all_is_looked_through(images: Path, tmp_path: Path) -> None:
+    outer = tmp_path / "outer"
+    shutil.copytree(images, outer / "pets" / "v2")
+    assert recipe.source_for(str(outer)) == str(outer)
+
+
+def test_classes_may_be_links(images: Path, tmp_path: Path) -> None:
+    linked = tmp_path / "linked"
+    linked.mkdir()
+    for name in ("cat", "dog"):
+        (linked / name).symlink_to(images / name)
+    assert recipe.source_for(str(linked)) == str(linked)
 
 
 def test_a_name_that_stands_for_other_data_is_refused(images: Path, tmp_path: Path) -> None:

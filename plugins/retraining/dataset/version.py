@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from retraining.dataset.groups import GroupSummary, find_groups, summarise
+from retraining.dataset.names import printable
 from retraining.dataset.sources import SourceFile
 from retraining.dataset.split import SPLITS, SplitName, assign_splits
 from retraining.dataset.verify import Rejected, VerifiedImage
@@ -95,7 +96,7 @@ class Version:
             "classes": self.classes,
             "counts": self.counts,
             "split": asdict(self.shares),
-            "source": self.source,
+            "source": printable(self.source),
             "duplicates": self.duplicates,
             "layout": dict(self.layout),
             "groups": self.groups.as_dict() if self.groups else None,
