@@ -12,10 +12,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
+import picture
 import pixel_cache
+from memory_gate import MemoryGate
 from picture import MEAN, STD, BadImage, decode, normalise, to_pixels  # noqa: F401 (training finds them here)
 
 MEMORY_BYTES = 4 * 2**30  # decoded channels up to this size stay in memory
+DECODING_SHARE = 1 / 8  # of the machine's memory that pictures may take while they are decoded; but a GiB they have
 GPU_SHARE = 0.4  # of a GPU's free memory that pictures may take; the rest is for the training
 
 
@@ -32,6 +35,7 @@ class Channel:
         self.paths, self.labels = list_images(self.folder, classes)
         self.labels = torch.tensor(self.labels)
         self.threads = int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1)
+        self.decoding = MemoryGate(max(2**30, int(DECODING_SHARE * memory_of_process())), wait_s=None)
 
     def __len__(self):
         return len(self.paths)
@@ -88,7 +92,9 @@ class Channel:
 
     def picture(self, index, body):
         try:
-            return to_pixels(decode(body, side=self.image_size), self.image_size)
+            image = picture.open_header(body)
+            with self.decoding.room(picture.decoding_bytes(image, self.image_size)):
+                return picture.to_pixels(picture.load(image, self.image_size), self.image_size)
         except BadImage as error:
             text = f"'{self.name(index)}': {error}; remove it from the data set or replace it"
             raise BadImage(error.code, text) from error
@@ -106,6 +112,11 @@ class Channel:
             return
         for chunk, pixels in zip(parts, ahead(lambda chunk: self.read(chunk.tolist()), parts), strict=True):
             yield pixels, self.labels[chunk]
+
+
+def memory_of_process():
+    """The machine's memory, in equal parts for the processes that train on it together."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // int(os.environ.get("LOCAL_WORLD_SIZE") or 1)
 
 
 def ahead(work, items):

@@ -12,10 +12,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageFile
 
 import picture
 import remote_image
+from memory_gate import Full, MemoryGate
 
 try:  # in AWS's containers only a subclass of this chooses its own HTTP status
     from sagemaker_inference.errors import BaseInferenceToolkitError as ToolkitError
@@ -28,11 +29,13 @@ except ImportError:
 
 
 IMAGE_TYPES = ("image/jpeg", "image/jpg", "image/png", "application/x-image", "application/octet-stream")
-MAX_PIXELS = 25_000_000  # of one request, so that no request costs more than about a second to decode
+MAX_PIXELS = picture.MAX_PIXELS  # of one request: one picture as large as can be, or several of that size together
+DECODING = MemoryGate(2**30)  # of all requests; a picture of MAX_PIXELS may take all of it, a photograph a few MB
 MAX_INSTANCES = 16
 MAX_NORMALISED = 1000  # pictures lie within ±3; with huge numbers a caller could make a good model look broken
 NPY = "application/x-npy"
-STATUS = {"FORMAT": 415, "TOO_MANY_PIXELS": 413, "TRUNCATED": 422, "UNDECODABLE": 422}
+TOO_LARGE = ("TOO_MANY_BYTES", "TOO_MANY_PIXELS", "TOO_MANY_SCANS")
+STATUS = {"FORMAT": 415, "TRUNCATED": 422, "UNDECODABLE": 422} | dict.fromkeys(TOO_LARGE, 413)
 
 
 class RequestError(ToolkitError):
@@ -118,13 +121,25 @@ def decode_all(images, side):
             continue
         if not image:
             raise RequestError(400, "EMPTY", f"image {position} is empty")
-        opened.append(explained(position, picture.open_header, image, budget))
+        opened.append(explained(position, picture.open_header, image))
         budget -= opened[-1].width * opened[-1].height
+        if budget < 0:
+            raise RequestError(
+                413,
+                "TOO_MANY_PIXELS",
+                f"image {position}: with it the request has more than {MAX_PIXELS:,} pixels; send it in another one",
+            )
     return np.stack(each(lambda entry: explained(entry[0], pixels_of, entry[1], side), list(enumerate(opened))))
 
 
 def pixels_of(image, side):
-    return picture.to_pixels(picture.load(image, side), side)
+    if not isinstance(image, ImageFile.ImageFile):  # of an array: it is decoded already
+        return picture.to_pixels(picture.load(image), side)
+    try:
+        with DECODING.room(picture.decoding_bytes(image, side)):
+            return picture.to_pixels(picture.load(image, side), side)
+    except Full:
+        raise RequestError(429, "BUSY", "other large pictures are being decoded; try again") from None
 
 
 def explained(position, step, *arguments):

@@ -1,20 +1,43 @@
 """An image -> the pixels a network sees.
 
-The only home of the transforms: training and inference share every step, so a picture means the same to both. Without
-torch, so that a server whose model needs none does not wait for its import.
+The only home of the transforms, and of what an image may measure: training and inference share every step and every
+limit, so a picture means the same to both, and one that is trained on can be served. Without torch, so that a server
+whose model needs none does not wait for its import.
 """
 
 import contextlib
 import io
+import re
+import zlib
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
 
 MEAN = (0.485, 0.456, 0.406)  # of ImageNet, which pretrained weights expect; as good as any for training from scratch
 STD = (0.229, 0.224, 0.225)
-# Of Pillow's forty decoders only the two that pipelines need: each one more is attack surface.
-FORMATS = ("JPEG", "PNG")
-MAX_PIXELS = 50_000_000
+MAX_PIXELS = 120_000_000  # a phone's 108 megapixels
+MAX_BYTES = 25 * 2**20  # of a file: a real-time endpoint takes no more
+# Scans times pixels: encoders write a progressive JPEG in about ten scans, but a few kilobytes can ask for thousands.
+MAX_SCANNED = 25 * MAX_PIXELS
+ORIENTATION = 0x0112
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+BAND_PIXELS = 2**20  # that are converted at once
+MARKER = re.compile(rb"\xff+[^\x00\xff\xd0-\xd7]")  # in a scan's data no other byte follows an FF
+# Chunks of a PNG that pixels depend on, besides the critical ones, and the texts in which editors put the orientation.
+TELLING = (b"tRNS", b"eXIf")
+TELLING_TEXTS = {b"tEXt": b"Raw profile type exif\0", b"zTXt": b"Raw profile type exif\0\0"}
+TELLING_TEXTS[b"iTXt"] = b"XML:com.adobe.xmp\0\0"
+MAX_TEXT = 2**18
 
 
 class BadImage(ValueError):
@@ -23,6 +46,21 @@ class BadImage(ValueError):
     def __init__(self, code, detail):
         super().__init__(detail)
         self.code = code
+
+
+class Jpeg(JpegImageFile):
+    """The first picture of a JPEG file: a camera may have put others behind it, or a preview (MPO)."""
+
+    scans = 1
+
+    def _read_dpi_from_exif(self):
+        """Not needed, and loud where EXIF is cut short."""
+
+
+# Of Pillow's forty decoders only the two that pipelines need: each one more is attack surface. Not by Image.open, which
+# warns of what is within MAX_PIXELS and looks for the other pictures of a file.
+FORMATS = {"JPEG": (b"\xff\xd8\xff", Jpeg), "PNG": (b"\x89PNG\r\n\x1a\n", PngImageFile)}
+SIGNATURES = tuple(signature for signature, _ in FORMATS.values())
 
 
 def decode(body, max_pixels=MAX_PIXELS, side=None):
@@ -36,19 +74,23 @@ def decode(body, max_pixels=MAX_PIXELS, side=None):
 
 def open_header(body, max_pixels=MAX_PIXELS):
     """The first half of `decode`: an image whose size is known and allowed, but whose pixels are not read yet."""
+    if len(body) > MAX_BYTES:
+        raise BadImage("TOO_MANY_BYTES", f"the image has {len(body):,} bytes; at most {MAX_BYTES:,} are accepted")
+    read = next((read for signature, read in FORMATS.values() if body.startswith(signature)), None)
+    if read is None:
+        raise BadImage("FORMAT", f"not a readable image; accepted are {' and '.join(FORMATS)}")
     try:
-        image = Image.open(io.BytesIO(body), formats=FORMATS)
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise BadImage(
-            "TOO_MANY_PIXELS", f"the image has too many pixels; at most {max_pixels:,} are accepted"
-        ) from error
-    except UnidentifiedImageError as error:
-        raise BadImage("FORMAT", f"not a readable image; accepted are {' and '.join(FORMATS)}") from error
+        image = read(io.BytesIO(body if read is Jpeg else essence(body)))
     except Exception as error:  # Pillow's parsers raise SyntaxError, struct.error, … on hostile headers
         raise BadImage("UNDECODABLE", "the image's header is damaged") from error
-    if image.width * image.height > max_pixels:
+    pixels = image.width * image.height
+    if pixels > max_pixels:
         size = f"{image.width} x {image.height}"
         raise BadImage("TOO_MANY_PIXELS", f"the image has {size} pixels; at most {max_pixels:,} are accepted")
+    if read is Jpeg:
+        image.scans = count_scans(body)
+        if image.scans * pixels > MAX_SCANNED:  # the decoder would work for minutes
+            raise BadImage("TOO_MANY_SCANS", f"the image has {image.scans} scans of {pixels:,} pixels; save it anew")
     return image
 
 
@@ -64,21 +106,103 @@ def load(image, side=None):
         raise BadImage(code, f"the image is damaged: {str(error)[:200]}") from error
 
 
+def decoding_bytes(image, side=None):
+    """About how much memory `load` will take at its peak, for an image of `open_header`."""
+    pixels, coefficients = image.width * image.height, 0
+    if isinstance(image, Jpeg):
+        if image.scans > 1:  # then the decoder keeps all numbers of all scans until the last
+            parts = [across * down for _, across, down, _ in image.layer]
+            coefficients = 2 * pixels * sum(parts) // max(1, *parts)
+        shrink = min(image.width, image.height) // side if side else 1
+        pixels //= next(scale for scale in (8, 4, 2, 1) if scale <= max(1, shrink)) ** 2
+    each = 1 if image.mode in ("1", "L", "P") else 4
+    return coefficients + pixels * (each + (0 if image.mode == "RGB" and not see_through(image) else 4))
+
+
+def count_scans(body):
+    """How many passes over its pixels the first picture of a JPEG file asks for."""
+    count, at = 0, 2
+    while found := MARKER.search(body, at):
+        marker, at = body[found.end() - 1], found.end()
+        if marker == 0xD9:
+            break
+        at += int.from_bytes(body[at : at + 2], "big")
+        count += marker == 0xDA
+    return count
+
+
+def essence(png):
+    """A PNG without what its pixels do not depend on: texts, profiles, the frames of an animation.
+
+    They are none of a network's business, and Pillow refuses pictures for some: long texts, wrong checksums of them.
+    """
+    parts, at = [png[:8]], 8
+    while at + 12 <= len(png):
+        kind, end = png[at + 4 : at + 8], at + 12 + int.from_bytes(png[at : at + 4], "big")
+        if not kind[0] & 0x20 or is_telling(kind, png[at + 4 : end]):  # a small first letter: ancillary
+            parts.append(png[at:end])
+        at = end
+    return b"".join((*parts, png[at:]))
+
+
+def is_telling(kind, chunk):
+    """Whether an ancillary chunk (its kind, contents and checksum) decides about pixels, and is whole."""
+    content = chunk[4:-4]
+    if kind not in TELLING and not (kind in TELLING_TEXTS and content.startswith(TELLING_TEXTS[kind])):
+        return False
+    if len(content) > MAX_TEXT or zlib.crc32(chunk[:-4]) != int.from_bytes(chunk[-4:], "big"):
+        return False
+    if kind == b"zTXt":
+        unpacked = zlib.decompressobj()
+        try:
+            unpacked.decompress(content[len(TELLING_TEXTS[kind]) :], MAX_TEXT)
+        except zlib.error:
+            return False
+        return not unpacked.unconsumed_tail
+    return True
+
+
 def upright(image):
-    with contextlib.suppress(Exception):  # broken EXIF is no reason to refuse a good picture
-        ImageOps.exif_transpose(image, in_place=True)  # no copy of the many that are upright
-    return image
+    turn = TURNS.get(orientation(image))
+    return image if turn is None else image.transpose(turn)
+
+
+def orientation(image):
+    """What EXIF says; broken EXIF is no reason to refuse a good picture."""
+    for _ in range(2):  # the second time Pillow answers with what it had read before something broke
+        with contextlib.suppress(Exception):
+            return image.getexif().get(ORIENTATION)
+    return None
+
+
+def see_through(image):
+    return image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info
 
 
 def to_rgb(image):
     """Eight bits, three channels. Transparency shows a white page; 16-bit samples are scaled, not cut off."""
     if image.mode.startswith("I"):
-        image = Image.fromarray((np.asarray(image).clip(0, 65535) // 257).astype(np.uint8))
-    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
-        image = image.convert("RGBA")
-        page = Image.new("RGBA", image.size, "white")
-        image = Image.alpha_composite(page, image)
+        return in_bands(image, eight_bits)
+    if see_through(image):
+        return in_bands(image, on_white)
     return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def in_bands(image, convert):
+    """An RGB image of what `convert` makes of bands of rows: steps between would take several times the memory."""
+    result, rows = Image.new("RGB", image.size), max(1, BAND_PIXELS // image.width)
+    for top in range(0, image.height, rows):
+        result.paste(convert(image.crop((0, top, image.width, min(top + rows, image.height)))), (0, top))
+    return result
+
+
+def eight_bits(image):
+    return Image.fromarray((np.asarray(image).clip(0, 65535) // 257).astype(np.uint8)).convert("RGB")
+
+
+def on_white(image):
+    image = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
 
 
 def to_pixels(image, size):

@@ -16,12 +16,12 @@ import ssl
 import threading
 import time
 
+from picture import MAX_BYTES, SIGNATURES
+
 VARIABLE = "RETRAINING_ALLOW_URLS"
 TIME_LIMIT_S = 5  # for everything together
-MAX_BYTES = 6 * 2**20
 MAX_URL = 2000
 PORT = 443
-SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")
 # Plain on purpose: no user, port other than 443, address literal, fragment, backslash, blank or non-ASCII sign fits, so
 # there is nothing that two parsers could read differently.
 ADDRESS = re.compile(

@@ -46,7 +46,7 @@ def test_every_mode_becomes_three_channels(mode):
         (b"<html>not found</html>", "FORMAT"),
         (encoded(Image.new("RGB", (8, 8)), format="GIF"), "FORMAT"),
         (encoded(Image.effect_noise((64, 64), 90))[:300], "TRUNCATED"),
-        (encoded(Image.new("1", (9000, 9000))), "TOO_MANY_PIXELS"),
+        (encoded(Image.new("1", (12000, 12000))), "TOO_MANY_PIXELS"),
     ],
 )
 def test_bad_images_are_refused_by_code(body, code):

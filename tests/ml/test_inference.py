@@ -88,7 +88,7 @@ def test_instances_are_answered_in_order(network):
         (b"", "image/png", 400, "EMPTY"),
         (b"hello", "image/png", 415, "FORMAT"),
         (PNG[:200], "image/png", 422, "TRUNCATED"),
-        (encoded((5100, 5000), "JPEG"), "image/png", 413, "TOO_MANY_PIXELS"),
+        (encoded((12100, 10000), "JPEG"), "image/png", 413, "TOO_MANY_PIXELS"),
         ("{", "application/json", 400, "JSON"),
         (b"\xff\xfe{", "application/json", 400, "JSON"),
         ('{"image": NaN}', "application/json", 400, "JSON"),
@@ -113,8 +113,8 @@ def test_bad_requests_are_refused_by_code(network, body, content_type, status, c
 
 
 def test_one_request_has_one_budget_of_pixels(network):
-    text = base64.b64encode(encoded((3000, 3000), "JPEG")).decode()
-    with pytest.raises(inference.RequestError, match="image 2: the image has 3000 x 3000 pixels"):
+    text = base64.b64encode(encoded((8000, 6000), "JPEG")).decode()
+    with pytest.raises(inference.RequestError, match="image 2: with it the request has more than 120,000,000 pixels"):
         inference.input_fn(json.dumps({"instances": [text] * 3}), "application/json")
 
 

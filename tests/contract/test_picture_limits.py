@@ -1,0 +1,119 @@
+"""What a usable picture is has one home on each side: what sync lets through, every later step can hold."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import subprocess
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from local_sagemaker.batch.model_client import MAX_MB_IN_FLIGHT
+from retraining.dataset.limits import MAX_BYTES, MAX_PIXELS, MAX_SIDE, MIN_SIDE
+from retraining.dataset.verify import VerifiedImage, verify_image
+from retraining.environment import Environment
+from retraining.plan import Plan
+from retraining.recipe import load_recipe
+from retraining.sagemaker_requests import transform_job
+
+ROOT = Path(__file__).parents[2]
+RUN_AFTER = datetime(2026, 11, 21, tzinfo=UTC)
+ENVIRONMENT = {
+    "RETRAINING_ENVIRONMENT": "local",
+    "RETRAINING_BUCKET": "bucket",
+    "RETRAINING_ROLE_ARN": "arn:aws:iam::000000000000:role/r",
+    "AWS_DEFAULT_REGION": "us-east-1",
+    "AWS_ENDPOINT_URL": "http://127.0.0.1:1",
+}
+#: Width and height with as many pixels as there may be, to the last one.
+LARGEST = (12_000, 10_000)
+#: Reads a file as training and as an endpoint do, and says how much memory that took.
+READ = """
+import json, resource, sys
+from pathlib import Path
+import numpy, data, image_request
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+path, content_type, before = Path(sys.argv[1]), sys.argv[2], peak()
+trained = data.Channel(path.parents[1], [path.parent.name], 64).read_one(0)
+served = image_request.read_request(path.read_bytes(), content_type).decoded(64).pixels[0]
+assert numpy.array_equal(trained, served)
+print(json.dumps({"shape": served.shape, "took_mb": peak() - before}))
+"""
+
+
+def read(path: Path, content_type: str) -> dict[str, Any]:
+    """By the other program, in its own interpreter, where any warning is an error."""
+    python = ROOT / ".venv/ml/bin/python"
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "ml"), "PYTHONWARNINGS": "error::UserWarning"}
+    done = subprocess.run(
+        [python, "-c", READ, path, content_type], env=environment, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    return dict(json.loads(done.stdout.splitlines()[-1]))
+
+
+@pytest.fixture
+def channel(tmp_path: Path) -> Path:
+    folder = tmp_path / "train" / "moon"
+    folder.mkdir(parents=True)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("mode", "kind", "options", "most_mb"),
+    [
+        ("RGB", "JPEG", {"quality": 50}, 100),
+        ("RGB", "JPEG", {"quality": 50, "progressive": True}, 500),
+        ("RGB", "PNG", {"compress_level": 1}, 600),
+        ("RGBA", "PNG", {"compress_level": 1}, 1100),
+    ],
+)
+def test_the_largest_picture_goes_all_the_way(
+    channel: Path, mode: str, kind: str, options: dict[str, Any], most_mb: int
+) -> None:
+    assert LARGEST[0] * LARGEST[1] == MAX_PIXELS and max(LARGEST) <= MAX_SIDE
+    path = channel / f"moon.{'jpg' if kind == 'JPEG' else 'png'}"
+    Image.new(mode, LARGEST, (200, 40, 90, 128)[: len(mode)]).save(path, kind, **options)
+    assert path.stat().st_size <= MAX_BYTES
+    assert read(path, "image/jpeg" if kind == "JPEG" else "image/png")["took_mb"] < most_mb
+
+
+def test_the_largest_file_goes_all_the_way(channel: Path) -> None:
+    """A JPEG may be padded by comments; SageMaker is asked to take as much in batch, and takes it in real time."""
+    body = io.BytesIO()
+    Image.new("RGB", (64, 64), (200, 40, 90)).save(body, "JPEG")
+    head, rest = body.getvalue()[:2], body.getvalue()[2:]
+    missing = MAX_BYTES - len(head) - len(rest)
+    sizes = [65_000] * (missing // 65_000 - 1)
+    sizes.append(missing - sum(sizes) - 65_000)
+    comments = b"".join(b"\xff\xfe" + (size - 2).to_bytes(2) + bytes(size - 4) for size in [*sizes, 65_000])
+    path = channel / "moon.jpg"
+    path.write_bytes(head + comments + rest)
+    assert path.stat().st_size == MAX_BYTES
+    assert isinstance(verify_image(path), VerifiedImage)
+    assert read(path, "image/jpeg")["shape"] == [64, 64, 3]
+
+
+def test_a_batch_transform_takes_the_largest_file() -> None:
+    plan = Plan.of(load_recipe(ROOT / "dags/recipes/digits.yaml"), Environment.of(ENVIRONMENT), RUN_AFTER, "manual__1")
+    request = transform_job(plan, "score", "model", "f" * 64)
+    assert request["MaxPayloadInMB"] * 2**20 >= MAX_BYTES
+    assert request["MaxPayloadInMB"] * request["MaxConcurrentTransforms"] <= MAX_MB_IN_FLIGHT
+
+
+def test_the_model_server_takes_the_largest_file() -> None:
+    (payload_mb,) = re.findall(r"^PAYLOAD_MB = (\d+)", (ROOT / "ml/serve.py").read_text(), re.MULTILINE)
+    assert int(payload_mb) * 2**20 >= MAX_BYTES
+
+
+def test_the_smallest_picture_goes_all_the_way(channel: Path) -> None:
+    path = channel / "moon.png"
+    Image.new("L", (MIN_SIDE, MIN_SIDE)).save(path)
+    assert isinstance(verify_image(path), VerifiedImage)
+    assert read(path, "application/x-image")["shape"] == [64, 64, 3]
