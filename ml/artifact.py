@@ -50,7 +50,7 @@ def keep_graphs(model_dir, serving):
 
 
 def describe(model_dir, description):
-    text = json.dumps({"format": FORMAT, **description}, indent=1)
+    text = json.dumps({"format": FORMAT, **description}, indent=1, allow_nan=False)
     replace_file(Path(model_dir) / DESCRIPTION, lambda path: path.write_text(text, encoding="utf-8"))
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 
 import artifact
+import metrics
 
 FORMAT = 2
 NAME = "last.pt"
@@ -36,10 +37,20 @@ def load(folder, identity):
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise ValueError(f"the checkpoint '{path}' cannot be read ({error}); delete it to start anew") from error
-    if state.get("format") != FORMAT:
-        raise ValueError(f"the checkpoint '{path}' has format {state.get('format')!r}; delete it to start anew")
-    different = sorted(name for name in identity if state["identity"].get(name) != identity[name])
-    if different:
-        values = ", ".join(f"{name} {state['identity'].get(name)!r} then, {identity[name]!r} now" for name in different)
+    found = state.get("format") if isinstance(state, dict) else None
+    if found != FORMAT:
+        raise ValueError(f"the checkpoint '{path}' has format {found!r}, not {FORMAT}; delete it to start anew")
+    before = state["identity"]
+    if different := sorted(name for name in identity if before.get(name) != identity[name]):
+        values = ", ".join(f"{name} {short(before.get(name))} then, {short(identity[name])} now" for name in different)
         raise ValueError(f"the checkpoint '{path}' is of another training ({values}); delete it or use another folder")
+    if broken := metrics.nonfinite(state["progress"]["best"] or {}):
+        raise ValueError(
+            f"the best epoch of the checkpoint '{path}' has no finite {broken[0]}; delete it to start anew"
+        )
     return state
+
+
+def short(value):
+    text = repr(value)
+    return text if len(text) <= 120 else f"{text[:60]} … {text[-50:]}"

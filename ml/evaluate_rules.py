@@ -34,7 +34,7 @@ from profiler_output import NothingRecorded, Recorded, judge_alone, write_report
 from profiler_rules import SUB_RULES
 from rule_judge import NO_TENSORS, Judge
 from rule_session import RuleSession
-from rule_verdicts import CONDITION_MET, document, line, table, write
+from rule_verdicts import CONDITION_MET, document, line, plain, table, write
 from rules import RULES, USUAL
 from tensor_files import END_MARKER, Folder
 from tensors import TensorStream
@@ -151,7 +151,7 @@ class Verdicts:
         if self.settings.output:
             folder = self.settings.output / name
             folder.mkdir(parents=True, exist_ok=True)
-            write(folder / "verdict.json", json.dumps(verdict, indent=1))
+            write(folder / "verdict.json", json.dumps(plain(verdict), indent=1, allow_nan=False))
         if self.settings.output or self.settings.follow:
             print(line(verdict), flush=True)
 

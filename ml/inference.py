@@ -124,7 +124,8 @@ def output_fn(prediction, accept):
         lines = io.StringIO()
         csv.writer(lines, lineterminator="\n").writerows([entry["label"], f"{entry['score']:.6g}"] for entry in answers)
         return lines.getvalue(), "text/csv"
-    return json.dumps({"predictions": answers} if prediction.is_list else answers[0]), "application/json"
+    document = {"predictions": answers} if prediction.is_list else answers[0]
+    return json.dumps(document, allow_nan=False), "application/json"
 
 
 def answer_format(accept):

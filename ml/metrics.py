@@ -4,6 +4,7 @@ SageMaker reads metrics from the log with regular expressions such as `validatio
 that sets them is another program, so tests/contract holds the two together. Standard library only.
 """
 
+import math
 from collections import Counter
 
 SCORES = ("loss", "accuracy", "macro_f1", "precision", "recall")
@@ -38,12 +39,22 @@ def scores(labels, predictions, num_classes):
 
 
 def better(values, best, objective):
-    """Whether an epoch is better than the best so far; of equal ones the lower loss is."""
+    """Whether an epoch is better than the best so far; of equal ones the lower loss is. No `best`: none was good yet.
+
+    Never one with a metric that is not a finite number.
+    """
     return rank(values, objective) > rank(best, objective)
 
 
 def rank(values, objective):
+    if not values or nonfinite(values):
+        return -math.inf, -math.inf  # below every number
     return OBJECTIVES[objective] * values[objective], -values["validation:loss"]
+
+
+def nonfinite(values):
+    """The names of the metrics that are NaN or infinite."""
+    return [name for name, value in values.items() if ":" in name and not math.isfinite(value)]
 
 
 def epoch_line(epoch, epochs, values, images_per_second):

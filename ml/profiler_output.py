@@ -76,7 +76,7 @@ def write_report(folder, recorded, job, parameters):
     output = folder / "profiler-output"
     (output / "profiler-reports").mkdir(parents=True, exist_ok=True)
     for sub_rule, report in reports.items():
-        write(output / "profiler-reports" / f"{sub_rule}.json", json.dumps(plain(report)))
+        write(output / "profiler-reports" / f"{sub_rule}.json", json.dumps(plain(report), allow_nan=False))
     write(output / "steps.csv", steps_csv(timeline))
     write(output / "system.csv", system_csv(usage))
     write(output / "profiler-report.ipynb", notebook(str(job.get("TrainingJobName", ""))))

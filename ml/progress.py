@@ -19,13 +19,14 @@ class Progress:
     """Epochs since the last gain of at least --min-delta."""
 
     def add(self, values, settings):
-        """Note the metrics of the epoch that has ended; returns whether it is the best."""
+        """Note the metrics of the epoch that has ended; returns whether it is the best, which takes finite numbers."""
         entry = {"epoch": self.epoch, **values}
         self.history.append(entry)
         sign = metrics.OBJECTIVES[settings.objective]
         bar = -math.inf if self.best is None else sign * self.best[settings.objective]
-        self.stale = 0 if sign * values[settings.objective] > bar + settings.min_delta else self.stale + 1
-        if self.best is not None and not metrics.better(values, self.best, settings.objective):
+        gain = not metrics.nonfinite(values) and sign * values[settings.objective] > bar + settings.min_delta
+        self.stale = 0 if gain else self.stale + 1
+        if not metrics.better(values, self.best, settings.objective):
             return False
         self.best = entry
         return True

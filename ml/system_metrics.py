@@ -9,6 +9,7 @@ GPUs are read through torch. One thread, which takes about a millisecond of each
 
 import atexit
 import json
+import math
 import os
 import threading
 import time
@@ -73,7 +74,8 @@ class SystemMetrics:
         folder.mkdir(parents=True, exist_ok=True)
         where = {"NodeId": self.host, "Timestamp": round(now, 3)}
         with (folder / f"{minute}.{self.host}.json").open("a", encoding="utf-8") as file:
-            file.writelines(json.dumps(reading | where) + "\n" for reading in readings)
+            lines = (json.dumps(reading | where) for reading in readings if math.isfinite(reading["Value"]))
+            file.writelines(f"{line}\n" for line in lines)
 
 
 def reading(kind, name, dimension, value):

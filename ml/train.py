@@ -33,6 +33,7 @@ import distributed
 import export
 import features
 import metrics
+import model
 import recording
 import system_metrics
 from flags import HYPERPARAMETERS, UsageError, parse
@@ -78,6 +79,7 @@ def train(settings, group):
     check_processes(settings, group, train_set)
     say(f"{len(train_set)} training and {len(validation_set)} validation images of {len(classes)} classes")
 
+    ingredients = made_of(settings, classes, fingerprint, (train_set, validation_set)) if group.first else {}
     shape = network_shape(settings, classes)
     training = Training(settings, shape, len(classes), train_set, group)
     pictures = validation_set
@@ -85,7 +87,7 @@ def train(settings, group):
         train_set, validation_set = training.look_once(train_set, validation_set)
     for channel in (train_set, validation_set):
         channel.load(training.device)
-    resumed = training.resume(fingerprint)
+    resumed = training.resume(ingredients)
     stop, progress = StopOnSigterm(), training.progress
 
     def description():
@@ -157,6 +159,20 @@ def read_dataset(settings):
         return list(dataset["classes"]), dataset.get("fingerprint")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(f"the dataset channel needs dataset.json with a list 'classes': {reason(error)}") from error
+
+
+def made_of(settings, classes, fingerprint, channels):
+    """What decides about a training besides its hyperparameters; a checkpoint must be of the same."""
+    if not settings.checkpoint_dir:
+        return {}
+    if fingerprint is None:  # nobody has counted the images, so that is done here
+        images = [(channel.labels.tolist(), channel.digests) for channel in channels]
+        fingerprint = hashlib.sha256(json.dumps(images).encode()).hexdigest()[:20]
+    ingredients = {"classes": classes, "dataset_fingerprint": fingerprint}
+    if settings.weights == "channel":
+        weights = model.only_checkpoint(settings.pretrained_dir).read_bytes()
+        ingredients["pretrained_weights"] = hashlib.sha256(weights).hexdigest()[:20]
+    return ingredients
 
 
 def check_processes(settings, group, train_set):
@@ -246,7 +262,7 @@ def write_history(settings, history):
     if settings.output_data_dir:
         path = Path(settings.output_data_dir) / "history.json"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(history, indent=1), encoding="utf-8")
+        path.write_text(json.dumps(history, indent=1, allow_nan=False), encoding="utf-8")
 
 
 def write_failure(folder, text):

@@ -10,6 +10,7 @@ import augment
 import checkpoint
 import data
 import features
+import metrics
 import model
 from best import Best
 from debug import Debugger
@@ -77,6 +78,7 @@ class Training:
                 break
         self.share_statistics()
         values, count = tally.results("train", self.group)
+        self.demand_finite(values)
         return values | {"images_per_second": count / (time.perf_counter() - started)}
 
     def step(self, pixels, labels, tally, stop):
@@ -157,7 +159,28 @@ class Training:
                 tally.add(logits, labels, self.criterion(logits, labels).item(), mass(self.criterion, labels))
                 self.debugger.batch(labels, logits)
                 self.times.ended(FORWARD)
-        return tally.results("validation", self.group)[0]
+        values, count = tally.results("validation", self.group)
+        self.demand_finite(values, tally.broken, count)
+        return values
+
+    def demand_finite(self, values, broken=0, count=0):
+        """Raises ArithmeticError, in all processes, for an epoch after which the network is of no use."""
+        state, learning = self.network.state_dict(), self.best.learning
+        found = [f"{name} became {values[name]}" for name in metrics.nonfinite(values)]
+        if broken:
+            found.append(f"the logits of {broken} of {count} validation images became NaN or infinite")
+        if not found and count:
+            broken_weights = [name for name in sorted(learning) if not finite(state[name])]
+            found = [f"the weights '{name}' became NaN or infinite" for name in broken_weights[:3]]
+        if not found:
+            return
+        settings, progress = self.settings, self.progress
+        best, objective = progress.best, settings.objective
+        before = f"; epoch {best['epoch']} was the best until then, {objective} {best[objective]:.4g}" if best else ""
+        raise ArithmeticError(
+            f"NONFINITE_METRIC: in epoch {progress.epoch} {', '.join(found)} with --lr {settings.lr:g}{before}; lower "
+            "--lr, set --clip-norm or --warm-up, or check the images"
+        )
 
     def look_once(self, train_set, validation_set):
         """Let the frozen part see each image now; from here on vectors go into the head alone -> channels of vectors.
@@ -212,9 +235,12 @@ class Training:
             },
         )
 
-    def resume(self, fingerprint):
-        """Go on from the checkpoint -> whether there was one. Raises ValueError for one of another training."""
-        self.identity |= {"dataset_fingerprint": fingerprint}
+    def resume(self, made_of):
+        """Go on from the checkpoint -> whether there was one. Raises ValueError for one of another training.
+
+        `made_of` are facts beside the hyperparameters that must be the same: the data, the classes, the first weights.
+        """
+        self.identity |= made_of
         if not self.settings.checkpoint_dir:
             return False
         folder = self.settings.checkpoint_dir
@@ -252,6 +278,10 @@ class Training:
         torch.set_rng_state(states[1])
         if self.device.type == "cuda" and len(states) > 2:
             torch.cuda.set_rng_state(states[2], self.device)
+
+
+def finite(tensor):
+    return not tensor.is_floating_point() or bool(torch.isfinite(tensor).all())
 
 
 def own_seed(seed, rank):

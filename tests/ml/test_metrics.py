@@ -1,8 +1,11 @@
+import math
 import re
+from types import SimpleNamespace
 
 import pytest
 
 import metrics
+from progress import Progress
 
 VALUES = {name: i / 10 for i, name in enumerate(metrics.NAMES)}
 
@@ -53,3 +56,26 @@ def test_of_equal_epochs_the_lower_loss_is_better():
     a = {"validation:accuracy": 0.9, "validation:loss": 0.5}
     assert metrics.better(a | {"validation:loss": 0.4}, a, "validation:accuracy")
     assert not metrics.better(a, a, "validation:accuracy")
+
+
+@pytest.mark.parametrize("objective", metrics.OBJECTIVES)
+@pytest.mark.parametrize("broken", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("where", ["validation:loss", "train:loss", "validation:f1"])
+def test_an_epoch_without_numbers_is_never_better(objective, broken, where):
+    good = VALUES | {"validation:f1": 0.5}
+    bad = good | {where: broken}
+    assert not metrics.better(bad, good, objective)
+    assert metrics.better(good, bad, objective)
+    assert not metrics.better(bad, bad, objective) and not metrics.better(bad, None, objective)
+    assert metrics.nonfinite(bad | {"images_per_second": math.inf}) == [where]
+
+
+def test_a_broken_epoch_neither_becomes_the_best_nor_stays_it():
+    settings = SimpleNamespace(objective="validation:loss", min_delta=0.0, patience=2)
+    progress, broken = Progress(), VALUES | {"validation:loss": math.nan}
+    assert not progress.add(broken, settings) and progress.best is None and progress.stale == 1
+    assert progress.add(VALUES, settings) and progress.stale == 0
+    assert not progress.add(broken, settings) and not progress.add(broken, settings)
+    assert progress.best["validation:loss"] == 0.5 and progress.exhausted(settings)
+    progress.best = broken  # as an earlier release may have kept it
+    assert progress.add(VALUES, settings)

@@ -1,5 +1,6 @@
 import functools
 import json
+import math
 import re
 import shutil
 import signal
@@ -14,6 +15,9 @@ import flags
 import metrics
 import model
 import train
+import training
+from distributed import Group
+from tally import Tally
 
 
 def test_each_epoch_prints_its_metrics(finished):
@@ -71,6 +75,52 @@ def test_a_loss_that_explodes_fails_the_job(main, job, tmp_path, monkeypatch):
     assert main([*SMALL, "--weights", "channel"]) == 1
     assert job.failure.startswith("NONFINITE_LOSS: the loss became nan at step 0 (epoch 1)")
     assert not (job.model_dir / artifact.WEIGHTS).exists()
+
+
+def break_after(monkeypatch, epoch, break_network):
+    """What a last step of that epoch may do to the weights, when no loss is computed with them any more."""
+    share = training.Training.share_statistics
+
+    def shared(self):
+        share(self)
+        if self.progress.epoch == epoch:
+            with torch.no_grad():
+                break_network(self.network)
+
+    monkeypatch.setattr(training.Training, "share_statistics", shared)
+
+
+@pytest.mark.parametrize(
+    ("break_network", "said"),
+    [
+        (lambda network: network.fc.bias.fill_(math.nan), "validation:loss became nan"),
+        (lambda network: network.fc.weight.fill_(math.inf), "the logits of 9 of 9 validation images became NaN or inf"),
+        (lambda network: network.fc.bias[0].fill_(-math.inf), "validation:loss became inf"),
+        (lambda network: network.bn1.running_var.fill_(math.inf), "the weights 'bn1.running_var' became NaN or infin"),
+    ],
+)
+def test_a_network_that_broke_in_its_last_step_fails_the_job(main, job, monkeypatch, capsys, break_network, said):
+    break_after(monkeypatch, 1, break_network)
+    assert main([*SMALL, "--objective", "validation:loss"]) == 1
+    assert job.failure.startswith("NONFINITE_METRIC: in epoch 1 ") and said in job.failure
+    assert "validation:loss=" not in capsys.readouterr().out
+    assert not (job.model_dir / artifact.WEIGHTS).exists()
+
+
+def test_a_broken_epoch_after_a_good_one_fails_the_job_too(main, job, monkeypatch):
+    """It says which was good; a job that ended well would hide from a search that this rate breaks networks."""
+    break_after(monkeypatch, 2, lambda network: network.fc.bias.fill_(math.nan))
+    assert main(SMALL) == 1
+    assert job.failure.startswith("NONFINITE_METRIC: in epoch 2 validation:loss became nan")
+    assert "; epoch 1 was the best until then, validation:accuracy " in job.failure
+    assert [entry["epoch"] for entry in history(job)] == [1]
+
+
+def test_an_infinite_logit_counts_where_the_loss_hides_it():
+    tally = Tally(2)
+    tally.add(torch.tensor([[1.0, -math.inf], [0.0, 1.0]]), torch.tensor([0, 1]), 0.1, 2.0)
+    assert tally.results("validation", Group(torch.device("cpu")))[0]["validation:loss"] == pytest.approx(0.1)
+    assert tally.broken == 1
 
 
 @pytest.fixture
@@ -223,6 +273,50 @@ def test_a_checkpoint_of_another_training_is_refused(main, job, tmp_path):
     assert main(arguments) == 0
     assert main([*arguments, "--lr", "0.01"]) == 1
     assert "is of another training (lr 0.002 then, 0.01 now); delete it or use another folder" in job.failure
+
+
+def test_a_checkpoint_of_other_images_is_refused(main, job, tmp_path, images, monkeypatch):
+    arguments = [*SMALL, "--checkpoint-dir", str(tmp_path / "checkpoints")]
+    assert main([*arguments, "--epochs", "1"]) == 0
+    others = tmp_path / "others"
+    shutil.copytree(images, others)
+    for channel in ("train", "validation"):
+        (others / channel / "blue").rename(others / channel / "azure")
+        monkeypatch.setenv(f"SM_CHANNEL_{channel.upper()}", str(others / channel))
+    assert main([*arguments, "--epochs", "1"]) == 1
+    named = "(classes ['blue', 'green', 'red'] then, ['azure', 'green', 'red'] now); delete it or use another folder"
+    assert named in job.failure
+    for channel in ("train", "validation"):
+        (others / channel / "azure").rename(others / channel / "blue")
+    assert main([*arguments, "--epochs", "1"]) == 0
+    shutil.copyfile(others / "train/red/0.png", others / "train/red/1.png")
+    assert main([*arguments, "--epochs", "1"]) == 1
+    assert "is of another training (dataset_fingerprint '" in job.failure
+
+
+def test_a_checkpoint_of_other_first_weights_is_refused(main, job, tmp_path, monkeypatch):
+    arguments = [*SMALL, "--epochs", "1", "--weights", "channel", "--checkpoint-dir", str(tmp_path / "checkpoints")]
+    (tmp_path / "pretrained").mkdir()
+    monkeypatch.setenv("SM_CHANNEL_PRETRAINED", str(tmp_path / "pretrained"))
+    for seed, status in ((1, 0), (2, 1)):
+        torch.manual_seed(seed)
+        torch.save(model.build("resnet18", 3, "small").state_dict(), tmp_path / "pretrained" / "weights.pth")
+        assert main(arguments) == status
+    assert "is of another training (pretrained_weights '" in job.failure
+
+
+def test_a_checkpoint_of_another_network_is_refused(main, job, tmp_path):
+    arguments = [*SMALL, "--epochs", "1", "--checkpoint-dir", str(tmp_path / "checkpoints")]
+    assert main(arguments) == 0
+    assert main([*arguments, "--arch", "resnet34"]) == 1
+    assert "(arch 'resnet18' then, 'resnet34' now); delete it or use another folder" in job.failure
+
+
+def test_a_file_that_is_no_checkpoint_is_refused(main, job, tmp_path):
+    (tmp_path / "checkpoints").mkdir()
+    torch.save([1], tmp_path / "checkpoints" / "last.pt")
+    assert main([*SMALL, "--checkpoint-dir", str(tmp_path / "checkpoints")]) == 1
+    assert "last.pt' has format None, not 2; delete it to start anew" in job.failure
 
 
 SMALL = ["--stem", "small", "--image-size", "16", "--batch-size", "8", "--epochs", "2", "--lr", "0.002"]
