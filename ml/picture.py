@@ -21,6 +21,7 @@ MAX_PIXELS = 120_000_000  # a phone's 108 megapixels
 MAX_BYTES = 25 * 2**20  # of a file: a real-time endpoint takes no more
 # Scans times pixels: encoders write a progressive JPEG in about ten scans, but a few kilobytes can ask for thousands.
 MAX_SCANNED = 25 * MAX_PIXELS
+SCAN, END_OF_IMAGE, ADOBE, EXIF = 0xDA, 0xD9, 0xEE, b"\xff\xe1"  # markers of a JPEG
 ORIENTATION = 0x0112
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -80,7 +81,7 @@ def open_header(body, max_pixels=MAX_PIXELS):
     if read is None:
         raise BadImage("FORMAT", f"not a readable image; accepted are {' and '.join(FORMATS)}")
     try:
-        image = read(io.BytesIO(body if read is Jpeg else essence(body)))
+        image = read_jpeg(body) if read is Jpeg else PngImageFile(io.BytesIO(essence(body)))
     except Exception as error:  # Pillow's parsers raise SyntaxError, struct.error, … on hostile headers
         raise BadImage("UNDECODABLE", "the image's header is damaged") from error
     pixels = image.width * image.height
@@ -92,6 +93,13 @@ def open_header(body, max_pixels=MAX_PIXELS):
         if image.scans * pixels > MAX_SCANNED:  # the decoder would work for minutes
             raise BadImage("TOO_MANY_SCANS", f"the image has {image.scans} scans of {pixels:,} pixels; save it anew")
     return image
+
+
+def read_jpeg(body):
+    try:
+        return Jpeg(io.BytesIO(body))
+    except Exception:  # perhaps for a note that no pixel depends on
+        return Jpeg(io.BytesIO(without_notes(body)))
 
 
 def load(image, side=None):
@@ -119,16 +127,33 @@ def decoding_bytes(image, side=None):
     return coefficients + pixels * (each + (0 if image.mode == "RGB" and not see_through(image) else 4))
 
 
-def count_scans(body):
-    """How many passes over its pixels the first picture of a JPEG file asks for."""
-    count, at = 0, 2
+def segments(body):
+    """(marker, begin, end) of the first picture of a JPEG file; the data of its scans lie between."""
+    at = 2
     while found := MARKER.search(body, at):
         marker, at = body[found.end() - 1], found.end()
-        if marker == 0xD9:
-            break
+        if marker == END_OF_IMAGE:
+            return
         at += int.from_bytes(body[at : at + 2], "big")
-        count += marker == 0xDA
-    return count
+        yield marker, found.start(), at
+
+
+def count_scans(body):
+    """How many passes over its pixels the first picture of a JPEG file asks for."""
+    return sum(marker == SCAN for marker, *_ in segments(body))
+
+
+def without_notes(body):
+    """A JPEG without comments and applications' segments, but for EXIF and what Adobe says of the colours."""
+    kept, at = bytearray(body[:2]), 2
+    for marker, start, end in segments(body):
+        telling = marker == ADOBE or body[start:end].startswith(EXIF)
+        if marker == SCAN:
+            break
+        if telling or not (0xE0 <= marker <= 0xEF or marker == 0xFE):
+            kept += body[start:end]
+        at = end
+    return bytes(kept) + body[at:]
 
 
 def essence(png):

@@ -84,6 +84,12 @@ ODD = {
     "a malformed index of pictures": lambda: saved(
         "MPO", save_all=True, append_images=[Image.new("RGB", (32, 24))]
     ).replace(b"MPF\0", b"MPF\0xxxxxx", 1),
+    "a short JFIF segment": lambda: saved("JPEG").replace(
+        b"\xff\xe0\0\x10JFIF\0", b"\xff\xe0\0\x07JFIF\0\xff\xfe\0\x09", 1
+    ),
+    "no density, and EXIF that points nowhere": lambda: (
+        b"\xff\xd8\xff\xe1\0\x16Exif\0\0II*\0\xff\xff\xff\x7f" + bytes(6) + saved("JPEG")[20:]
+    ),
     "bytes behind the end": lambda: saved("JPEG") + b"\xff\xd8" + bytes(5000),
     "an animation": animated,
     "a long text": lambda: with_chunk(chunk(b"tEXt", b"Comment\0" + b"a" * 2**22)),
