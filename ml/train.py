@@ -230,10 +230,10 @@ def describe(settings, shape, classes, fingerprint, best):
 
 
 def code_digest():
-    """SHA-256 over the names and contents of the scripts beside this one."""
-    digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.glob("*.py")):
-        digest.update(f"{path.name}\0".encode() + hashlib.sha256(path.read_bytes()).digest())
+    """SHA-256 over the names and contents of the scripts beside and below this one."""
+    digest, folder = hashlib.sha256(), Path(__file__).parent
+    for path in sorted(folder.rglob("*.py")):
+        digest.update(f"{path.relative_to(folder).as_posix()}\0".encode() + hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()
 
 

@@ -67,8 +67,8 @@ ALLOWED = {
 PURE_CORE = {
     "plugins/retraining": [
         "container_support", "cost/billing", "cost/ceiling", "debugger/mode", "debugger/requests",
-        "debugger/rule_verdicts", "fingerprint", "hyperparameters", "identity", "plan", "promotion/decision",
-        "promotion/differences", "promotion/evaluation", "promotion/evidence", "recipe", "report",
+        "debugger/rule_verdicts", "fingerprint", "hyperparameters", "identity", "imports", "plan",
+        "promotion/decision", "promotion/differences", "promotion/evaluation", "promotion/evidence", "recipe", "report",
         "sagemaker_requests", "sections/budget", "sections/debugger", "sections/machines", "sections/promotion",
         "sections/reading", "sections/refusal", "sections/split", "sections/tracking", "sections/tuning",
         "tuning/warm_start",

@@ -22,7 +22,7 @@ from retraining.promotion.champion import Champion, ChampionUnusable, own_champi
 from retraining.promotion.first import UncomparedPromotion, signs_of_a_champion
 from retraining.promotion.rejections import Rejection, recall_rejections
 from retraining.run import Run, client
-from retraining.source import pack_source, source_digest
+from retraining.source import Source
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +61,7 @@ def preflight(run: Run) -> dict[str, Any]:
         )
     if run.recipe.pretrained is not None:
         require_staged(run.recipe.pretrained, run.s3)
-    digest = source_digest(environment.source_dir)
+    source = Source.read(environment.source_dir)
     debugger = _decide_mode(run, account)
     images = resolve_images(in_mode(run.recipe, debugger.mode), environment)
     require_patched(images, environment, datetime.now(UTC).date())
@@ -74,7 +74,8 @@ def preflight(run: Run) -> dict[str, Any]:
     return {
         "run_name": run.plan.run_name,
         "account": account,
-        "code": digest,
+        "source": source.digest,
+        "code": source.code_digest,
         "recipe": recipe_fingerprint(run.recipe),
         "images": images.as_dict(),
         "debugger": debugger.as_dict(),
@@ -114,13 +115,14 @@ def needs_retraining(run: Run) -> bool:
 
 
 def package_source(run: Run) -> dict[str, Any]:
-    """ml/ as sourcedir.tar.gz, under its digest."""
+    """The code folder as sourcedir.tar.gz, under its digest."""
     folder = run.environment.source_dir
-    digest = source_digest(folder)
-    if digest != run.fact("preflight")["code"]:
+    source = Source.read(folder)
+    digest = source.digest
+    if digest != run.fact("preflight").get("source"):
         raise ConfigurationError(f"{folder} changed while this run was under way; trigger a new run.")
     key = run.plan.source_key(digest)
-    body = pack_source(folder)
+    body = source.packed()
     run.s3.put_object(Bucket=run.environment.bucket, Key=key, Body=body, ContentType="application/gzip")
     return {"uri": run.plan.uri(key), "digest": digest, "size_bytes": len(body)}
 
