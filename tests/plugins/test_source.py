@@ -7,11 +7,15 @@ import os
 import shutil
 import tarfile
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from retraining import source
+from retraining.environment import ConfigurationError
 from retraining.source import Source, SourceError, pack_source, source_digest
+from retraining.steps import package_source
 
 ML = Path(__file__).parents[2] / "ml"
 
@@ -151,3 +155,20 @@ def test_only_what_makes_a_model_is_in_its_code_digest(tmp_path: Path) -> None:
         edited = Source.read(folder)
         assert edited.code_digest != after.code_digest, name
         after = edited
+
+
+def test_code_that_changes_during_a_run_is_not_shipped(tmp_path: Path) -> None:
+    """Not even where only the report changes: one run is of one code."""
+    folder = scripts(tmp_path / "code")
+    known, stored = {"source": Source.read(folder).digest}, []
+    run: Any = SimpleNamespace(
+        environment=SimpleNamespace(source_dir=folder, bucket="b"),
+        fact=lambda task: known,
+        plan=SimpleNamespace(source_key=str, uri=str),
+        s3=SimpleNamespace(put_object=lambda **request: stored.append(request)),
+    )
+    assert package_source(run)["digest"] == known["source"] and len(stored) == 1
+    (folder / "helpers" / "layers.py").write_text("WIDTH = 128\n")
+    with pytest.raises(ConfigurationError, match="changed while this run was under way; trigger a new run"):
+        package_source(run)
+    assert len(stored) == 1
