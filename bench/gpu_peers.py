@@ -142,7 +142,7 @@ def decoded_on_device(case: str, place: Place) -> Work:
     from torchvision.transforms.v2 import functional
 
     folder, side = gpu_ours.jpegs(place), augment.stored_side("crop+flip", place.sizes["side"])
-    paths, _ = data.list_images(folder, data.class_names(folder))
+    paths, *_ = data.list_images(folder, data.class_names(folder))
     pool = ThreadPoolExecutor(len(os.sched_getaffinity(0)))
 
     def read(path: Path) -> Any:

@@ -1,6 +1,7 @@
 """A channel folder -> batches.
 
-A channel is `<folder>/<class>/<any name>`, as SageMaker downloads it; every image is JPEG or PNG.
+A channel is `<folder>/<class>/<any name>`, as SageMaker downloads it; every image is JPEG or PNG. Other files are left
+out, which is said.
 """
 
 import functools
@@ -14,11 +15,15 @@ import torch
 
 import picture
 import pixel_cache
+from ignored import ignored
 from memory_gate import MemoryGate
 from picture import MEAN, STD, BadImage, decode, normalise, to_pixels  # noqa: F401 (training finds them here)
 
 MEMORY_BYTES = 4 * 2**30  # decoded channels up to this size stay in memory
 DECODING_SHARE = 1 / 8  # of the machine's memory that pictures may take while they are decoded; but a GiB they have
+# Why files of a channel are left out.
+BY_NAME, BESIDE = "that systems, notebooks and people leave between images", "beside the folders of the classes"
+FOREIGN = "that are neither JPEG nor PNG; convert those that are pictures"
 GPU_SHARE = 0.4  # of a GPU's free memory that pictures may take; the rest is for the training
 
 
@@ -32,9 +37,9 @@ class Channel:
 
     def __init__(self, folder, classes, image_size, cache=None):
         self.folder, self.image_size, self.cache = Path(folder), image_size, cache
-        self.paths, self.labels = list_images(self.folder, classes)
-        self.labels = torch.tensor(self.labels)
         self.threads = int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1)
+        self.paths, self.labels, self.left_out = list_images(self.folder, classes, self.threads)
+        self.labels = torch.tensor(self.labels)
         self.decoding = MemoryGate(max(2**30, int(DECODING_SHARE * memory_of_process())), wait_s=None)
 
     def __len__(self):
@@ -162,22 +167,63 @@ def balanced(labels, generator):
     return drawn[shuffled(drawn, generator)]
 
 
-def list_images(folder, classes):
-    """Paths and class indices, in an order that does not depend on the file system."""
+def list_images(folder, classes, threads=1):
+    """Paths and class indices, in an order that does not depend on the file system; and what is left out, by reason.
+
+    An image is a file that begins as one, whatever its name is; but names that `ignored` knows are never looked into.
+    """
     found = class_names(folder)
-    unknown = [name for name in found if name not in classes]
-    if unknown:
+    if unknown := [name for name in found if name not in classes]:
         raise ValueError(f"channel '{folder.name}' has folders {unknown}; the data set's classes are {classes}")
-    paths, labels = [], []
+    left_out, candidates = {}, []
+    for entry in sorted(folder.iterdir()):
+        if ignored(entry.name):
+            left_out.setdefault(BY_NAME, []).append(entry)
+        elif not entry.is_dir():
+            left_out.setdefault(BESIDE, []).append(entry)
     for index, name in enumerate(classes):
-        for path in sorted((folder / name).rglob("*")):
-            if path.is_file() and not path.name.startswith("."):
-                paths.append(path)
-                labels.append(index)
-    if not paths:
-        raise ValueError(f"channel '{folder.name}' holds no images; expected {folder}/<class>/<image>")
-    return paths, labels
+        files, strays = files_below(folder / name)
+        candidates += [(path, index) for path in files]
+        if strays:
+            left_out.setdefault(BY_NAME, []).extend(strays)
+    with ThreadPoolExecutor(threads) as pool:
+        begins = list(pool.map(begins_as_image, (path for path, _ in candidates)))
+    images = [candidate for candidate, good in zip(candidates, begins, strict=True) if good]
+    if foreign := [path for (path, _), good in zip(candidates, begins, strict=True) if not good]:
+        left_out[FOREIGN] = foreign
+    if not images:
+        seen = f"; {told(folder, left_out)}" if left_out else ""
+        raise ValueError(f"channel '{folder.name}' holds no images; expected {folder}/<class>/<image>{seen}")
+    return [path for path, _ in images], [index for _, index in images], left_out
+
+
+def files_below(folder):
+    """(files, what `ignored` names, which is not looked into). Links are followed, but into no folder twice."""
+    files, strays, seen = [], [], {folder.resolve(), *folder.resolve().parents}
+    for place, folders, names in os.walk(folder, followlinks=True):
+        paths = [Path(place, name) for name in (*folders, *names)]
+        strays += [path for path in paths if ignored(path.name)]
+        files += [path for path in paths[len(folders) :] if not ignored(path.name)]
+        folders[:] = sorted(name for name in folders if not ignored(name) and Path(place, name).resolve() not in seen)
+        seen |= {Path(place, name).resolve() for name in folders}
+    return sorted(files), sorted(strays)
+
+
+def begins_as_image(path):
+    if not path.is_file():  # but a pipe, or a link that leads nowhere
+        return False
+    with path.open("rb") as file:
+        return file.read(8).startswith(picture.SIGNATURES)
+
+
+def told(folder, left_out):
+    """How much is left out and why, with an example of each."""
+    parts = [
+        f"{len(paths)} {reason} (such as '{paths[0].relative_to(folder).as_posix()}')"
+        for reason, paths in left_out.items()
+    ]
+    return f"left out of channel '{folder.name}': {'; '.join(parts)}"
 
 
 def class_names(folder):
-    return sorted(path.name for path in Path(folder).iterdir() if path.is_dir() and not path.name.startswith("."))
+    return sorted(path.name for path in Path(folder).iterdir() if path.is_dir() and not ignored(path.name))

@@ -78,6 +78,10 @@ def train(settings, group):
     validation_set = data.Channel(settings.validation_dir, classes, settings.image_size, cache)
     check_processes(settings, group, train_set)
     say(f"{len(train_set)} training and {len(validation_set)} validation images of {len(classes)} classes")
+    for channel in (train_set, validation_set):
+        if channel.left_out:
+            say(data.told(channel.folder, channel.left_out))
+    check_every_class(classes, train_set, validation_set)
 
     ingredients = made_of(settings, classes, fingerprint, (train_set, validation_set)) if group.first else {}
     shape = network_shape(settings, classes)
@@ -198,6 +202,21 @@ def check_classes(settings, classes):
     if two and len(classes) != 2:
         flag = "--head binary" if settings.head == "binary" else "--objective validation:f1"
         raise ValueError(f"{flag} is for two classes; the data set has {len(classes)}: {', '.join(classes[:5])}")
+
+
+def check_every_class(classes, train_set, validation_set):
+    """Raises ValueError where nothing can be learnt of a class; one that cannot be judged is said."""
+    missing = []
+    for channel in (train_set, validation_set):
+        seen = set(channel.labels.tolist())
+        missing.append([name for index, name in enumerate(classes) if index not in seen])
+    if missing[0]:
+        raise ValueError(
+            f"the train channel holds no images of {len(missing[0])} of {len(classes)} classes: "
+            f"{', '.join(map(repr, missing[0][:10]))}; add images, or remove the folders"
+        )
+    if missing[1]:
+        say(f"WARNING: the validation channel holds no images of {', '.join(map(repr, missing[1][:10]))}")
 
 
 def network_shape(settings, classes):

@@ -1,4 +1,5 @@
 import io
+import shutil
 
 import numpy as np
 import pytest
@@ -175,3 +176,57 @@ def test_normalised_pixels_have_the_promised_scale():
     image = torch.full((1, 2, 2, 3), 255, dtype=torch.uint8)
     expected = [(1 - mean) / std for mean, std in zip(data.MEAN, data.STD, strict=True)]
     assert data.normalise(image)[0, :, 0, 0].tolist() == pytest.approx(expected)
+
+
+# -- what lies in a channel besides images ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def littered(images, tmp_path):
+    folder = shutil.copytree(images / "train", tmp_path / "train")
+    for name in (".ipynb_checkpoints/0-checkpoint.png", "Thumbs.db", "._0.png", "@eaDir/0.png", "labels.csv"):
+        (folder / "red" / name).parent.mkdir(exist_ok=True)
+        shutil.copyfile(folder / "red/0.png", folder / "red" / name)
+    for name in ("__MACOSX", ".git", "@eaDir"):
+        (folder / name).mkdir()
+    (folder / "README.md").write_text("# Colours\n")
+    return folder
+
+
+def test_what_systems_and_notebooks_leave_is_no_image(images, littered):
+    channel, clean = (data.Channel(folder, data.class_names(folder), 16) for folder in (littered, images / "train"))
+    assert channel.paths == [littered / path.relative_to(images / "train") for path in clean.paths]
+    assert channel.labels.tolist() == clean.labels.tolist()
+    assert len(channel.left_out[data.BY_NAME]) == 9
+
+
+def test_what_is_no_picture_is_left_out_and_told(littered):
+    (littered / "red" / "anim.gif").write_bytes(b"GIF89a" + bytes(20))
+    (littered / "red" / "empty.jpg").touch()
+    (littered / "red" / "gone.png").symlink_to("nowhere.png")
+    shutil.copyfile(littered / "red/0.png", littered / "loose.png")
+    channel = data.Channel(littered, ["blue", "green", "red"], 16)
+    assert len(channel) == 24
+    told = data.told(channel.folder, channel.left_out)
+    assert "3 that are neither JPEG nor PNG; convert those that are pictures (such as 'red/anim.gif')" in told
+    assert "1 beside the folders of the classes (such as 'loose.png')" in told
+
+
+def test_an_image_counts_by_its_first_bytes_not_its_name(littered):
+    (littered / "red" / "0.png").rename(littered / "red" / "photo")
+    assert len(data.Channel(littered, ["blue", "green", "red"], 16)) == 24
+
+
+def test_linked_folders_are_followed_but_not_in_circles(images, tmp_path):
+    (tmp_path / "train" / "red").mkdir(parents=True)
+    (tmp_path / "train" / "blue").symlink_to(images / "train/blue")
+    (tmp_path / "train" / "red" / "more").symlink_to(images / "train/red")
+    (tmp_path / "train" / "red" / "again").symlink_to(tmp_path / "train")
+    assert data.Channel(tmp_path / "train", ["blue", "red"], 16).labels.tolist() == [0] * 8 + [1] * 8
+
+
+def test_a_channel_of_foreign_files_says_what_it_found(tmp_path):
+    (tmp_path / "train" / "red").mkdir(parents=True)
+    (tmp_path / "train" / "red" / "0.webp").write_bytes(b"RIFF1234WEBP")
+    with pytest.raises(ValueError, match=r"holds no images.*1 that are neither JPEG nor PNG.*'red/0\.webp'"):
+        data.Channel(tmp_path / "train", ["red"], 16)

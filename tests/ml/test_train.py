@@ -142,6 +142,28 @@ def test_a_job_that_cannot_start_says_why(main, job, tmp_path, monkeypatch, caps
     assert "train.py: failed: channel 'empty' holds no images" in capsys.readouterr().err
 
 
+def test_a_class_without_images_is_refused_by_name(main, job, images, tmp_path, monkeypatch):
+    folder = shutil.copytree(images / "train", tmp_path / "train")
+    (folder / "violet").mkdir()
+    (folder / "violet" / "Thumbs.db").write_bytes(b"x")
+    monkeypatch.setenv("SM_CHANNEL_TRAIN", str(folder))
+    assert main(SMALL) == 1
+    assert job.failure.startswith(
+        "the train channel holds no images of 1 of 4 classes: 'violet'; add images, or remove"
+    )
+
+
+def test_a_class_that_only_validation_has_is_refused(main, job, images, tmp_path, monkeypatch):
+    folder = shutil.copytree(images / "validation", tmp_path / "validation")
+    (folder / "red").rename(folder / "violet")
+    monkeypatch.setenv("SM_CHANNEL_VALIDATION", str(folder))
+    assert main(SMALL) == 1
+    assert (
+        "channel 'validation' has folders ['violet']; the data set's classes are ['blue', 'green', 'red']"
+        in job.failure
+    )
+
+
 def test_a_wrong_flag_fails_the_job_at_once(main, job):
     assert main(["--lr", "1e999"]) == 2
     assert job.failure == "argument --lr: '1e999' is not a number above 0, at most 10"
