@@ -131,4 +131,5 @@ def slashed(values):
 
 
 def warn(message):
-    print(f"WARNING: tracking: {message}; the training is not affected", file=sys.stderr, flush=True)
+    sys.stderr.write(f"WARNING: tracking: {message}; the training is not affected\n")  # whole: see training.say
+    sys.stderr.flush()

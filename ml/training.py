@@ -2,6 +2,7 @@
 
 import math
 import secrets
+import sys
 import time
 
 import torch
@@ -290,6 +291,11 @@ def own_seed(seed, rank):
 
 
 def say(message):
-    """One process speaks for all of them."""
+    """One process speaks for all of them, a whole line at a time.
+
+    `print` writes the line's end by itself where output is not buffered; what another process or thread writes in
+    between would become part of the line's last number, which SageMaker reads.
+    """
     if is_first():
-        print(message, flush=True)
+        sys.stdout.write(f"{message}\n")
+        sys.stdout.flush()

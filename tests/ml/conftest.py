@@ -4,7 +4,7 @@ import contextlib
 import json
 import os
 import random
-import socket
+import re
 import subprocess
 import sys
 import time
@@ -149,26 +149,26 @@ def serve(environment, tmp_path):
 
 @contextlib.contextmanager
 def servers(environment, folder):
-    started = []
+    started, clients = [], []
 
     def start(model_dir, **variables):
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
         command = [sys.executable, str(ML / "serve.py"), "--host", "127.0.0.1"]
-        settings = environment | {"SM_MODEL_DIR": str(model_dir), "SAGEMAKER_BIND_TO_PORT": str(port)} | variables
-        log = (folder / "serve.log").open("w")
+        settings = environment | {"SM_MODEL_DIR": str(model_dir), "SAGEMAKER_BIND_TO_PORT": "0"} | variables
+        log = (folder / f"serve-{len(started)}.log").open("w")
         process = subprocess.Popen(command, env=settings, stdout=log, stderr=subprocess.STDOUT)
+        started.append((process, log))
+        port = port_in(folder / f"serve-{len(started) - 1}.log", process)
         client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30)
-        started.append((process, client, log))
+        clients.append(client)
         wait_for_ping(process, client)
         return client, process
 
     try:
         yield start
     finally:
-        for process, client, log in started:
+        for client in clients:
             client.close()
+        for process, log in started:
             process.kill()
             process.wait()
             log.close()
@@ -179,6 +179,18 @@ def serve_once(environment, tmp_path_factory):
     """`serve` for a server that all tests of a file share."""
     with servers(environment, tmp_path_factory.mktemp("served")) as start:
         yield start
+
+
+def port_in(log, process):
+    """The port that a server took by itself, as its log says: one found free before could be taken meanwhile."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        if found := re.search(r"; port (\d+)$", log.read_text(), re.MULTILINE):
+            return int(found[1])
+        if process.poll() is not None:
+            break
+        time.sleep(0.05)
+    raise AssertionError(f"the server did not start (exit status {process.poll()}): {log.read_text()[-2000:]}")
 
 
 def wait_for_ping(process, client):

@@ -1,9 +1,13 @@
 import functools
 import json
 import math
+import os
 import re
 import shutil
 import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -121,6 +125,19 @@ def test_an_infinite_logit_counts_where_the_loss_hides_it():
     tally.add(torch.tensor([[1.0, -math.inf], [0.0, 1.0]]), torch.tensor([0, 1]), 0.1, 2.0)
     assert tally.results("validation", Group(torch.device("cpu")))[0]["validation:loss"] == pytest.approx(0.1)
     assert tally.broken == 1
+
+
+def test_a_line_of_the_log_is_written_as_a_whole():
+    """Unbuffered, as SageMaker runs scripts; what several processes write into one pipe mixes between writes only."""
+    code = "import training, threading; [training.say(f'{n:0300}') for n in range(2000)]"
+    environment = {"PYTHONPATH": str(Path(training.__file__).parent), "PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": "1"}
+    reading, writing = os.pipe()
+    both = [subprocess.Popen([sys.executable, "-c", code], stdout=writing, env=environment) for _ in range(2)]
+    os.close(writing)
+    with os.fdopen(reading) as pipe:
+        lines = pipe.read().split("\n")
+    assert [process.wait() for process in both] == [0, 0]
+    assert sorted(lines) == sorted(["", *[f"{number:0300}" for number in range(2000)] * 2])
 
 
 @pytest.fixture
