@@ -4,6 +4,7 @@ A channel is `<folder>/<class>/<any name>`, as SageMaker downloads it; every ima
 out, which is said.
 """
 
+import contextlib
 import functools
 import hashlib
 import os
@@ -97,9 +98,12 @@ class Channel:
 
     def picture(self, index, body):
         try:
-            image = picture.open_header(body)
-            with self.decoding.room(picture.decoding_bytes(image, self.image_size)):
-                return picture.to_pixels(picture.load(image, self.image_size), self.image_size)
+            with contextlib.ExitStack() as held:
+
+                def reserve(size_bytes):
+                    held.enter_context(self.decoding.room(size_bytes))
+
+                return to_pixels(decode(body, side=self.image_size, reserve=reserve), self.image_size)
         except BadImage as error:
             text = f"'{self.name(index)}': {error}; remove it from the data set or replace it"
             raise BadImage(error.code, text) from error

@@ -33,7 +33,7 @@ TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 BAND_PIXELS = 2**20  # that are converted at once
-MARKER = re.compile(rb"\xff+[^\x00\xff\xd0-\xd7]")  # in a scan's data no other byte follows an FF
+MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")  # in a scan's data no other byte follows an FF
 # Chunks of a PNG that pixels depend on, besides the critical ones, and the texts in which editors put the orientation.
 TELLING = (b"tRNS", b"eXIf")
 TELLING_TEXTS = {b"tEXt": b"Raw profile type exif\0", b"zTXt": b"Raw profile type exif\0\0"}
@@ -64,13 +64,17 @@ FORMATS = {"JPEG": (b"\xff\xd8\xff", Jpeg), "PNG": (b"\x89PNG\r\n\x1a\n", PngIma
 SIGNATURES = tuple(signature for signature, _ in FORMATS.values())
 
 
-def decode(body, max_pixels=MAX_PIXELS, side=None):
+def decode(body, max_pixels=MAX_PIXELS, side=None, reserve=None):
     """Encoded bytes -> an upright RGB image. Raises BadImage, from the header alone where that suffices.
 
     With `side` (px) a JPEG may come at a half, a quarter or an eighth of its size, but with no side below that: the
-    decoder then skips work that `to_pixels` would undo. Whoever compares pictures must give the same side.
+    decoder then skips work that `to_pixels` would undo. Whoever compares pictures must give the same side. `reserve` is
+    told how many bytes of memory that will take, and may wait.
     """
-    return load(open_header(body, max_pixels), side)
+    image = open_header(body, max_pixels)
+    if reserve:
+        reserve(decoding_bytes(image, side))
+    return load(image, side)
 
 
 def open_header(body, max_pixels=MAX_PIXELS):
@@ -129,8 +133,9 @@ def decoding_bytes(image, side=None):
 
 def segments(body):
     """(marker, begin, end) of the first picture of a JPEG file; the data of its scans lie between."""
-    at = 2
-    while found := MARKER.search(body, at):
+    # Nearly all bytes FF are data of scans, followed by 00: without those the next marker is found ten times as fast.
+    sought, at = body.replace(b"\xff\x00", b"\x00\x00"), 2
+    while found := MARKER.search(sought, at):
         marker, at = body[found.end() - 1], found.end()
         if marker == END_OF_IMAGE:
             return

@@ -87,7 +87,7 @@ def test_the_second_training_decodes_nothing(images, cache, monkeypatch):
     order = torch.randperm(24)
     expected = pictures(data.Channel(images / "train", CLASSES, 16), order)
     assert torch.equal(pictures(data.Channel(images / "train", CLASSES, 16, cache), order), expected)
-    monkeypatch.setattr(data.picture, "load", lambda *_, **__: never())
+    monkeypatch.setattr(data, "decode", lambda *_, **__: never())
     assert torch.equal(pictures(data.Channel(images / "train", CLASSES, 16, cache), order), expected)
 
 
