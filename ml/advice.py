@@ -47,6 +47,9 @@ NEEDS_FRAMEWORK = ("MaxInitializationTime", "StepOutlier", "Dataloader", "Overal
 NEEDS_GPU = ("CPUBottleneck", "IOBottleneck", "LowGPUUtilization", "GPUMemoryIncrease", "BatchSize", "LoadBalancing")
 MUCH = 0.3  # of the training time in preparing images, or of the job before its first step
 MIN_INITIALISATION_S = 60
+WAITED, WAITED_A_BIT = 0.25, 0.1  # of the time in which the training wanted to compute
+CAUSE = 0.1  # of the cores' time that somebody must have had to be named for it
+MIN_MEASURED_S = 5
 
 
 @dataclass
@@ -59,9 +62,13 @@ class Finding:
     advice: str = ""
 
 
-def findings(job, usage, timeline, reports, failures=()):
-    """What stands out, the worst first; one good word when nothing does."""
-    found = [recording_failure(failure) for failure in failures]
+def findings(job, usage, timeline, reports, failures=(), shares=None):
+    """What stands out, the worst first; one good word when nothing does.
+
+    Before all else a machine that did not let the training compute: it explains most of what the rules find then.
+    """
+    found = [waiting_for_processor(node, share) for node, share in (shares or {}).items()]
+    found += [recording_failure(failure) for failure in failures]
     found += [
         finding(rule, report, timeline)
         for rule, report in sorted(reports.items(), key=lambda item: -item[1]["RuleTriggered"])
@@ -73,6 +80,45 @@ def findings(job, usage, timeline, reports, failures=()):
         limits = "Nothing recorded here crossed the limits of the rules below."
         found.insert(0, Finding("good", "No problem was found", limits))
     return sorted(found, key=lambda one: ("bad", "good", "note").index(one.level))
+
+
+def waiting_for_processor(node, share):
+    """A Finding where the training's threads were ready to compute, and something kept them from it."""
+    all_cores, held = share.seconds * share.cores, share.throttled or 0.0
+    waiting = max(share.waiting_share or 0.0, min(1.0, held / share.seconds) if share.seconds else 0.0)
+    if share.seconds < MIN_MEASURED_S or waiting < WAITED_A_BIT:
+        return None
+    others, stolen = max(0.0, (share.busy or 0.0) - share.used), share.stolen or 0.0
+    cores = f"{share.cores} core{'s' * (share.cores > 1)}"
+    causes = [
+        (
+            others / all_cores,
+            f"other processes on this machine had {others / share.seconds:.1f} of its {cores} at a mean",
+            "Run fewer jobs or other programs beside it, give it cores of its own, or take a larger machine.",
+        ),
+        (
+            stolen / all_cores,
+            f"the host of this virtual machine gave {100 * stolen / all_cores:.0f} % of its {cores} to others",
+            "Take an instance whose processors are not shared.",
+        ),
+        (
+            held / share.seconds,
+            f"its container's limit held it back for {duration(held)}",
+            "Raise the container's limit of processors.",
+        ),
+    ]
+    part, cause, todo = max(causes)
+    if part < CAUSE:
+        own = share.used > (1 - CAUSE) * all_cores
+        if own and waiting < 2 * WAITED:  # all cores compute, with a few threads more than there are cores
+            return None
+        cause = f"its own threads want more than its {cores}" if own else "who had it meanwhile is not known"
+        todo = "Use fewer threads (OMP_NUM_THREADS), or take a machine with more cores." if own else ""
+    where = f" on {node}" if node != "algo-1" else ""
+    title = f"The training waited for a processor for {100 * waiting:.0f} % of the time it wanted to compute{where}"
+    text = f"{cause[0].upper()}{cause[1:]}. It computed for {duration(share.used)} within {duration(share.seconds)}, "
+    text += f"on {cores}; its steps take as long as this lets them, whatever the figures below say."
+    return Finding("bad" if waiting >= WAITED else "note", title, text, todo)
 
 
 def finding(rule, report, timeline):

@@ -21,7 +21,7 @@ from report_notebook import notebook
 from rule_verdicts import plain, write
 from system_rules import mean
 from timeline import BACKWARDS, FORWARDS, OPTIMIZER, PREPARING, STEP, WAITING, Timeline, inside, read_timeline
-from usage import read_usage
+from usage import read_shares, read_usage
 
 COLUMNS = {
     "waiting": WAITING,
@@ -46,6 +46,10 @@ class Recorded:
     @cached_property
     def usage(self):
         return read_usage(self.profiler_dir) if self.profiler_dir else {}
+
+    @cached_property
+    def shares(self):
+        return read_shares(self.profiler_dir) if self.profiler_dir else {}
 
     @cached_property
     def timeline(self):
@@ -80,11 +84,17 @@ def write_report(folder, recorded, job, parameters):
     write(output / "steps.csv", steps_csv(timeline))
     write(output / "system.csv", system_csv(usage))
     write(output / "profiler-report.ipynb", notebook(str(job.get("TrainingJobName", ""))))
-    write(output / "profiler-report.html", report_html(job, usage, reports, timeline, recorded.failures))
+    page = report_html(job, usage, reports, timeline, recorded.failures, recorded.shares)
+    write(output / "profiler-report.html", page)
     return {
         "triggered": [sub_rule for sub_rule, report in reports.items() if report["RuleTriggered"]],
         "samples": sum(map(len, usage.values())),
         "steps": sum(len(spans) for spans in timeline.all(*timeline.step_phases)),
+        "waited_for_processor": {
+            node: round(share.waiting_share, 4)
+            for node, share in recorded.shares.items()
+            if share.waiting_share is not None
+        },
         "not_recorded": [failure["complaint"] for failure in recorded.failures],
     }
 

@@ -24,13 +24,13 @@ SHORT |= {"ReadThroughputInBytesPerSecond": "read", "WriteThroughputInBytesPerSe
 THEMES = (("auto", "as the system"), ("light", "light"), ("dark", "dark"))
 
 
-def report_html(job, usage, reports, timeline=None, failures=()):
+def report_html(job, usage, reports, timeline=None, failures=(), shares=None):
     """The page. `job` is the server's job.json, `usage` from read_usage, `reports` from profiler_rules.profile,
-    `timeline` from read_timeline, `failures` from recording.failures."""
+    `timeline` from read_timeline, `failures` from recording.failures, `shares` from read_shares."""
     timeline = Timeline() if timeline is None else timeline
     period = Period(job, usage, timeline)
     sections = [
-        ("summary", "What stands out", found(advice.findings(job, usage, timeline, reports, failures))),
+        ("summary", "What stands out", found(advice.findings(job, usage, timeline, reports, failures, shares or {}))),
         ("job", "Job", stages(job, timeline, period) + job_facts(job, usage, timeline)),
         ("steps", "Steps", steps(timeline, reports, period)),
         ("machine", "Machine", "".join(machine(node, samples, period) for node, samples in usage.items())),

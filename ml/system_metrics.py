@@ -5,9 +5,15 @@
 On an instance with the profiler enabled the platform writes these; this sampler is for jobs without, such as those of
 accounts where SageMaker Debugger is closed. Needs psutil; without it there are no such metrics, which is said once.
 GPUs are read through torch. One thread, which takes about a millisecond of each half second.
+
+    <folder>/processor/<host>-<pid>.json      JSON lines: what a process of the training was given of the processors
+
+That nobody else measures, so it is measured wherever a training is profiled: how long its threads were ready to run and
+had to wait, and who ran meanwhile. Linux only; what a machine does not tell is left out.
 """
 
 import atexit
+import contextlib
 import json
 import math
 import os
@@ -21,6 +27,8 @@ from recording import give_up, mark_end
 from step_times import DEFAULT_CONFIG
 
 INTERVAL_S = 0.5  # SageMaker's own default
+SHARE_INTERVAL_S = 1
+SHARES = "processor"  # the folder
 
 
 def watch(folder, always=False):
@@ -30,6 +38,12 @@ def watch(folder, always=False):
     """
     if folder and (always or not Path(os.environ.get("SMPROFILER_CONFIG_PATH", DEFAULT_CONFIG)).is_file()):
         atexit.register(SystemMetrics(folder).start().close)
+
+
+def watch_share(folder):
+    """Measure until the process ends what it is given of the processors; nothing without a folder."""
+    if folder:
+        atexit.register(ProcessorShare(folder).start().stop)
 
 
 class SystemMetrics:
@@ -122,3 +136,96 @@ def rates(before, after, elapsed_s):
         received, sent = new_network.bytes_recv - network.bytes_recv, new_network.bytes_sent - network.bytes_sent
         yield reading("network", "ReceiveBytesPerSecond", "Algorithm", received / elapsed_s)
         yield reading("network", "TransmitBytesPerSecond", "Algorithm", sent / elapsed_s)
+
+
+class ProcessorShare:
+    """Of this process, between `start` and `stop`, in a thread that ends with the process."""
+
+    def __init__(self, folder, interval_s=SHARE_INTERVAL_S, proc="/proc", cgroups="/sys/fs/cgroup"):
+        self.folder, self.interval_s = Path(folder) / SHARES, interval_s
+        self.proc, self.cgroups = Path(proc), Path(cgroups)
+        self.host = os.environ.get("SM_CURRENT_HOST", "algo-1")
+        self.ended = threading.Event()
+        self.thread = threading.Thread(target=self.run, name="processor-share", daemon=True)
+
+    def start(self):
+        self.before = self.read()  # the first readings only set the reference point
+        self.thread.start()
+        return self
+
+    def stop(self):
+        self.ended.set()
+        self.thread.join()
+
+    def run(self):
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            path = self.folder / f"{self.host}-{os.getpid()}.json"
+            with path.open("a", encoding="utf-8", buffering=1) as file:
+                ended = False
+                while not ended:
+                    ended = self.ended.wait(self.interval_s)
+                    after = self.read()
+                    where = {"NodeId": self.host, "Timestamp": round(time.time(), 3)}
+                    file.write(json.dumps(where | difference(self.before, after)) + "\n")
+                    self.before = after
+        except Exception:
+            give_up("processor-share", self.folder.parent, "the processors cannot be measured", "its share of them")
+
+    def read(self):
+        """Counters that only grow, in seconds; a name is missing where the machine does not tell."""
+        cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
+        found = {"Seconds": time.monotonic(), "Used": time.process_time(), "Cores": len(cores)}
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            found["Waited"] = self.waits()
+        with contextlib.suppress(OSError, ValueError):
+            found |= self.of_cores({f"cpu{core}" for core in cores})
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            found["Throttled"] = self.throttled()
+        return found
+
+    def waits(self):
+        """thread -> how long it was ready to run and did not: the second number of its schedstat, in ns."""
+        waits = {}
+        for path in (self.proc / "self/task").iterdir():
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # a thread that has just ended
+                waits[path.name] = int((path / "schedstat").read_text().split()[1]) / 1e9
+        if not waits:
+            raise FileNotFoundError
+        return waits
+
+    def of_cores(self, names):
+        """What all processes together, and other machines on the same host, used of the cores this one may use."""
+        rows = (line.split() for line in (self.proc / "stat").read_text().splitlines())
+        times = [list(map(int, numbers[:8])) for name, *numbers in rows if name in names]
+        user, nice, system, _, _, interrupts, soft_interrupts, stolen = map(sum, zip(*times, strict=True))
+        tick = os.sysconf("SC_CLK_TCK")
+        return {"Busy": (user + nice + system + interrupts + soft_interrupts) / tick, "Stolen": stolen / tick}
+
+    def throttled(self):
+        """How long the container's limit kept it from running: of the control group, version 2 or 1."""
+        groups = [line.split(":", 2) for line in (self.proc / "self/cgroup").read_text().splitlines()]
+        places = []
+        for _, controllers, path in groups:
+            if not controllers or "cpu" in controllers.split(","):
+                root = self.cgroups / (controllers or "")
+                places += [root / path.lstrip("/"), root]
+        for place in places:
+            if (place / "cpu.stat").is_file():
+                numbers = dict(line.split() for line in (place / "cpu.stat").read_text().splitlines())
+                if "throttled_usec" in numbers:
+                    return int(numbers["throttled_usec"]) / 1e6
+                if "throttled_time" in numbers:
+                    return int(numbers["throttled_time"]) / 1e9
+        raise KeyError("throttled")
+
+
+def difference(before, after):
+    """What was counted between two readings; the number of cores is that of the later one."""
+    found = {"Cores": after["Cores"]}
+    for name in after.keys() & before.keys() - {"Cores"}:
+        if name == "Waited":  # threads that came in between have waited only since then
+            found[name] = sum(value - before[name].get(thread, 0.0) for thread, value in after[name].items())
+        else:
+            found[name] = after[name] - before[name]
+    return {name: round(max(0, value), 4) for name, value in sorted(found.items())}

@@ -86,6 +86,7 @@ def train(settings, group):
     ingredients = made_of(settings, classes, fingerprint, (train_set, validation_set)) if group.first else {}
     shape = network_shape(settings, classes)
     training = Training(settings, shape, len(classes), train_set, group)
+    system_metrics.watch_share(training.times.folder)  # in each process
     pictures = validation_set
     if features.usable(settings, group.any(training.debugger.active)):
         train_set, validation_set = training.look_once(train_set, validation_set)

@@ -1,6 +1,7 @@
 """What the profiler measured of a job's machine: SageMaker's system metric files -> samples in order of time.
 
-The files are `<profiler-output>/system/incremental/<hour>/<minute>.algo-1.json`, one JSON object per line.
+The files are `<profiler-output>/system/incremental/<hour>/<minute>.algo-1.json`, one JSON object per line. Beside them,
+system_metrics.py's own: what the processes of the training were given of the processors.
 """
 
 import json
@@ -69,3 +70,50 @@ def place(sample, kind, name, dimension, value):
         sample.io[name] = max(0.0, value)
     elif kind == "network" and dimension != "Platform":  # what the platform itself moves is not the job's
         sample.network[name] = max(0.0, value)
+
+
+@dataclass
+class Share:
+    """What a training's processes on one node were given of its processors, in seconds; None: not known."""
+
+    seconds: float = 0.0  # of the process that was measured longest
+    cores: int = 1  # that the processes may use
+    used: float = 0.0  # by all of them
+    waited: float | None = None  # by all threads: ready to run, while others ran
+    busy: float | None = None  # by all processes of the machine, on those cores
+    stolen: float | None = None  # of those cores, by other machines of the same host
+    throttled: float | None = None  # that the container's limit held the processes back
+
+    @property
+    def waiting_share(self):
+        """Of the time in which threads wanted to compute, how much they waited for a processor; None: not known."""
+        wanted = self.used + (self.waited or 0.0)
+        return self.waited / wanted if self.waited is not None and wanted > 0 else None
+
+
+def read_shares(folder):
+    """node -> its Share; empty where nothing was measured."""
+    shares = {}
+    for path in sorted(Path(folder).glob("processor/*.json")):
+        lines = list(filter(None, map(parse_share, path.read_text(encoding="utf-8").splitlines())))
+        if not lines:
+            continue
+        names = set.intersection(*map(set, lines)) - {"NodeId"}
+        total = {name: sum(line[name] for line in lines) for name in names}
+        share = shares.setdefault(lines[0]["NodeId"], Share())
+        share.used += total.get("Used", 0.0)
+        if "Waited" in total:
+            share.waited = (share.waited or 0.0) + total["Waited"]
+        if total.get("Seconds", 0.0) > share.seconds:  # what is of the whole machine is the same to all processes
+            share.seconds, share.cores = total["Seconds"], int(lines[-1]["Cores"])
+            share.busy, share.stolen, share.throttled = (total.get(name) for name in ("Busy", "Stolen", "Throttled"))
+    return shares
+
+
+def parse_share(line):
+    try:
+        found = json.loads(line)
+        numbers = {name: float(value) for name, value in found.items() if name not in ("NodeId", "Timestamp")}
+        return {"NodeId": str(found["NodeId"])} | numbers if numbers["Cores"] and numbers["Seconds"] >= 0 else None
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
