@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import random
 import re
 import subprocess
 from datetime import UTC, datetime
@@ -117,3 +118,38 @@ def test_the_smallest_picture_goes_all_the_way(channel: Path) -> None:
     Image.new("L", (MIN_SIDE, MIN_SIDE)).save(path)
     assert isinstance(verify_image(path), VerifiedImage)
     assert read(path, "application/x-image")["shape"] == [64, 64, 3]
+
+
+def test_what_sync_lets_through_is_read(tmp_path: Path) -> None:
+    """Of files with random damage: one that only training or serving refused would be found out after all is paid."""
+    noise, grey = random.Random(7), Image.effect_noise((64, 48), 80)
+    whole = [encoded(grey, "JPEG"), encoded(grey.convert("RGB"), "JPEG", progressive=True), encoded(grey, "PNG")]
+    whole += [encoded(grey.convert("P"), "PNG"), encoded(grey, "MPO", save_all=True, append_images=[grey])]
+    taken = 0
+    for number in range(600):
+        body = bytearray(noise.choice(whole))
+        for _ in range(noise.randrange(3)):
+            body[noise.randrange(len(body))] = noise.randrange(256)
+        (tmp_path / f"{number}").write_bytes(body[: noise.choice([len(body), noise.randrange(1, len(body))])])
+        if isinstance(verify_image(tmp_path / f"{number}"), VerifiedImage):
+            taken += 1
+        else:
+            (tmp_path / f"{number}").unlink()
+    assert taken > 50
+    code = "import pathlib, sys, picture\nfor path in pathlib.Path(sys.argv[1]).iterdir():\n"
+    code += "    picture.decode(path.read_bytes())"
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "ml"), "PYTHONWARNINGS": "error::UserWarning"}
+    done = subprocess.run(
+        [ROOT / ".venv/ml/bin/python", "-c", code, tmp_path],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+def encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
+    body = io.BytesIO()
+    image.save(body, kind, **options)
+    return body.getvalue()
