@@ -15,7 +15,7 @@ LABEL com.amazonaws.sagemaker.capabilities.accept-bind-to-port=true
 RUN useradd --uid 50000 --gid 0 --home-dir /opt/program --create-home server
 COPY --from=build /opt/venv /opt/venv
 COPY ml/serve.py ml/model_server.py ml/handlers.py ml/micro_batch.py ml/workers.py ml/request_body.py ml/connection.py \
-     /opt/program/
+     ml/request_context.py /opt/program/
 ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 USER 50000:0
 EXPOSE 8080
