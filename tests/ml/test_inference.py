@@ -10,10 +10,12 @@ import torch
 from PIL import Image
 
 import artifact
+import image_request
 import inference
 import model
 import runtime
 from image_request import Request
+from memory_gate import MemoryGate
 
 
 def encoded(size=(16, 16), kind="PNG"):
@@ -116,6 +118,14 @@ def test_one_request_has_one_budget_of_pixels(network):
     text = base64.b64encode(encoded((8000, 6000), "JPEG")).decode()
     with pytest.raises(inference.RequestError, match="image 2: with it the request has more than 120,000,000 pixels"):
         inference.input_fn(json.dumps({"instances": [text] * 3}), "application/json")
+
+
+def test_large_pictures_that_find_no_memory_are_told_to_come_back(network, monkeypatch):
+    monkeypatch.setattr(image_request, "DECODING", MemoryGate(2**20, wait_s=0.05))
+    assert ask(network, PNG, "image/png")
+    with image_request.DECODING.room(2**20), pytest.raises(inference.RequestError) as caught:
+        inference.input_fn(encoded((900, 900)), "image/png")
+    assert (caught.value.status_code, caught.value.code) == (429, "BUSY")
 
 
 @pytest.mark.parametrize("accept", [None, "*/*", "application/json", "text/html, application/*;q=0.8"])
