@@ -145,3 +145,7 @@ def test_page_is_not_shown_to_other_sites(server: Server, headers: dict[str, str
     with pytest.raises(urllib.error.HTTPError) as caught:
         get(server, "/", **headers)
     assert caught.value.code == 403
+
+
+def test_control_characters_are_shown_and_not_sent() -> None:
+    assert tag("pre", "a\x1b[2J\0\tb\n", title="\x07") == '<pre title="␇">a␛[2J␀\tb\n</pre>'
