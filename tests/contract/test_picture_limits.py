@@ -16,11 +16,12 @@ import pytest
 from PIL import Image
 
 from local_sagemaker.batch.model_client import MAX_MB_IN_FLIGHT
-from retraining.dataset.limits import MAX_BYTES, MAX_PIXELS, MAX_SIDE, MIN_SIDE
+from retraining.dataset.limits import MAX_BYTES, MAX_PIXELS, MAX_SCANNED, MAX_SIDE, MIN_SIDE
 from retraining.dataset.verify import VerifiedImage, verify_image
 from retraining.environment import Environment
 from retraining.plan import Plan
 from retraining.recipe import load_recipe
+from retraining.release import golden
 from retraining.sagemaker_requests import transform_job
 
 ROOT = Path(__file__).parents[2]
@@ -82,6 +83,7 @@ def test_the_largest_picture_goes_all_the_way(
     path = channel / f"moon.{'jpg' if kind == 'JPEG' else 'png'}"
     Image.new(mode, LARGEST, (200, 40, 90, 128)[: len(mode)]).save(path, kind, **options)
     assert path.stat().st_size <= MAX_BYTES
+    assert isinstance(verify_image(path), VerifiedImage)
     assert read(path, "image/jpeg" if kind == "JPEG" else "image/png")["took_mb"] < most_mb
 
 
@@ -99,6 +101,17 @@ def test_the_largest_file_goes_all_the_way(channel: Path) -> None:
     assert path.stat().st_size == MAX_BYTES
     assert isinstance(verify_image(path), VerifiedImage)
     assert read(path, "image/jpeg")["shape"] == [64, 64, 3]
+
+
+def test_both_sides_decode_as_many_scans() -> None:
+    (times,) = re.findall(r"^MAX_SCANNED = (\d+) \* MAX_PIXELS", (ROOT / "ml/picture.py").read_text(), re.MULTILINE)
+    assert int(times) * MAX_PIXELS == MAX_SCANNED
+
+
+def test_a_smoke_test_keeps_to_what_a_request_may_hold() -> None:
+    (most,) = re.findall(r"^MAX_INSTANCES = (\d+)", (ROOT / "ml/image_request.py").read_text(), re.MULTILINE)
+    assert int(most) == golden.MAX_INSTANCES
+    assert golden.SAFE_BODY_BYTES < golden.MAX_BODY_BYTES <= MAX_BYTES
 
 
 def test_a_batch_transform_takes_the_largest_file() -> None:
