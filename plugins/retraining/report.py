@@ -90,7 +90,8 @@ def judge(found: Findings) -> tuple[Outcome, str]:
     if broken:
         # Those that failed themselves explain those that could not run after them.
         culprit = next((task for task in broken if found.states[task] == "failed"), broken[0])
-        return "failed", f"{culprit}: {found.failures.get(culprit, 'see the log of this task')}"
+        unknown = "it left no reason: it was marked by hand, or its process was killed. See its log"
+        return "failed", f"{culprit}: {found.failures.get(culprit, unknown)}"
     if found.need is not None and not found.need["needed"]:
         return "skipped", str(found.need["reason"])
     if found.approval and "Reject" in found.approval.get("chosen_options", []):

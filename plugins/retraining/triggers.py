@@ -79,7 +79,12 @@ class SageMakerJobTrigger(BaseTrigger):
         if kind.stop is None:
             return
         async with await self._connect() as client:
-            await getattr(client, kind.stop)(**{kind.name_key: self.name})
+            try:
+                await getattr(client, kind.stop)(**{kind.name_key: self.name})
+            except ClientError as error:
+                # What has just ended cannot be stopped, and need not be.
+                self.log.warning("SageMaker does not stop %s job %s: %s", self.kind, self.name, error)
+                return
         self.log.info("Asked SageMaker to stop %s job %s.", self.kind, self.name)
 
     async def _connect(self) -> Any:

@@ -109,3 +109,11 @@ def test_registering_twice_is_one_version(sagemaker: Any, bucket: str) -> None:
     operator = RegisterOperator(task_id="register", config=config, aws_conn_id=AWS_CONN_ID)  # type: ignore[arg-type]
     assert operator.execute(context()) == operator.execute(context())
     assert len(sagemaker.list_model_packages(ModelPackageGroupName=group)["ModelPackageSummaryList"]) == 1
+
+
+def test_cancelling_a_wait_for_what_has_ended_is_no_error(sagemaker: Any, training: Any) -> None:
+    operator = training("print('quick')")
+    with pytest.raises(TaskDeferred) as wait:
+        operator.execute(context())
+    wait_for(wait.value.trigger)
+    asyncio.run(wait.value.trigger.on_kill())
