@@ -220,6 +220,17 @@ def test_a_broken_pointer_does_not_stop_a_rollback(runs: Runs) -> None:
     assert roll_back(failed)["config"] == before.plan.endpoint_config
 
 
+def test_a_closed_registry_does_not_stop_a_rollback(runs: Runs) -> None:
+    """As where the credentials lack sagemaker:UpdateModelPackage, or somebody deleted the package."""
+    before, failed = runs(1), runs(2)
+    deploy(before)
+    deploy(failed)
+    failed.sagemaker.delete_model_package(ModelPackageName=failed.fact("register")["arn"])
+    with pytest.raises(failed.sagemaker.exceptions.ClientError, match="DescribeModelPackage"):
+        roll_back(failed)
+    assert served(failed) == before.plan.endpoint_config
+
+
 def test_rollback_in_mid_update_waits_and_goes_back(runs: Runs) -> None:
     """As after `deploy` was marked failed, or as a success, while it waited."""
     before, failed = runs(1), runs(2)

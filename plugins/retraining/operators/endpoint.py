@@ -156,10 +156,9 @@ class RollbackOperator(EndpointOperator):
         if not self.config:
             raise AirflowSkipException("This run asked nothing of the endpoint, or was promoted.")
         self.intents.take_back()
-        if arn := self.config["Package"]:
-            package.reject(self.hook.conn, arn, f"The release of {self.config['Failed']} failed and was taken back.")
         endpoint = describe_endpoint(self.hook.conn, self.config["EndpointName"])
         if not (endpoint and self._concerns(endpoint)):
+            self._reject_package()
             raise AirflowSkipException("The endpoint does not serve this run's model; there is nothing to roll back.")
         return self.ensure(context, requested=False)
 
@@ -174,11 +173,13 @@ class RollbackOperator(EndpointOperator):
         name, failed, back_to = (self.config[key] for key in ("EndpointName", "Failed", "EndpointConfigName"))
         endpoint = self.look(context)
         if endpoint is None:
+            self._reject_package()
             return {"name": name, "config": None}
         if KINDS["endpoint"].in_progress(endpoint):
             return self.wait(requested=requested)
         served = endpoint["EndpointConfigName"]
         if served != failed and endpoint["EndpointStatus"] == "InService":
+            self._reject_package()
             return {"name": name, "config": served, "arn": endpoint["EndpointArn"]}
         if requested:
             reason = endpoint.get("FailureReason", "no reason given")
@@ -192,6 +193,11 @@ class RollbackOperator(EndpointOperator):
         else:
             raise AirflowFailException(self.broken(endpoint))
         return self.wait(requested=True)
+
+    def _reject_package(self) -> None:
+        """Last: what is served matters more than what the registry says, which may be closed to us or be gone."""
+        if arn := self.config["Package"]:
+            package.reject(self.hook.conn, arn, f"The release of {self.config['Failed']} failed and was taken back.")
 
     def _concerns(self, endpoint: Mapping[str, Any]) -> bool:
         """Whether the endpoint serves this run's configuration, or is about to."""
