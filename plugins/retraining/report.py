@@ -92,6 +92,9 @@ def judge(found: Findings) -> tuple[Outcome, str]:
         culprit = next((task for task in broken if found.states[task] == "failed"), broken[0])
         unknown = "it left no reason: it was marked by hand, or its process was killed. See its log"
         return "failed", f"{culprit}: {found.failures.get(culprit, unknown)}"
+    if found.states.get("rollback") == "success":
+        # Its own word, against that of tasks which a person marked as a success.
+        return "failed", "rollback: the endpoint was taken back from this run's model; see the log of this task"
     if found.need is not None and not found.need["needed"]:
         return "skipped", str(found.need["reason"])
     if found.approval and "Reject" in found.approval.get("chosen_options", []):

@@ -40,6 +40,12 @@ def test_promoted() -> None:
     assert outcome(PROMOTED) == ("promoted", "better")
 
 
+def test_a_release_taken_back_is_no_promotion() -> None:
+    """As where a person marked `update_champion` as a success while it failed or waited for its next attempt."""
+    taken_back = replace(PROMOTED, states=GREEN | {"rollback": "success"})
+    assert outcome(taken_back)[0] == "failed"
+
+
 def test_kept_by_the_gate() -> None:
     kept = replace(PROMOTED, comparison={"decision": {"promote": False, "reason": "worse"}})
     assert outcome(replace(kept, states=GREEN | {"update_champion": "skipped"})) == ("kept", "worse")
