@@ -20,6 +20,10 @@ from retraining.run import Run
 from retraining.sections.debugger import Mode
 
 
+class NotPromoted(ValueError):
+    """The candidate was compared and found wanting."""
+
+
 def tuning_request(run: Run) -> dict[str, Any]:
     """Decided before it is sent: an attempt that follows another sends the same."""
     run.require_same_recipe()
@@ -82,7 +86,10 @@ def champion_scoring_request(run: Run) -> dict[str, Any]:
 
 
 def registration_request(run: Run) -> dict[str, Any]:
+    """NotPromoted where `register` was cleared by itself: Airflow runs it then, whatever `compare` skipped before."""
     comparison, training = run.fact("compare", key="comparison"), run.fact("train")
+    if not comparison["decision"]["promote"]:
+        raise NotPromoted(f"The candidate stays out: {comparison['decision']['reason']}. Nothing is registered.")
     facts = run.ingredients.as_dict() | {"test_accuracy": f"{comparison['candidate']['accuracy']:.6f}"}
     facts["tuning_job"] = run.fact("tune")["name"]
     package = requests.model_package(

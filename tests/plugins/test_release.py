@@ -56,8 +56,11 @@ def runs(sagemaker: Any, bucket: str, recipe_data: dict[str, Any], monkeypatch: 
         ti.known["sync_dataset.return_value"] = {"fingerprint": "f", "classes": ["a"]}
         ti.known["train.return_value"] = {"name": "t", "arn": ARN, "model_data_url": run.plan.uri(f"{number}.tar.gz")}
         ti.known["tune.return_value"] = {"name": "t"}
-        scores = {"accuracy": 1.0}
-        ti.known["compare.comparison"] = {"candidate": scores, "evaluation_uri": run.plan.uri("evaluation.json")}
+        ti.known["compare.comparison"] = {
+            "decision": {"promote": True, "reason": "better"},
+            "candidate": {"accuracy": 1.0},
+            "evaluation_uri": run.plan.uri("evaluation.json"),
+        }
         return run
 
     return make
@@ -172,6 +175,14 @@ def test_a_package_that_a_person_rejected_is_not_deployed(runs: Runs) -> None:
     with pytest.raises(PackageRejected, match=r"is Rejected \(the colours are wrong\)"):
         task_requests.endpoint_request(run)
     assert served(run) is None
+
+
+def test_a_candidate_that_lost_is_not_registered(runs: Runs) -> None:
+    """Cleared by itself after the run, `register` is no longer skipped."""
+    run = runs(1)
+    run.fact("compare", key="comparison")["decision"] |= {"promote": False, "reason": "the champion is better"}
+    with pytest.raises(task_requests.NotPromoted, match="stays out: the champion is better"):
+        task_requests.registration_request(run)
 
 
 # --- rollback -------------------------------------------------------------------------------------------------------
