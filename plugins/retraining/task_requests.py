@@ -15,7 +15,9 @@ from retraining.debugger import requests as debugger_requests
 from retraining.debugger.mode import in_mode
 from retraining.job_kinds import is_missing
 from retraining.promotion.champion import ChampionUnusable, own_champion
+from retraining.release.intent import Intent
 from retraining.release.package import require_not_rejected
+from retraining.release.served import describe_endpoint
 from retraining.run import Run
 from retraining.sections.debugger import Mode
 
@@ -110,7 +112,7 @@ def endpoint_request(run: Run) -> dict[str, Any]:
 
 def rollback_request(run: Run) -> dict[str, Any]:
     """Back to whoever is champion now, or to what served before; empty when this run asked nothing, or was promoted."""
-    intent = run.release_intents.read()
+    intent = run.release_intents.read() or _unwritten_intent(run)
     if intent is None:
         return {}
     champion = _champion_now(run)
@@ -135,6 +137,20 @@ def _champion_now(run: Run) -> dict[str, Any]:
         return own_champion(run.s3, run.plan).document or {}
     except ChampionUnusable:
         return {}
+
+
+def _unwritten_intent(run: Run) -> Intent | None:
+    """What was asked all the same, by a version of this package that wrote nothing down: an upgrade in mid-release."""
+    config, endpoint = run.plan.endpoint_config, describe_endpoint(run.sagemaker, run.plan.endpoint)
+    if endpoint is None:
+        return None
+    served, pending = endpoint["EndpointConfigName"], endpoint.get("PendingDeploymentSummary") or {}
+    if config not in (served, pending.get("EndpointConfigName")):
+        return None
+    # A run makes its configuration first; an endpoint that is older was there before the run.
+    made = run.sagemaker.describe_endpoint_config(EndpointConfigName=config)["CreationTime"]
+    before = None if endpoint["CreationTime"] >= made else str(served)
+    return Intent(endpoint=run.plan.endpoint, config=config, before=before, last_modified=None)
 
 
 def _first_existing(run: Run, *configs: str | None) -> str | None:

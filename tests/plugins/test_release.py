@@ -231,6 +231,18 @@ def test_a_broken_pointer_does_not_stop_a_rollback(runs: Runs) -> None:
     assert roll_back(failed)["config"] == before.plan.endpoint_config
 
 
+def test_a_release_of_an_earlier_version_is_taken_back(runs: Runs) -> None:
+    """Upgraded between deploy and smoke test: nothing is written of what was asked, and SageMaker knows."""
+    first, champion, failed = runs(1), runs(2), runs(3)
+    for run, back_to in ((first, None), (failed, champion.plan.endpoint_config)):
+        if run is failed:
+            deploy(champion)
+            update_champion(champion)
+        deploy(run)
+        run.s3.delete_object(Bucket=run.environment.bucket, Key=run.plan.release_key)
+        assert roll_back(run)["config"] == back_to == served(run)
+
+
 def test_a_closed_registry_does_not_stop_a_rollback(runs: Runs) -> None:
     """As where the credentials lack sagemaker:UpdateModelPackage, or somebody deleted the package."""
     before, failed = runs(1), runs(2)

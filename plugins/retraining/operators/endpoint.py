@@ -98,7 +98,10 @@ class DeployOperator(EndpointOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         return self.ensure(context)
 
-    def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, Any]:
+    def execute_complete(
+        self, context: Context, event: dict[str, Any] | None = None, requested: bool = False
+    ) -> dict[str, Any]:
+        """`requested` is what an earlier version of this package left with a wait that an upgrade ended."""
         self.require_in_time(event)
         return self.ensure(context)
 
