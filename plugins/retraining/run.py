@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -32,7 +33,9 @@ class Run:
         self.environment = Environment.of(os.environ)
         dag_run = context["dag_run"]
         # run_after exists for every kind of run; logical_date does not.
-        self.plan = Plan.of(self.recipe, self.environment, dag_run.run_after, dag_run.run_id)
+        plan = Plan.of(self.recipe, self.environment, dag_run.run_after, dag_run.run_id)
+        # The name it began with: an upgrade that names runs otherwise must not lose, and pay again, its jobs.
+        self.plan = replace(plan, run_name=(self.find("preflight") or {}).get("run_name") or plan.run_name)
 
     def find(self, task_id: str, key: str = "return_value") -> Any:
         """What a task of this run returned (or pushed under `key`); None when it has not run."""

@@ -185,6 +185,14 @@ def test_a_candidate_that_lost_is_not_registered(runs: Runs) -> None:
         task_requests.registration_request(run)
 
 
+def test_a_run_keeps_the_name_it_began_with(runs: Runs) -> None:
+    """Upgraded to a version that names runs otherwise, it finds the jobs that it has paid for."""
+    began = runs(1)
+    facts: Any = began.context["ti"]
+    facts.known["preflight.return_value"]["run_name"] = "digits-261101-000000-abcde"
+    assert Run(began.recipe, began.context).plan.training_job == "digits-261101-000000-abcde-train"
+
+
 # --- rollback -------------------------------------------------------------------------------------------------------
 
 
