@@ -127,6 +127,17 @@ def test_an_approved_package_speaks_against_it_too(trigger: Trigger) -> None:
         needs_retraining(trigger())
 
 
+def test_another_deployment_s_package_does_not(
+    trigger: Trigger, bucket: str, s3: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The group has the recipe's name, and is the account's."""
+    register(trigger(), "Approved")
+    other = f"{bucket}-other"
+    s3.create_bucket(Bucket=other)
+    monkeypatch.setenv("RETRAINING_BUCKET", other)
+    assert uncompared(trigger()) == []
+
+
 @pytest.mark.parametrize("status", ["Rejected", "PendingManualApproval"])
 def test_a_release_that_failed_does_not(trigger: Trigger, status: str) -> None:
     register(trigger(), status)

@@ -20,24 +20,29 @@ def signs_of_a_champion(sagemaker: Any, plan: Plan) -> list[str]:
     found = []
     if endpoint := describe_endpoint(sagemaker, plan.endpoint):
         found.append(f"endpoint {plan.endpoint} is {endpoint['EndpointStatus']} on {endpoint['EndpointConfigName']}")
-    if package := _approved_package(sagemaker, plan.model_package_group):
+    if package := _approved_package(sagemaker, plan):
         found.append(f"model package {package} is Approved")
     return found
 
 
-def _approved_package(sagemaker: Any, group: str) -> str | None:
+def _approved_package(sagemaker: Any, plan: Plan) -> str | None:
+    """The newest one whose artifact this deployment made: two deployments of an account share a recipe's group."""
+    pages = sagemaker.get_paginator("list_model_packages").paginate(
+        ModelPackageGroupName=plan.model_package_group,
+        ModelApprovalStatus="Approved",
+        SortBy="CreationTime",
+        SortOrder="Descending",
+    )
     try:
-        newest = sagemaker.list_model_packages(
-            ModelPackageGroupName=group,
-            ModelApprovalStatus="Approved",
-            SortBy="CreationTime",
-            SortOrder="Descending",
-            MaxResults=1,
-        )["ModelPackageSummaryList"]
+        for summary in (summary for page in pages for summary in page["ModelPackageSummaryList"]):
+            arn = str(summary["ModelPackageArn"])
+            package = sagemaker.describe_model_package(ModelPackageName=arn)
+            containers = package.get("InferenceSpecification", {}).get("Containers", ())
+            if any(str(container.get("ModelDataUrl")).startswith(plan.uri("")) for container in containers):
+                return arn
     except ClientError as error:
         # The first run makes the group.
         code, message = error.response["Error"]["Code"], error.response["Error"]["Message"]
-        if is_missing(code, message) or "does not exist" in message:
-            return None
-        raise
-    return str(newest[0]["ModelPackageArn"]) if newest else None
+        if not (is_missing(code, message) or "does not exist" in message):
+            raise
+    return None
