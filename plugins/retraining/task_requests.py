@@ -113,7 +113,7 @@ def endpoint_request(run: Run) -> dict[str, Any]:
 def rollback_request(run: Run) -> dict[str, Any]:
     """Back to whoever is champion now, or to what served before; empty when this run asked nothing, or was promoted."""
     intent = run.release_intents.read() or _unwritten_intent(run)
-    if intent is None:
+    if intent is None or intent.promoted:
         return {}
     champion = _champion_now(run)
     if champion.get("run_name") == run.plan.run_name:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from datetime import UTC, datetime
 from types import SimpleNamespace
@@ -290,6 +291,20 @@ def test_a_promoted_run_has_nothing_to_take_back(runs: Runs) -> None:
     deploy(run)
     update_champion(run)
     assert task_requests.rollback_request(run) == {}
+
+
+def test_a_former_champion_is_not_taken_back(runs: Runs) -> None:
+    """Its tasks are cleared weeks later, when another run serves; its package was approved rightly."""
+    former, now = runs(1), runs(2)
+    deploy(former)
+    update_champion(former)
+    known = former.s3.get_object(Bucket=former.environment.bucket, Key=former.plan.champion_key)
+    facts: Any = now.context["ti"]
+    facts.known["needs_retraining.champion"] = {"document": json.load(known["Body"]), "etag": known["ETag"]}
+    deploy(now)
+    update_champion(now)
+    assert task_requests.rollback_request(former) == {}
+    assert approval(former) == "Approved"
 
 
 def test_a_run_that_asked_nothing_has_nothing_to_take_back(runs: Runs) -> None:

@@ -28,6 +28,8 @@ class Intent:
     """The endpoint's LastModifiedTime until then, ISO 8601: another one means that something was asked of it."""
     taken_back: bool = False
     """Whether this run's release has failed and was, or is being, undone."""
+    promoted: bool = False
+    """Whether this run became the champion; then nothing of it is taken back, also when it is cleared weeks later."""
 
     @classmethod
     def of(cls, endpoint: str, config: str, description: Mapping[str, Any] | None) -> Intent:
@@ -68,12 +70,18 @@ class Intents:
 
     def take_back(self) -> None:
         """From here on no attempt of this run's `deploy` asks again."""
+        self._note(taken_back=True)
+
+    def promote(self) -> None:
+        """From here on there is nothing to take back."""
+        self._note(promoted=True)
+
+    def _note(self, **news: Any) -> None:
         text, etag = read_document(self.s3, self.bucket, self.key)
         if text is None:
             return
-        intent = replace(Intent(**json.loads(text)), taken_back=True)
         # Only this run's own tasks write here, and they say the same.
-        write_document(self.s3, self.bucket, self.key, asdict(intent), etag)
+        write_document(self.s3, self.bucket, self.key, asdict(replace(Intent(**json.loads(text)), **news)), etag)
 
 
 def _modified(description: Mapping[str, Any] | None) -> str | None:

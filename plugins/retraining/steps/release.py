@@ -83,6 +83,7 @@ def update_champion(run: Run) -> dict[str, Any]:
         "previous": {k: previous[k] for k in ("run_name", "model", "endpoint_config")} if previous else None,
     }
     replace_champion(run.s3, run.environment.bucket, run.plan.champion_key, before, document)
+    run.release_intents.promote()
     return {"run_name": document["run_name"], "previous": (previous or {}).get("run_name")}
 
 
