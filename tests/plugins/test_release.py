@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, timezone
 from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
@@ -18,6 +18,7 @@ from retraining.operators.endpoint import DeployOperator, RollbackOperator
 from retraining.operators.register import RegisterOperator
 from retraining.operators.resources import EndpointConfigOperator, ModelOperator
 from retraining.recipe import read_recipe
+from retraining.release.intent import Intent
 from retraining.release.package import PackageRejected
 from retraining.release.served import EndpointMoved, while_serving
 from retraining.run import Run
@@ -165,6 +166,13 @@ def test_an_attempt_that_died_before_asking_is_repeated(runs: Runs, monkeypatch:
         with pytest.raises(ZeroDivisionError):
             operator.execute(context())
     assert finish(deploying(second), context())["config"] == second.plan.endpoint_config
+
+
+def test_a_worker_of_another_time_zone_asks_no_other_question() -> None:
+    at = datetime(2026, 11, 1, 3, tzinfo=UTC)
+    description = {"EndpointConfigName": "before", "LastModifiedTime": at}
+    elsewhere = description | {"LastModifiedTime": at.astimezone(timezone(timedelta(hours=-8)))}
+    assert not Intent.of("e", "wanted", description).was_asked(elsewhere)
 
 
 def test_a_package_that_a_person_rejected_is_not_deployed(runs: Runs) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from datetime import UTC
 from typing import Any
 
 from retraining.shared_document import read_document, write_document
@@ -85,4 +86,5 @@ class Intents:
 
 
 def _modified(description: Mapping[str, Any] | None) -> str | None:
-    return description["LastModifiedTime"].isoformat() if description else None
+    # boto3 answers in the time zone of the machine, and the next attempt may be on another.
+    return description["LastModifiedTime"].astimezone(UTC).isoformat() if description else None
