@@ -151,7 +151,14 @@ class _Aws:
 def _retrieve(framework: str, region: str, instance_type: str, **choice: str) -> str:
     from sagemaker.core import image_uris
 
-    return str(image_uris.retrieve(framework, region=region, instance_type=instance_type, **choice))
+    try:
+        return str(image_uris.retrieve(framework, region=region, instance_type=instance_type, **choice))
+    except ValueError as error:
+        raise ConfigurationError(
+            f"AWS has no {framework} container for {instance_type} in {region}. Name an image of your own by "
+            "RETRAINING_TRAINING_IMAGE or RETRAINING_SERVING_IMAGE, or choose another instance type in the recipe. "
+            f"The SDK says: {error}"
+        ) from None
 
 
 def has_gpu(instance_type: str) -> bool:

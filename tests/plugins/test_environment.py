@@ -133,3 +133,10 @@ def test_only_what_makes_the_model_changes_the_recipes_fingerprint(recipe: Recip
     )
     assert recipe_fingerprint(replace(recipe, tuning=replace(recipe.tuning, warm_start="off"))) == before
     assert recipe_fingerprint(recipe.with_params({"epochs": 9})) != before
+
+
+@pytest.mark.slow
+def test_a_region_without_the_containers_is_told_the_way_out(recipe: Recipe) -> None:
+    environment = Environment.of(AWS | {"AWS_DEFAULT_REGION": "cn-north-1"})
+    with pytest.raises(ConfigurationError, match=r"no pytorch-amzn2023 container .* in cn-north-1.*_TRAINING_IMAGE"):
+        resolve_images(recipe.with_params({"debugger": "off"}), environment)
