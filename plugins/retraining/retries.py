@@ -2,16 +2,69 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
-from airflow.sdk import ExceptionRetryPolicy, RetryAction, RetryRule
-from botocore.exceptions import ParamValidationError
+from airflow.sdk import RetryAction
+from airflow.sdk.definitions.retry_policy import RetryDecision, RetryPolicy
+from botocore.exceptions import (
+    ClientError,
+    ConnectionError,
+    CredentialRetrievalError,
+    HTTPClientError,
+    ParamValidationError,
+)
 
 from retraining.promotion.champion import ChampionMoved
 
-# An error in what we were given is as true the second time. All else (throttling, a network, a restart) may pass.
-FINAL_ERRORS: list[type[BaseException] | str] = [ValueError, LookupError, ParamValidationError, ChampionMoved]
+# An error in what we were given is as true the second time.
+FINAL_ERRORS = (ValueError, LookupError, ParamValidationError, ChampionMoved)
+# What passes by itself, as AWS's services word it; besides every answer of 429 or 5xx.
+WEATHER = {
+    "ExpiredToken", "ExpiredTokenException", "InternalError", "InternalFailure", "InternalServerError",
+    "PriorRequestNotComplete", "RequestExpired", "RequestLimitExceeded", "RequestThrottled", "RequestTimeout",
+    "ServiceUnavailable", "SlowDown", "Throttling", "ThrottledException", "ThrottlingException",
+    "TooManyRequestsException",
+}  # fmt: skip
+# Ten minutes of throttling, an hour's token that is renewed late: 10 tries wait for 33 minutes together.
+WEATHER_RETRIES = 10
+FIRST_DELAY, LONGEST_DELAY = timedelta(seconds=15), timedelta(minutes=5)
+# All else (a process that died, a message that is not understood) may pass, but hardly a third time.
+OTHER_RETRIES = 2
+
+
+class Patience(RetryPolicy):
+    """Waits for bad weather to pass, tries other failures twice more, and what cannot change not at all."""
+
+    def evaluate(self, exception: BaseException, try_number: int, max_tries: int, context: Any = None) -> RetryDecision:
+        """`try_number` counts from 1, on through every time that the task was cleared, and max_tries grows with it."""
+        used = try_number - (max_tries - WEATHER_RETRIES)
+        if any(is_weather(error) for error in _causes(exception)):
+            delay = min(LONGEST_DELAY, FIRST_DELAY * 2 ** max(0, used - 1))
+            return RetryDecision.retry(delay, reason="the service is busy or away, or credentials have expired")
+        if isinstance(exception, FINAL_ERRORS):
+            return RetryDecision.fail(reason="it would be as true the second time")
+        if used > OTHER_RETRIES:
+            return RetryDecision.fail(reason=f"tried {used} times")
+        return RetryDecision(action=RetryAction.DEFAULT)
+
+
+def is_weather(error: BaseException) -> bool:
+    """Whether an error of boto3 is one of a service that is busy or away for a while, or of credentials in between."""
+    if isinstance(error, ClientError):
+        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+        return error.response.get("Error", {}).get("Code") in WEATHER or status == 429 or status >= 500
+    # Connections that are refused, cut or too slow, and credentials that could not be renewed.
+    return isinstance(error, ConnectionError | HTTPClientError | CredentialRetrievalError)
+
+
+def _causes(exception: BaseException) -> Iterator[BaseException]:
+    """The exception and those it was raised from: a refusal in our words may stand on a service that was away."""
+    error: BaseException | None = exception
+    while error is not None:
+        yield error
+        error = error.__cause__
 
 
 def remember_failure(context: Any) -> None:
@@ -20,8 +73,8 @@ def remember_failure(context: Any) -> None:
 
 
 RETRIES: dict[str, Any] = {
-    "retries": 2,
-    "retry_delay": timedelta(seconds=15),
-    "retry_policy": ExceptionRetryPolicy(rules=[RetryRule(exception=FINAL_ERRORS, action=RetryAction.FAIL)]),
+    "retries": WEATHER_RETRIES,
+    "retry_delay": FIRST_DELAY,
+    "retry_policy": Patience(),
     "on_failure_callback": remember_failure,
 }
