@@ -46,7 +46,7 @@ class Support:
     def of(cls, purpose: str, uri: str) -> Support:
         repository, _, tag = uri.rpartition("/")[2].partition(":")
         version = re.match(r"\d+\.\d+", tag)
-        known = END_OF_PATCH.get(f"{repository}:{version[0]}") if version else None
+        known = _end_of_patch(repository, version[0]) if version else None
         return cls(purpose=purpose, uri=uri, end_of_patch=known)
 
     def is_over(self, today: date) -> bool:
@@ -58,6 +58,22 @@ class Support:
     def __str__(self) -> str:
         until = f"patched until {self.end_of_patch}" if self.end_of_patch else "no end of its patches is known"
         return f"{self.purpose}: {self.uri} ({until})"
+
+
+def _end_of_patch(repository: str, version: str) -> date | None:
+    """Of a version that is not listed: at the latest with the next newer one of its repository."""
+    if listed := END_OF_PATCH.get(f"{repository}:{version}"):
+        return listed
+    newer = [
+        (_number(name.partition(":")[2]), end)
+        for name, end in END_OF_PATCH.items()
+        if name.startswith(f"{repository}:") and _number(name.partition(":")[2]) > _number(version)
+    ]
+    return min(newer)[1] if newer else None
+
+
+def _number(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split("."))
 
 
 def support_of(images: Mapping[str, str]) -> list[Support]:
