@@ -88,10 +88,12 @@ def champion_scoring_request(run: Run) -> dict[str, Any]:
 
 
 def registration_request(run: Run) -> dict[str, Any]:
-    """NotPromoted where `register` was cleared by itself: Airflow runs it then, whatever `compare` skipped before."""
+    """NotPromoted where `register` was cleared by itself: Airflow runs it then, whatever was skipped before."""
     comparison, training = run.fact("compare", key="comparison"), run.fact("train")
     if not comparison["decision"]["promote"]:
         raise NotPromoted(f"The candidate stays out: {comparison['decision']['reason']}. Nothing is registered.")
+    if "Reject" in (run.find("approve") or {}).get("chosen_options", ()):
+        raise NotPromoted("A person rejected the candidate, or nobody approved it in time. Nothing is registered.")
     facts = run.ingredients.as_dict() | {"test_accuracy": f"{comparison['candidate']['accuracy']:.6f}"}
     facts["tuning_job"] = run.fact("tune")["name"]
     package = requests.model_package(

@@ -315,10 +315,38 @@ def test_a_former_champion_is_not_taken_back(runs: Runs) -> None:
     assert approval(former) == "Approved"
 
 
+@pytest.mark.parametrize(
+    "state", [{"chosen_options": ["Reject"]}, {"chosen_options": ["Reject"], "responded_by_user": {}}]
+)
+def test_what_nobody_approved_is_not_registered(runs: Runs, state: dict[str, Any]) -> None:
+    """Where `register` is cleared by itself."""
+    run = runs(1)
+    facts: Any = run.context["ti"]
+    facts.known["approve.return_value"] = state
+    with pytest.raises(task_requests.NotPromoted, match="Nothing is registered"):
+        task_requests.registration_request(run)
+
+
 def test_a_run_that_asked_nothing_has_nothing_to_take_back(runs: Runs) -> None:
     run = runs(1)
     register(run)
     assert task_requests.rollback_request(run) == {}
+
+
+def test_a_deploy_that_asked_nothing_may_be_cleared(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As after three throttled attempts: the package waits, and a cleared deploy asks."""
+    first, second = runs(1), runs(2)
+    deploy(first)
+    register(second)
+    operator = deploying(second)
+    with monkeypatch.context() as patch:
+        patch.setattr(operator.hook.conn, "update_endpoint", lambda **_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            operator.execute(context())
+    with pytest.raises(AirflowSkipException, match="before it asked anything"):
+        roll_back(second)
+    assert approval(second) == "PendingManualApproval"
+    assert finish(deploying(second), context())["config"] == second.plan.endpoint_config
 
 
 # --- the package ----------------------------------------------------------------------------------------------------
@@ -383,6 +411,15 @@ def test_an_endpoint_in_mid_update_is_not_tested(runs: Runs) -> None:
     with pytest.raises(EndpointMoved, match="is Updating on"):
         while_serving(lambda _: None)(run)
     wait_for(wait.value.trigger)
+
+
+@pytest.mark.parametrize("status", ["Updating", "SystemUpdating"])
+def test_an_endpoint_that_is_scaled_or_patched_serves(runs: Runs, monkeypatch: pytest.MonkeyPatch, status: str) -> None:
+    run = runs(1)
+    deploy(run)
+    described = run.sagemaker.describe_endpoint(EndpointName=run.plan.endpoint)
+    monkeypatch.setattr(run.sagemaker, "describe_endpoint", lambda **_: described | {"EndpointStatus": status})
+    assert while_serving(lambda _: "tested")(run) == "tested"
 
 
 def test_a_deleted_endpoint_is_told_as_such(runs: Runs) -> None:

@@ -158,9 +158,14 @@ class RollbackOperator(EndpointOperator):
         context["ti"].xcom_push(key="job", value=None)  # so that the link finds that there is none
         if not self.config:
             raise AirflowSkipException("This run asked nothing of the endpoint, or was promoted.")
-        self.intents.take_back()
-        endpoint = describe_endpoint(self.hook.conn, self.config["EndpointName"])
-        if not (endpoint and self._concerns(endpoint)):
+        intents = self.intents
+        intent, endpoint = intents.read(), describe_endpoint(self.hook.conn, self.config["EndpointName"])
+        concerned = endpoint is not None and self._concerns(endpoint)
+        if intent and not concerned and not intent.was_asked(endpoint):
+            # As after throttling: deploy may be cleared, and asks then.
+            raise AirflowSkipException("deploy failed before it asked anything of the endpoint.")
+        intents.take_back()
+        if not concerned:
             self._reject_package()
             raise AirflowSkipException("The endpoint does not serve this run's model; there is nothing to roll back.")
         return self.ensure(context, requested=False)

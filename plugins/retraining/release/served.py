@@ -11,6 +11,8 @@ from botocore.exceptions import ClientError
 from retraining.job_kinds import is_missing
 from retraining.run import Run
 
+SERVING = ("InService", "Updating", "SystemUpdating")
+
 
 class EndpointMoved(ValueError):
     """The endpoint does not serve this run's model, or not only."""
@@ -27,14 +29,17 @@ def describe_endpoint(sagemaker: Any, name: str) -> dict[str, Any] | None:
 
 
 def require_served(run: Run) -> None:
-    """EndpointMoved unless the endpoint is InService on this run's configuration.
+    """EndpointMoved unless the endpoint serves this run's configuration, and is not about to serve another.
+
+    One that is Updating without another configuration in sight is scaled or patched, and serves meanwhile.
 
     A task that was cleared, or marked as a success, may run long after a rollback, an update or a person changed what
     is served. Nothing that it measures then is about this run's model.
     """
     name, wanted = run.plan.endpoint, run.plan.endpoint_config
     endpoint = describe_endpoint(run.sagemaker, name)
-    if endpoint and endpoint["EndpointStatus"] == "InService" and endpoint["EndpointConfigName"] == wanted:
+    settled = endpoint and not (endpoint.get("PendingDeploymentSummary") or {})
+    if endpoint and settled and endpoint["EndpointStatus"] in SERVING and endpoint["EndpointConfigName"] == wanted:
         return
     found = f"is {endpoint['EndpointStatus']} on {endpoint['EndpointConfigName']}" if endpoint else "does not exist"
     raise EndpointMoved(
