@@ -161,6 +161,9 @@ class Client:
             ):
                 resource.possible = [before]  # a group that is not empty
                 return
+            if after == "stopped" and "because the training job is in status" in str(error):
+                resource.possible = [after]  # it has ended by itself since it was looked at
+                return
             raise
         except botocore.exceptions.BotoCoreError as error:
             raise InDoubtError from error

@@ -41,8 +41,6 @@ def upload(
             left.mkdir(parents=True, exist_ok=True)  # a job may have removed it
         merged = merge(folders, say)
         if not any(merged.iterdir()):
-            if name == "model":
-                say("nothing was saved in /opt/ml/model (SM_MODEL_DIR): there is no model artifact")
             continue
         if _uncompressed(request):
             target = _output(request, "model" if name == "model" else "data")
