@@ -178,7 +178,7 @@ def test_judging_needs_nothing_but_numpy(output, judged, tmp_path):
 
 def test_a_training_that_fails_leaves_its_last_step_and_the_markers(job, judged):
     assert job.run(**self_hosted(lr=10, optimizer="sgd", epochs=40))[0] == 1
-    assert "NONFINITE_LOSS" in job.failure
+    assert job.failure.partition("NONFINITE_")[2].startswith(("LOSS", "METRIC"))  # whichever the numbers reach first
     output = job.output_dir / "data"
     assert (output / f"debug-output/{MARKER}").exists() and (output / f"profiler-output/system/{MARKER}").exists()
     statuses = judged.statuses("--training-output", packed(output, judged.folder / "output.tar.gz"))
