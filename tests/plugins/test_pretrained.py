@@ -22,6 +22,7 @@ from retraining.recipe import RecipeError, read_recipe
 from retraining.run import Run
 from retraining.steps import preflight
 from tests.object_store import KEY_ID, REGION, SECRET
+from tests.plugins.task_run import TaskInstance
 
 ROOT = Path(__file__).parents[2]
 ML_PYTHON = ROOT / ".venv/ml/bin/python"
@@ -284,7 +285,7 @@ def test_a_run_whose_weights_are_not_there_stops_before_any_job(
     recipe_data["pretrained"] = f"s3://{bucket}/shapes/pretrained/resnet18.pth"
     recipe_data["hyperparameters"]["weights"] = "channel"
     dag_run = SimpleNamespace(run_after=datetime(2026, 11, 21, tzinfo=UTC), run_id="manual__1")
-    ti = SimpleNamespace(xcom_push=lambda **_: None)
+    ti = TaskInstance()
     context = {"params": {}, "dag_run": dag_run, "ti": ti}
     run = Run(read_recipe(recipe_data, where="test"), context)  # type: ignore[arg-type]
     with pytest.raises(

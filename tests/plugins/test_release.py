@@ -101,6 +101,15 @@ def deploy(run: Run, **files: str) -> Any:
     return finish(deploying(run), context())
 
 
+def die_before_asking(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An attempt of `deploy` that ends between writing down what it wants and asking for it."""
+    operator = deploying(run)
+    with monkeypatch.context() as patch:
+        patch.setattr(operator.hook.conn, "update_endpoint", lambda **_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            operator.execute(context())
+
+
 def roll_back(run: Run) -> Any:
     config = task_requests.rollback_request(run)
     operator = RollbackOperator(task_id="rollback", config=config, aws_conn_id=AWS_CONN_ID, poll_seconds=0.1)
@@ -160,11 +169,7 @@ def test_an_attempt_that_died_before_asking_is_repeated(runs: Runs, monkeypatch:
     first, second = runs(1), runs(2)
     deploy(first)
     register(second)
-    operator = deploying(second)
-    with monkeypatch.context() as patch:
-        patch.setattr(operator.hook.conn, "update_endpoint", lambda **_: 1 / 0)
-        with pytest.raises(ZeroDivisionError):
-            operator.execute(context())
+    die_before_asking(second, monkeypatch)
     assert finish(deploying(second), context())["config"] == second.plan.endpoint_config
 
 
@@ -338,11 +343,7 @@ def test_a_deploy_that_asked_nothing_may_be_cleared(runs: Runs, monkeypatch: pyt
     first, second = runs(1), runs(2)
     deploy(first)
     register(second)
-    operator = deploying(second)
-    with monkeypatch.context() as patch:
-        patch.setattr(operator.hook.conn, "update_endpoint", lambda **_: 1 / 0)
-        with pytest.raises(ZeroDivisionError):
-            operator.execute(context())
+    die_before_asking(second, monkeypatch)
     with pytest.raises(AirflowSkipException, match="before it asked anything"):
         roll_back(second)
     assert approval(second) == "PendingManualApproval"
