@@ -78,14 +78,6 @@ class Source:
         return packed.getvalue()
 
 
-def pack_source(folder: Path) -> bytes:
-    return Source.read(folder).packed()
-
-
-def source_digest(folder: Path) -> str:
-    return Source.read(folder).digest
-
-
 def _walk(folder: Path, root: Path, above: tuple[Path, ...]) -> Iterator[Path]:
     """The files below a folder. Links are followed: what they lead to is shipped in their place."""
     place = folder.resolve()

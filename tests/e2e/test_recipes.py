@@ -29,7 +29,7 @@ from retraining.images import resolve_images
 from retraining.plan import Plan
 from retraining.recipe import load_recipe
 from retraining.sagemaker_requests import training_job
-from retraining.source import pack_source
+from retraining.source import Source
 from tests import look_alikes
 from tests.e2e.laptop import airflow_environment
 from tests.local_sagemaker.harness import REPOSITORY, Server
@@ -156,7 +156,8 @@ def test_two_instances_of_a_recipe_train_one_model(stack: Stack) -> None:
     environment = Environment.of(stack.environment)
     plan = Plan.of(recipe, environment, datetime(2026, 11, 21, 3, tzinfo=UTC), "manual__1")
     version = sync_dataset(plan, stack.server.s3).version
-    stack.server.s3.put_object(Bucket=BUCKET, Key="together/sourcedir.tar.gz", Body=pack_source(environment.source_dir))
+    body = Source.read(environment.source_dir).packed()
+    stack.server.s3.put_object(Bucket=BUCKET, Key="together/sourcedir.tar.gz", Body=body)
     chosen = {name: as_text(value) for name, value in recipe.hyperparameters.items()} | {"batch-size": "16"}
     request = training_job(
         plan, resolve_images(recipe, environment), version.fingerprint, plan.uri("together/sourcedir.tar.gz"), chosen

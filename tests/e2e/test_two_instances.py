@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from retraining.source import pack_source
+from retraining.source import Source
 from tests.local_sagemaker.harness import IMAGE, REPOSITORY, ROLE, Server
 from tests.local_sagemaker.test_training import archive, channel
 from tests.object_store import free_ports
@@ -25,7 +25,7 @@ def server(tmp_path: Path, s3_endpoint: str) -> Iterator[Server]:
     running = Server(tmp_path / "server", free_ports(1)[0], s3_endpoint, images)
     running.start()
     running.s3.create_bucket(Bucket=BUCKET)
-    running.s3.put_object(Bucket=BUCKET, Key="sourcedir.tar.gz", Body=pack_source(REPOSITORY / "ml"))
+    running.s3.put_object(Bucket=BUCKET, Key="sourcedir.tar.gz", Body=Source.read(REPOSITORY / "ml").packed())
     for number, colour in enumerate(("blue", "red") * 3):
         picture = io.BytesIO()
         Image.new("RGB", (16, 16), colour).save(picture, "PNG")

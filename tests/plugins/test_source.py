@@ -14,7 +14,7 @@ import pytest
 
 from retraining import source
 from retraining.environment import ConfigurationError
-from retraining.source import Source, SourceError, pack_source, source_digest
+from retraining.source import Source, SourceError
 from retraining.steps import package_source
 
 ML = Path(__file__).parents[2] / "ml"
@@ -41,20 +41,20 @@ def test_the_same_code_is_the_same_bytes_anywhere(tmp_path: Path) -> None:
     one, two = scripts(tmp_path / "one"), scripts(tmp_path / "two")
     os.utime(two / "train.py", (1, 1))
     (two / "train.py").chmod(0o700)
-    assert pack_source(one) == pack_source(two)
-    assert source_digest(one) == source_digest(two)
+    assert Source.read(one).packed() == Source.read(two).packed()
+    assert Source.read(one).digest == Source.read(two).digest
 
 
 @pytest.mark.parametrize("name", ["model.py", "helpers/layers.py", "helpers/data/labels.txt", "notes.md"])
 def test_a_changed_line_is_another_digest(tmp_path: Path, name: str) -> None:
     folder = scripts(tmp_path / "code")
-    before = source_digest(folder)
+    before = Source.read(folder).digest
     (folder / name).write_text("# other\n")
-    assert source_digest(folder) != before
+    assert Source.read(folder).digest != before
 
 
 def test_the_whole_tree_is_shipped(tmp_path: Path) -> None:
-    found = members(pack_source(scripts(tmp_path / "code")))
+    found = members(Source.read(scripts(tmp_path / "code")).packed())
     assert [member.name for member in found] == [
         *("helpers/data/labels.txt", "helpers/layers.py"),
         *("model.py", "notes.md", "requirements.txt", "train.py"),
@@ -71,19 +71,19 @@ def test_the_whole_tree_is_shipped(tmp_path: Path) -> None:
 )
 def test_caches_and_hidden_files_are_left_out(tmp_path: Path, name: str) -> None:
     folder = scripts(tmp_path / "code")
-    before = pack_source(folder)
+    before = Source.read(folder).packed()
     (folder / name).parent.mkdir(parents=True, exist_ok=True)
     (folder / name).write_text("x")
-    assert pack_source(folder) == before
+    assert Source.read(folder).packed() == before
 
 
 def test_an_environment_is_left_out(tmp_path: Path) -> None:
     folder = scripts(tmp_path / "code")
-    before = pack_source(folder)
+    before = Source.read(folder).packed()
     (folder / "my-env" / "lib").mkdir(parents=True)
     (folder / "my-env" / "pyvenv.cfg").write_text("home = /usr\n")
     (folder / "my-env" / "lib" / "torch.py").write_text("x")
-    assert pack_source(folder) == before
+    assert Source.read(folder).packed() == before
 
 
 def test_links_are_shipped_as_what_they_lead_to(tmp_path: Path) -> None:
@@ -92,7 +92,7 @@ def test_links_are_shipped_as_what_they_lead_to(tmp_path: Path) -> None:
     (tmp_path / "shared" / "losses.py").write_text("x = 1\n")
     (folder / "losses.py").symlink_to(tmp_path / "shared" / "losses.py")
     (folder / "shared").symlink_to(tmp_path / "shared")
-    with tarfile.open(fileobj=io.BytesIO(pack_source(folder))) as tar:
+    with tarfile.open(fileobj=io.BytesIO(Source.read(folder).packed())) as tar:
         for name in ("losses.py", "shared/losses.py"):
             file = tar.extractfile(name)
             assert tar.getmember(name).isfile() and file is not None and file.read() == b"x = 1\n"
@@ -102,21 +102,21 @@ def test_a_link_that_leads_nowhere_is_refused(tmp_path: Path) -> None:
     folder = scripts(tmp_path / "code")
     (folder / "gone.py").symlink_to(tmp_path / "gone.py")
     with pytest.raises(SourceError, match=r"The link .*gone\.py leads nowhere; remove it"):
-        source_digest(folder)
+        Source.read(folder)
 
 
 def test_a_link_to_a_folder_above_is_refused(tmp_path: Path) -> None:
     folder = scripts(tmp_path / "code")
     (folder / "helpers" / "again").symlink_to(folder)
     with pytest.raises(SourceError, match="again leads to a folder above itself"):
-        source_digest(folder)
+        Source.read(folder)
 
 
 def test_a_pipe_is_refused_by_name(tmp_path: Path) -> None:
     folder = scripts(tmp_path / "code")
     os.mkfifo(folder / "queue")
     with pytest.raises(SourceError, match="queue is neither a file nor a folder"):
-        source_digest(folder)
+        Source.read(folder)
 
 
 def test_a_name_that_is_no_text_is_refused(tmp_path: Path) -> None:
@@ -124,7 +124,7 @@ def test_a_name_that_is_no_text_is_refused(tmp_path: Path) -> None:
     with open(os.fsencode(folder) + b"/caf\xe9.py", "w"):
         pass
     with pytest.raises(SourceError, match="is not UTF-8; rename it"):
-        source_digest(folder)
+        Source.read(folder)
 
 
 def test_a_folder_with_data_is_refused_by_its_largest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,12 +132,12 @@ def test_a_folder_with_data_is_refused_by_its_largest(tmp_path: Path, monkeypatc
     (folder / "images.tar").write_bytes(bytes(3 * 2**20))
     monkeypatch.setattr(source, "MAX_BYTES", 2**20)
     with pytest.raises(SourceError, match=r"more than 1 MiB .* images\.tar \(3\.0 MiB\)"):
-        source_digest(folder)
+        Source.read(folder)
 
 
 def test_a_folder_without_a_training_script_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=r"has no train\.py\. Set RETRAINING_SOURCE_DIR"):
-        pack_source(tmp_path)
+        Source.read(tmp_path).packed()
 
 
 def test_only_what_makes_a_model_is_in_its_code_digest(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ from retraining.pretrained.staging import Target, stage
 from retraining.pretrained.weights_file import read_weights_file
 from retraining.recipe import Recipe, load_recipe
 from retraining.sections.tracking import Tracking, Wandb
-from retraining.source import pack_source
+from retraining.source import Source
 from tests import look_alikes
 from tests.local_sagemaker.harness import REPOSITORY, ROLE, Server
 from tests.object_store import free_ports
@@ -167,7 +167,7 @@ def trained(
 ) -> Callable[..., Trained]:
     """trained("dogs", "dogs", epochs=3): the recipe's final training at 32 px, on the data set's look-alike."""
     source = f"s3://{BUCKET}/code/sourcedir.tar.gz"
-    server.s3.put_object(Bucket=BUCKET, Key="code/sourcedir.tar.gz", Body=pack_source(REPOSITORY / "ml"))
+    server.s3.put_object(Bucket=BUCKET, Key="code/sourcedir.tar.gz", Body=Source.read(REPOSITORY / "ml").packed())
 
     @cache
     def weights(architecture: str) -> tuple[Path, str]:
