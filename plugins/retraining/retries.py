@@ -13,6 +13,7 @@ from botocore.exceptions import (
     ConnectionError,
     CredentialRetrievalError,
     HTTPClientError,
+    IncompleteReadError,
     ParamValidationError,
 )
 
@@ -56,7 +57,7 @@ def is_weather(error: BaseException) -> bool:
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
         return error.response.get("Error", {}).get("Code") in WEATHER or status == 429 or status >= 500
     # Connections that are refused, cut or too slow, and credentials that could not be renewed.
-    return isinstance(error, ConnectionError | HTTPClientError | CredentialRetrievalError)
+    return isinstance(error, ConnectionError | HTTPClientError | IncompleteReadError | CredentialRetrievalError)
 
 
 def _causes(exception: BaseException) -> Iterator[BaseException]:

@@ -15,6 +15,7 @@ from retraining.debugger import requests as debugger_requests
 from retraining.debugger.mode import in_mode
 from retraining.job_kinds import is_missing
 from retraining.promotion.champion import ChampionUnusable, own_champion
+from retraining.release.artifact import require_own_model, require_unchanged
 from retraining.release.intent import Intent
 from retraining.release.package import require_not_rejected
 from retraining.release.served import describe_endpoint
@@ -96,6 +97,9 @@ def registration_request(run: Run) -> dict[str, Any]:
         raise NotPromoted("A person rejected the candidate, or nobody approved it in time. Nothing is registered.")
     facts = run.ingredients.as_dict() | {"test_accuracy": f"{comparison['candidate']['accuracy']:.6f}"}
     facts["tuning_job"] = run.fact("tune")["name"]
+    if artifact := comparison.get("artifact"):
+        require_unchanged(run.s3, artifact, "when it was scored")
+        facts["artifact_sha256"] = artifact["sha256"]
     package = requests.model_package(
         run.plan, run.images.serving, run.model_data_url, comparison["evaluation_uri"], training["arn"], facts
     )
@@ -107,9 +111,20 @@ def endpoint_config_request(run: Run) -> dict[str, Any]:
 
 
 def endpoint_request(run: Run) -> dict[str, Any]:
-    """PackageRejected when a person said no in the registry, before the update or during it."""
+    """Checked before the update and, since it is built again with every resumption, during it.
+
+    PackageRejected when a person said no in the registry; ArtifactChanged or NameTaken when it is another model now.
+    """
     require_not_rejected(run.sagemaker, run.fact("register")["arn"])
+    require_scored_model(run)
     return requests.endpoint(run.plan, run.plan.endpoint_config) | {"Intent": run.release_intents.address}
+
+
+def require_scored_model(run: Run) -> None:
+    """ArtifactChanged or NameTaken unless the run's Model is made of just the bytes that were scored."""
+    require_own_model(run.sagemaker, model_request(run))
+    if artifact := run.fact("compare", key="comparison").get("artifact"):
+        require_unchanged(run.s3, artifact, "when it was scored")
 
 
 def rollback_request(run: Run) -> dict[str, Any]:

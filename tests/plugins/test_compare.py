@@ -12,6 +12,7 @@ import pytest
 
 from retraining.promotion.evaluation import ScoreError
 from retraining.recipe import read_recipe
+from retraining.release.artifact import ArtifactChanged, measure
 from retraining.report import Findings, as_markdown, run_report
 from retraining.run import Run
 from retraining.steps import compare
@@ -124,6 +125,21 @@ def test_a_champion_with_other_classes_is_not_called_missing(scored_run: Callabl
     assert compare(run) is True
     reason = run.fact("compare", key="comparison")["decision"]["reason"]
     assert reason == "the champion knows other classes and cannot be compared, and accuracy 0.9500 is good enough"
+
+
+@pytest.mark.parametrize("whose", ["candidate", "champion"])
+def test_an_artifact_swapped_while_it_is_scored_decides_nothing(scored_run: Callable[..., Run], whose: str) -> None:
+    run = scored_run()
+    key = f"{whose}.tar.gz"
+    run.s3.put_object(Bucket=run.environment.bucket, Key=key, Body=b"weights")
+    artifact = measure(run.s3, run.plan.uri(key))
+    facts: Any = run.context["ti"]
+    facts.known["create_model.return_value"] = {"artifact": artifact if whose == "candidate" else None}
+    facts.known["needs_retraining.champion"]["document"]["artifact"] = artifact if whose == "champion" else None
+    assert compare(run) is True
+    run.s3.put_object(Bucket=run.environment.bucket, Key=key, Body=b"another's")
+    with pytest.raises(ArtifactChanged, match=f"{whose}.tar.gz"):
+        compare(run)
 
 
 @pytest.mark.parametrize("which", ["candidate", "champion"])

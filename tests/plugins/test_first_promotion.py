@@ -13,6 +13,7 @@ import pytest
 
 from retraining.promotion.first import UncomparedPromotion
 from retraining.recipe import read_recipe
+from retraining.release.artifact import measure
 from retraining.run import Run
 from retraining.steps import needs_retraining
 from retraining.steps.data import ClassesChanged
@@ -138,6 +139,20 @@ def test_another_deployment_s_package_does_not(
     assert uncompared(trigger()) == []
 
 
+@pytest.mark.parametrize(("then", "problem"), [(b"another", "was replaced: its 7 bytes"), (None, "does not exist")])
+def test_a_champion_without_its_artifact_is_no_champion(trigger: Trigger, then: bytes | None, problem: str) -> None:
+    run, key = trigger(), "model.tar.gz"
+    run.s3.put_object(Bucket=run.environment.bucket, Key=key, Body=b"weights")
+    put_pointer(run, pointer(run, artifact=measure(run.s3, run.plan.uri(key))))
+    assert uncompared(trigger()) == []
+    run.s3.delete_object(Bucket=run.environment.bucket, Key=key)
+    if then:
+        run.s3.put_object(Bucket=run.environment.bucket, Key=key, Body=then)
+    with pytest.raises(UncomparedPromotion, match=problem):
+        needs_retraining(trigger())
+    assert problem in uncompared(trigger(**FIRST))[0]
+
+
 @pytest.mark.parametrize("status", ["Rejected", "PendingManualApproval"])
 def test_a_release_that_failed_does_not(trigger: Trigger, status: str) -> None:
     register(trigger(), status)
@@ -158,6 +173,7 @@ def test_a_release_that_failed_does_not(trigger: Trigger, status: str) -> None:
             "of account 111122223333 in us-east-1",
         ),
         ({"model": None, "classes": []}, "lacks classes, model"),
+        ({"artifact": "abc"}, "says of its artifact 'abc'"),
     ],
 )
 def test_a_foreign_pointer_is_no_missing_one(trigger: Trigger, changes: dict[str, Any], problem: str) -> None:

@@ -14,10 +14,12 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, T
 
 from retraining import task_requests
 from retraining.environment import AWS_CONN_ID
+from retraining.identity import NameTaken
 from retraining.operators.endpoint import DeployOperator, RollbackOperator
 from retraining.operators.register import RegisterOperator
 from retraining.operators.resources import EndpointConfigOperator, ModelOperator
 from retraining.recipe import read_recipe
+from retraining.release.artifact import ArtifactChanged
 from retraining.release.intent import Intent
 from retraining.release.package import PackageRejected
 from retraining.release.served import EndpointMoved, while_serving
@@ -74,11 +76,8 @@ ARN = "arn:aws:sagemaker:us-east-1:000000000000:training-job/t"
 
 def register(run: Run, **files: str) -> str:
     """The tasks before deploy; returns the package's ARN."""
-    run.s3.put_object(
-        Bucket=run.environment.bucket,
-        Key=run.model_data_url.rsplit("/", 1)[-1],
-        Body=archive(**files or {"weights": "1"}),
-    )
+    facts: Any = run.context["ti"]
+    put_artifact(run, **files or {"weights": "1"})
     for kind, build in (
         (ModelOperator, task_requests.model_request),
         (EndpointConfigOperator, task_requests.endpoint_config_request),
@@ -86,9 +85,15 @@ def register(run: Run, **files: str) -> str:
     ):
         operator: Any = kind(task_id="t", config=build(run), aws_conn_id=AWS_CONN_ID)  # type: ignore[operator]
         record = operator.execute(context())
-    facts: Any = run.context["ti"]
+        if kind is ModelOperator:
+            facts.known["compare.comparison"]["artifact"] = record["artifact"]
     facts.known["register.return_value"] = record
     return str(record["arn"])
+
+
+def put_artifact(run: Run, **files: str) -> None:
+    key = run.model_data_url.rsplit("/", 1)[-1]
+    run.s3.put_object(Bucket=run.environment.bucket, Key=key, Body=archive(**files))
 
 
 def deploying(run: Run) -> DeployOperator:
@@ -189,6 +194,53 @@ def test_a_package_that_a_person_rejected_is_not_deployed(runs: Runs) -> None:
     with pytest.raises(PackageRejected, match=r"is Rejected \(the colours are wrong\)"):
         task_requests.endpoint_request(run)
     assert served(run) is None
+
+
+def test_a_swapped_artifact_is_not_deployed(runs: Runs) -> None:
+    run = runs(1)
+    register(run)
+    put_artifact(run, weights="another's")
+    with pytest.raises(ArtifactChanged, match=r"1\.tar\.gz, a model artifact, was replaced: its \d+ bytes"):
+        deploying(run)
+    assert not run.release_intents.read()
+
+
+def test_a_swapped_artifact_is_not_registered(runs: Runs) -> None:
+    run = runs(1)
+    register(run)
+    put_artifact(run, weights="another's")
+    with pytest.raises(ArtifactChanged):
+        task_requests.registration_request(run)
+
+
+def test_an_artifact_swapped_during_the_release_is_not_promoted(runs: Runs) -> None:
+    run = runs(1)
+    deploy(run)
+    put_artifact(run, weights="another's")
+    with pytest.raises(ArtifactChanged):
+        update_champion(run)
+
+
+def test_a_model_made_again_is_not_deployed(runs: Runs) -> None:
+    run = runs(1)
+    register(run)
+    request = task_requests.model_request(run)
+    run.sagemaker.delete_model(ModelName=run.plan.model)
+    other = request["PrimaryContainer"] | {"ModelDataUrl": run.plan.uri("other.tar.gz")}
+    run.s3.put_object(Bucket=run.environment.bucket, Key="other.tar.gz", Body=archive(weights="another's"))
+    run.sagemaker.create_model(**request | {"PrimaryContainer": other})
+    with pytest.raises(NameTaken, match="its artifact is"):
+        deploying(run)
+
+
+def test_the_registry_and_the_pointer_name_the_bytes(runs: Runs) -> None:
+    run = runs(1)
+    deploy(run)
+    update_champion(run)
+    package = run.sagemaker.describe_model_package(ModelPackageName=run.fact("register")["arn"])
+    artifact = run.read_json(run.plan.champion_key)["artifact"]
+    assert artifact["uri"] == run.model_data_url
+    assert package["CustomerMetadataProperties"]["artifact_sha256"] == artifact["sha256"]
 
 
 def test_a_candidate_that_lost_is_not_registered(runs: Runs) -> None:

@@ -11,17 +11,20 @@ from botocore.exceptions import ClientError
 
 from retraining.identity import require_own
 from retraining.job_kinds import already_exists
+from retraining.release.artifact import measure
+from retraining.run import client
 
 
 class ModelOperator(SageMakerModelOperator):
-    """CreateModel, or the model an earlier attempt made under this name."""
+    """CreateModel, or the model an earlier attempt made under this name; and the digest of what it will be made of."""
 
     def execute(self, context: Context) -> dict[str, Any]:
         self.preprocess_config()
         create_once(self.hook.conn.create_model, self.config)
         model = self.hook.conn.describe_model(ModelName=self.config["ModelName"])
         require_own("model", model["ModelName"], self.config, model)
-        return {"name": model["ModelName"], "arn": model["ModelArn"]}
+        artifact = measure(client("s3"), model["PrimaryContainer"]["ModelDataUrl"])
+        return {"name": model["ModelName"], "arn": model["ModelArn"], "artifact": artifact}
 
 
 class EndpointConfigOperator(SageMakerEndpointConfigOperator):

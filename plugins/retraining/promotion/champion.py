@@ -67,6 +67,9 @@ def _foreign(document: dict[str, Any], plan: Plan) -> str:
     artifact = str(document.get("model_data_url", ""))
     if artifact and not artifact.startswith(plan.uri("")):
         return f"names a model outside this deployment's bucket: {artifact}"
+    measured = document.get("artifact")
+    if measured and not (isinstance(measured, dict) and measured.keys() >= {"uri", "sha256", "size_bytes"}):
+        return f"says of its artifact {measured!r}, not its uri, sha256 and size_bytes"
     # arn:aws:sagemaker:REGION:ACCOUNT:model-package/…
     package = str(document.get("model_package_arn", "")).split(":")
     home = (plan.environment.region, plan.environment.account)

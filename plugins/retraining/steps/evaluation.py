@@ -9,6 +9,7 @@ from retraining.promotion.decision import NO_CHAMPION, decide
 from retraining.promotion.differences import changed_classes, changed_images, confused_pairs
 from retraining.promotion.evaluation import Evaluation, evaluate
 from retraining.promotion.transform_outputs import read_answers
+from retraining.release.artifact import require_unchanged
 from retraining.run import Run
 
 log = logging.getLogger(__name__)
@@ -27,6 +28,7 @@ def compare(run: Run) -> bool:
     candidate = evaluate(classes, expected, answers, fingerprint)
     champion = _evaluate_champion(run, classes, expected)
     absent = NO_CHAMPION if run.champion is None else "the champion knows other classes and cannot be compared"
+    artifact = _scored_artifacts(run)
     decision = decide(candidate, champion, run.recipe.promotion, absent)
     log.info("%s: %s.", "Promote" if decision.promote else "Keep", decision.reason)
     compared = champion if decision.evidence else None
@@ -38,6 +40,7 @@ def compare(run: Run) -> bool:
     document = found | _console_metrics(candidate) | {
         "candidate": candidate.as_dict(),
         "champion": champion.as_dict() if champion else None,
+        "artifact": artifact,
         "changed_images": changed_images(candidate, compared) if compared else None,
     }  # fmt: skip
     evaluation_uri = run.write_json(f"{run.plan.run_key}/evaluation.json", document)
@@ -48,6 +51,7 @@ def compare(run: Run) -> bool:
             "candidate": candidate.summary(),
             "champion": champion.summary() if champion else None,
             "evaluation_uri": evaluation_uri,
+            "artifact": artifact,
             "golden": _golden_images(classes, expected, answers),
         },
     )
@@ -64,6 +68,20 @@ def _evaluate_champion(run: Run, classes: list[str], expected: dict[str, str]) -
     # The digest of the test set this job really read, from its own input address.
     digest = scored["input_uri"].rsplit("/", 2)[-2]
     return evaluate(classes, expected, read_answers(run.s3, scored["output_uri"]), digest, champion["classes"])
+
+
+def _scored_artifacts(run: Run) -> dict[str, Any] | None:
+    """The candidate's artifact, the same before and after it was scored, and the champion's as it was promoted.
+
+    None for a run that an earlier version of this package began.
+    """
+    artifact = (run.find("create_model") or {}).get("artifact")
+    if artifact:
+        require_unchanged(run.s3, artifact, "before it was scored")
+    champion = run.comparable_champion
+    if champion and champion.get("artifact"):
+        require_unchanged(run.s3, champion["artifact"], f"when run {champion['run_name']} promoted it")
+    return dict(artifact) if artifact else None
 
 
 def _console_metrics(candidate: Evaluation) -> dict[str, Any]:

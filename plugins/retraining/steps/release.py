@@ -16,6 +16,7 @@ from retraining.release.golden import MAX_BODY_BYTES, Golden, choose, instances,
 from retraining.release.package import approve
 from retraining.release.served import require_served
 from retraining.run import Run
+from retraining.task_requests import require_scored_model
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +61,7 @@ def update_champion(run: Run) -> dict[str, Any]:
     The package is approved first: a run that dies in between is rolled back, and its package rejected.
     """
     require_served(run)
+    require_scored_model(run)
     approve(run.sagemaker, run.fact("register")["arn"], f"Run {run.plan.run_name} passed its smoke test.")
     known = run.fact("needs_retraining", key="champion")
     before = Champion(document=known["document"], etag=known["etag"])
@@ -76,6 +78,7 @@ def update_champion(run: Run) -> dict[str, Any]:
         "training_job": run.fact("train")["name"],
         "model": run.plan.model,
         "model_data_url": run.model_data_url,
+        "artifact": comparison.get("artifact"),
         "image": run.images.serving,
         "model_package_arn": run.fact("register")["arn"],
         "endpoint": run.plan.endpoint,
