@@ -2,14 +2,15 @@
 
 `$`, `.name`, `['name', …]`, `[0, -1, …]`, `[1:3]` and `*`. A slice holds both its ends, as AWS documents it
 (`$[1:4]` is the second to the fifth column), unlike a slice of Python or of other JSONPath implementations.
-An index or a name that is not there is an error, as on AWS. Source: the developer guide's "Associate Prediction
-Results with Input Records".
+An index or a name that is not there is an error, as on AWS. One that chooses an element twice before its last step is
+one here too. Source: the developer guide's "Associate Prediction Results with Input Records".
 """
 
 from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Sequence
 from typing import Any
 
 _NAME = re.compile(r"\.([^\s.\[\]'\"*?@(),:$]+)")
@@ -80,33 +81,41 @@ class JsonPath:
                 nodes = [{name: self._attribute(node, name) for name in step.names} for node in nodes]
                 continue
             several = several or _means_several(step)
-            nodes = [found for node in nodes for found in self._follow(step, node)]
+            nodes = [found for node in nodes for found in self._follow(step, node, is_last=number == len(self._steps))]
         return nodes if several else nodes[0]
 
-    def _follow(self, step: _Step, node: Any) -> list[Any]:
+    def _follow(self, step: _Step, node: Any, *, is_last: bool) -> list[Any]:
         if isinstance(step, _Names):
+            self._require_once(step.names, is_last)
             return [self._attribute(node, name) for name in step.names]
         if isinstance(step, _Indexes):
             if not isinstance(node, list):
                 raise ValueError(f"{self.text}: {node!r:.80} is not an array")
-            return [found for index in step.indexes for found in self._elements(node, index)]
+            positions = [position for index in step.indexes for position in self._positions(node, index)]
+            self._require_once(positions, is_last)
+            return [node[position] for position in positions]
         if isinstance(node, dict):
             return list(node.values())
         if isinstance(node, list):
             return node
         raise ValueError(f"{self.text}: {node!r:.80} has nothing in it")
 
+    def _require_once(self, chosen: Sequence[str | int], is_last: bool) -> None:
+        """Each step with a repetition multiplies the record: 60 letters could make terabytes of it."""
+        if not is_last and len(set(chosen)) < len(chosen):
+            raise ValueError(f"{self.text}: something is chosen twice before the last step")
+
     def _attribute(self, node: Any, name: str) -> Any:
         if not isinstance(node, dict) or name not in node:
             raise ValueError(f"{self.text}: {node!r:.80} has no attribute '{name}'")
         return node[name]
 
-    def _elements(self, node: list[Any], index: int | _Slice) -> list[Any]:
+    def _positions(self, node: list[Any], index: int | _Slice) -> Sequence[int]:
         if isinstance(index, int):
-            return [node[self._position(node, index)]]
+            return [self._position(node, index)]
         start = 0 if index.start is None else self._position(node, index.start)
         last = len(node) - 1 if index.last is None else self._position(node, index.last)
-        return node[start : last + 1]
+        return range(start, last + 1)
 
     def _position(self, node: list[Any], index: int) -> int:
         if not -len(node) <= index < len(node):

@@ -172,6 +172,17 @@ def test_what_a_path_does_not_find_is_an_error(path: str) -> None:
         JsonPath.parse(path).select(DOCUMENT)
 
 
+@pytest.mark.parametrize("path", ["$" + "[0,0,0,0]" * 6, "$" + "[:,:]" * 12, "$.a['b','b'][0]"])
+def test_a_path_cannot_multiply_a_record(path: str) -> None:
+    nested: Any = {"a": {"b": [1]}}
+    if path.startswith("$["):
+        nested = "text" * 1000
+        for _ in range(12):
+            nested = [nested]
+    with pytest.raises(ValueError, match="chosen twice"):
+        JsonPath.parse(path).select(nested)
+
+
 def processing(kind: str = "text/csv", by_line: bool = True, ids: bool = False, **given: str) -> DataProcessing:
     line = "Line" if by_line else "None"
     request = {
