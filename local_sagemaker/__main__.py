@@ -48,6 +48,7 @@ def main(arguments: list[str] | None = None) -> int:
     import uvicorn  # neither is needed for --help, and they are the slowest imports
 
     from local_sagemaker import app
+    from local_sagemaker.wire.connection import BACKLOG, KEEP_ALIVE_S, Connection
 
     try:
         platform = app.build_platform(settings)
@@ -58,7 +59,14 @@ def main(arguments: list[str] | None = None) -> int:
     print(banner(settings, str(platform.isolation)), flush=True)
     server = uvicorn.Server(
         uvicorn.Config(
-            app.create_app(platform), log_level="warning", access_log=False, timeout_graceful_shutdown=5, ws="none"
+            app.create_app(platform),
+            http=Connection,
+            ws="none",
+            log_level="warning",
+            access_log=False,
+            timeout_keep_alive=KEEP_ALIVE_S,
+            timeout_graceful_shutdown=5,
+            backlog=BACKLOG,
         )
     )
     server.run(sockets=[listener])

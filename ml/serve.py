@@ -28,7 +28,7 @@ from pathlib import Path
 
 import uvicorn
 
-from connection import Connection
+from connection import BACKLOG, KEEP_ALIVE_S, Connection
 from handlers import DEFAULT_ACCEPT, Handlers
 from micro_batch import MAX_REQUESTS
 from model_server import build_app
@@ -37,7 +37,6 @@ PAYLOAD_MB = 25  # what a real-time endpoint accepts
 TIMEOUT_S = 60  # what a real-time endpoint waits
 MAX_DIGITS = 12
 DRAIN_S = 25  # SageMaker kills 30 s after SIGTERM
-KEEP_ALIVE_S = 75  # longer than callers keep a connection: they close it, not we, just when the next request comes
 VARIABLES = {
     "workers": (
         "SAGEMAKER_TS_MAX_WORKERS",
@@ -97,6 +96,7 @@ def run(app, listener):
         log_level="warning",
         server_header=False,
         timeout_keep_alive=KEEP_ALIVE_S,
+        backlog=BACKLOG,
         timeout_graceful_shutdown=DRAIN_S,
     )
     uvicorn.Server(config).run(sockets=[listener])

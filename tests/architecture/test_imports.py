@@ -33,6 +33,7 @@ ALLOWED = {
         "local_sagemaker",
         "boto3",
         "botocore",
+        "httptools",  # the parser beneath uvicorn's connection
         "httpx",
         "packaging",
         "psutil",
@@ -58,6 +59,7 @@ ALLOWED = {
         "mlflow",
         "wandb",
         "starlette",
+        "httptools",  # the parser beneath uvicorn's connection
         "uvicorn",
         *ML_SIBLINGS,
     },

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import http.client
 import json
+import socket
 import urllib.error
 import urllib.request
 from typing import Any
@@ -284,3 +285,19 @@ def test_every_pattern_of_the_models_is_held() -> None:
         for shape in service_model._description(service)["shapes"].values():
             if "pattern" in shape:
                 java_pattern.compiled(shape["pattern"])
+
+
+def test_a_connection_is_bounded(server: Server) -> None:
+    """By wire/connection.py, which tests/contract/test_connections.py attacks."""
+    ask = b"GET / HTTP/1.1\r\nhost: 127.0.0.1\r\n"
+    for sent, status in (
+        (b"GET /" + b"x" * 2**20, 414),
+        (ask + b"x: " + b"y" * 2**20, 431),
+        (ask + b"host: localhost\r\n\r\n", 400),
+        (ask + b"\r\n" + ask + b"connection: close\r\n\r\n", 200),
+    ):
+        with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
+            connection.sendall(sent)
+            answer = b"".join(iter(lambda taken=connection: taken.recv(2**16), b""))  # type: ignore[misc]
+        assert answer.startswith(b"HTTP/1.1 %d " % status)
+        assert answer.count(b"HTTP/1.1 200") == (2 if status == 200 else 0)

@@ -142,7 +142,20 @@ HEAD = b"POST /invocations HTTP/1.1\r\nhost: a\r\nconnection: close\r\n"
         (HEAD + b"content-length: 99999999\r\n\r\n", 413),
         (HEAD + b"x: " + b"y" * 2**20, 431),
         (HEAD + b"x: y\r\n" * 2**17, 431),
-        (b"GET /" + b"x" * 2**20, 431),
+        (HEAD + b"x: y\r\n" * 200 + b"\r\n", 431),
+        (HEAD + b"x: " + b"y" * 100_000 + b"\r\n\r\n", 431),
+        (b"GET /" + b"x" * 2**20, 414),
+        (b"GET /" + b"x" * 20_000 + b" HTTP/1.1\r\nhost: a\r\n\r\n", 414),
+        (b"GET /ping\r\n\r\n", 400),
+        (b"GET http://b/ping HTTP/1.1\r\nhost: a\r\n\r\n", 400),
+        (b"TRACE /ping HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n", 405),
+        (HEAD + b"host: b\r\n\r\n", 400),
+        (HEAD + b"content-type: a\r\ncontent-type: b\r\n\r\n", 400),
+        (HEAD + b"x-amzn-sagemaker-session-id: a\r\nx-amzn-sagemaker-session-id: b\r\n\r\n", 400),
+        (HEAD.replace(b"close", b"upgrade") + b"upgrade: h2c\r\ncontent-length: 1\r\n\r\na", 400),
+        (HEAD + b"transfer-encoding: chunked\r\n\r\n" + b"1;" + b"x" * 2**20 + b"\r\n", 400),
+        (HEAD + b"transfer-encoding: chunked\r\n\r\n" + b"1\r\na\r\n" * 100_000, 400),
+        (b"\r\n" * 2**17, 431),
     ],
 )
 def test_a_request_that_is_none_gets_a_4xx(shared, sent, status):
@@ -189,7 +202,8 @@ def test_who_sends_nothing_for_ten_seconds_is_sent_away(shared):
         head.sendall(b"POST /invocations HTTP/1.1\r\nhost: a\r\n")
         body.sendall(HEAD + b"content-length: 100\r\n\r\nabc")
         assert received(body).startswith(b"HTTP/1.1 408 ")
-        assert received(silent) == received(head) == b""
+        assert received(head).startswith(b"HTTP/1.1 408 ")
+        assert received(silent) == b""
     assert time.monotonic() - started < 20
 
 
