@@ -19,6 +19,11 @@ DEFAULT_PAYLOAD_MB = 6
 MAX_MB_IN_FLIGHT = 100
 """SageMaker's own bound of MaxPayloadInMB, and of MaxConcurrentTransforms times MaxPayloadInMB."""
 
+MAX_ANSWER_BYTES = 2**29
+"""Of all answers that can come in at once; they are in memory. One may have its share, or as much as a body."""
+
+_MAX_PARAMETERS_BYTES = 64 * 2**10
+_MAX_REASON_BYTES = 4096
 _DEFAULT_TIMEOUT_S = 600
 _DEFAULT_RETRIES = 3
 _RETRY_PAUSE_S = 0.2
@@ -86,27 +91,29 @@ class ModelClient:
             timeout=httpx.Timeout(self._timeout_s), limits=httpx.Limits(keepalive_expiry=2.0), trust_env=False
         )
         self._pool: concurrent.futures.ThreadPoolExecutor | None = None
+        self._max_answer_bytes = 0
 
     def offered(self) -> dict[str, Any]:
         """What the model server answers to GET /execution-parameters; nothing when it does not know that path."""
         try:
-            answer = self._http.get(f"{self._url}/execution-parameters")
-        except httpx.TransportError:
-            return {}
-        if answer.status_code != 200:
+            with self._http.stream("GET", f"{self._url}/execution-parameters") as answer:
+                if answer.status_code != 200:
+                    return {}
+                text = _read(answer, _MAX_PARAMETERS_BYTES)[0]
+        except (httpx.TransportError, httpx.DecodingError):
             return {}
         try:
-            content = answer.json()
-        except ValueError:
+            content = json.loads(text)
+        except (ValueError, RecursionError):
             content = None
         if not isinstance(content, dict):
-            raise JobFailedError(
-                f"AlgorithmError: the model server's execution parameters are no JSON object: {answer.text:.200}"
-            )
+            shown = text[:200].decode(errors="replace")
+            raise JobFailedError(f"AlgorithmError: the model server's execution parameters are no JSON object: {shown}")
         return content
 
-    def open(self, max_concurrent: int) -> None:
+    def open(self, max_concurrent: int, max_payload_bytes: int) -> None:
         """Allow that many requests at once; before, nothing may be asked."""
+        self._max_answer_bytes = max(max_payload_bytes, MAX_ANSWER_BYTES // max_concurrent)
         self._pool = concurrent.futures.ThreadPoolExecutor(max_concurrent, thread_name_prefix="invocations")
 
     def ask(self, content: Content) -> concurrent.futures.Future[httpx.Response | Refused]:
@@ -137,11 +144,31 @@ class ModelClient:
     def _post(self, content: Content) -> httpx.Response | Refused:
         body = content if isinstance(content, bytes) else content()
         try:
-            answer = self._http.post(f"{self._url}/invocations", content=body, headers=self._headers)
+            with self._http.stream("POST", f"{self._url}/invocations", content=body, headers=self._headers) as answer:
+                good = answer.status_code < 300
+                found, whole = _read(answer, self._max_answer_bytes if good else _MAX_REASON_BYTES)
         except httpx.TimeoutException:
             return Refused(f"no answer within {self._timeout_s} s", by_server=True)
         except httpx.TransportError as error:
             return Refused(f"no answer: {error}", by_server=True)
-        if answer.status_code < 300:
-            return answer
-        return Refused(f"{answer.status_code}: {answer.text[:500]}", by_server=answer.status_code >= 500)
+        except httpx.DecodingError as error:
+            return Refused(f"an answer that is not encoded as it says: {error}", by_server=True)
+        if not good:
+            said = found.decode(errors="replace")[:500]
+            return Refused(f"{answer.status_code}: {said}", by_server=answer.status_code >= 500)
+        if not whole:
+            return Refused(f"an answer of more than {self._max_answer_bytes} bytes", by_server=False)
+        content_type = answer.headers.get("content-type", "application/octet-stream")
+        return httpx.Response(answer.status_code, headers={"content-type": content_type}, content=found)
+
+
+def _read(answer: httpx.Response, max_bytes: int) -> tuple[bytes, bool]:
+    """The first bytes of an answer that is coming in, and whether that is all of it."""
+    parts: list[bytes] = []
+    size = 0
+    for part in answer.iter_bytes():
+        size += len(part)
+        if size > max_bytes:
+            return b"".join(parts), False
+        parts.append(part)
+    return b"".join(parts), True

@@ -248,7 +248,7 @@ class TransformJob:
         client = ModelClient(f"http://127.0.0.1:{server.port}", self._request, self._stop)
         clients.callback(client.close)
         parameters = Parameters.of(self._request, client.offered())
-        client.open(parameters.max_concurrent)
+        client.open(parameters.max_concurrent, parameters.max_bytes)
         return Instance(
             objects=self._platform.objects,
             client=client,

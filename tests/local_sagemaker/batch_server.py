@@ -1,7 +1,8 @@
 """The model of the batch transform tests: it answers every line of a body, in the form that MODE asks for.
 
 MODE bodies: one JSON object a request, about the request. csv: the number of columns of each row. json: the sum of
-each line's features. BAD in a body is refused, and FLAKY refused with a 503 the first time.
+each line's features. BAD in a body is refused, FLAKY refused with a 503 the first time; ENDLESS
+gets an answer without an end.
 """
 
 import http.server
@@ -26,10 +27,20 @@ class Handler(http.server.BaseHTTPRequestHandler):
         body = self.chunks() if chunked else self.rfile.read(int(self.headers["Content-Length"]))
         if b"BAD" in body:
             return self.answer(400, b"bad record")
+        if b"ENDLESS" in body:
+            return self.endless()
         if b"FLAKY" in body and body not in seen_flaky:
             seen_flaky.add(body)
             return self.answer(503, b"try again")
         self.answer(200, MODES[MODE](body, chunked))
+
+    def endless(self) -> None:
+        """An answer that has no end, though the caller has gone."""
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.end_headers()
+        while True:
+            self.wfile.write(bytes(2**20))
 
     def chunks(self) -> bytes:
         parts = []

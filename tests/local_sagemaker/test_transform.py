@@ -384,3 +384,12 @@ def test_restarted_server_begins_the_job_anew(make_server: Callable[..., Server]
     assert set(again) == {"1.png.out", "2.png.out"}
     assert again["1.png.out"]["pid"] != first["1.png.out"]["pid"]
     assert has_ended(first["1.png.out"]["pid"])
+
+
+def test_an_answer_without_end_fails_its_object_only(server: Server) -> None:
+    """What a container may send is bounded: it is in the memory of this server."""
+    uri = put(server, "endless", {"1.csv": b"a\n", "2.csv": b"ENDLESS\n"})
+    request = by_line(uri) | {"MaxConcurrentTransforms": 50, "MaxPayloadInMB": 2}
+    answer, written = run(server, batch_model(server, MODE="csv"), request)
+    assert f"1 of 2 objects got no answer, the first one {uri}2.csv: an answer of more than " in answer["FailureReason"]
+    assert set(written) == {"1.csv.out"}
