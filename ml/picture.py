@@ -21,8 +21,22 @@ MAX_PIXELS = 120_000_000  # a phone's 108 megapixels
 MAX_BYTES = 25 * 2**20  # of a file: a real-time endpoint takes no more
 # Scans times pixels: encoders write a progressive JPEG in about ten scans, but a few kilobytes can ask for thousands.
 MAX_SCANNED = 25 * MAX_PIXELS
-SCAN, END_OF_IMAGE, ADOBE, EXIF = 0xDA, 0xD9, 0xEE, b"\xff\xe1"  # markers of a JPEG
+MAX_SEGMENTS = 2_000  # of a JPEG; a camera's has some hundreds
+MAX_CHUNKS = 50_000  # of a PNG; editors write its pixels in chunks of 8 kB or more, which are 3,300 at most
+SCAN, END_OF_IMAGE = 0xDA, 0xD9  # markers of a JPEG
+ARITHMETIC = {*range(0xC9, 0xD0)} - {0xCC}
+NOTES = {*range(0xE0, 0xF0), 0xFE}  # of applications, and comments; those that say something of the pixels begin so:
+TELLING_NOTES = (
+    b"\xff\xe1..Exif\0",
+    b"\xff\xe1..http://ns.adobe.com/xap/1.0/\0",
+    b"\xff\xee..Adobe",
+    b"\xff\xe0..JFIF\0",
+)
+TELLING_NOTES = tuple(re.compile(start, re.DOTALL) for start in TELLING_NOTES)
 ORIENTATION = 0x0112
+ORIENTATION_IN_XMP = re.compile(rb'tiff:Orientation(?:="|>)([0-9])')
+EXIF_HEAD = re.compile(rb"^(?:Exif\0\0){1,2}")
+SIZES = {1: 1, 3: 2, 4: 4}  # of whole numbers in EXIF, by kind
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -33,7 +47,8 @@ TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 BAND_PIXELS = 2**20  # that are converted at once
-MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")  # in a scan's data no other byte follows an FF
+# In a scan's data no other byte follows an FF. From 01 to BF nothing begins: a decoder that lost its place passes by.
+MARKER = re.compile(rb"\xff[\xc0-\xcf\xd8-\xfe]")
 # Chunks of a PNG that pixels depend on, besides the critical ones, and the texts in which editors put the orientation.
 TELLING = (b"tRNS", b"eXIf")
 TELLING_TEXTS = {b"tEXt": b"Raw profile type exif\0", b"zTXt": b"Raw profile type exif\0\0"}
@@ -86,24 +101,32 @@ def open_header(body, max_pixels=MAX_PIXELS):
         raise BadImage("FORMAT", f"not a readable image; accepted are {' and '.join(FORMATS)}")
     try:
         image = read_jpeg(body) if read is Jpeg else PngImageFile(io.BytesIO(essence(body)))
+    except BadImage:
+        raise
     except Exception as error:  # Pillow's parsers raise SyntaxError, struct.error, … on hostile headers
         raise BadImage("UNDECODABLE", "the image's header is damaged") from error
     pixels = image.width * image.height
     if pixels > max_pixels:
         size = f"{image.width} x {image.height}"
         raise BadImage("TOO_MANY_PIXELS", f"the image has {size} pixels; at most {max_pixels:,} are accepted")
-    if read is Jpeg:
-        image.scans = count_scans(body)
-        if image.scans * pixels > MAX_SCANNED:  # the decoder would work for minutes
-            raise BadImage("TOO_MANY_SCANS", f"the image has {image.scans} scans of {pixels:,} pixels; save it anew")
+    if read is Jpeg and image.scans * pixels > MAX_SCANNED:  # the decoder would work for minutes
+        raise BadImage("TOO_MANY_SCANS", f"the image has {image.scans} scans of {pixels:,} pixels; save it anew")
     return image
 
 
 def read_jpeg(body):
+    found = segments(body)
+    markers = [marker for marker, *_ in found]
+    if ARITHMETIC.intersection(markers):
+        raise BadImage("FORMAT", "an arithmetic-coded JPEG, which few programs read; convert it to an ordinary one")
+    if SCAN not in markers:
+        raise BadImage("TRUNCATED", "the image has a header, but no picture")
     try:
-        return Jpeg(io.BytesIO(body))
-    except Exception:  # perhaps for a note that no pixel depends on
-        return Jpeg(io.BytesIO(without_notes(body)))
+        image = Jpeg(io.BytesIO(without_notes(body, found, TELLING_NOTES)))
+    except Exception:  # perhaps for what JFIF says of the resolution
+        image = Jpeg(io.BytesIO(without_notes(body, found, TELLING_NOTES[:-1])))
+    image.scans = markers.count(SCAN)
+    return image
 
 
 def load(image, side=None):
@@ -132,15 +155,21 @@ def decoding_bytes(image, side=None):
 
 
 def segments(body):
-    """(marker, begin, end) of the first picture of a JPEG file; the data of its scans lie between."""
+    """[(marker, begin, end)] of the first picture of a JPEG file; the data of its scans lie between."""
     # Nearly all bytes FF are data of scans, followed by 00: without those the next marker is found ten times as fast.
-    sought, at = body.replace(b"\xff\x00", b"\x00\x00"), 2
-    while found := MARKER.search(sought, at):
-        marker, at = body[found.end() - 1], found.end()
+    sought, at, found = body.replace(b"\xff\x00", b"\x00\x00"), 2, []
+    while match := MARKER.search(sought, at):
+        marker, at = body[match.end() - 1], match.end()
         if marker == END_OF_IMAGE:
-            return
-        at += int.from_bytes(body[at : at + 2], "big")
-        yield marker, found.start(), at
+            break
+        size = int.from_bytes(body[at : at + 2], "big")
+        if size < 2:
+            raise BadImage("UNDECODABLE", "the image is damaged: a segment is shorter than its own length")
+        at += size
+        found.append((marker, match.start(), at))
+        if len(found) > MAX_SEGMENTS:
+            raise BadImage("TOO_MANY_SEGMENTS", f"the image has more than {MAX_SEGMENTS:,} segments; save it anew")
+    return found
 
 
 def count_scans(body):
@@ -148,15 +177,21 @@ def count_scans(body):
     return sum(marker == SCAN for marker, *_ in segments(body))
 
 
-def without_notes(body):
-    """A JPEG without comments and applications' segments, but for EXIF and what Adobe says of the colours."""
-    kept, at = bytearray(body[:2]), 2
-    for marker, start, end in segments(body):
-        telling = marker == ADOBE or body[start:end].startswith(EXIF)
+def without_notes(body, found, telling):
+    """A JPEG of its segments and scans, and of its notes the first of each of the patterns `telling`.
+
+    Pillow reads them one by one, and what stands between them byte by byte.
+    """
+    kept, at, untold = bytearray(body[:2]), 2, list(telling)
+    for marker, start, end in found:
         if marker == SCAN:
+            at = start
             break
-        if telling or not (0xE0 <= marker <= 0xEF or marker == 0xFE):
+        told = next((note for note in untold if note.match(body, start)), None) if marker in NOTES else None
+        if marker not in NOTES or told:
             kept += body[start:end]
+        if told:
+            untold.remove(told)
         at = end
     return bytes(kept) + body[at:]
 
@@ -166,12 +201,19 @@ def essence(png):
 
     They are none of a network's business, and Pillow refuses pictures for some: long texts, wrong checksums of them.
     """
-    parts, at = [png[:8]], 8
-    while at + 12 <= len(png):
+    parts, told, at = [png[:8]], set(), 8
+    for _ in range(MAX_CHUNKS + 1):
+        if at + 12 > len(png):
+            break
         kind, end = png[at + 4 : at + 8], at + 12 + int.from_bytes(png[at : at + 4], "big")
-        if not kind[0] & 0x20 or is_telling(kind, png[at + 4 : end]):  # a small first letter: ancillary
+        if not kind[0] & 0x20:  # a small first letter: ancillary
             parts.append(png[at:end])
+        elif kind not in told and is_telling(kind, png[at + 4 : end]):
+            parts.append(png[at:end])
+            told.add(kind)
         at = end
+    else:
+        raise BadImage("TOO_MANY_CHUNKS", f"the image has more than {MAX_CHUNKS:,} chunks; save it anew")
     return b"".join((*parts, png[at:]))
 
 
@@ -198,11 +240,32 @@ def upright(image):
 
 
 def orientation(image):
-    """What EXIF says; broken EXIF is no reason to refuse a good picture."""
-    for _ in range(2):  # the second time Pillow answers with what it had read before something broke
-        with contextlib.suppress(Exception):
-            return image.getexif().get(ORIENTATION)
-    return None
+    """What EXIF says, else XMP; where they are broken, nothing: that is no reason to refuse a good picture.
+
+    Read here, since Pillow goes through everything that EXIF names, and a few kilobytes can name gigabytes.
+    """
+    exif, xmp = image.info.get("exif"), image.info.get("XML:com.adobe.xmp") or image.info.get("xmp") or b""
+    with contextlib.suppress(ValueError):
+        if exif is None:
+            exif = bytes.fromhex("".join(image.info.get("Raw profile type exif", "").split("\n")[3:]))
+        if (found := orientation_in(exif)) is not None:
+            return found
+    found = ORIENTATION_IN_XMP.search(xmp if isinstance(xmp, bytes) else xmp.encode())
+    return int(found[1]) if found else None
+
+
+def orientation_in(exif):
+    """Of the first directory of EXIF, as far as it goes."""
+    tiff, found = EXIF_HEAD.sub(b"", exif), None
+    order = {b"II": "little", b"MM": "big"}.get(tiff[:2])
+    if order:
+        at = int.from_bytes(tiff[4:8], order)
+        count = int.from_bytes(tiff[at : at + 2], order)
+        for entry in range(at + 2, min(at + 2 + 12 * count, len(tiff) - 11), 12):
+            tag, kind = (int.from_bytes(tiff[place : place + 2], order) for place in (entry, entry + 2))
+            if tag == ORIENTATION and kind in SIZES and int.from_bytes(tiff[entry + 4 : entry + 8], order) == 1:
+                found = int.from_bytes(tiff[entry + 8 : entry + 8 + SIZES[kind]], order)
+    return found
 
 
 def see_through(image):

@@ -3,6 +3,8 @@
 import io
 import random
 import struct
+import time
+import tracemalloc
 import warnings
 import zlib
 
@@ -139,13 +141,27 @@ def test_a_png_is_turned_as_its_notes_say():
         assert picture.decode(with_chunk(note)).size == (48, 64)
 
 
-@pytest.mark.parametrize("orientation", range(1, 9))
-def test_orientations_are_those_of_pillow(orientation):
+@pytest.mark.parametrize("orientation", range(9))
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "JPEG with XMP", "JPEG of the other byte order"])
+def test_orientations_are_those_of_pillow(kind, orientation):
     exif = Image.Exif()
-    exif[picture.ORIENTATION] = orientation
-    body = saved("PNG", exif=exif)
+    exif.endian = ">" if "other" in kind else "<"
+    exif[271], exif[picture.ORIENTATION] = "maker", orientation
+    note = {"xmp": b'<rdf:Description tiff:Orientation="%d"/>' % orientation} if "XMP" in kind else {"exif": exif}
+    body = saved(kind.partition(" ")[0], **note)
     expected = ImageOps.exif_transpose(Image.open(io.BytesIO(body)))
     np.testing.assert_array_equal(np.asarray(picture.decode(body)), np.asarray(expected))
+
+
+def test_exif_that_names_gigabytes_takes_none():
+    entries = b"".join(struct.pack("<HHII", 1000 + number, 1, 2**18 - 20, 0) for number in range(20_000))
+    bomb = (b"II*\0" + struct.pack("<IH", 8, 20_000) + entries).ljust(2**18, b"\0")
+    tracemalloc.start()
+    try:
+        assert picture.decode(with_chunk(chunk(b"eXIf", bomb))).size == (64, 48)
+        assert tracemalloc.get_traced_memory()[1] < 2**23
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "L", "1", "I;16"])
@@ -181,6 +197,87 @@ def test_a_jpeg_of_endless_scans_is_refused_by_its_header(monkeypatch):
     with pytest.raises(picture.BadImage, match="scans of 3,072 pixels; save it anew") as caught:
         picture.decode(repeated_scans(40))
     assert caught.value.code == "TOO_MANY_SCANS"
+
+
+def jpeg_with(added, before=b"\xff\xdb"):
+    """A JPEG with something more before its first segment of that kind."""
+    body = saved("JPEG")
+    at = body.index(before)
+    return body[:at] + added + body[at:]
+
+
+FILL = picture.MAX_BYTES - 2**16
+EXIF = b"\xff\xe1\xff\xf0Exif\0\0" + CUT_EXIF + bytes(0xFFF0 - 8 - len(CUT_EXIF))
+RESOURCES = b"\xff\xed\xff\xf0Photoshop 3.0\0" + (b"8BIM\x04\x04\0\0\0\0\0\0" * 6000)[: 0xFFF0 - 16]
+PACKED = chunk(b"zTXt", b"Raw profile type exif\0\0" + zlib.compress(bytes(picture.MAX_TEXT - 1)))
+
+
+def pieces_of_pixels(size):
+    body, parts = saved("PNG"), []
+    at, end = body.index(b"IDAT") - 4, body.index(b"IEND") - 4
+    data = body[at + 8 : end - 4]
+    for begin in range(0, len(data), size):
+        parts.append(chunk(b"IDAT", data[begin : begin + size]))
+    return body[:at] + b"".join(parts) + body[end:]
+
+
+#: A file of at most 25 MiB -> the word it is refused by, if it is.
+LABOURS = {
+    "24 MB of comments": (lambda: jpeg_with(b"\xff\xfe\0\x02" * (FILL // 4)), "TOO_MANY_SEGMENTS"),
+    "24 MB of applications": (lambda: jpeg_with(b"\xff\xe5\0\x02" * (FILL // 4)), "TOO_MANY_SEGMENTS"),
+    "24 MB of tables": (lambda: jpeg_with(b"\xff\xdd\0\x04\0\0" * (FILL // 6)), "TOO_MANY_SEGMENTS"),
+    "segments behind an end": (lambda: b"\xff\xd8\xff\xd9" + b"\xff\xfe\0\x02" * (FILL // 4), "TRUNCATED"),
+    "a segment of no length": (lambda: jpeg_with(b"\xff\xfe\0\0" + b"\xff" * FILL), "UNDECODABLE"),
+    "24 MB of fill bytes": (lambda: jpeg_with(b"\xff" * FILL), None),
+    "24 MB of nothing between": (lambda: jpeg_with(b"\xff\0" * (FILL // 2)), None),
+    "24 MB of restarts": (lambda: jpeg_with(b"\xff\xd0" * (FILL // 2)), None),
+    "24 MB of EXIF": (lambda: jpeg_with(EXIF * (FILL // len(EXIF))), None),
+    "24 MB of resources": (lambda: jpeg_with(RESOURCES * (FILL // len(RESOURCES))), None),
+    "24 MB of profiles": (lambda: jpeg_with((b"\xff\xe2\xff\xf0ICC_PROFILE\0\1\1").ljust(0xFFF2) * 380), None),
+    "2 M empty chunks": (lambda: with_chunk(chunk(b"teXt", b"") * (FILL // 24)), "TOO_MANY_CHUNKS"),
+    "2 M empty pixels": (lambda: with_chunk(chunk(b"IDAT", b"") * (FILL // 24)), "TOO_MANY_CHUNKS"),
+    "2 M palettes": (lambda: with_chunk(chunk(b"PLTE", bytes(3)) * (FILL // 30)), "TOO_MANY_CHUNKS"),
+    "pixels byte by byte": (lambda: pieces_of_pixels(1), None),
+    "40,000 packed texts": (lambda: with_chunk(PACKED * 20_000), None),
+    "40,000 frames": (lambda: with_chunk(chunk(b"fcTL", bytes(26)) * 20_000, animated()), None),
+}
+
+
+@pytest.mark.parametrize("labour", LABOURS)
+def test_no_file_makes_more_work_than_its_pixels(labour):
+    """Each took seconds to minutes where Pillow went through all of it."""
+    make, code = LABOURS[labour]
+    body = make()
+    assert len(body) <= picture.MAX_BYTES
+    began = time.process_time()
+    if code:
+        with pytest.raises(picture.BadImage) as caught:
+            picture.decode(body)
+        assert caught.value.code == code
+    else:
+        assert picture.decode(body).size in {(64, 48), (48, 64)}
+    assert time.process_time() - began < 3
+
+
+def test_scans_cannot_hide_behind_what_decoders_skip():
+    """A decoder that looks for a restart passes by FF 01 to FF BF; a length read there would jump over scans."""
+    body = saved("JPEG", progressive=True)
+    last, hidden = body.rindex(b"\xff\xda"), 40
+    scans = (b"\xff\x02\xff\xff" + body[last:-2]) * hidden
+    assert picture.count_scans(body[:-2] + scans + b"\xff\xd9") == picture.count_scans(body) + hidden
+
+
+def test_arithmetic_coding_is_refused_by_name():
+    with pytest.raises(picture.BadImage, match="arithmetic-coded"):
+        picture.decode(saved("JPEG").replace(b"\xff\xc0", b"\xff\xc9"))
+
+
+def test_cameras_files_are_within_the_bounds():
+    """48 megapixels come with EXIF, XMP in parts, a profile in parts and an index of pictures."""
+    notes = [b"Exif\0\0" + CUT_EXIF, b"http://ns.adobe.com/xmp/extension/\0", b"ICC_PROFILE\0\1\1", b"MPF\0"]
+    added = b"".join(b"\xff\xe1" + struct.pack(">H", 2 + 60_000) + note.ljust(60_000, b"\0") for note in notes * 80)
+    assert picture.decode(jpeg_with(added)).size == (48, 64)
+    assert picture.decode(pieces_of_pixels(8)).size == (64, 48)
 
 
 def test_a_file_of_too_many_bytes_is_refused():
