@@ -20,8 +20,8 @@ DESCRIPTION = "model.json"
 GRAPH, GRAPH_NUMBERS = "openvino.xml", "openvino.bin"
 QUANTISED, QUANTISED_NUMBERS = "openvino-int8.xml", "openvino-int8.bin"
 SERVING_CODE = (
-    *("inference.py", "image_request.py", "runtime.py", "artifact.py", "picture.py", "remote_image.py"),
-    *("model.py", "resnet.py", "weights.py", "ray_app.py", "memory_gate.py"),
+    *("inference.py", "image_request.py", "runtime.py", "artifact.py", "picture.py", "jpeg.py", "bad_image.py"),
+    *("remote_image.py", "model.py", "resnet.py", "weights.py", "ray_app.py", "memory_gate.py"),
 )
 UNMEASURED = {"runtime": "torch", "precision": "fp32", "agreement": 1.0, "images": 0, "reason": "not measured"}
 

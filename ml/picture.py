@@ -12,8 +12,11 @@ import zlib
 
 import numpy as np
 from PIL import Image, ImageOps
-from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
+
+import jpeg
+from bad_image import BadImage
+from jpeg import Jpeg
 
 MEAN = (0.485, 0.456, 0.406)  # of ImageNet, which pretrained weights expect; as good as any for training from scratch
 STD = (0.229, 0.224, 0.225)
@@ -21,18 +24,7 @@ MAX_PIXELS = 120_000_000  # a phone's 108 megapixels
 MAX_BYTES = 25 * 2**20  # of a file: a real-time endpoint takes no more
 # Scans times pixels: encoders write a progressive JPEG in about ten scans, but a few kilobytes can ask for thousands.
 MAX_SCANNED = 25 * MAX_PIXELS
-MAX_SEGMENTS = 2_000  # of a JPEG; a camera's has some hundreds
 MAX_CHUNKS = 50_000  # of a PNG; editors write its pixels in chunks of 8 kB or more, which are 3,300 at most
-SCAN, END_OF_IMAGE = 0xDA, 0xD9  # markers of a JPEG
-ARITHMETIC = {*range(0xC9, 0xD0)} - {0xCC}
-NOTES = {*range(0xE0, 0xF0), 0xFE}  # of applications, and comments; those that say something of the pixels begin so:
-TELLING_NOTES = (
-    b"\xff\xe1..Exif\0",
-    b"\xff\xe1..http://ns.adobe.com/xap/1.0/\0",
-    b"\xff\xee..Adobe",
-    b"\xff\xe0..JFIF\0",
-)
-TELLING_NOTES = tuple(re.compile(start, re.DOTALL) for start in TELLING_NOTES)
 ORIENTATION = 0x0112
 ORIENTATION_IN_XMP = re.compile(rb'tiff:Orientation(?:="|>)([0-9])')
 EXIF_HEAD = re.compile(rb"^(?:Exif\0\0){1,2}")
@@ -47,30 +39,11 @@ TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 BAND_PIXELS = 2**20  # that are converted at once
-# In a scan's data no other byte follows an FF. From 01 to BF nothing begins: a decoder that lost its place passes by.
-MARKER = re.compile(rb"\xff[\xc0-\xcf\xd8-\xfe]")
 # Chunks of a PNG that pixels depend on, besides the critical ones, and the texts in which editors put the orientation.
 TELLING = (b"tRNS", b"eXIf")
 TELLING_TEXTS = {b"tEXt": b"Raw profile type exif\0", b"zTXt": b"Raw profile type exif\0\0"}
 TELLING_TEXTS[b"iTXt"] = b"XML:com.adobe.xmp\0\0"
 MAX_TEXT = 2**18
-
-
-class BadImage(ValueError):
-    """An image that cannot be used; `code` is a stable upper-case word, the message says why."""
-
-    def __init__(self, code, detail):
-        super().__init__(detail)
-        self.code = code
-
-
-class Jpeg(JpegImageFile):
-    """The first picture of a JPEG file: a camera may have put others behind it, or a preview (MPO)."""
-
-    scans = 1
-
-    def _read_dpi_from_exif(self):
-        """Not needed, and loud where EXIF is cut short."""
 
 
 # Of Pillow's forty decoders only the two that pipelines need: each one more is attack surface. Not by Image.open, which
@@ -100,7 +73,7 @@ def open_header(body, max_pixels=MAX_PIXELS):
     if read is None:
         raise BadImage("FORMAT", f"not a readable image; accepted are {' and '.join(FORMATS)}")
     try:
-        image = read_jpeg(body) if read is Jpeg else PngImageFile(io.BytesIO(essence(body)))
+        image = jpeg.read(body) if read is Jpeg else PngImageFile(io.BytesIO(essence(body)))
     except BadImage:
         raise
     except Exception as error:  # Pillow's parsers raise SyntaxError, struct.error, … on hostile headers
@@ -114,26 +87,11 @@ def open_header(body, max_pixels=MAX_PIXELS):
     return image
 
 
-def read_jpeg(body):
-    found = segments(body)
-    markers = [marker for marker, *_ in found]
-    if ARITHMETIC.intersection(markers):
-        raise BadImage("FORMAT", "an arithmetic-coded JPEG, which few programs read; convert it to an ordinary one")
-    if SCAN not in markers:
-        raise BadImage("TRUNCATED", "the image has a header, but no picture")
-    try:
-        image = Jpeg(io.BytesIO(without_notes(body, found, TELLING_NOTES)))
-    except Exception:  # perhaps for what JFIF says of the resolution
-        image = Jpeg(io.BytesIO(without_notes(body, found, TELLING_NOTES[:-1])))
-    image.scans = markers.count(SCAN)
-    return image
-
-
 def load(image, side=None):
     """The second half of `decode`."""
     try:
-        if side:
-            image.draft(None, (side, side))
+        if isinstance(image, Jpeg):
+            image = jpeg.load(image, side)
         image.load()
         return to_rgb(upright(image))
     except Exception as error:
@@ -151,49 +109,8 @@ def decoding_bytes(image, side=None):
         shrink = min(image.width, image.height) // side if side else 1
         pixels //= next(scale for scale in (8, 4, 2, 1) if scale <= max(1, shrink)) ** 2
     each = 1 if image.mode in ("1", "L", "P") else 4
-    return coefficients + pixels * (each + (0 if image.mode == "RGB" and not see_through(image) else 4))
-
-
-def segments(body):
-    """[(marker, begin, end)] of the first picture of a JPEG file; the data of its scans lie between."""
-    # Nearly all bytes FF are data of scans, followed by 00: without those the next marker is found ten times as fast.
-    sought, at, found = body.replace(b"\xff\x00", b"\x00\x00"), 2, []
-    while match := MARKER.search(sought, at):
-        marker, at = body[match.end() - 1], match.end()
-        if marker == END_OF_IMAGE:
-            break
-        size = int.from_bytes(body[at : at + 2], "big")
-        if size < 2:
-            raise BadImage("UNDECODABLE", "the image is damaged: a segment is shorter than its own length")
-        at += size
-        found.append((marker, match.start(), at))
-        if len(found) > MAX_SEGMENTS:
-            raise BadImage("TOO_MANY_SEGMENTS", f"the image has more than {MAX_SEGMENTS:,} segments; save it anew")
-    return found
-
-
-def count_scans(body):
-    """How many passes over its pixels the first picture of a JPEG file asks for."""
-    return sum(marker == SCAN for marker, *_ in segments(body))
-
-
-def without_notes(body, found, telling):
-    """A JPEG of its segments and scans, and of its notes the first of each of the patterns `telling`.
-
-    Pillow reads them one by one, and what stands between them byte by byte.
-    """
-    kept, at, untold = bytearray(body[:2]), 2, list(telling)
-    for marker, start, end in found:
-        if marker == SCAN:
-            at = start
-            break
-        told = next((note for note in untold if note.match(body, start)), None) if marker in NOTES else None
-        if marker not in NOTES or told:
-            kept += body[start:end]
-        if told:
-            untold.remove(told)
-        at = end
-    return bytes(kept) + body[at:]
+    twice = each if isinstance(image, Jpeg) and not image.is_streamed else 0  # it is decoded a second time
+    return coefficients + pixels * (each + twice + (0 if image.mode == "RGB" and not see_through(image) else 4))
 
 
 def essence(png):
