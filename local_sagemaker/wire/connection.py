@@ -64,6 +64,20 @@ class Flow(FlowControl):
             super().resume_reading()
 
 
+class Outlet:
+    """The transport as an answer sees it: closed while the body still comes, it lingers."""
+
+    def __init__(self, connection: Any) -> None:
+        self.connection, transport = connection, connection.transport
+        self.write, self.is_closing = transport.write, transport.is_closing
+
+    def close(self) -> None:
+        if self.connection.body_is_open():
+            self.connection.end()
+        else:
+            self.connection.transport.close()
+
+
 class Pace:
     """How a caller keeps up with a body or an answer."""
 
@@ -90,6 +104,7 @@ class Connection(HttpToolsProtocol, asyncio.BufferedProtocol):
         self.is_over, self.over_s = False, 0.0
         self.in_head, self.head_bytes, self.head_s, self.seam = False, 0, 0.0, b""
         self.names: list[bytes] = []  # of the fields of a head, or of what follows a body
+        self.in_body = False
         self.body_left: int | None = 0  # None: it comes in chunks
         self.num_chunks, self.frame_bytes = 0, 0
         self.body, self.answer, self.unsent = Pace(BODY_PAUSE_S), Pace(READ_PAUSE_S), 0
@@ -122,7 +137,7 @@ class Connection(HttpToolsProtocol, asyncio.BufferedProtocol):
         return self.cycle is not None and not self.cycle.response_complete
 
     def is_waited_for(self) -> bool:
-        return self.is_over or not self.is_in_work() or self.cycle.more_body or self.flow.write_paused
+        return self.is_over or self.in_body or not self.is_in_work() or self.flow.write_paused
 
     def tick(self) -> None:
         """Twice a second: whoever takes too long goes."""
@@ -142,7 +157,7 @@ class Connection(HttpToolsProtocol, asyncio.BufferedProtocol):
             self.head_s += TICK_S
             if self.head_s > HEAD_TIMEOUT_S:
                 self.refuse(408 if self.head_bytes else 0, f"a head must come within {HEAD_TIMEOUT_S} s")
-        elif self.is_in_work() and self.cycle.more_body and not self.flow.read_paused and self.body.is_too_slow():
+        elif self.in_body and not self.flow.read_paused and self.body.is_too_slow():
             self.refuse(408, f"a body must not pause for {BODY_PAUSE_S} s, nor trickle for {TOTAL_S} s")
 
     def refuse(self, status: int, detail: str) -> None:
@@ -202,11 +217,11 @@ class Connection(HttpToolsProtocol, asyncio.BufferedProtocol):
 
     def next_size(self) -> int:
         """As far as the end of a head, or of its body; 0 while a request is in work that has come whole."""
-        if not self.is_in_work():
-            return min(self.size_of_head(), MAX_HEAD_BYTES + 1 - self.head_bytes)
-        if not self.cycle.more_body or len(self.cycle.body) > HIGH_WATER_LIMIT:
-            return 0
-        return min(len(self.unread), CHUNKED_PIECE_BYTES if self.body_left is None else self.body_left)
+        if self.in_body:
+            if len(self.cycle.body) > HIGH_WATER_LIMIT:
+                return 0
+            return min(len(self.unread), CHUNKED_PIECE_BYTES if self.body_left is None else self.body_left)
+        return 0 if self.is_in_work() else min(self.size_of_head(), MAX_HEAD_BYTES + 1 - self.head_bytes)
 
     def size_of_head(self) -> int:
         """Of what is unread; its end may have begun in the piece before."""
@@ -218,7 +233,7 @@ class Connection(HttpToolsProtocol, asyncio.BufferedProtocol):
 
     def parse(self, piece: bytes) -> None:
         self._unset_keepalive_if_required()
-        if not self.is_in_work():
+        if not self.in_body:
             self.head_bytes += len(piece)
             self.seam = (self.seam + piece)[-3:]
         elif self.body_left is None:
@@ -265,7 +280,7 @@ class Connection(HttpToolsProtocol, asyncio.BufferedProtocol):
         fields = dict(self.headers)
         self.in_head, self.head_bytes, self.head_s, self.seam, self.names = False, 0, 0.0, b"", []
         self.since, self.body, self.answer = self.loop.time(), Pace(BODY_PAUSE_S), Pace(READ_PAUSE_S)
-        self.num_chunks, self.frame_bytes = 0, 0
+        self.in_body, self.num_chunks, self.frame_bytes = True, 0, 0
         self.body_left = None if b"transfer-encoding" in fields else int(fields.get(b"content-length", 0))
         if self.parser.get_http_version() not in ("1.0", "1.1"):
             raise self.not_taken(400, "HTTP/1.1 and 1.0 are spoken here")
@@ -276,6 +291,8 @@ class Connection(HttpToolsProtocol, asyncio.BufferedProtocol):
         if self.parser.should_upgrade() and self.body_left != 0:
             raise self.not_taken(400, "Upgrade is not offered; a request with a body must not ask for it")
         super().on_headers_complete()
+        outlet: Any = Outlet(self)
+        self.cycle.transport = outlet
         if self.parser.should_upgrade():
             self.cycle.keep_alive = False
 
@@ -290,14 +307,24 @@ class Connection(HttpToolsProtocol, asyncio.BufferedProtocol):
             self.frame_bytes -= len(body)
         super().on_body(body)
 
+    def on_message_complete(self) -> None:
+        self.in_body = False
+        super().on_message_complete()
+
+    def body_is_open(self) -> bool:
+        """An answer may come before the body: the rest could be endless, or (Expect: 100-continue) never be sent."""
+        return not self.pipeline and self.in_body
+
     def on_response_complete(self) -> None:
-        # An answer may come before the body has: the rest could be endless, or (Expect: 100-continue) never be sent.
-        body_is_open = not self.pipeline and self.cycle.more_body
+        if self.is_over:
+            self.server_state.total_requests += 1
+            return
         super().on_response_complete()
         self.since = self.loop.time()
         if self.transport.is_closing():
             return
-        if body_is_open:
+        short = self.body_left is not None and self.body_left <= PIECE_BYTES and not self.expect_100_continue
+        if self.body_is_open() and not short:
             self.end()
         else:
             self.proceed()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import importlib.util
 import resource
@@ -36,7 +37,7 @@ class Server:
     """uvicorn with one side's connection, and an application that says how much it was sent, or answers a lot."""
 
     def __init__(self, module: ModuleType, loop: Literal["asyncio", "auto"]) -> None:
-        self.module, self.begun, self.most_at_once, self.at_once = module, 0, 0, 0
+        self.module, self.begun, self.most_at_once, self.at_once, self.gate = module, 0, 0, 0, False
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.port = self.listener.getsockname()[1]
         config = uvicorn.Config(
@@ -62,6 +63,8 @@ class Server:
         while more:
             message = await receive()
             body, more = body + message.get("body", b""), message.get("more_body", False)
+        while scope["path"] == "/wait" and not self.gate:
+            await asyncio.sleep(0.01)
         answer = bytes(2**24) if scope["path"] == "/large" else b"%d" % len(body)
         names = b",".join(name for name, _ in scope["headers"])
         head = [(b"content-length", b"%d" % len(answer)), (b"names", names)]
@@ -90,6 +93,14 @@ def received(connection: socket.socket) -> bytes:
         while part := connection.recv(65536):
             parts.append(part)
     return b"".join(parts)
+
+
+def one_answer(connection: socket.socket) -> bytes:
+    """Of those whose body is `0`."""
+    answer = b""
+    while not answer.endswith(b"\r\n\r\n0"):
+        answer += connection.recv(65536)
+    return answer
 
 
 @pytest.fixture(params=HOMES)
@@ -166,6 +177,19 @@ def test_the_end_of_a_head_may_come_in_pieces(server: Server, pieces: int) -> No
             time.sleep(0.0005)
         answers = received(connection)
     assert answers.count(b"HTTP/1.1 200") == 3
+
+
+def test_a_body_that_nobody_reads_does_not_cost_the_connection(server: Server) -> None:
+    unread = b"GET /ping HTTP/1.1\r\nhost: a\r\ncontent-length: 3000\r\n\r\n"
+    with server.connect() as connection:
+        for _ in range(3):
+            connection.sendall(unread)
+            assert one_answer(connection).endswith(b"\r\n\r\n0")
+            connection.sendall(PING.ljust(3000))
+        connection.sendall(LAST)
+        assert received(connection).count(b"HTTP/1.1 200") == 1
+    refused = server.exchange(unread.replace(b"3000", b"300000"), *[bytes(1000)] * 300, LAST)
+    assert refused.count(b"HTTP/1.1 200") == 1  # the rest could be without end
 
 
 def test_a_large_body_comes_whole(server: Server) -> None:
@@ -258,8 +282,22 @@ def test_a_connection_in_work_is_not_closed_for_others(server: Server) -> None:
     server.module.most_connections = lambda: 8  # type: ignore[method-assign]
     with server.connect() as working, contextlib.ExitStack() as stack:
         working.sendall(PING)
-        assert working.recv(1000).startswith(b"HTTP/1.1 200 ")
-        for _ in range(6):
+        assert one_answer(working)
+        working.sendall(LAST.replace(b"/ping", b"/wait"))
+        until(lambda: server.at_once == 1)
+        for _ in range(40):
             stack.enter_context(server.connect())
-        working.sendall(LAST)
+        server.gate = True
         assert received(working).startswith(b"HTTP/1.1 200 ")
+
+
+def test_a_server_in_work_everywhere_says_so(server: Server) -> None:
+    server.module.most_connections = lambda: 4  # type: ignore[method-assign]
+    with contextlib.ExitStack() as stack:
+        working = [stack.enter_context(server.connect()) for _ in range(4)]
+        for connection in working:
+            connection.sendall(LAST.replace(b"/ping", b"/wait"))
+        until(lambda: server.at_once == 4)
+        assert server.exchange(LAST).startswith(b"HTTP/1.1 503 ")
+        server.gate = True
+        assert all(received(connection).startswith(b"HTTP/1.1 200 ") for connection in working)
