@@ -112,7 +112,9 @@ def _add_place(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--port", type=int, default=14330, help="port to listen on (default: %(default)s)")
     group.add_argument("--allow-host", action="append", default=[], help="host name clients may use beyond loopback")
     group.add_argument(
-        "--expose", action="store_true", help="allow --host beyond loopback: whoever holds the key can run code here"
+        "--expose",
+        action="store_true",
+        help="allow --host beyond loopback: whoever holds the key can run code here and see the pages, which ask for it",
     )
     group.add_argument(
         "--root", type=Path, default=Path(".local/sagemaker"), help="folder of the state (default: %(default)s)"
@@ -172,6 +174,7 @@ def settings_from(options: argparse.Namespace) -> Settings:
         secret_access_key=secret,
         s3_endpoint=os.environ.get("AWS_ENDPOINT_URL_S3") or None,
         allowed_hosts=tuple(options.allow_host),
+        exposed=options.expose,
         stop_grace_s=options.stop_grace,
         max_concurrent_jobs=options.max_concurrent_jobs,
         time_scale=options.time_scale,

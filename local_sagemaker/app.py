@@ -86,6 +86,12 @@ _MODULES: dict[str, tuple[types.ModuleType, ...]] = {
     "iam": (identity,),
 }
 
+# What others on the network may see of an exposed server: that it is there.
+_KEY_NEEDED = (
+    "The user name is the AWS_ACCESS_KEY_ID this server was started with, the password its secret access key.\n"
+)
+_ASK_FOR_KEY = 'Basic realm="local_sagemaker", charset="UTF-8"'
+
 # Time for jobs and workers to be ended at shutdown.
 _SHUTDOWN_S = 8.0
 
@@ -188,17 +194,20 @@ def create_app(platform: Platform) -> Starlette:
             return call.error(ApiError("InternalFailure", "local_sagemaker failed; its log has the traceback", 500))
 
     async def invocation(request: Request) -> Response:
-        def authenticate(body_sha256: str) -> None:
+        def authenticate(body_sha256: str | None) -> None:
             admission.check_origin(request)
             admission.check_signature(request, body_sha256)
 
         return await data_plane.answer(request, authenticate)
 
     async def page(request: Request) -> Response:
-        if "authorization" in request.headers:  # a client's: of S3, most likely, by mistake
+        scheme = request.headers.get("authorization", "").partition(" ")[0].lower()
+        if scheme not in ("", "basic"):  # a client's: of S3, most likely, by mistake
             return await control_plane(request)
         try:
             admission.check_host(request)
+            if platform.settings.exposed and not admission.has_key(request):
+                return PlainTextResponse(_KEY_NEEDED, 401, {"www-authenticate": _ASK_FOR_KEY})
             # "empty" is the page's own look at what has changed.
             fetched = request.headers.get("sec-fetch-dest", "document")
             foreign = request.headers.get("sec-fetch-site", "none") not in {"none", "same-origin"}

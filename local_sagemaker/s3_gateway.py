@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import hmac
+import re
 import urllib.parse
 from collections.abc import AsyncIterator
 from xml.sax.saxutils import escape
@@ -25,12 +26,20 @@ from starlette.responses import Response, StreamingResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from local_sagemaker.settings import Settings
+from local_sagemaker.wire.admission import Admission
+from local_sagemaker.wire.errors import ApiError
 from local_sagemaker.wire.signature import signing_service
 
 _KMS = "x-amz-server-side-encryption"
 #: Headers that belong to one connection.
 _HOP_HEADERS = {"connection", "keep-alive", "transfer-encoding", "upgrade", "te", "trailer"}
-_TIMEOUT = httpx.Timeout(60.0, pool=None)
+# Of what is signed in any other way the store makes little: at some it closes the connection.
+_CREDENTIAL = r"[!-+\--~]+/[0-9]{8}/[a-z0-9-]+/s3/aws4_request"
+_AUTHORIZATION = re.compile(
+    rf"AWS4-HMAC-SHA256 Credential={_CREDENTIAL}, ?"
+    r"SignedHeaders=[a-z0-9_-]+(;[a-z0-9_-]+)*, ?Signature=[0-9a-f]{64}"
+)
+_TIMEOUT = httpx.Timeout(60.0)
 _LIMITS = httpx.Limits(max_connections=64, max_keepalive_connections=16)
 
 
@@ -40,6 +49,7 @@ class S3Gateway:
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
         self._app = app
         self._settings = settings
+        self._admission = Admission(settings)
         self._client: httpx.AsyncClient | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -47,7 +57,14 @@ class S3Gateway:
         if scope["type"] != "http" or not store or not is_for_s3(request := Request(scope, receive)):
             return await self._app(scope, receive, send)
         try:
+            self._admission.check_origin(request)
             response = await self._pass_on(request, store)
+        except ApiError as error:
+            response = s3_error(error.status, "AccessDenied", error.message)
+        except (httpx.LocalProtocolError, httpx.InvalidURL, ValueError) as error:
+            response = s3_error(400, "InvalidRequest", f"the request cannot be passed on to the object store: {error}")
+        except httpx.PoolTimeout:
+            response = s3_error(503, "SlowDown", "too many requests to the object store at once; try again")
         except httpx.HTTPError as error:
             response = s3_error(503, "ServiceUnavailable", f"the object store {store} cannot be reached: {error}")
         except ClientDisconnect:
@@ -57,19 +74,26 @@ class S3Gateway:
 
     async def _pass_on(self, request: Request, store: str) -> Response:
         headers = {name: value for name, value in request.headers.items() if name not in _HOP_HEADERS}
-        target = f"{request.scope['raw_path'].decode()}?{request.url.query}".rstrip("?")
+        target = request.scope["raw_path"].decode("ascii")
+        if query := request.scope["query_string"].decode("ascii"):
+            target += f"?{query}"
         if "authorization" in headers:
+            if not _AUTHORIZATION.fullmatch(headers["authorization"]) or "x-amz-content-sha256" not in headers:
+                return s3_error(400, "AuthorizationHeaderMalformed", "The authorization header is malformed.")
             asked = without_kms(headers), without_start_at_prefix(target)
             if asked != (headers, target):
                 if not self._is_signed(request.method, target, headers):
                     return s3_error(403, "SignatureDoesNotMatch", "The request signature does not match.")
                 headers, target = asked
                 headers = self._signed_anew(request.method, target, headers)
+        elif not re.fullmatch(_CREDENTIAL, presigned_by(request)):
+            return s3_error(400, "AuthorizationQueryParametersError", "X-Amz-Credential is malformed.")
         self._client = self._client or httpx.AsyncClient(timeout=_TIMEOUT, limits=_LIMITS, trust_env=False)
         url = httpx.URL(store).copy_with(raw_path=target.encode())
         has_body = headers.get("content-length", "0") != "0" or "transfer-encoding" in request.headers
         body = request.stream() if has_body else None
-        sent = self._client.build_request(request.method, url, headers=headers, content=body)
+        raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
+        sent = self._client.build_request(request.method, url, headers=raw, content=body)
         answer = await self._client.send(sent, stream=True)
         response = StreamingResponse(relayed(answer), answer.status_code)
         response.raw_headers = [(name.lower(), value) for name, value in answer.headers.raw if kept(name)]
@@ -78,7 +102,7 @@ class S3Gateway:
     def _is_signed(self, method: str, target: str, headers: dict[str, str]) -> bool:
         _, names, given = authorization_parts(headers)
         signature = self._signature(method, target, {name: headers.get(name, "") for name in names})
-        return hmac.compare_digest(signature, given)
+        return hmac.compare_digest(signature.encode(), given.encode())
 
     def _signed_anew(self, method: str, target: str, headers: dict[str, str]) -> dict[str, str]:
         """With the same key, of the same moment."""
@@ -101,7 +125,14 @@ def is_for_s3(request: Request) -> bool:
     """By the service in the signature, which is in the header or, for presigned addresses, in the query."""
     if signing_service(request.headers.get("authorization", "")) == "s3":
         return True
-    return request.query_params.get("X-Amz-Credential", "").endswith("/s3/aws4_request")
+    return presigned_by(request).endswith("/s3/aws4_request")
+
+
+def presigned_by(request: Request) -> str:
+    """The X-Amz-Credential of a presigned address, else nothing."""
+    query = request.scope["query_string"].decode("latin-1")
+    given: dict[str, str] = dict(urllib.parse.parse_qsl(query)) if "X-Amz-Credential" in query else {}
+    return given.get("X-Amz-Credential", "")
 
 
 def authorization_parts(headers: dict[str, str]) -> tuple[str, list[str], str]:

@@ -23,6 +23,8 @@ class Settings:
     """Where buckets live; None asks boto3's own configuration."""
     allowed_hosts: tuple[str, ...] = ()
     """Host names beyond loopback that a request may address (a compose service name)."""
+    exposed: bool = False
+    """Other machines may reach it, so the pages want the key as well."""
     verify_signatures: bool = True
     stop_grace_s: float = 120.0
     """Time between SIGTERM and SIGKILL of a job, as SageMaker gives it."""

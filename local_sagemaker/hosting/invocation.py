@@ -41,8 +41,8 @@ _NOT_APPLICABLE = {
     "EnableExplanations": "its configuration has no ExplainerConfig",
 }
 
-Authenticate = Callable[[str], None]
-"""Takes the SHA-256 of the body (hexadecimal); raises an ApiError for a caller who may not call."""
+Authenticate = Callable[[str | None], None]
+"""Takes the SHA-256 of the body (hexadecimal), None before it is read; raises an ApiError for who may not call."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -62,6 +62,7 @@ class Invocation:
         """Raises an ApiError for a call that is not to be answered; the caller closes `body`."""
         operation = OPERATIONS[request.url.path.rpartition("/")[2]]
         name = request.path_params["name"]
+        authenticate(None)
         body = Payload(platform.settings.root)
         try:
             size, digest = await _receive(request, body, limit := _limit(operation))

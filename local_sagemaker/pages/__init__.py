@@ -1,8 +1,8 @@
 """What a person sees in a browser: `/`, the newest of each kind, `/jobs/<kind>`, all of one, and one of them whole.
 
-Read-only HTML, without signature: it shows what anyone on this machine could read in the state folder's logs. Nothing
-comes from elsewhere, and what jobs print (and name themselves) stays text: html.py escapes it, and the page's policy
-runs no script but page.js.
+Read-only HTML, without signature; where other machines can reach it, with the key (app.py). The values of environments
+are left out: that is where secrets are, and whoever has the key can ask for them. Nothing comes from elsewhere, and
+what jobs print (and name themselves) stays text: html.py escapes it, and the page's policy runs no script but page.js.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def job(platform: Platform, word: str, name: str) -> HTMLResponse:
     parts.append(_curves(record))
     if printed := kind.log(platform, record, _LOG_LINES):
         parts.append(join(tag("h2", "Last log lines"), tag("pre", "\n".join(printed), class_="log")))
-    describe = tag("pre", json.dumps(record.describe, indent=2, ensure_ascii=False))
+    describe = tag("pre", json.dumps(lines.without_secrets(record.describe), indent=2, ensure_ascii=False))
     parts.append(tag("details", tag("summary", "Describe"), describe))
     return page(f"{kind.singular} {name}", join(*parts), busy=lines.is_busy(record))
 

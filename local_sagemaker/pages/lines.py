@@ -22,6 +22,7 @@ _GOOD = ("Completed", "InService", "Approved")
 _BAD = ("Failed", "OutOfService", "UpdateRollbackFailed", "Rejected")
 
 _MAX_METRICS = 3
+_HIDDEN = "(not shown; the Describe call has it)"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -100,6 +101,21 @@ def facts(record: Record) -> list[tuple[str, str]]:
         ),
     }
     return [(name, str(value)) for name, value in pairs.items() if value]
+
+
+def without_secrets(value: Any) -> Any:
+    """A Describe answer in which no environment has values."""
+    match value:
+        case dict():
+            return {
+                name: dict.fromkeys(item, _HIDDEN)
+                if name == "Environment" and isinstance(item, dict)
+                else without_secrets(item)
+                for name, item in value.items()
+            }
+        case list():
+            return [without_secrets(item) for item in value]
+    return value
 
 
 def _training(record: Record) -> str:

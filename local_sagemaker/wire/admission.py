@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import base64
 import datetime
 import hashlib
+import hmac
 from urllib.parse import urlsplit
 
 from starlette.requests import Request
 
 from local_sagemaker.settings import Settings
-from local_sagemaker.wire import signature
 from local_sagemaker.wire.errors import ApiError
+from local_sagemaker.wire.signature import Claim
 
 #: A control plane request is small; the data plane has limits of its own.
 _MAX_BODY_BYTES = 30 * 2**20
+
+#: Of all bodies that are being read, together: nobody has proved a right to call before all of his is here.
+_MAX_HELD_BYTES = 8 * _MAX_BODY_BYTES
 
 
 class Admission:
@@ -21,11 +26,16 @@ class Admission:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self._held_bytes = 0
         self._hosts = {"localhost", "127.0.0.1", "::1", settings.host, *settings.allowed_hosts}
 
     async def body(self, request: Request) -> bytes:
         """The body of a request that passes all checks."""
         self.check_origin(request)
+        length = request.headers.get("content-length", "0")
+        if not (length.isascii() and length.isdigit() and int(length) <= _MAX_BODY_BYTES):
+            raise _too_large()
+        self.check_signature(request, None)
         body = await self._read(request)
         self.check_signature(request, hashlib.sha256(body).hexdigest())
         return body
@@ -46,30 +56,48 @@ class Admission:
         if origin or request.headers.get("sec-fetch-site", "none") not in {"none", "same-origin"}:
             raise ApiError("AccessDeniedException", f"requests from the web page '{origin}' are refused", 403)
 
-    def check_signature(self, request: Request, body_sha256: str) -> None:
+    def check_signature(self, request: Request, body_sha256: str | None) -> None:
+        """None: before its body is read, which is not done for whoever claims no right to call."""
         settings = self._settings
         if not settings.verify_signatures:
             return
-        signature.verify(
-            request.method,
-            request.scope.get("raw_path", request.url.path.encode()).decode(errors="replace"),
-            request.scope["query_string"].decode(errors="replace"),
-            request.headers,
-            body_sha256,
-            access_key_id=settings.access_key_id,
-            secret_access_key=settings.secret_access_key,
-            now=datetime.datetime.now(datetime.UTC),
-        )
+        now = datetime.datetime.now(datetime.UTC)
+        claim = Claim.of(request.headers, access_key_id=settings.access_key_id, now=now)
+        if body_sha256 is not None:
+            claim.verify(
+                request.method,
+                request.scope.get("raw_path", request.url.path.encode()).decode(errors="replace"),
+                request.scope["query_string"].decode(errors="replace"),
+                request.headers,
+                body_sha256,
+                secret=settings.secret_access_key,
+            )
+
+    def has_key(self, request: Request) -> bool:
+        """Whether a browser's request brings the access key as its user name and the secret as its password."""
+        scheme, _, given = request.headers.get("authorization", "").partition(" ")
+        try:
+            pair = base64.b64decode(given, validate=True) if scheme.lower() == "basic" else b""
+        except ValueError:
+            return False
+        expected = f"{self._settings.access_key_id}:{self._settings.secret_access_key}".encode()
+        return hmac.compare_digest(pair, expected)
 
     async def _read(self, request: Request) -> bytes:
-        length = request.headers.get("content-length", "0")
         received, chunks = 0, []
-        if length.isascii() and length.isdigit() and int(length) <= _MAX_BODY_BYTES:
+        try:
             async for chunk in request.stream():
                 received += len(chunk)
+                self._held_bytes += len(chunk)
                 if received > _MAX_BODY_BYTES:
-                    break
+                    raise _too_large()
+                if self._held_bytes > _MAX_HELD_BYTES:
+                    raise ApiError("ThrottlingException", "too many large requests at once; try again", 429)
                 chunks.append(chunk)
-            else:
-                return b"".join(chunks)
-        raise ApiError("RequestEntityTooLargeException", f"the request body is over {_MAX_BODY_BYTES} bytes", 413)
+        finally:
+            self._held_bytes -= received
+        return b"".join(chunks)
+
+
+def _too_large() -> ApiError:
+    return ApiError("RequestEntityTooLargeException", f"the request body is over {_MAX_BODY_BYTES} bytes", 413)

@@ -6,6 +6,8 @@ import base64
 import hashlib
 import html
 import re
+import subprocess
+import sys
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -19,7 +21,8 @@ from local_sagemaker.pages.html import tag
 from local_sagemaker.settings import Settings
 from local_sagemaker.state.logs import Logs
 from local_sagemaker.state.store import Store
-from tests.local_sagemaker.harness import IMAGE, Server, training_request
+from tests.local_sagemaker.harness import IMAGE, REPOSITORY, Server, training_request
+from tests.object_store import KEY_ID, SECRET
 
 CHROMIUM = "/usr/bin/chromium"
 
@@ -149,3 +152,26 @@ def test_page_is_not_shown_to_other_sites(server: Server, headers: dict[str, str
 
 def test_control_characters_are_shown_and_not_sent() -> None:
     assert tag("pre", "a\x1b[2J\0\tb\n", title="\x07") == '<pre title="␇">a␛[2J␀\tb\n</pre>'
+
+
+def test_an_exposed_server_shows_its_pages_to_the_key_only(make_server: Any) -> None:
+    server = make_server("--expose")
+    for key in ("", "key:wrong", f"{KEY_ID}:", f"{KEY_ID}:{SECRET}x", ":"):
+        given = {"Authorization": "Basic " + base64.b64encode(key.encode()).decode()} if key else {}
+        for path in ("/", "/jobs/training", "/jobs/training/x"):
+            with pytest.raises(urllib.error.HTTPError) as caught:
+                get(server, path, **given)
+            assert caught.value.code == 401 and caught.value.headers["WWW-Authenticate"].startswith("Basic ")
+    key = base64.b64encode(f"{KEY_ID}:{SECRET}".encode()).decode()
+    assert "Nothing yet" in get(server, "/", Authorization=f"Basic {key}")
+    check = [sys.executable, str(REPOSITORY / "docker/healthcheck.py"), server.url + "/"]
+    assert subprocess.run(check, timeout=30).returncode == 0  # compose asks without a key
+
+
+def test_no_page_shows_the_values_of_an_environment(server: Server) -> None:
+    request = training_request(server, "with-secrets", "print('done')", Environment={"MY_TOKEN": "hunter2"})
+    server.sagemaker.create_training_job(**request)
+    page = get(server, "/jobs/training/with-secrets")
+    assert "MY_TOKEN" in page and "hunter2" not in page
+    described = server.sagemaker.describe_training_job(TrainingJobName="with-secrets")
+    assert described["Environment"] == {"MY_TOKEN": "hunter2"}

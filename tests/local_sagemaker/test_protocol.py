@@ -287,6 +287,29 @@ def test_every_pattern_of_the_models_is_held() -> None:
                 java_pattern.compiled(shape["pattern"])
 
 
+def test_what_is_not_signed_cannot_be_asked(server: Server) -> None:
+    """A request that is signed for one operation must not be made another on the way."""
+    request = botocore.awsrequest.AWSRequest("POST", server.url + "/", data=b"{}")
+    credentials = botocore.credentials.Credentials(KEY_ID, SECRET)
+    botocore.auth.SigV4Auth(credentials, "sagemaker", REGION).add_auth(request)
+    connection = http.client.HTTPConnection("127.0.0.1", server.port)
+    for unsigned in ("X-Amz-Target", "X-Amz-Security-Token"):
+        headers = dict(request.headers.items()) | {unsigned: "SageMaker.ListTrainingJobs"}
+        connection.request("POST", "/", b"{}", headers)
+        answer = connection.getresponse()
+        content = json.loads(answer.read())
+        assert (answer.status, content["__type"]) == (403, "InvalidSignatureException")
+        assert content["message"].startswith(f"'{unsigned.lower()}' must be a 'SignedHeader'")
+
+
+def test_a_stranger_is_refused_before_his_body_is_read(server: Server) -> None:
+    for path in (b"/", b"/endpoints/e/invocations", b"/endpoints/e/async-invocations"):
+        head = b"POST " + path + b" HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-length: 20000000\r\n\r\n"
+        with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
+            connection.sendall(head)
+            assert connection.recv(2**16).startswith(b"HTTP/1.1 403 ")
+
+
 def test_a_connection_is_bounded(server: Server) -> None:
     """By wire/connection.py, which tests/contract/test_connections.py attacks."""
     ask = b"GET / HTTP/1.1\r\nhost: 127.0.0.1\r\n"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import os
+import socket
 from typing import Any
 
 import botocore.config
@@ -93,3 +95,80 @@ def test_a_store_that_is_not_there_is_told(make_server: Any) -> None:
     server.start()
     with pytest.raises(ClientError, match=r"the object store http://127\.0\.0\.1:9 cannot be reached"):
         server.client("s3").list_buckets()
+
+
+def credential(service: str = "s3") -> str:
+    return f"AWS4-HMAC-SHA256 Credential=k/20260101/us-east-1/{service}/aws4_request"
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"host": "attacker.example"},
+        {"host": "bucket.attacker.example"},
+        {"host": ""},
+        {"origin": "http://attacker.example"},
+        {"origin": "null"},
+        {"sec-fetch-site": "cross-site"},
+    ],
+)
+def test_web_pages_cannot_reach_the_store(server: Server, headers: dict[str, str]) -> None:
+    signed = {"authorization": f"{credential()}, SignedHeaders=host, Signature=0"}
+    answer = httpx.get(f"{server.url}/{BUCKET}/gateway/x", headers=signed | headers)
+    assert answer.status_code == 403 and "<Code>AccessDenied</Code>" in answer.text
+    presigned = f"{server.url}/{BUCKET}/x?X-Amz-Credential=k%2F20260101%2Fus-east-1%2Fs3%2Faws4_request"
+    assert "<Code>AccessDenied</Code>" in httpx.get(presigned, headers=headers).text
+
+
+#: Beginnings of requests that are signed for S3, in words, and badly.
+ODD = (
+    b"GET /b/%ff%00%2e%2e/\\..//%zz HTTP/1.1\r\n",
+    b"GET /b/k?X=%ff&%=&&=&\x7f HTTP/1.1\r\n",
+    b"GET /b/\xff HTTP/1.1\r\n",
+    b"GET /b?list=\xff\xfe HTTP/1.1\r\n",
+    b"GET /?X-Amz-Credential=/s3/aws4_request&X-Amz-Date=x&X-Amz-Expires=-1 HTTP/1.1\r\n",
+    b"GET /b/k?X-Amz-Credential=%ff/s3/aws4_request&X-Amz-SignedHeaders=%00&X-Amz-Signature=\xc3 HTTP/1.1\r\n",
+    b"GET /b?start-after=a&prefix=a HTTP/1.1\r\n",
+    b"GET /b?start-after=%ff&prefix=%ff HTTP/1.1\r\nx-amz-date: \xff\r\n",
+    b"PUT /b/k HTTP/1.1\r\nx-amz-server-side-encryption: aws:kms\r\ncontent-length: 1\r\n",
+    b"PUT /b/k HTTP/1.1\r\nx-amz-server-side-encryption: aws:kms\xff\r\nx-amz-date: x\r\ncontent-length: 1\r\n",
+    b"PUT /b/k HTTP/1.1\r\nx-amz-meta-a: \xff\xfe\r\ncontent-length: 1\r\n",
+    b"PUT /b/k HTTP/1.1\r\ntransfer-encoding: chunked\r\nx-amz-decoded-content-length: x\r\n",
+    b"PUT /b/k HTTP/1.1\r\nx-amz-date: 20260101T000000Z\r\ncontent-encoding: aws-chunked\r\ncontent-length: 1\r\n",
+    b"GET /b?start-after=a&prefix=a HTTP/1.1\r\nx-amz-date: 20260101T000000Z\r\nx-amz-security-token: \xff\r\n",
+    b"PROPFIND /b/k HTTP/1.1\r\n",
+    b"OPTIONS * HTTP/1.1\r\n",
+    b"POST /b?delete HTTP/1.1\r\ncontent-length: 1\r\n",
+    b"POST /b/k?uploads HTTP/1.1\r\nx-amz-copy-source: %ff\r\n",
+    b"GET " + b"/" * 8000 + b" HTTP/1.1\r\n",
+    b"GET /" + b"b" * 8000 + b" HTTP/1.1\r\n",
+    b"GET /b/" + b"%41" * 4000 + b" HTTP/1.1\r\n",
+)
+KEYS = (
+    b"",
+    credential().encode(),
+    credential().encode() + b", SignedHeaders=, Signature=",
+    credential().encode() + b", SignedHeaders=host;x-none, Signature=\xff\xff",
+    credential().encode() + b", SignedHeaders=host;\xff;;, Signature=" + b"0" * 64,
+    credential().encode() + b", SignedHeaders=host;x-none, Signature=" + b"0" * 64,
+    b"AWS4-HMAC-SHA256 Credential=a/b/c/s3/e, SignedHeaders=host;x-amz-date, Signature=" + b"f" * 64,
+    b"AWS4-HMAC-SHA256 Credential=////s3, Credential=a/b/c/s3/e, SignedHeaders",
+    b"AWS4-HMAC-SHA256 Credential=k/\xff/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=0",
+)
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_no_odd_request_is_a_failure_of_the_server(server: Server, key: bytes) -> None:
+    failed = []
+    for odd in ODD:
+        head = odd + b"host: 127.0.0.1\r\nconnection: close\r\n"
+        if key:
+            head += b"authorization: " + key + b"\r\nx-amz-content-sha256: UNSIGNED-PAYLOAD\r\n"
+        with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
+            connection.sendall(head + b"\r\n" + (b"x" if b"content-length: 1" in odd else b""))
+            connection.sendall(b"1\r\nx\r\n0\r\n\r\n" if b"chunked" in odd else b"")
+            answer = b"".join(iter(functools.partial(connection.recv, 2**16), b""))
+        if not answer.startswith((b"HTTP/1.1 4", b"HTTP/1.1 2")):
+            failed.append((odd[:80], answer))
+    assert failed == []
+    assert "Traceback" not in server.log()
