@@ -114,7 +114,7 @@ def _add_place(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--expose",
         action="store_true",
-        help="allow --host beyond loopback: whoever holds the key can run code here and see the pages, which ask for it",
+        help="allow --host beyond loopback: whoever holds the key can run code here; the pages ask for it too",
     )
     group.add_argument(
         "--root", type=Path, default=Path(".local/sagemaker"), help="folder of the state (default: %(default)s)"
