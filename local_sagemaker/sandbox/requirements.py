@@ -5,11 +5,14 @@ What pip alone can answer (an address, a path, an option such as --index-url) co
 
 from __future__ import annotations
 
+import codecs
+import collections
 import dataclasses
 import hashlib
 import json
 import os
 import re
+import shlex
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -48,7 +51,9 @@ print(json.dumps({
 """
 
 _COMMENT = re.compile(r"(^|\s+)#.*$")
-_INCLUDE = re.compile(r"^(?:-r\s*|--requirement(?:\s+|=))(?P<path>.+)$")
+_ENCODING = re.compile(rb"coding[:=]\s*([-\w.]+)")
+_REQUIREMENT, _CONSTRAINT = "--requirement", "--constraint"
+_SHORT = {"-r": _REQUIREMENT, "-c": _CONSTRAINT}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -61,8 +66,8 @@ class Requirements:
 
     @classmethod
     def read(cls, path: Path) -> Requirements:
-        """Raises JobFailedError for a file that cannot be read, or that includes one that cannot."""
-        return cls(path=path, lines=tuple(_lines(path, 0)))
+        """Raises JobFailedError for a file that cannot be read, or includes one that cannot or that lies elsewhere."""
+        return cls(path=path, lines=tuple(_lines(path, path.parent.resolve())))
 
     def missing(self, packages: Packages) -> list[str]:
         """The lines that an interpreter does not satisfy, or that only pip understands."""
@@ -168,21 +173,67 @@ def _stamp(folders: tuple[str, ...]) -> tuple[int, ...]:
     return tuple(os.stat(folder).st_mtime_ns if os.path.isdir(folder) else 0 for folder in folders)
 
 
-def _lines(path: Path, nesting: int) -> Iterator[str]:
+def _lines(path: Path, root: Path, nesting: int = 0) -> Iterator[str]:
+    """All lines but those that include files, whose lines stand in their place; constraints are read, and not given."""
     if nesting > _MAX_NESTING:
         raise _failure(f"{path.name} includes files more than {_MAX_NESTING} deep")
+    for line in _joined(_text(path, root)):
+        line = _COMMENT.sub("", line).strip()
+        included = list(_included(line)) if line.startswith("-") else []
+        for option, name in included:
+            nested = _lines(path.parent / name, root, nesting + 1)
+            if option == _REQUIREMENT:
+                yield from nested
+            else:
+                collections.deque(nested, maxlen=0)
+        if line and not (included and all(option == _REQUIREMENT for option, _ in included)):
+            yield line
+
+
+def _text(path: Path, root: Path) -> str:
+    """Of a file in the folder of the job's source: pip would print a line of any other that it does not understand."""
     try:
+        if not path.resolve().is_relative_to(root):
+            raise _failure(f"{path} lies outside the source of the job and is not read; put it beside requirements.txt")
         if path.stat().st_size > _MAX_BYTES:
             raise _failure(f"{path.name} is larger than {_MAX_BYTES} bytes")
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise _failure(f"{path.name} cannot be read: {error}") from error
-    for line in text.replace("\\\r\n", "").replace("\\\n", "").splitlines():
-        line = _COMMENT.sub("", line).strip()
-        if include := _INCLUDE.match(line):
-            yield from _lines(path.parent / include["path"].strip(), nesting + 1)
-        elif line:
-            yield line
+        content = path.read_bytes()
+        for line in content.splitlines()[:2]:
+            declared = _ENCODING.search(line) if line.startswith(b"#") else None
+            if declared and codecs.lookup(declared[1].decode()).name != "utf-8":
+                raise _failure(f"{path.name} says that it is written in {declared[1].decode()}; save it in UTF-8")
+        return content.decode("utf-8-sig")
+    except (OSError, ValueError, LookupError) as error:  # no such file, or no name of one; no such encoding
+        raise _failure(f"{ascii(path.name)[1:-1]} cannot be read: {error}") from error
+
+
+def _joined(text: str) -> Iterator[str]:
+    """Lines with their continuations, as pip joins them: it must not find an include that is not found here."""
+    parts: list[str] = []
+    for line in text.splitlines():
+        is_comment = _COMMENT.match(line)
+        if line.endswith("\\") and not is_comment:
+            parts.append(line.strip("\\"))
+            continue
+        yield "".join([*parts, f" {line}" if is_comment else line])
+        parts = []
+    if parts:
+        yield "".join(parts)
+
+
+def _included(line: str) -> Iterator[tuple[str, str]]:
+    """(option, file) of each -r and -c of a line of options, in all the ways that pip's parser takes them."""
+    try:
+        words = iter(shlex.split(line))
+    except ValueError as error:
+        raise _failure(f"{line!r:.80} is not understood: {error}") from error
+    for word in words:
+        name, _, value = word.partition("=")
+        option = next((long for long in (_REQUIREMENT, _CONSTRAINT) if len(name) > 2 and long.startswith(name)), None)
+        if word[:2] in _SHORT:
+            option, value = _SHORT[word[:2]], word[2:]
+        if option:
+            yield option, value or next(words, "")
 
 
 def _failure(text: str) -> JobFailedError:

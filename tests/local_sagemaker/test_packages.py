@@ -122,6 +122,38 @@ def test_unreadable_requirements_are_named(tmp_path: Path, text: str) -> None:
         Requirements.read(path)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "-r /etc/hostname", "-r/etc/hostname", "-c ../secret.txt", "--requirement=../secret.txt",
+        "--const ../secret.txt", "--pre -r ../secret.txt", "-r '../secret.txt'", "-r \\\n../secret.txt",
+        "-r \\\x0b../secret.txt", "-r link.txt", "-r inner.txt",
+    ],
+)  # fmt: skip
+def test_files_outside_the_source_are_not_read(tmp_path: Path, text: str) -> None:
+    folder = tmp_path / "source"
+    folder.mkdir()
+    (tmp_path / "secret.txt").write_text("not for the log\n")
+    (folder / "link.txt").symlink_to(tmp_path / "secret.txt")
+    (folder / "inner.txt").write_text("--constraint ../secret.txt\n")
+    (folder / "requirements.txt").write_text(text)
+    with pytest.raises(JobFailedError, match="lies outside the source of the job"):
+        Requirements.read(folder / "requirements.txt")
+
+
+@pytest.mark.parametrize("text", ["# coding: utf-7\n+AC0-r /etc/passwd", "-r a\0b", "-r 'open", "# coding: none\n"])
+def test_what_pip_would_read_otherwise_is_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "requirements.txt"
+    path.write_text(text)
+    with pytest.raises(JobFailedError, match="InstallRequirementsError"):
+        Requirements.read(path)
+
+
+def test_constraints_are_left_to_pip(demand: Callable[[str], Path], tmp_path: Path) -> None:
+    (tmp_path / "limits.txt").write_text("numpy<3\n")
+    assert Requirements.read(demand("-c limits.txt\nnumpy\n")).lines == ("-c limits.txt", "numpy")
+
+
 def test_satisfied_requirements_make_no_environment(platform: Platform, demand: Callable[[str], Path]) -> None:
     said: list[str] = []
     path = demand("boto3>=1\nuvicorn[standard]; python_version < '3'\n")
