@@ -99,6 +99,10 @@ bench-gpu: .venv/ml/.installed .venv/peers/.installed  ## training, decoding, he
 kill-test: .venv/airflow/.installed  ## kill -9 the server 300 times under load; ARGS='--kills 1000 --seed 2'
 	@.venv/airflow/bin/python -m bench.kill $(ARGS)
 
+.PHONY: fuzz
+fuzz: setup .venv/fuzz/.installed  ## strangers' bytes for every reader and server; ARGS='--minutes 120 recipe zip' (Linux)
+	@.venv/airflow/bin/python -m tests.fuzz $(ARGS)
+
 .PHONY: check
 check: .venv/airflow/.installed  ## ruff and mypy
 	@.venv/airflow/bin/ruff check .
@@ -107,7 +111,7 @@ check: .venv/airflow/.installed  ## ruff and mypy
 
 .PHONY: lock
 lock: $(UV_MADE)  ## compile the dependency groups of pyproject.toml into requirements/, keeping pins that still fit
-	@for pair in airflow:3.11 ml:3.11 sdk2:3.11 moto:3.11 peers:3.11 container-training:3.12 container-serving:3.13; do \
+	@for pair in airflow:3.11 ml:3.11 sdk2:3.11 moto:3.11 fuzz:3.11 peers:3.11 container-training:3.12 container-serving:3.13; do \
 		group=$${pair%:*}; echo "locking requirements/$$group.txt"; \
 		$(UV) pip compile --quiet --group $$group --python-version $${pair#*:} --no-header --no-emit-index-url \
 			--output-file requirements/$$group.txt || exit 1; \

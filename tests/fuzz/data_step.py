@@ -1,0 +1,222 @@
+"""What the data step and a recipe read: archives, pictures, pickles, weights, YAML."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import struct
+import tarfile
+import tempfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+from PIL import Image
+
+from retraining.dataset.archive import ArchiveError, unpack
+from retraining.dataset.cifar100 import write_cifar100
+from retraining.dataset.sources import SourceError
+from retraining.dataset.verify import Rejected, VerifiedImage, verify_image
+from retraining.pretrained.weights_file import WeightsError, read_weights_file
+from retraining.recipe import RecipeError, load_recipe
+from tests.fuzz.target import Target
+from tests.look_alikes import python2_pickle
+
+SIDE = 24
+ROW = {b"data": bytes(3072), b"fine_labels": [0], b"filenames": [b"a.png"]}
+META = {b"fine_label_names": [b"apple"], b"coarse_label_names": [b"fruit"]}
+RECIPES = Path(__file__).parents[2] / "dags" / "recipes"
+
+
+def in_a_file(name: str, read: Callable[[Path], None]) -> Callable[[bytes], None]:
+    """A reader of bytes out of one of files."""
+
+    def read_bytes(body: bytes) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, name)
+            path.write_bytes(body)
+            read(path)
+
+    return read_bytes
+
+
+def read_archive(path: Path) -> None:
+    target = path.parent / "target"
+    target.mkdir()
+    with contextlib.suppress(ArchiveError):
+        unpack(path, target)
+    beside = {entry.name for entry in path.parent.iterdir()}
+    assert beside == {path.name, "target"}, beside
+    assert not any(entry.is_symlink() for entry in target.rglob("*"))
+
+
+def read_picture(path: Path) -> None:
+    assert isinstance(verify_image(path), VerifiedImage | Rejected)
+
+
+def read_cifar(path: Path) -> None:
+    """The bytes are the `train` file of an archive that is otherwise whole."""
+    folder = path.parent
+    (folder / "meta").write_bytes(python2_pickle(META))
+    (folder / "test").write_bytes(cifar())
+    with contextlib.suppress(SourceError):
+        write_cifar100(folder, folder / "target")
+
+
+def read_weights(path: Path) -> None:
+    with contextlib.suppress(WeightsError):
+        read_weights_file(path)
+
+
+def read_recipe_file(path: Path) -> None:
+    with contextlib.suppress(RecipeError):
+        load_recipe(path)
+
+
+# --- examples -------------------------------------------------------------------------------------------------------
+
+
+def tars(mode: str) -> Callable[[], list[bytes]]:
+    def seeds() -> list[bytes]:
+        made = []
+        for kind in (tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT):
+            body = io.BytesIO()
+            with tarfile.open(fileobj=body, mode=mode, format=kind) as tar:  # type: ignore[call-overload]
+                for name in ("cats/1.png", "dogs/" + "long" * 30 + "/é.png"):
+                    entry = tarfile.TarInfo(name)
+                    entry.size = 9
+                    tar.addfile(entry, io.BytesIO(b"123456789"))
+                link = tarfile.TarInfo("link")
+                link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+                tar.addfile(link)
+            made.append(body.getvalue())
+        return made
+
+    return seeds
+
+
+def zips() -> list[bytes]:
+    made = []
+    for method in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA):
+        body = io.BytesIO()
+        with zipfile.ZipFile(body, "w", method) as opened:
+            opened.writestr("cats/1.png", b"123456789" * 9)
+            opened.writestr("dogs/é.png", b"1")
+            with opened.open("large.png", "w", force_zip64=True) as member:
+                member.write(b"1")
+        made.append(body.getvalue())
+    return made
+
+
+def pictures() -> list[bytes]:
+    made = []
+    colours = [(x * 10 % 256, x * 7 % 256, x * 3 % 256) for x in range(SIDE * SIDE)]
+    rgb = Image.new("RGB", (SIDE, SIDE))
+    rgb.putdata(colours)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for how in (
+        {"format": "JPEG", "exif": exif},
+        {"format": "JPEG", "progressive": True, "comment": b"a comment"},
+        {"format": "PNG", "exif": exif, "dpi": (300, 300)},
+    ):
+        body = io.BytesIO()
+        rgb.save(body, **how)
+        made.append(body.getvalue())
+    for mode in ("L", "P", "RGBA", "1", "LA"):
+        body = io.BytesIO()
+        rgb.convert(mode).save(body, "PNG")
+        made.append(body.getvalue())
+    body = io.BytesIO()
+    rgb.convert("CMYK").save(body, "JPEG")
+    return [*made, body.getvalue()]
+
+
+def cifar() -> bytes:
+    import numpy
+
+    return python2_pickle(ROW | {b"data": numpy.zeros((1, 3072), numpy.uint8)})
+
+
+def cifars() -> list[bytes]:
+    import pickle
+
+    import numpy
+
+    row = ROW | {b"data": numpy.zeros((1, 3072), numpy.uint8)}
+    return [cifar(), *(pickle.dumps(row, protocol) for protocol in range(6))]
+
+
+def weights() -> list[bytes]:
+    header = json.dumps({"a": {"dtype": "F32", "shape": [2, 2], "data_offsets": [0, 16]}}).encode()
+    safetensors = struct.pack("<Q", len(header)) + header + bytes(16)
+    return [safetensors, *(path.read_bytes() for path in sorted((Path(__file__).parent / "seeds").glob("*.pth")))]
+
+
+def recipes() -> list[bytes]:
+    return [path.read_bytes() for path in sorted(RECIPES.glob("*.yaml"))]
+
+
+TAR_WORDS = (
+    b"ustar\x0000",
+    b"ustar  \x00",
+    b"12 size=9999999999\n",
+    b"30 path=../../outside\n",
+    b"L",
+    b"x",
+    b"S",
+    bytes(512),
+)
+ZIP_WORDS = (b"PK\x01\x02", b"PK\x03\x04", b"PK\x05\x06", b"PK\x06\x06", b"\xff" * 4, b"../")
+PICTURE_WORDS = (
+    b"\xff\xd8",
+    b"\xff\xd9",
+    b"\xff\xda",
+    b"\xff\xdd",
+    b"\xff\xe1",
+    b"\xff\xfe",
+    b"IDAT",
+    b"IEND",
+    b"iCCP",
+    b"acTL",
+)
+PICKLE_WORDS = (
+    b"(",
+    b"\x85",
+    b"\x93",
+    b"R",
+    b"b",
+    b"0",
+    b"2",
+    b"j\xff\xff\xff\x7f",
+    b"cnumpy\ndtype\n",
+    b"cos\nsystem\n",
+    b"Q",
+)
+YAML_WORDS = (
+    b"&a ",
+    b"*a",
+    b"<<: *a",
+    b"!!python/object:x ",
+    b"- ",
+    b"[" * 40,
+    b"9" * 400,
+    b".inf",
+    b"|\n",
+    b"\x00",
+    b"? ",
+)
+
+TARGETS = (
+    Target("zip", in_a_file("a.zip", read_archive), zips, ZIP_WORDS),
+    Target("tar", in_a_file("a.tar", read_archive), tars("w"), TAR_WORDS, 32_768),
+    Target("tar_gz", in_a_file("a.tar.gz", read_archive), tars("w:gz"), TAR_WORDS),
+    Target("tar_xz", in_a_file("a.tar.xz", read_archive), tars("w:xz"), TAR_WORDS),
+    Target("tar_bz2", in_a_file("a.tar.bz2", read_archive), tars("w:bz2"), TAR_WORDS),
+    Target("picture_of_the_data_step", in_a_file("a.jpg", read_picture), pictures, PICTURE_WORDS),
+    Target("cifar_pickle", in_a_file("train", read_cifar), cifars, PICKLE_WORDS),
+    Target("weights_pth", in_a_file("w.pth", read_weights), weights, (*ZIP_WORDS, *PICKLE_WORDS)),
+    Target("weights_safetensors", in_a_file("w.safetensors", read_weights), weights, (b'"shape":', b"[-1]", b"1e999")),
+    Target("recipe", in_a_file("r.yaml", read_recipe_file), recipes, YAML_WORDS),
+)
