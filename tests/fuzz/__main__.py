@@ -59,6 +59,7 @@ def read_target(interpreter: str, name: str, seconds: int) -> Outcome:
     corpus, findings, figures = WORK / "corpus" / name, WORK / "findings" / name, WORK / f"{name}.json"
     figures.parent.mkdir(parents=True, exist_ok=True)
     figures.unlink(missing_ok=True)
+    before = set(findings.iterdir()) if findings.is_dir() else set()
     places = (f"--corpus={corpus}", f"--findings={findings}", f"--figures={figures}")
     log = WORK / f"{name}.log"
     with log.open("wb") as output:
@@ -69,7 +70,7 @@ def read_target(interpreter: str, name: str, seconds: int) -> Outcome:
             ).returncode
         except subprocess.TimeoutExpired:
             status = -1
-    found = [str(path) for path in sorted(findings.iterdir())] if findings.is_dir() else []
+    found = [str(path) for path in sorted(set(findings.iterdir()) - before)] if findings.is_dir() else []
     if status and not found:
         found = [f"it ended with {status}; see {log}"]
     return Outcome(name, json.loads(figures.read_text()) if figures.exists() else {}, found)
