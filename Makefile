@@ -110,10 +110,10 @@ check: .venv/airflow/.installed  ## ruff and mypy
 	@.venv/airflow/bin/mypy
 
 .PHONY: lock
-lock: $(UV_MADE)  ## compile the dependency groups of pyproject.toml into requirements/, keeping pins that still fit
+lock: $(UV_MADE)  ## compile pyproject.toml's dependency groups into requirements/ with hashes, keeping pins that still fit
 	@for pair in airflow:3.11 ml:3.11 sdk2:3.11 moto:3.11 fuzz:3.11 peers:3.11 container-training:3.12 container-serving:3.13; do \
 		group=$${pair%:*}; echo "locking requirements/$$group.txt"; \
-		$(UV) pip compile --quiet --group $$group --python-version $${pair#*:} --no-header --no-emit-index-url \
+		$(UV) pip compile --quiet --group $$group --python-version $${pair#*:} --no-header --no-emit-index-url --generate-hashes \
 			--output-file requirements/$$group.txt || exit 1; \
 	done
 
@@ -125,7 +125,7 @@ python_for = $(if $(filter container-training,$1),$(or $(PYTHON312),python3.12),
 .venv/%/.installed: requirements/%.txt $(UV_MADE)
 	@echo "setup: .venv/$* from requirements/$*.txt$(if $(filter ml,$*), (torch is large: some minutes on a slow line))" >&2
 	@.venv/$*/bin/python -c '' 2>/dev/null || $(UV) venv --quiet --clear --python $(call python_for,$*) .venv/$*
-	@[ -t 2 ] || quiet=--quiet; $(UV) pip sync $$quiet --python .venv/$*/bin/python requirements/$*.txt >&2
+	@[ -t 2 ] || quiet=--quiet; $(UV) pip sync $$quiet --require-hashes --python .venv/$*/bin/python requirements/$*.txt >&2
 	@touch $@
 
 $(UV_MADE):

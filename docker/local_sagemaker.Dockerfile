@@ -6,7 +6,7 @@ WORKDIR /app
 # uv leaves again within the layer: the jobs have no use for it.
 COPY requirements/ml.txt requirements/airflow.txt requirements/
 RUN pip install --no-cache-dir uv==0.13.8 \
-    && uv venv .venv/ml && uv pip sync --no-cache --python .venv/ml/bin/python requirements/ml.txt \
+    && uv venv .venv/ml && uv pip sync --no-cache --require-hashes --python .venv/ml/bin/python requirements/ml.txt \
     && uv venv /opt/venv && uv pip install --no-cache --python /opt/venv/bin/python \
       --constraints requirements/airflow.txt boto3 httptools httpx packaging psutil starlette uvicorn \
     && pip uninstall --yes uv

