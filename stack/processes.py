@@ -57,9 +57,19 @@ def _boot_id() -> str:
 
 
 def start(
-    name: str, command: Sequence[str], *, environment: Mapping[str, str], cwd: Path, log: Path, run: Path
+    name: str,
+    command: Sequence[str],
+    *,
+    environment: Mapping[str, str],
+    cwd: Path,
+    log: Path,
+    run: Path,
+    umask: int = -1,
 ) -> Record:
-    """Starts the command detached from this terminal, output to the end of `log`, and records it in `run`."""
+    """Starts the command detached from this terminal, output to the end of `log`, and records it in `run`.
+
+    `umask`: of the command; this process's where it is left out.
+    """
     run.mkdir(parents=True, exist_ok=True)
     log.parent.mkdir(parents=True, exist_ok=True)
     if log.exists() and log.stat().st_size > LOG_KEPT_BYTES:
@@ -74,6 +84,7 @@ def start(
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            umask=umask,
         )
         record = Record(
             name=name,

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stack import credentials as secret_files
+from stack import store
 from stack.credentials import Credentials
-from stack.settings import BUCKET, REGION, ROLE_ARN, STORE_PARTS, Settings
+from stack.settings import BUCKET, REGION, ROLE_ARN, Settings
 
 STORE, SERVER = "store", "local_sagemaker"
 AIRFLOW_PARTS = ("api-server", "scheduler", "dag-processor", "triggerer")
@@ -138,7 +139,7 @@ def services(settings: Settings, credentials: Credentials) -> tuple[Service, ...
     return (
         Service(
             name=STORE,
-            command=store_command(settings, str(tools / "weed")),
+            command=store.command(settings, str(tools / "weed")),
             environment=aws | {"GOMEMLIMIT": "256MiB"},
             ports_variable="S3_PORT",
         ),
@@ -162,19 +163,4 @@ def services(settings: Settings, credentials: Credentials) -> tuple[Service, ...
             )
             for part in AIRFLOW_PARTS
         ),
-    )
-
-
-def store_command(settings: Settings, weed: str) -> tuple[str, ...]:
-    """SeaweedFS as one process: loopback only, no telemetry, no unauthenticated HTTP door, refusals like S3's."""
-    ports = dict(zip(STORE_PARTS, range(settings.s3_port, settings.s3_port + len(STORE_PARTS)), strict=True))
-    return (
-        *(weed, "-logtostderr=true", "mini"),
-        f"-dir={settings.state / 's3'}",
-        *("-ip=127.0.0.1", "-ip.bind=127.0.0.1"),
-        f"-s3.port={ports['S3']}",
-        *(f"-{part}.port={port}" for part, port in ports.items() if part != "S3"),
-        *("-s3.port.iceberg=0", "-s3.port.lance=0", "-webdav=false", "-admin.ui=false"),
-        *("-master.telemetry=false", "-disableHttp"),
-        *("-s3.allowDeleteBucketNotEmpty=false", "-s3.autoCreateBucket=false", "-s3.concurrentUploadLimitMB=64"),
     )

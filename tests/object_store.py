@@ -9,12 +9,15 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import boto3
 import botocore.config
+
+from stack import store, store_keys
+from stack.settings import GRPC_OFFSET, STORE_PARTS
 
 KEY_ID, SECRET, REGION = "test-key-id", "test-secret", "us-east-1"
 
@@ -28,25 +31,32 @@ CLIENT: dict[str, Any] = {
 
 
 @contextlib.contextmanager
-def seaweedfs(folder: Path) -> Iterator[str]:
+def seaweedfs(folder: Path, ports: Mapping[str, int] | None = None) -> Iterator[str]:
     """A running store with its data in `folder`; yields its endpoint URL."""
-    s3, master, volume, filer, admin = free_ports(5, also=10_000)  # it opens a gRPC port 10,000 above each
-    command = [
-        str(Path(sys.executable).with_name("weed")), "-logtostderr=true", "mini", f"-dir={folder}",
-        "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-s3.port={s3}", f"-master.port={master}", f"-volume.port={volume}",
-        f"-filer.port={filer}", f"-admin.port={admin}", "-s3.port.iceberg=0", "-s3.port.lance=0", "-webdav=false",
-        "-admin.ui=false", "-master.telemetry=false", "-disableHttp", "-s3.autoCreateBucket=false",
-    ]  # fmt: skip
+    ports = ports or store_ports()
+    store_keys.make(folder / "keys")
+    command = store.command_with(
+        str(Path(sys.executable).with_name("weed")),
+        data=folder,
+        keys=folder / "keys",
+        cwd=folder,
+        http=ports,
+        grpc=store.grpc_ports(ports),
+    )
     environment = os.environ | {"AWS_ACCESS_KEY_ID": KEY_ID, "AWS_SECRET_ACCESS_KEY": SECRET}
     with (folder / "weed.log").open("wb") as log:
-        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, cwd=folder)
+        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, cwd=folder, umask=store.UMASK)
     try:
-        endpoint = f"http://127.0.0.1:{s3}"
+        endpoint = f"http://127.0.0.1:{ports['S3']}"
         wait_until_ready(boto3.client("s3", endpoint_url=endpoint, **CLIENT), folder / "weed.log")
         yield endpoint
     finally:
         process.kill()
         process.wait()
+
+
+def store_ports() -> dict[str, int]:
+    return dict(zip(STORE_PARTS, free_ports(len(STORE_PARTS), also=GRPC_OFFSET), strict=True))
 
 
 def wait_until_ready(client: Any, log: Path) -> None:

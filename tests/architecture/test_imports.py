@@ -40,7 +40,7 @@ ALLOWED = {
         "starlette",
         "uvicorn",
     },
-    "stack": {"stack", "boto3", "botocore", "httpx", "psutil", "yaml"},
+    "stack": {"stack", "boto3", "botocore", "cryptography", "httpx", "psutil", "yaml"},
     # sagemaker_inference is AWS's serving toolkit: there in its containers, absent elsewhere.
     # boto3 and botocore: only to judge tensors that lie in S3, imported where that is asked for.
     "ml": {

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from stack import compose, services
+from stack import compose, services, store
 from stack.credentials import Credentials
 from stack.settings import Settings
 
@@ -98,11 +98,12 @@ def test_the_example_names_every_setting_of_compose() -> None:
 
 
 def test_the_store_runs_with_the_same_switches_as_on_the_laptop() -> None:
-    laptop = services.store_command(Settings(root=ROOT, state=ROOT / ".local"), "weed")
+    laptop = store.command(Settings(root=ROOT, state=ROOT / ".local"), "weed")
     image = re.findall(r'"(-[^"]+)"', (ROOT / "docker" / "s3.Dockerfile").read_text())
 
     def switches(arguments: list[str]) -> set[str]:
-        return {word for word in arguments if not re.match(r"-dir=|-ip|-\w+\.port=\d{4,}", word)}
+        places = r"-dir=|-config_dir=|-ip|-\w+\.localSocket=|-\w+\.port(\.grpc)?=\d{4,}"
+        return {word for word in arguments if not re.match(places, word)}
 
     assert switches(list(laptop[1:])) - {"mini"} == switches(image)
 
