@@ -35,6 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
     except ValueError as error:
         print(f"local_sagemaker: {error}", file=sys.stderr)
         return 2
+    os.umask(0o077)  # logs, hyperparameters and models are nobody else's business on a shared machine
     _allow_many_files()
     try:
         listener = _listen(settings.host, settings.port)

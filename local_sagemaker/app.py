@@ -7,6 +7,7 @@ import fcntl
 import inspect
 import os
 import sqlite3
+import stat
 import sys
 import types
 from collections.abc import AsyncIterator, Callable
@@ -118,8 +119,9 @@ def _find(modules: tuple[types.ModuleType, ...], name: str) -> Operation | None:
 
 def build_platform(settings: Settings) -> Platform:
     """Open the state below `settings.root`. Raises ValueError for a bad image map or a root another server holds."""
-    settings.root.mkdir(parents=True, exist_ok=True)
+    settings.root.mkdir(mode=0o700, parents=True, exist_ok=True)
     _hold(settings)
+    _close(settings.root)
     store, metrics = Store(settings.root / "state.db"), MetricStore(settings.root / "metrics.db")
     objects = ObjectStore(settings)
     return Platform(
@@ -154,6 +156,13 @@ def _hold(settings: Settings) -> None:
         ) from None
     os.truncate(descriptor, 0)
     os.pwrite(descriptor, f"process {os.getpid()} at {settings.url}".encode(), 0)
+
+
+def _close(root: Path) -> None:
+    """To all but its owner; an earlier version left it open. Not a folder that is shared, or another user's."""
+    found = root.stat()
+    if found.st_uid == os.geteuid() and found.st_mode & 0o077 and not found.st_mode & stat.S_ISVTX:
+        root.chmod(0o700)
 
 
 def create_app(platform: Platform) -> Starlette:

@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import os
 import shutil
+import stat
 import subprocess
 import sys
 import time
@@ -130,6 +131,8 @@ def only_one(settings: Settings, name: str, refusal: str) -> Iterator[None]:
 def make_state_folder(settings: Settings) -> None:
     # Logs, databases and images are nobody else's business on a shared machine.
     settings.state.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if stat.S_IMODE(settings.state.stat().st_mode) & 0o077:
+        settings.state.chmod(0o700)
 
 
 def require_disk(settings: Settings) -> None:
@@ -202,7 +205,6 @@ def _start(settings: Settings, service: Service) -> processes.Record:
         cwd=settings.root,
         log=settings.state / "logs" / f"{service.name}.log",
         run=run_folder(settings),
-        umask=store.UMASK if service.name == STORE else -1,
     )
 
 

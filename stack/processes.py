@@ -19,6 +19,7 @@ from pathlib import Path
 import psutil
 
 POLL_S = 0.05
+PRIVATE = 0o077  # umask: files, and the sockets that the store makes in /tmp, are their user's alone
 LOG_KEPT_BYTES = 20_000_000
 
 
@@ -64,12 +65,8 @@ def start(
     cwd: Path,
     log: Path,
     run: Path,
-    umask: int = -1,
 ) -> Record:
-    """Starts the command detached from this terminal, output to the end of `log`, and records it in `run`.
-
-    `umask`: of the command; this process's where it is left out.
-    """
+    """Starts the command detached from this terminal, output to the end of `log`, and records it in `run`."""
     run.mkdir(parents=True, exist_ok=True)
     log.parent.mkdir(parents=True, exist_ok=True)
     if log.exists() and log.stat().st_size > LOG_KEPT_BYTES:
@@ -84,7 +81,7 @@ def start(
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            umask=umask,
+            umask=PRIVATE,
         )
         record = Record(
             name=name,

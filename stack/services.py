@@ -140,7 +140,7 @@ def services(settings: Settings, credentials: Credentials) -> tuple[Service, ...
         Service(
             name=STORE,
             command=store.command(settings, str(tools / "weed")),
-            environment=aws | {"GOMEMLIMIT": "256MiB"},
+            environment=store.environment(aws),
             ports_variable="S3_PORT",
         ),
         Service(

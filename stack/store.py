@@ -14,7 +14,6 @@ from stack.errors import StackError
 from stack.settings import GRPC_OFFSET, STORE_PARTS, Settings
 
 SOCKETS = Path("/tmp")  # as SeaweedFS has it built in
-UMASK = 0o077  # nobody else connects to its sockets
 GRPC_PORTS_TRIED = 200
 
 
@@ -24,6 +23,12 @@ def data(settings: Settings) -> Path:
 
 def keys(settings: Settings) -> Path:
     return settings.state / "store-keys"
+
+
+def environment(given: Mapping[str, str]) -> dict[str, str]:
+    """Without what would change the store's configuration: a WEED_ variable wins over the file with its keys."""
+    kept = {name: value for name, value in given.items() if not name.startswith(("WEED_", "S3_"))}
+    return kept | {"GOMEMLIMIT": "256MiB"}
 
 
 def prepare(settings: Settings) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 import boto3
 import botocore.config
 
-from stack import store, store_keys
+from stack import processes, store, store_keys
 from stack.settings import GRPC_OFFSET, STORE_PARTS
 
 KEY_ID, SECRET, REGION = "test-key-id", "test-secret", "us-east-1"
@@ -45,7 +45,9 @@ def seaweedfs(folder: Path, ports: Mapping[str, int] | None = None) -> Iterator[
     )
     environment = os.environ | {"AWS_ACCESS_KEY_ID": KEY_ID, "AWS_SECRET_ACCESS_KEY": SECRET}
     with (folder / "weed.log").open("wb") as log:
-        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, cwd=folder, umask=store.UMASK)
+        process = subprocess.Popen(
+            command, env=environment, stdout=log, stderr=log, cwd=folder, umask=processes.PRIVATE
+        )
     try:
         endpoint = f"http://127.0.0.1:{ports['S3']}"
         wait_until_ready(boto3.client("s3", endpoint_url=endpoint, **CLIENT), folder / "weed.log")

@@ -69,6 +69,7 @@ class JobProcess:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                umask=0o022,  # as in a container: a model keeps its files' modes on its way to others
             )
         if nice:
             with contextlib.suppress(OSError):  # it may have ended already

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from local_sagemaker import __main__ as program
-from tests.local_sagemaker.harness import REPOSITORY
+from local_sagemaker import app
+from tests.local_sagemaker.harness import REPOSITORY, Server
 
 KEYS = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}
 
@@ -75,3 +76,16 @@ def test_what_cannot_be_served_is_one_clear_line(
     assert result.returncode == 2
     assert said in result.stderr
     assert result.stderr.count("\n") == 1
+
+
+def test_the_root_is_its_users_alone(server: Server) -> None:
+    """pytest's folders are; that of a server is also where it was not before."""
+    assert server.root.stat().st_mode & 0o777 == 0o700
+    assert [path.name for path in server.root.glob("*.db") if path.stat().st_mode & 0o077] == []
+
+
+def test_an_open_root_is_closed_and_a_shared_one_left(tmp_path: Path) -> None:
+    for mode, then in ((0o755, 0o700), (0o1777, 0o1777)):
+        tmp_path.chmod(mode)
+        app._close(tmp_path)
+        assert tmp_path.stat().st_mode & 0o7777 == then

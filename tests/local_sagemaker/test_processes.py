@@ -68,6 +68,16 @@ def test_exit_code_is_the_scripts(start: Start, tmp_path: Path, script: str, cod
     assert (tmp_path / "process/exit_code").read_text() == f"{code}\n"
 
 
+def test_what_a_job_writes_has_a_containers_modes(start: Start, tmp_path: Path) -> None:
+    """Whatever the server's own files have: a model's files keep their modes in its archive."""
+    before = os.umask(0o077)
+    try:
+        assert ended(start("open('written', 'w')")) == 0
+    finally:
+        os.umask(before)
+    assert (tmp_path / "written").stat().st_mode & 0o777 == 0o644
+
+
 def test_program_that_is_not_there_is_named(tmp_path: Path) -> None:
     folder = tmp_path / "process"
     process = JobProcess.start(["/no/such/python"], environment={}, cwd=tmp_path, folder=folder, nice=0)

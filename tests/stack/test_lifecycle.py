@@ -53,6 +53,13 @@ def test_stop_without_anything_running_says_so(settings: Settings) -> None:
     assert said == ["Nothing of this checkout's stack is running."]
 
 
+def test_an_open_state_folder_is_closed(settings: Settings) -> None:
+    settings.state.mkdir(exist_ok=True)
+    settings.state.chmod(0o755)
+    lifecycle.make_state_folder(settings)
+    assert settings.state.stat().st_mode & 0o777 == 0o700
+
+
 def test_a_second_holder_of_a_lock_is_refused_with_the_first_ones_process(settings: Settings) -> None:
     def hold() -> contextlib.AbstractContextManager[None]:
         return lifecycle.only_one(settings, "retrain", "busy in process {holder}")

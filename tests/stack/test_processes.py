@@ -52,6 +52,11 @@ def test_a_started_process_leads_its_own_session_and_is_recorded(run: Path) -> N
     assert processes.recorded(run, "sleeper") == record
 
 
+def test_what_a_started_process_writes_is_its_users_alone(run: Path) -> None:
+    start(run, f"open('written', 'w'); {SLEEPER}")
+    assert (run.parent / "written").stat().st_mode & 0o077 == 0
+
+
 def test_stop_ends_the_process_and_forgets_it(run: Path) -> None:
     record = start(run, SLEEPER)
     assert processes.stop([record], run=run, patience_s=5) == ["sleeper"]
