@@ -189,6 +189,7 @@ def create_app(platform: Platform) -> Starlette:
             if call.service != admin.SERVICE:
                 checked = service_model.check_request(call.service, call.operation, call.request)
             if call.service == "sagemaker":
+                service_model.check_text(checked)
                 tags.check(checked.get("Tags", []))
             return call.response(await run_in_threadpool(_carry_out, function, platform, checked))
         except ApiError as error:

@@ -50,6 +50,12 @@ class Object:
 _HTTPS = re.compile(r"https://(?:(?P<bucket>[^/]+?)\.)?s3[.-](?:[a-z0-9-]+\.)?amazonaws\.com(?:\.cn)?/(?P<path>.*)")
 
 
+# As clients take them; S3 itself is stricter with new ones.
+_BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}")
+_ADDRESS = re.compile(r"[0-9]+\.[0-9]+\.[0-9]+\.[0-9]+")
+_MAX_KEY_BYTES = 1024
+
+
 def split_uri(uri: str) -> tuple[str, str]:
     """`s3://bucket/key` (or its https form) → (bucket, key); raises JobFailedError for anything else."""
     scheme, _, rest = uri.partition("://")
@@ -57,7 +63,14 @@ def split_uri(uri: str) -> tuple[str, str]:
         scheme, rest = "s3", "/".join(part for part in (match["bucket"], match["path"]) if part is not None)
     bucket, _, key = rest.partition("/")
     if scheme != "s3" or not bucket:
-        raise JobFailedError(f"ClientError: '{uri}' is not an S3 URI; it must look like s3://bucket/key")
+        raise JobFailedError(f"ClientError: '{uri:.300}' is not an S3 URI; it must look like s3://bucket/key")
+    if not _BUCKET.fullmatch(bucket) or ".." in bucket or _ADDRESS.fullmatch(bucket):
+        raise JobFailedError(
+            f"ClientError: '{uri:.300}': '{bucket:.80}' is no name of a bucket, which has letters, digits, dots and "
+            "hyphens, and is no address"
+        )
+    if len(key.encode(errors="replace")) > _MAX_KEY_BYTES:
+        raise JobFailedError(f"ClientError: '{uri:.300}…': the key has more than {_MAX_KEY_BYTES} bytes")
     return bucket, key
 
 
@@ -300,6 +313,8 @@ def _download_of(uri: str) -> Iterator[None]:
         yield
     except botocore.exceptions.ClientError as error:
         raise JobFailedError(f"ClientError: Data download failed: {uri}: {error}") from error
+    except botocore.exceptions.ParamValidationError as error:  # what was asked for cannot be asked
+        raise JobFailedError(f"ClientError: Data download failed: {uri}: {error}") from error
     except botocore.exceptions.BotoCoreError as error:
         raise InternalFailureError(
             f"InternalServerError: the object store does not answer for {uri}: {error}"
@@ -315,6 +330,8 @@ def _upload_to(uri: str) -> Iterator[None]:
     try:
         yield
     except (botocore.exceptions.ClientError, boto3.exceptions.S3UploadFailedError) as error:
+        raise JobFailedError(f"ClientError: Data upload failed: {uri}: {error}") from error
+    except botocore.exceptions.ParamValidationError as error:
         raise JobFailedError(f"ClientError: Data upload failed: {uri}: {error}") from error
     except botocore.exceptions.BotoCoreError as error:
         raise InternalFailureError(

@@ -98,7 +98,7 @@ class TransformJob:
             self._failed(str(error))
         except Exception as error:
             log.exception("transform job '%s'", self._name)
-            self._end("Failed", f"InternalServerError: {type(error).__name__}: {error}")
+            self._end("Failed", life.fault_of_job(error) or f"InternalServerError: {type(error).__name__}: {error}")
 
     def _execute(self) -> None:
         self._end_orphans()

@@ -19,6 +19,7 @@ from collections.abc import Callable
 from local_sagemaker.hosting import serving
 from local_sagemaker.hosting.serving import ModelServer
 from local_sagemaker.hosting.variant import Variant
+from local_sagemaker.jobs import life
 from local_sagemaker.jobs.life import JobFailedError
 from local_sagemaker.platform import Platform, log
 from local_sagemaker.sandbox import cores
@@ -173,7 +174,7 @@ class Slot:
             failure = str(error)
         except Exception as error:
             log.exception("endpoint '%s'", self._endpoint)
-            failure = f"InternalServerError: {type(error).__name__}: {error}"
+            failure = life.fault_of_job(error) or f"InternalServerError: {type(error).__name__}: {error}"
         with self._handover:
             abandoned = self._server is not server
             if not abandoned:

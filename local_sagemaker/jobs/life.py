@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from typing import Any
 
 Describe = dict[str, Any]
@@ -31,6 +32,10 @@ DEFAULT_MAX_RUNTIME_S = 86_400
 """SageMaker's own default of MaxRuntimeInSeconds."""
 
 _FAILURE_REASON_LIMIT = 1024
+_SHOWN = 200
+
+# What the kernel says of a name or a path, whoever asks and whenever.
+_OF_NAMES = (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR)
 
 # The phases in which a managed spot job pays for its instances. Between an interruption and the next start it does not.
 _PAID = frozenset({"Training", "Stopping", "Uploading"})
@@ -60,6 +65,12 @@ def fault_of_job(error: Exception) -> str | None:
             return "ClientError: the job left folders that are nested too deeply"
         case UnicodeError():
             return f"ClientError: the job left a file whose name is not UTF-8: {error}"
+        case OSError() if error.errno in _OF_NAMES:
+            name = str(error.filename)
+            shown = name if len(name) <= _SHOWN else f"…{name[-_SHOWN:]}"
+            return f"ClientError: the job names or has left a file that cannot be one: {error.strerror}: {shown}"
+        case ValueError() if "null byte" in str(error) or "null character" in str(error):
+            return f"ClientError: the job names a file that cannot be one: {error}"
     return None
 
 

@@ -30,6 +30,8 @@ from local_sagemaker.sandbox.process import JobProcess
 
 _POLL_S = 0.2
 
+_MAX_NAME_BYTES = 255
+
 # Merging the hosts' folders takes at most a twentieth of the time.
 _MERGE_INTERVAL_S = 1.0
 _MERGE_SHARE = 20
@@ -153,7 +155,7 @@ class RuleEvaluation:
         taken = {rule.evaluation for evaluator in self._evaluators for rule in evaluator.rules}
         by_image: dict[str, list[Rule]] = {}
         for rule in wanted:
-            if rule.name in {".", ".."} or "/" in rule.name:
+            if rule.name in {".", ".."} or "/" in rule.name or len(rule.name.encode()) > _MAX_NAME_BYTES:
                 why = f"ClientError: RuleConfigurationName '{rule.name}' cannot be the name of a folder"
                 self._end_all([rule], {"RuleEvaluationStatus": "Error", "StatusDetails": why})
             elif rule.evaluation not in taken:

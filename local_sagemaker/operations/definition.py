@@ -24,6 +24,9 @@ MAX_HOSTS = 32
 
 _MAX_RUNTIME_S = 28 * 86_400
 
+# SageMaker's bounds of a job's name and of an S3 URI.
+_MAX_NAME, _MAX_URI = 63, 1024
+
 _PROFILING_INTERVALS_MS = (100, 200, 500, 1000, 5000, 60000)
 
 #: Members that ask for services which are not here, with what they would need.
@@ -214,6 +217,11 @@ def _check_uris(request: Request) -> None:
     for where, uri in places:
         if problem := s3.problem(uri):
             raise validation(f"{where}: {problem}.")
+    if len(artifact := s3.join(places[0][1], "-" * _MAX_NAME, "output/model.tar.gz")) > _MAX_URI:
+        raise validation(
+            f"{places[0][0]}: with a job's name and output/model.tar.gz it may have {len(artifact)} characters; "
+            f"{_MAX_URI} are allowed."
+        )
 
 
 def _check_stopping(request: Request) -> None:

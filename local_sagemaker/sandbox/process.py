@@ -11,6 +11,7 @@ lives, and carries the folder in its environment for when that does not.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import signal
 import subprocess
@@ -20,6 +21,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
+
+from local_sagemaker.jobs.life import JobFailedError
 
 _KEEPER = Path(__file__).with_name("keeper.py")
 
@@ -55,12 +58,13 @@ class JobProcess:
     ) -> JobProcess:
         """Run `command` with this environment; `folder` keeps pid, output.log and exit_code.
 
-        Raises OSError when it cannot be started.
+        Raises JobFailedError for a command or an environment that no process can have, OSError when it cannot be
+        started otherwise.
         """
         folder.mkdir(parents=True, exist_ok=True)
         for name in ("pid", "exit_code"):
             (folder / name).unlink(missing_ok=True)
-        with output_path(folder).open("ab") as output:
+        with output_path(folder).open("ab") as output, _refusals(command, environment):
             popen = subprocess.Popen(
                 [sys.executable, "-I", "-S", str(_KEEPER), str(folder), *command],
                 env=environment | {_MARK: str(folder)},
@@ -221,6 +225,29 @@ class OutputTail:
         """All that has been printed since the last call, read piece by piece."""
         while found := self.lines(final=final):
             yield from found
+
+
+@contextlib.contextmanager
+def _refusals(command: list[str], environment: dict[str, str]) -> Iterator[None]:
+    """What the kernel does not take from anybody is the job's fault, and the same at the next attempt."""
+    try:
+        yield
+    except ValueError as error:  # NUL somewhere, or = in a name
+        raise JobFailedError(
+            f"ClientError: the process cannot be started: {error} (in its command, or in its environment, of which "
+            "hyperparameters are a part)"
+        ) from error
+    except OSError as error:
+        if error.errno not in (errno.E2BIG, errno.ENAMETOOLONG):
+            raise
+        words = [*command, *(f"{name}={value}" for name, value in environment.items())]
+        longest = max(words, key=len)
+        name = longest.partition("=")[0]
+        raise JobFailedError(
+            "ClientError: the process cannot be started: its command and environment, of which hyperparameters are a "
+            f"part, have {sum(map(len, words))} characters, and '{name:.40}' alone has {len(longest)}; the kernel "
+            "takes 131071 of one, and some millions of all. Give a file in a channel instead."
+        ) from error
 
 
 def _pieces(line: bytes) -> Iterator[bytes]:

@@ -11,6 +11,7 @@ import dataclasses
 import functools
 import json
 import math
+import re
 import uuid
 import zlib
 from collections.abc import Mapping
@@ -33,6 +34,9 @@ _SIGNED_AS = {"monitoring": "cloudwatch"}
 _MODELLED = frozenset({"cloudwatch", "sts", "iam"})
 
 _CBOR = "rpc-v2-cbor"
+
+#: JSON can write one half of a pair that is a character only together.
+_HALF_CHARACTER = re.compile(rb"\\u[dD][89a-fA-F]")
 
 #: A compressed request may not unpack to more; CloudWatch's own bound of PutMetricData is 1 MB.
 _MAX_UNPACKED_BYTES = 8 * 2**20
@@ -177,6 +181,11 @@ def _json(body: bytes) -> dict[str, Any]:
         raise ApiError("SerializationException", f"the request body is not JSON: {error}") from error
     except RecursionError as error:
         raise ApiError("SerializationException", "the request body is nested too deeply") from error
+    if _HALF_CHARACTER.search(body):
+        try:
+            json.dumps(content, ensure_ascii=False).encode()
+        except UnicodeEncodeError as error:
+            raise ApiError("SerializationException", f"the request body is not text: {error}") from error
     return _object(content)
 
 

@@ -54,6 +54,24 @@ def check_request(service_name: str, operation_name: str, request: dict[str, Any
     return known
 
 
+def check_text(request: Any, path: str = "") -> None:
+    """Raises a ValidationException for NUL, which no name of a file and no word of an environment can hold."""
+    match request:
+        case str() if "\0" in request:
+            value = request[:100].replace("\0", "\\u0000")
+            raise validation(
+                f"1 validation error detected: Value '{value}' at '{path}' failed to satisfy constraint: "
+                "Member must not contain the character NUL"
+            )
+        case dict():
+            for name, item in request.items():
+                check_text(name, path)
+                check_text(item, f"{path}.{name[0].lower()}{name[1:]}".lstrip(".") if name else path)
+        case list():
+            for index, item in enumerate(request, start=1):
+                check_text(item, f"{path}.{index}.member")
+
+
 def check_response(service_name: str, operation_name: str, response: dict[str, Any]) -> list[str]:
     """What is wrong with a response by the model; used by the tests on every response they see."""
     name = _shape_name(service_name, operation_name, "output")
