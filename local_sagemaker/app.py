@@ -119,9 +119,8 @@ def _find(modules: tuple[types.ModuleType, ...], name: str) -> Operation | None:
 
 def build_platform(settings: Settings) -> Platform:
     """Open the state below `settings.root`. Raises ValueError for a bad image map or a root another server holds."""
-    settings.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _keep_private(settings.root)
     _hold(settings)
-    _close(settings.root)
     store, metrics = Store(settings.root / "state.db"), MetricStore(settings.root / "metrics.db")
     objects = ObjectStore(settings)
     return Platform(
@@ -142,6 +141,25 @@ def build_platform(settings: Settings) -> Platform:
     )
 
 
+def _keep_private(root: Path) -> None:
+    """Environments, data and logs of jobs are nobody else's business, also where an earlier version left them open.
+
+    A folder that held other things before it held this server's state keeps its rights: they may have been meant.
+    """
+    root.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if not stat.S_IMODE(root.stat().st_mode) & 0o077:
+        return
+    if (root / "state.db").exists() or not any(root.iterdir()):
+        try:
+            root.chmod(0o700)
+        except OSError as error:
+            log.warning("other users can read %s, and that cannot be changed: %s", root, error.strerror)
+    else:
+        log.warning(
+            "other users can read %s, which holds other files too; give --root an empty folder, or chmod it", root
+        )
+
+
 def _hold(settings: Settings) -> None:
     """Lock the state folder for the life of this process; two servers on one folder would start jobs twice."""
     path = settings.root / "lock"
@@ -156,13 +174,6 @@ def _hold(settings: Settings) -> None:
         ) from None
     os.truncate(descriptor, 0)
     os.pwrite(descriptor, f"process {os.getpid()} at {settings.url}".encode(), 0)
-
-
-def _close(root: Path) -> None:
-    """To all but its owner; an earlier version left it open. Not a folder that is shared, or another user's."""
-    found = root.stat()
-    if found.st_uid == os.geteuid() and found.st_mode & 0o077 and not found.st_mode & stat.S_ISVTX:
-        root.chmod(0o700)
 
 
 def create_app(platform: Platform) -> Starlette:

@@ -129,10 +129,16 @@ def only_one(settings: Settings, name: str, refusal: str) -> Iterator[None]:
 
 
 def make_state_folder(settings: Settings) -> None:
-    # Logs, databases and images are nobody else's business on a shared machine.
+    # Logs, databases and images are nobody else's business on a shared machine, also those that were there before.
     settings.state.mkdir(mode=0o700, parents=True, exist_ok=True)
     if stat.S_IMODE(settings.state.stat().st_mode) & 0o077:
-        settings.state.chmod(0o700)
+        try:
+            settings.state.chmod(0o700)
+        except OSError as error:
+            raise StackError(
+                f"Other users of this machine can read {settings.state}, which holds keys and data, and its rights "
+                f"cannot be changed ({error.strerror}). Give it back to yourself (chown), then try again."
+            ) from error
 
 
 def require_disk(settings: Settings) -> None:

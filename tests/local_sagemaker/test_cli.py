@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,8 @@ import pytest
 
 from local_sagemaker import __main__ as program
 from local_sagemaker import app
-from tests.local_sagemaker.harness import REPOSITORY, Server
+from local_sagemaker.settings import Settings
+from tests.local_sagemaker.harness import REPOSITORY
 
 KEYS = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}
 
@@ -78,14 +80,20 @@ def test_what_cannot_be_served_is_one_clear_line(
     assert result.stderr.count("\n") == 1
 
 
-def test_the_root_is_its_users_alone(server: Server) -> None:
-    """pytest's folders are; that of a server is also where it was not before."""
-    assert server.root.stat().st_mode & 0o777 == 0o700
-    assert [path.name for path in server.root.glob("*.db") if path.stat().st_mode & 0o077] == []
+@pytest.mark.parametrize("held", ["nothing", "state.db"])
+def test_open_root_is_closed_to_others(tmp_path: Path, held: str) -> None:
+    root = tmp_path / "root"
+    root.mkdir()
+    if held != "nothing":
+        (root / held).touch()
+    root.chmod(0o755)
+    app.shut_down(app.build_platform(Settings(root=root, access_key_id="id", secret_access_key="secret")))
+    assert stat.S_IMODE(root.stat().st_mode) == 0o700
 
 
-def test_an_open_root_is_closed_and_a_shared_one_left(tmp_path: Path) -> None:
-    for mode, then in ((0o755, 0o700), (0o1777, 0o1777)):
-        tmp_path.chmod(mode)
-        app._close(tmp_path)
-        assert tmp_path.stat().st_mode & 0o7777 == then
+def test_root_with_other_files_keeps_its_rights(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "thesis.tex").touch()
+    tmp_path.chmod(0o755)
+    app.shut_down(app.build_platform(Settings(root=tmp_path, access_key_id="id", secret_access_key="secret")))
+    assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o755
+    assert "other users can read" in caplog.text and "give --root an empty folder" in caplog.text

@@ -91,3 +91,10 @@ def test_the_shell_and_the_server_agree_on_the_sdks_defaults() -> None:
 
     written = sdk_defaults.path(SETTINGS.state / "sagemaker")
     assert f"export {sdk_defaults.VARIABLE}={written}" in shell.export_lines(SETTINGS, CREDENTIALS)
+
+
+def test_no_command_line_holds_a_secret() -> None:
+    """Everybody on a machine sees them, with `ps`."""
+    words = [word for service in services.services(SETTINGS, CREDENTIALS) for word in service.command]
+    secrets = [value for name, value in vars(CREDENTIALS).items() if name != "aws_access_key_id"]
+    assert [word for word in words if any(secret in word for secret in secrets)] == []

@@ -1,6 +1,7 @@
 import contextlib
 import shutil
 import socket
+import stat
 from collections import namedtuple
 from dataclasses import replace
 from pathlib import Path
@@ -53,13 +54,6 @@ def test_stop_without_anything_running_says_so(settings: Settings) -> None:
     assert said == ["Nothing of this checkout's stack is running."]
 
 
-def test_an_open_state_folder_is_closed(settings: Settings) -> None:
-    settings.state.mkdir(exist_ok=True)
-    settings.state.chmod(0o755)
-    lifecycle.make_state_folder(settings)
-    assert settings.state.stat().st_mode & 0o777 == 0o700
-
-
 def test_a_second_holder_of_a_lock_is_refused_with_the_first_ones_process(settings: Settings) -> None:
     def hold() -> contextlib.AbstractContextManager[None]:
         return lifecycle.only_one(settings, "retrain", "busy in process {holder}")
@@ -77,3 +71,11 @@ def test_a_running_stack_is_not_looked_for_on_other_ports(settings: Settings) ->
     moved = replace(settings, airflow_port=settings.airflow_port + 1)
     with pytest.raises(StackError, match=rf"runs with AIRFLOW_PORT={settings.airflow_port}, not {moved.airflow_port}"):
         lifecycle.require_same_ports(moved)
+
+
+@pytest.mark.parametrize("mode", [0o755, 0o770, 0o701])
+def test_an_open_state_folder_is_closed(settings: Settings, mode: int) -> None:
+    settings.state.mkdir()
+    settings.state.chmod(mode)
+    lifecycle.make_state_folder(settings)
+    assert stat.S_IMODE(settings.state.stat().st_mode) == 0o700
