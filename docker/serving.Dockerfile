@@ -1,7 +1,8 @@
 # The model server as SageMaker runs it: `docker run IMAGE serve`, the model unpacked below /opt/ml/model, port 8080.
 # An artifact that is served with OpenVINO needs no torch. ALSO adds packages at their pinned versions: "torch" for other
 # artifacts (5 GB, CUDA libraries included), or what an inference.py of your own imports.
-FROM python:3.11-slim-bookworm AS build
+ARG PYTHON_IMAGE=python:3.11-slim-bookworm
+FROM ${PYTHON_IMAGE} AS build
 ARG ALSO=""
 RUN pip install --no-cache-dir uv==0.13.8
 COPY requirements/ml.txt /pins.txt
@@ -9,7 +10,7 @@ COPY requirements/ml.txt /pins.txt
 RUN uv venv /opt/venv && uv pip install --no-cache --compile-bytecode --python /opt/venv/bin/python \
       --constraints /pins.txt httptools numpy openvino pillow starlette uvicorn $ALSO
 
-FROM python:3.11-slim-bookworm
+FROM ${PYTHON_IMAGE}
 # The server reads SAGEMAKER_BIND_TO_PORT, which SageMaker sets where a container must say that it does.
 LABEL com.amazonaws.sagemaker.capabilities.accept-bind-to-port=true
 RUN useradd --uid 50000 --gid 0 --home-dir /opt/program --create-home server

@@ -24,7 +24,7 @@ def test_ports_are_published_on_loopback_only() -> None:
 
 def test_no_secret_has_a_default() -> None:
     for name, rest in re.findall(r"\$\{(\w+)([^}]*)\}", TEXT):
-        if name.endswith("_PORT") or name == "LOCAL_SAGEMAKER_DEBUGGER":
+        if name.endswith(("_PORT", "_IMAGE")) or name == "LOCAL_SAGEMAKER_DEBUGGER":
             assert rest.startswith(":-")
         else:
             assert rest.startswith(":?"), name
@@ -126,3 +126,13 @@ def test_airflow_is_set_up_like_on_the_laptop() -> None:
         "AIRFLOW__CORE__PLUGINS_FOLDER",
         "AIRFLOW__LOGGING__BASE_LOG_FOLDER",
     }
+
+
+def test_every_base_image_can_be_pinned() -> None:
+    """By a digest, which a variable of .env gives."""
+    for path in sorted((ROOT / "docker").glob("*.Dockerfile")):
+        named = [line.split()[1] for line in path.read_text().splitlines() if line.startswith("FROM ")]
+        assert set(named) == {"${PYTHON_IMAGE}"}, path.name
+    built = [service["build"]["args"] for service in SERVICES.values() if "build" in service]
+    assert built and all(args == {"PYTHON_IMAGE": "${PYTHON_IMAGE:-python:3.11-slim-bookworm}"} for args in built)
+    assert SERVICES["postgres"]["image"] == "${POSTGRES_IMAGE:-postgres:16}"
