@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from local_sagemaker.batch.model_client import MAX_MB_IN_FLIGHT
-from retraining.dataset.limits import MAX_BYTES, MAX_PIXELS, MAX_SCANNED, MAX_SIDE, MIN_SIDE
+from retraining.dataset.limits import MAX_BYTES, MAX_CHUNKS, MAX_PIXELS, MAX_SCANNED, MAX_SEGMENTS, MAX_SIDE, MIN_SIDE
 from retraining.dataset.verify import VerifiedImage, verify_image
 from retraining.environment import Environment
 from retraining.plan import Plan
@@ -106,6 +106,9 @@ def test_the_largest_file_goes_all_the_way(channel: Path) -> None:
 def test_both_sides_decode_as_many_scans() -> None:
     (times,) = re.findall(r"^MAX_SCANNED = (\d+) \* MAX_PIXELS", (ROOT / "ml/picture.py").read_text(), re.MULTILINE)
     assert int(times) * MAX_PIXELS == MAX_SCANNED
+    for name, file, ours in (("MAX_SEGMENTS", "jpeg", MAX_SEGMENTS), ("MAX_CHUNKS", "picture", MAX_CHUNKS)):
+        (theirs,) = re.findall(rf"^{name} = ([\d_]+)", (ROOT / f"ml/{file}.py").read_text(), re.MULTILINE)
+        assert int(theirs) == ours
 
 
 def test_a_smoke_test_keeps_to_what_a_request_may_hold() -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import random
+import time
 from io import BytesIO
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from retraining.dataset.jpeg import first_picture
 from retraining.dataset.verify import Rejected, VerifiedImage, verify_image
 
 WAYS: dict[str, tuple[str, dict[str, object]]] = {
@@ -120,6 +122,54 @@ def test_a_picture_of_thousands_of_scans_is_refused_at_once(tmp_path: Path) -> N
     Image.new("L", (4000, 4000), 128).save(body, "JPEG", progressive=True)
     whole = body.getvalue()
     last = whole[whole.rindex(b"\xff\xda") : -2]
-    verdict = judged(tmp_path, whole[:-2] + last * 3000 + b"\xff\xd9")
+    verdict = judged(tmp_path, whole[:-2] + last * 1500 + b"\xff\xd9")
     assert isinstance(verdict, Rejected)
     assert (verdict.code, "save it anew" in verdict.detail) == ("TOO_MANY_SCANS", True)
+
+
+HEAD = 20  # bytes: the mark of a JPEG and its first segment
+FILL = 12 * 2**20
+
+
+@pytest.mark.parametrize(
+    ("between", "code"),
+    [
+        (b"\xff\xfe\0\x02" * 2001, "TOO_MANY_SEGMENTS"),
+        (b"\xff\xfe\0\x02" * (FILL // 4), "TOO_MANY_SEGMENTS"),
+        (b"\xff\xe1\0\x08Exif\0\0" * 2001, "TOO_MANY_SEGMENTS"),
+        (b"\xff\xfe\xff\xff" + bytes(0xFFFD), None),
+        (b"\xff" * FILL, None),
+        (b"\0" * FILL, None),
+        (b"\xff\0" * (FILL // 2), None),
+    ],
+    ids=[
+        "small notes",
+        "many of them",
+        "EXIF again and again",
+        "a large note",
+        "fill bytes",
+        "noughts",
+        "stuffed bytes",
+    ],
+)
+def test_what_stands_before_a_picture_costs_little(tmp_path: Path, between: bytes, code: str | None) -> None:
+    body = jpeg("baseline")
+    began = time.process_time()
+    verdict = judged(tmp_path, body[:HEAD] + between + body[HEAD:])
+    assert time.process_time() - began < 2
+    assert (verdict.code if isinstance(verdict, Rejected) else None) == code
+
+
+@pytest.mark.parametrize("fill", [b"\xff" * FILL + b"\0", b"\xff" * FILL], ids=["then data", "then the end"])
+def test_fill_bytes_in_a_scan_cost_little(tmp_path: Path, fill: bytes) -> None:
+    body = jpeg("baseline")
+    began = time.process_time()
+    judged(tmp_path, body[:-2] + fill + body[-2:])
+    assert time.process_time() - began < 2
+
+
+def test_scans_cannot_hide_behind_what_decoders_skip(tmp_path: Path) -> None:
+    """A decoder that looks for a restart passes by FF 01 to FF BF; a length read there would jump over scans."""
+    body = jpeg("progressive")
+    hidden = b"\xff\x02\xff\xff" + body[body.rindex(b"\xff\xda") : -2]
+    assert first_picture(body[:-2] + hidden * 40 + b"\xff\xd9").scans == first_picture(body).scans + 40

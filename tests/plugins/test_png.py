@@ -58,6 +58,8 @@ def test_what_lies_around_the_pixels_does_not_count(tmp_path: Path, body: bytes)
         (png(zlib.compress(ROWS), colours=3), "CORRUPT", "palette is missing"),
         (png(zlib.compress(ROWS), colours=5), "CORRUPT", "colour type 5"),
         (png(zlib.compress(ROWS))[:60], "TRUNCATED", "ends before the picture does"),
+        (png(zlib.compress(ROWS), chunk(b"teXt", b"") * 50_001), "TOO_MANY_CHUNKS", "more than 50,000 chunks"),
+        (png(zlib.compress(ROWS), chunk(b"IDAT", b"") * 50_001), "TOO_MANY_CHUNKS", "more than 50,000 chunks"),
     ],
 )
 def test_damage_that_costs_pixels_is_named(tmp_path: Path, body: bytes, code: str, words: str) -> None:

@@ -14,18 +14,22 @@ import random
 import re
 from dataclasses import dataclass, field
 
+from retraining.dataset.limits import MAX_SEGMENTS
 from retraining.dataset.verdict import Damaged
 
 SOI, EOI, SOS, COMMENT, ADOBE = 0xD8, 0xD9, 0xDA, 0xFE, 0xEE
 FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # without DHT, JPG and DAC
 PROGRESSIVE, ARITHMETIC = {0xC2, 0xC6, 0xCA, 0xCE}, {*range(0xC9, 0xD0)} - {0xCC}
-STAND_ALONE = {0x01, *range(0xD0, 0xD8)}
+# Without a length. From 01 to BF nothing begins: a decoder that lost its place passes by, so that a length read there
+# would jump over what it decodes.
+STAND_ALONE = {*range(0x01, 0xC0), *range(0xD0, 0xD8)}
 END = b"\xff\xd9"
 NO_END = "the file ends before the picture does: it has no end marker"
 
-_MARKER = re.compile(rb"\xff+([^\x00\xff])", re.DOTALL)
+# Of the FFs before a marker the last: to look for all of them takes a time that grows with their square.
+_MARKER = re.compile(rb"\xff([^\x00\xff])", re.DOTALL)
 # Not a byte after FF that is data, nor a restart.
-_END_OF_SCAN = re.compile(rb"\xff+[^\x00\xff\xd0-\xd7]", re.DOTALL)
+_END_OF_SCAN = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]", re.DOTALL)
 _RESTART = re.compile(rb"\xff([\xd0-\xd7])")
 
 # Both begin so that neither continues what was cut in the same way; of the beginnings tried, this pair missed none of
@@ -55,14 +59,17 @@ class FirstPicture:
 
 
 def first_picture(body: bytes) -> FirstPicture:
-    """Raises Damaged where the file ends before its picture does."""
-    found, at = FirstPicture(), 2
+    """Raises Damaged where the file ends before its picture does, or would keep a decoder busy with its segments."""
+    found, at, segments = FirstPicture(), 2, 0
     while marker := _MARKER.search(body, at):
         kind, at = marker[1][0], marker.end()
         if kind == EOI:
             break
         if kind in STAND_ALONE:
             continue
+        segments += 1
+        if segments > MAX_SEGMENTS:
+            raise Damaged("TOO_MANY_SEGMENTS", f"more than {MAX_SEGMENTS:,} segments; save it anew")
         size = int.from_bytes(body[at : at + 2])
         segment, begin = body[at : at + size], at - 2
         if kind == SOI or size < 2 or len(segment) < size:
@@ -76,7 +83,7 @@ def first_picture(body: bytes) -> FirstPicture:
             if end is None:
                 raise Damaged("TRUNCATED", NO_END)
             # Any number of FF may stand before a marker; before data they would be another thing.
-            found.parts += [body[begin:at], body[at : end.start()]]
+            found.parts += [body[begin:at], body[at : end.start()].rstrip(b"\xff")]
             found.scans += 1
             _note_scan(found.reached, segment)
             at = end.start()

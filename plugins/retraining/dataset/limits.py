@@ -15,3 +15,7 @@ MIN_SIDE = 16
 """Of either side, in pixels."""
 MAX_SCANNED = 25 * MAX_PIXELS
 """Pixels times scans of one JPEG: encoders write about ten scans, and one of thousands is decoded for minutes."""
+MAX_SEGMENTS = 2_000
+"""Of a JPEG; a camera's has some hundreds, and Pillow reads each in turn."""
+MAX_CHUNKS = 50_000
+"""Of a PNG; editors write its pixels in chunks of 8 kB or more, which are 3,300 at most."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import zlib
 from dataclasses import dataclass
 
+from retraining.dataset.limits import MAX_CHUNKS
 from retraining.dataset.verdict import Damaged
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -58,10 +59,13 @@ class Picture:
 
 
 def picture(body: bytes) -> Picture:
-    """Raises Damaged when a chunk that makes pixels is cut or its checksum is wrong."""
+    """Raises Damaged when a chunk that makes pixels is cut, its checksum is wrong, or there are far too many."""
     kept: list[tuple[bytes, bytes]] = []
-    frames, at = 1, len(SIGNATURE)
+    frames, at, chunks = 1, len(SIGNATURE), 0
     while at + 8 <= len(body):
+        chunks += 1
+        if chunks > MAX_CHUNKS:
+            raise Damaged("TOO_MANY_CHUNKS", f"more than {MAX_CHUNKS:,} chunks; save it anew")
         size, kind = int.from_bytes(body[at : at + 4]), body[at + 4 : at + 8]
         end = at + 8 + size
         if kind == b"IEND":
