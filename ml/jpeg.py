@@ -33,6 +33,8 @@ TELLING_NOTES = (
 TELLING_NOTES = tuple(re.compile(start, re.DOTALL) for start in TELLING_NOTES)
 # In a scan's data no other byte follows an FF. From 01 to BF nothing begins: a decoder that lost its place passes by.
 MARKER = re.compile(rb"\xff[\xc0-\xcf\xd8-\xfe]")
+# Any number may stand where one does; a decoder that is fed in pieces reads them again and again.
+FILL = re.compile(rb"\xff{2,}")
 RESTART = re.compile(rb"\xff([\xd0-\xd7])")
 # Eight bytes, which is how far libjpeg looks ahead. All ones are no code of its tables, so they make up for two blocks.
 FILLER = b"\xff\x00" * 8
@@ -172,15 +174,13 @@ def without_notes(body, found, telling):
 
     Pillow reads them one by one, and what stands between them byte by byte.
     """
-    kept, at, untold = bytearray(body[:2]), 2, list(telling)
-    for marker, start, end in found:
-        if marker == SCAN:
-            at = start
-            break
+    kept, untold = [body[:2]], list(telling)
+    for (marker, start, end), (_, after, _) in zip(found, [*found[1:], (END_OF_IMAGE, len(body), None)], strict=True):
         told = next((note for note in untold if note.match(body, start)), None) if marker in NOTES else None
         if marker not in NOTES or told:
-            kept += body[start:end]
+            kept.append(body[start:end])
         if told:
             untold.remove(told)
-        at = end
-    return bytes(kept) + body[at:]
+        if marker == SCAN:
+            kept.append(FILL.sub(b"\xff", body[end:after]).rstrip(b"\xff"))
+    return b"".join(kept)

@@ -30,6 +30,8 @@ NO_END = "the file ends before the picture does: it has no end marker"
 _MARKER = re.compile(rb"\xff([^\x00\xff])", re.DOTALL)
 # Not a byte after FF that is data, nor a restart.
 _END_OF_SCAN = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]", re.DOTALL)
+# Any number may stand where one does; a decoder that is fed in pieces reads them again and again.
+_FILL = re.compile(rb"\xff{2,}")
 _RESTART = re.compile(rb"\xff([\xd0-\xd7])")
 
 # Both begin so that neither continues what was cut in the same way; of the beginnings tried, this pair missed none of
@@ -83,7 +85,7 @@ def first_picture(body: bytes) -> FirstPicture:
             if end is None:
                 raise Damaged("TRUNCATED", NO_END)
             # Any number of FF may stand before a marker; before data they would be another thing.
-            found.parts += [body[begin:at], body[at : end.start()].rstrip(b"\xff")]
+            found.parts += [body[begin:at], _FILL.sub(b"\xff", body[at : end.start()]).rstrip(b"\xff")]
             found.scans += 1
             _note_scan(found.reached, segment)
             at = end.start()
