@@ -140,6 +140,61 @@ print([reached(own.getsockname()), reached(("127.0.0.1", int(sys.argv[1]))), rea
         assert shell([sys.executable, "-c", script, str(outside.getsockname()[1])]).startswith("[True, True")
 
 
+LEAVE = """
+import ctypes, os, socket, sys
+libc, server = ctypes.CDLL(None, use_errno=True), int(sys.argv[1])
+CLONE_NEWNET, CLONE_NEWUSER = 0x40000000, 0x10000000
+def entered(path):
+    try:
+        return libc.setns(os.open(path, os.O_RDONLY), 0) == 0
+    except OSError:
+        return False
+def made_device():
+    try:
+        os.mknod("device", 0o60600, os.makedev(7, 0))
+    except OSError:
+        return False
+    return True
+def traced(pid):
+    return libc.ptrace(0x4206, pid, 0, 0) == 0  # PTRACE_SEIZE, which stops nobody
+def opened(path):
+    try:
+        os.open(path, os.O_RDONLY)
+    except OSError:
+        return False
+    return True
+def everything():
+    pids = (1, server, os.getppid())
+    return {
+        "network": any(entered(f"/proc/{pid}/ns/net") for pid in pids),
+        "by process": any(libc.setns(os.pidfd_open(pid), CLONE_NEWNET) == 0 for pid in pids),
+        "traced": any(traced(pid) for pid in pids),
+        "looked into": any(opened(f"/proc/{pid}/{name}") for pid in pids for name in ("fd/0", "root/", "environ")),
+        "mounted": libc.mount(b"tmpfs", b"/mnt", b"tmpfs", 0, None) == 0,
+        "device": made_device(),
+    }
+first = everything()
+if libc.unshare(CLONE_NEWUSER) == 0:  # all rights again, but over nothing that was there before
+    second = everything()
+    first |= {name: first[name] or second[name] for name in second}
+print([name for name, done in first.items() if done])
+"""
+
+
+def test_isolated_job_cannot_leave_its_network(isolated: Isolation, folder: Path) -> None:
+    command = [sys.executable, "-c", LEAVE, str(os.getpid())]
+    assert shell(isolated.command(command, mounts={"/opt/ml": folder}, network_isolation=True), cwd=folder) == "[]"
+
+
+def test_isolated_job_has_the_rights_of_a_containers_root(isolated: Isolation, folder: Path) -> None:
+    command = ["grep", "-E", "^(Cap|NoNewPrivs)", "/proc/self/status"]
+    lines = shell(isolated.command(command, mounts={}, network_isolation=True), cwd=folder).splitlines()
+    found = {name: int(value, 16) for name, _, value in (line.partition(":") for line in lines)}
+    assert found["NoNewPrivs"] == 1
+    assert found["CapInh"] == found["CapAmb"] == 0
+    assert (found["CapPrm"] | found["CapEff"] | found["CapBnd"]) & ~0b101_1111_1011 == 0
+
+
 SERVER = """
 import http.server, os, sys
 class Handler(http.server.BaseHTTPRequestHandler):
