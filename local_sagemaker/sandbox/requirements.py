@@ -15,6 +15,7 @@ import re
 import shlex
 import subprocess
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from local_sagemaker.jobs.life import JobFailedError
 _LIST_TIMEOUT_S = 60.0
 _MAX_BYTES = 2**20
 _MAX_NESTING = 10
+_MAX_INCLUDES = 200
 
 # Run once in the interpreter: the values markers are evaluated with, where packages lie, and which there are.
 _LIST = """
@@ -50,7 +52,7 @@ print(json.dumps({
 }))
 """
 
-_COMMENT = re.compile(r"(^|\s+)#.*$")
+_COMMENT = re.compile(r"(?:^|(?<=\s))#.*$")  # the blanks before it are not searched for: many would take hours
 _ENCODING = re.compile(rb"coding[:=]\s*([-\w.]+)")
 _REQUIREMENT, _CONSTRAINT = "--requirement", "--constraint"
 _SHORT = {"-r": _REQUIREMENT, "-c": _CONSTRAINT}
@@ -67,7 +69,7 @@ class Requirements:
     @classmethod
     def read(cls, path: Path) -> Requirements:
         """Raises JobFailedError for a file that cannot be read, or includes one that cannot or that lies elsewhere."""
-        return cls(path=path, lines=tuple(_lines(path, path.parent.resolve())))
+        return cls(path=path, lines=tuple(_lines(path, path.parent.resolve(), Counter())))
 
     def missing(self, packages: Packages) -> list[str]:
         """The lines that an interpreter does not satisfy, or that only pip understands."""
@@ -135,13 +137,12 @@ class Packages:
         )
 
     def satisfy(self, line: str) -> bool:
-        from packaging.requirements import InvalidRequirement, Requirement
+        from packaging.requirements import Requirement
 
         try:
-            requirement = Requirement(line)
-        except InvalidRequirement:
+            return self._has(Requirement(line), extra="", within=frozenset())
+        except (ValueError, RecursionError):  # no requirement, a marker without a value, thousands of brackets
             return False
-        return self._has(requirement, extra="", within=frozenset())
 
     def _has(self, requirement: Any, *, extra: str, within: frozenset[tuple[str, str]]) -> bool:
         """Whether a packaging Requirement is met, with what its extras ask for; `extra` is the one that asks."""
@@ -173,15 +174,18 @@ def _stamp(folders: tuple[str, ...]) -> tuple[int, ...]:
     return tuple(os.stat(folder).st_mtime_ns if os.path.isdir(folder) else 0 for folder in folders)
 
 
-def _lines(path: Path, root: Path, nesting: int = 0) -> Iterator[str]:
+def _lines(path: Path, root: Path, reads: Counter[str], nesting: int = 0) -> Iterator[str]:
     """All lines but those that include files, whose lines stand in their place; constraints are read, and not given."""
     if nesting > _MAX_NESTING:
         raise _failure(f"{path.name} includes files more than {_MAX_NESTING} deep")
+    reads["files"] += 1
+    if reads["files"] > _MAX_INCLUDES:
+        raise _failure(f"{path.name} is one more than {_MAX_INCLUDES} included files; name each once")
     for line in _joined(_text(path, root)):
         line = _COMMENT.sub("", line).strip()
         included = list(_included(line)) if line.startswith("-") else []
         for option, name in included:
-            nested = _lines(path.parent / name, root, nesting + 1)
+            nested = _lines(path.parent / name, root, reads, nesting + 1)
             if option == _REQUIREMENT:
                 yield from nested
             else:
@@ -195,6 +199,8 @@ def _text(path: Path, root: Path) -> str:
     try:
         if not path.resolve().is_relative_to(root):
             raise _failure(f"{path} lies outside the source of the job and is not read; put it beside requirements.txt")
+        if not path.is_file():
+            raise _failure(f"{path.name} is no file that is there")  # reading a pipe would never end
         if path.stat().st_size > _MAX_BYTES:
             raise _failure(f"{path.name} is larger than {_MAX_BYTES} bytes")
         content = path.read_bytes()

@@ -154,6 +154,31 @@ def test_constraints_are_left_to_pip(demand: Callable[[str], Path], tmp_path: Pa
     assert Requirements.read(demand("-c limits.txt\nnumpy\n")).lines == ("-c limits.txt", "numpy")
 
 
+@pytest.mark.parametrize(
+    "text",
+    [" " * 900_000 + "x", f"a; {'(' * 60_000}", "a; python_version > 'x.y' and extra == 'b'", "\n" * 900_000],
+    ids=["blanks", "deep", "marker", "empty"],
+)
+def test_odd_lines_take_no_time(demand: Callable[[str], Path], text: str) -> None:
+    started = time.process_time()
+    Requirements.read(demand(text)).missing(PACKAGES)
+    assert time.process_time() - started < 2
+
+
+def test_includes_do_not_multiply(tmp_path: Path) -> None:
+    for number in range(9):
+        (tmp_path / f"{number}.txt").write_text(f"-r {number + 1}.txt\n" * 1000)
+    (tmp_path / "9.txt").write_text("numpy")
+    with pytest.raises(JobFailedError, match="one more than 200 included files"):
+        Requirements.read(tmp_path / "0.txt")
+
+
+def test_pipe_is_no_requirements_file(demand: Callable[[str], Path], tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(JobFailedError, match="pipe is no file"):
+        Requirements.read(demand("-r pipe"))
+
+
 def test_satisfied_requirements_make_no_environment(platform: Platform, demand: Callable[[str], Path]) -> None:
     said: list[str] = []
     path = demand("boto3>=1\nuvicorn[standard]; python_version < '3'\n")
