@@ -23,6 +23,7 @@ from retraining.sections.refusal import RecipeError, did_you_mean, refuse_secret
 from retraining.sections.split import Split
 from retraining.sections.tracking import Tracking
 from retraining.sections.tuning import Tuning
+from retraining.web_address import has_user
 
 __all__ = [
     "TRIGGER_PARAMS",
@@ -66,6 +67,13 @@ class Recipe:
             "must be 1 to 40 lower-case letters, digits and single dashes",
         )
         require(bool(self.source.strip()), "source", self.source, "must say where the images are")
+        require(
+            not has_user(self.source),
+            "source",
+            self.source,
+            "may hold no user or password: recipes, logs and reports show it",
+            "Use an address that needs none (a presigned one, or s3://), or download it yourself.",
+        )
         if not self.endpoint:
             object.__setattr__(self, "endpoint", f"retraining-{self.name}")
         require(

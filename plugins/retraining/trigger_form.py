@@ -10,6 +10,7 @@ from typing import Any
 from airflow.sdk import Param
 
 from retraining.recipe import Recipe
+from retraining.web_address import without_secrets
 
 
 def trigger_form(recipe: Recipe) -> dict[str, Param]:
@@ -24,11 +25,13 @@ def _open(recipe: Recipe, epochs: Any) -> dict[str, Param]:
             False, type="boolean", title="Force", description="Retrain although data, code and recipe are unchanged."
         ),
         "source": Param(
-            recipe.source,
-            type="string",
+            # Airflow stores and shows it: an address that is a secret (presigned) stays in the recipe.
+            recipe.source if without_secrets(recipe.source) == recipe.source else None,
+            type=["null", "string"],
             minLength=1,
             title="Images",
-            description="A folder, s3://bucket/prefix, an archive, an https address of one, or bundled://digits.",
+            description="A folder, s3://bucket/prefix, an archive, an https address of one, or bundled://digits; "
+            "empty: the recipe's.",
         ),
         "max_jobs": Param(
             recipe.tuning.max_jobs,

@@ -14,7 +14,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
-from urllib.parse import urlparse
 
 from botocore.exceptions import ClientError
 
@@ -30,6 +29,7 @@ from retraining.dataset.tree import Leaf, Tree, read_tree
 from retraining.dataset.verify import Rejected
 from retraining.download import DownloadError, download
 from retraining.sections.layout import Layout
+from retraining.web_address import AddressError, WebAddress, without_secrets
 
 __all__ = ["SourceError", "SourceFile", "SourceFiles", "fetched", "open_source"]
 
@@ -63,11 +63,11 @@ class SourceFiles(list[SourceFile]):
 def open_source(source: str, s3: Any, layout: Layout | None = None) -> Iterator[SourceFiles]:
     """The files of a source. What had to be fetched or unpacked is removed afterwards."""
     with tempfile.TemporaryDirectory(prefix="retraining-") as scratch:
-        yield _files(source, _find(source, Path(scratch), s3), layout)
+        yield _files(without_secrets(source), _find(source, Path(scratch), s3), layout)
 
 
 def _find(source: str, scratch: Path, s3: Any) -> Tree:
-    kind = urlparse(source).scheme if "://" in source else ""
+    kind, shown = _scheme(source), without_secrets(source)
     if source == "bundled://digits":
         write_digits(scratch / "digits")
         return read_tree(scratch / "digits")
@@ -75,32 +75,38 @@ def _find(source: str, scratch: Path, s3: Any) -> Tree:
         raise SourceError(f"{source}: the only bundled data set is bundled://digits.")
     if kind == "s3":
         return _fetch_s3(source, scratch, s3)
-    if kind == "https":
+    if kind in ("https", "http"):
         return read_tree(_unpacked(_download(source, scratch), scratch))
-    if kind == "http":
-        raise SourceError(f"{source}: plain http can be changed on the way; use https, or download it yourself.")
+    if kind:
+        raise SourceError(f"{shown}: {kind}:// is not read; known are https://, s3://, bundled:// and what lies here.")
     path = Path(source).expanduser()
     if path.is_dir():
         return read_tree(path)
     if path.is_file() and is_archive(path):
         return read_tree(_unpacked(path, scratch))
     if path.exists():
-        raise SourceError(f"{source} is neither a folder nor a {KINDS} file.")
+        raise SourceError(f"{shown} is neither a folder nor a {KINDS} file.")
     raise SourceError(
-        f"{source} does not exist on this machine. Name a folder or archive the Airflow worker can read, "
+        f"{shown} does not exist on this machine. Name a folder or archive the Airflow worker can read, "
         "or s3://bucket/prefix."
     )
 
 
+def _scheme(source: str) -> str:
+    """Of an address, lower case; empty for what is a path."""
+    before, there, _ = source.partition("://")
+    return before.strip().lower() if there and before.replace("+", "").replace(".", "").isalnum() else ""
+
+
 def fetched(source: str, scratch: Path) -> Path:
     """An https address, an archive or a folder of this machine as a folder; what is fetched lands in `scratch`."""
-    path = _download(source, scratch) if urlparse(source).scheme == "https" else Path(source).expanduser()
+    path = _download(source, scratch) if _scheme(source) in ("https", "http") else Path(source).expanduser()
     if path.is_dir():
         return path
     if not (path.is_file() and is_archive(path)):
         raise SourceError(
-            f"{source} is no folder and no .zip, .tar or .tar.gz file of this machine (nor a .tar.bz2 or .tar.xz), nor "
-            "an https address."
+            f"{without_secrets(source)} is no folder and no .zip, .tar or .tar.gz file of this machine (nor a .tar.bz2 "
+            "or .tar.xz), nor an https address."
         )
     return _unpacked(path, scratch)
 
@@ -156,13 +162,14 @@ def _unpacked(archive: Path, scratch: Path) -> Path:
 
 
 def _download(url: str, scratch: Path) -> Path:
-    target = scratch / PurePosixPath(urlparse(url).path).name[-60:]
-    if not is_archive(target):
-        raise SourceError(f"{url} must end in {KINDS}.")
     try:
+        address = WebAddress.of(url)
+        target = scratch / PurePosixPath(address.target.partition("?")[0]).name[-60:]
+        if not is_archive(target):
+            raise SourceError(f"{address.place} must end in {KINDS}.")
         download(url, target, MAX_TOTAL_BYTES)
-    except DownloadError as error:
-        raise SourceError(str(error)) from error
+    except (AddressError, DownloadError) as error:
+        raise SourceError(str(error)) from None
     return target
 
 

@@ -21,6 +21,7 @@ from retraining.dataset.verify import Rejected, VerifiedImage, verify_image
 from retraining.dataset.version import Version, as_json, make_version
 from retraining.listing import list_keys
 from retraining.plan import Plan
+from retraining.web_address import without_secrets
 
 log = logging.getLogger(__name__)
 
@@ -40,12 +41,13 @@ class Synced:
 
 def sync_dataset(plan: Plan, s3: Any) -> Synced:
     """The plan's source as a version in the plan's bucket; ValueErrors of this package say what is wrong."""
+    source = without_secrets(plan.recipe.source)
     with open_source(plan.recipe.source, s3, plan.recipe.layout) as files:
-        log.info("Verifying %d files of %s.", len(files), plan.recipe.source)
+        log.info("Verifying %d files of %s.", len(files), source)
         layout = files.understood.as_dict()
-        version = make_version(_verify(files), plan.recipe.source, plan.recipe.split, layout)
+        version = make_version(_verify(files), source, plan.recipe.split, layout)
         # Before anything is uploaded, and long before anything is paid.
-        log.info("%s was understood as:\n%s", plan.recipe.source, "\n".join(summary(as_fact(version))))
+        log.info("%s was understood as:\n%s", source, "\n".join(summary(as_fact(version))))
         if version.groups and version.groups.ungrouped:
             few, examples = version.groups.ungrouped, ", ".join(version.groups.ungrouped_examples)
             log.warning("split.group_by finds nothing in the names of %d images, for example %s.", few, examples)

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import difflib
 import re
+import reprlib
 from collections.abc import Iterable
+
+from retraining.web_address import without_secrets
+
+MAX_SHOWN = 200
+"""Characters of a value, or of a key."""
 
 NO_SECRETS = (
     "Recipes lie in repositories, and requests and logs show what they hold. W&B needs no key with mode: offline; for "
@@ -20,7 +26,7 @@ class RecipeError(ValueError):
         self.key, self.value, self.rule, self.way_out, self.where = key, value, rule, way_out, where
         at = f"{where}: " if where else ""
         after = f" {way_out}" if way_out else ""
-        super().__init__(f"{at}{key} = {value!r}: {rule}.{after}")
+        super().__init__(f"{at}{key[:MAX_SHOWN]} = {shown(value)}: {rule}.{after}")
 
     def inside(self, key: str) -> RecipeError:
         """The same error, seen from the section that holds it."""
@@ -29,6 +35,21 @@ class RecipeError(ValueError):
 
     def found_in(self, where: str) -> RecipeError:
         return RecipeError(self.key, self.value, self.rule, self.way_out, where)
+
+
+def shown(value: object) -> str:
+    """A value on one line: no secret of an address, and short whatever it is (YAML can nest and repeat without end)."""
+    short = reprlib.Repr()
+    short.maxlevel, short.maxdict, short.maxlist, short.maxtuple, short.maxset = 3, 6, 6, 6, 6
+    short.maxstring = short.maxother = short.maxlong = MAX_SHOWN
+    if isinstance(value, str):
+        value = without_secrets(value[: 4 * MAX_SHOWN])
+    elif isinstance(value, int) and abs(value) >= 10**MAX_SHOWN:
+        return f"a number of more than {MAX_SHOWN} digits"
+    try:
+        return without_secrets(short.repr(value)[: 8 * MAX_SHOWN])
+    except ValueError:  # a number within it that is too long to write
+        return f"one {type(value).__name__}"
 
 
 def require(condition: bool, key: str, value: object, rule: str, way_out: str = "") -> None:
