@@ -64,14 +64,14 @@ def first_picture(body: bytes) -> FirstPicture:
     """Raises Damaged where the file ends before its picture does, or would keep a decoder busy with its segments."""
     found, at, segments = FirstPicture(), 2, 0
     while marker := _MARKER.search(body, at):
-        kind, at = marker[1][0], marker.end()
+        kind, at, segments = marker[1][0], marker.end(), segments + 1
+        if segments > MAX_SEGMENTS:
+            what = "scans" if found.scans > MAX_SEGMENTS // 2 else "segments"
+            raise Damaged(f"TOO_MANY_{what.upper()}", f"more than {MAX_SEGMENTS:,} segments, {what} most; save it anew")
         if kind == EOI:
             break
         if kind in STAND_ALONE:
             continue
-        segments += 1
-        if segments > MAX_SEGMENTS:
-            raise Damaged("TOO_MANY_SEGMENTS", f"more than {MAX_SEGMENTS:,} segments; save it anew")
         size = int.from_bytes(body[at : at + 2])
         segment, begin = body[at : at + size], at - 2
         if kind == SOI or size < 2 or len(segment) < size:
