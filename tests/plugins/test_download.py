@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from retraining.download import DownloadError, Network, download
 from retraining.web_address import without_secrets
@@ -75,3 +87,108 @@ def test_no_secret_of_an_address_is_told(tmp_path: Path) -> None:
         with pytest.raises(DownloadError) as refused:
             download(url, tmp_path / "a.zip", 100, Network(resolve=resolving("10.0.0.1"), connect=never))
         assert "hunter2" not in str(refused.value)
+
+
+# --- a server of our own, behind a public address -------------------------------------------------------------------
+
+BODY = bytes(range(256)) * 40
+DRIP_S = 0.05
+
+
+class Site(BaseHTTPRequestHandler):
+    """/file, /large, /drip, /cut, and /to?… which leads there."""
+
+    asked: ClassVar[list[str]] = []
+
+    def do_GET(self) -> None:
+        self.asked.append(f"{self.headers['Host']}{self.path}")
+        kind, _, where = self.path.partition("?")
+        if kind == "/to":
+            self.send_response(302)
+            self.send_header("Location", where)
+            self.end_headers()
+            return
+        self.send_response(200 if kind != "/missing" else 404)
+        self.send_header("Content-Length", str(len(BODY) * (2 if kind == "/cut" else 1)))
+        self.end_headers()
+        for at in range(0, len(BODY), 1 if kind == "/drip" else len(BODY)):
+            try:
+                self.wfile.write(BODY[at : at + (1 if kind == "/drip" else len(BODY))])
+                self.wfile.flush()
+            except OSError:
+                return
+            if kind == "/drip":
+                time.sleep(DRIP_S)
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Network]:
+    """All hosts have one public address, and what connects to it reaches the site."""
+    folder = tmp_path_factory.mktemp("tls")
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "pets.example")])
+    certificate = (
+        x509.CertificateBuilder(subject_name=name, issuer_name=name, public_key=key.public_key(), serial_number=1)
+        .not_valid_before(datetime(2020, 1, 1))
+        .not_valid_after(datetime(2100, 1, 1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("pets.example")]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    (folder / "site.pem").write_bytes(private + certificate.public_bytes(serialization.Encoding.PEM))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Site)
+    server.daemon_threads = True
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / "site.pem")
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield Network(
+        resolve=resolving("93.184.216.34"),
+        connect=lambda place, timeout: socket.create_connection(server.server_address[:2], timeout=timeout),
+        trust=lambda: ssl.create_default_context(cafile=str(folder / "site.pem")),
+        window_seconds=1.0,
+    )
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_file_of_a_public_host_is_fetched(tmp_path: Path, network: Network) -> None:
+    download("https://pets.example/to?/file", tmp_path / "a.zip", len(BODY), network)
+    assert (tmp_path / "a.zip").read_bytes() == BODY
+
+
+@pytest.mark.parametrize(
+    ("path", "most", "words"),
+    [
+        ("file", len(BODY) - 1, "is larger than"),
+        ("cut", 10**6, "ends 10240 bytes early"),
+        ("drip", 10**6, "too slow"),
+        ("missing", 10**6, "answers 404"),
+        ("to?http://pets.example/file", 10**6, "plain http"),
+        ("to?ftp://pets.example/file", 10**6, "must be https"),
+        ("to?https://me:secret@pets.example/file", 10**6, "no user or password"),
+        ("to?https://127.0.0.1/file", 10**6, None),
+        ("to?/to?/to?/to?/to?/to?/to?/file", 10**6, "leads to another address more than 5 times"),
+        ("to?https://other.example/file", 10**6, "certificate"),
+    ],
+)
+def test_what_a_host_answers_is_bounded(
+    tmp_path: Path, network: Network, path: str, most: int, words: str | None
+) -> None:
+    Site.asked.clear()
+
+    def resolve(host: str, port: int, type: int) -> Any:
+        return resolving("127.0.0.1" if host == "127.0.0.1" else "93.184.216.34")(host, port, type)
+
+    began = time.monotonic()
+    with pytest.raises(DownloadError, match=words or "not on the public network") as refused:
+        download(f"https://pets.example/{path}", tmp_path / "a.zip", most, replace(network, resolve=resolve))
+    assert "secret" not in str(refused.value)
+    assert not (tmp_path / "a.zip").exists()
+    assert time.monotonic() - began < 15
+    assert all(asked.startswith("pets.example/") for asked in Site.asked)
