@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from retraining.hyperparameters import HYPERPARAMETERS, Value
+from retraining.recipe_file import read_yaml
 from retraining.sections.budget import Budget
 from retraining.sections.debugger import Debugger
 from retraining.sections.layout import Layout
@@ -249,14 +250,10 @@ def _check_hyperparameter(section: str, name: str, path: str, value: Value) -> N
 
 def load_recipe(path: Path) -> Recipe:
     """The recipe in one YAML file; RecipeError names the file and the way out."""
-    import yaml
-
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise RecipeError("file", path.name, f"cannot be read ({error.strerror})", where=str(path)) from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise RecipeError("file", path.name, f"is not valid YAML ({error})", where=str(path)) from None
+        data = read_yaml(path)
+    except RecipeError as error:
+        raise error.found_in(str(path)) from None
     return read_recipe(data, where=str(path))
 
 

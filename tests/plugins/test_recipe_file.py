@@ -1,0 +1,67 @@
+"""A recipe file that asks for more than a machine has is refused by name, soon, and costs its own DAG alone."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from pathlib import Path
+
+import pytest
+
+from retraining.recipe import RecipeError, load_recipe
+from retraining.recipe_file import read_yaml
+
+ROOT = Path(__file__).parents[2]
+LETTERS = "abcdefghijklmnop"
+
+
+def doubling(line: str) -> str:
+    """Each line repeats the one before nine times."""
+    lines = [line.format(name="a", nine="x, " * 9)]
+    for before, name in itertools.pairwise(LETTERS):
+        lines.append(line.format(name=name, nine=f"*{before}, " * 9))
+    return "\n".join(lines)
+
+
+BOMBS = {
+    "lists that double": (doubling("{name}: &{name} [{nine}]"), "what repeats"),
+    "sections that double": (doubling("{name}: &{name} {{x: [{nine}]}}"), "what repeats"),
+    "merge keys that double": (doubling("{name}: &{name} {{<<: [{nine}]}}").replace("x, ", "{k: v}, "), "what repeats"),
+    "a list in itself": ("a: &a [*a]", "what repeats"),
+    "many repetitions": ("a: &a [x]\nb: [" + "*a, " * 101 + "]", "more than 100 times"),
+    "lists in lists": ("a: " + "[" * 5000, "more than 20 deep"),
+    "sections in sections": ("\n".join(" " * level + f"k{level}:" for level in range(300)), "more than 20 deep"),
+    "a long number": ("epochs: " + "9" * 5000, "4300 digits"),
+    "no date": ("a: 2026-99-99", "is not valid YAML"),
+    "no time": ("a: 2026-01-01 99:00:00", "is not valid YAML"),
+    "no text": ("a: \x00", "is not valid YAML"),
+    "an object": ("a: !!python/object:os.system x", "is not valid YAML"),
+    "a key that is a list": ("? [a]\n: b", "is not valid YAML"),
+    "two documents": ("a: 1\n---\nb: 2", "is not valid YAML"),
+    "a large file": ("# " + "x" * 65_536, "more than 65536 bytes"),
+    "another encoding": ("a: \udcff", "is not valid YAML"),
+}
+
+
+@pytest.mark.parametrize("bomb", BOMBS)
+def test_what_has_no_end_is_refused(tmp_path: Path, bomb: str) -> None:
+    text, words = BOMBS[bomb]
+    path = tmp_path / "bad.yaml"
+    path.write_bytes(text.encode(errors="surrogateescape"))
+    began = time.process_time()
+    with pytest.raises(RecipeError, match=words) as refused:
+        load_recipe(path)
+    assert time.process_time() - began < 3
+    assert str(path) in str(refused.value)
+    assert len(str(refused.value)) < 2000
+
+
+def test_repetitions_of_plain_parts_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "good.yaml"
+    path.write_text("a: &a {k: [1, 2]}\nb: *a\nc: {<<: *a, m: 3}\n")
+    assert read_yaml(path) == {"a": {"k": [1, 2]}, "b": {"k": [1, 2]}, "c": {"k": [1, 2], "m": 3}}
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "dags/recipes").glob("*.yaml")), ids=lambda path: path.name)
+def test_our_recipes_are_within_the_bounds(path: Path) -> None:
+    assert load_recipe(path).name.replace("-", "_") == path.stem
