@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import random
+import struct
 import tarfile
 import zipfile
 from collections.abc import Callable
@@ -186,3 +187,45 @@ def test_a_broken_archive_says_so(tmp_path: Path) -> None:
 def test_useless_sources_are_explained(tmp_path: Path, make: Callable[[Path], Path | str], complaint: str) -> None:
     with pytest.raises(SourceError, match=complaint):
         found(make(tmp_path))
+
+
+def bomb(kind: str, path: Path) -> None:
+    if kind == "entries":
+        body = zipped(path, "x").read_bytes()
+        at, end = body.index(b"PK\x01\x02"), body.index(b"PK\x05\x06")
+        entries = body[at:end] * 600_000
+        path.write_bytes(body[:at] + entries + body[end : end + 12] + struct.pack("<IIH", len(entries), at, 0))
+        return
+    with tarfile.open(path, "w:gz", format=tarfile.PAX_FORMAT) as tar:
+        if kind == "header":
+            info = tarfile.TarInfo("x")
+            info.type, info.size = tarfile.XHDTYPE, 100 * 2**20
+            tar.addfile(info, io.BytesIO(bytes(100 * 2**20)))
+        elif kind == "deep":
+            tar.addfile(tarfile.TarInfo("a/" * 150 + "1.png"), io.BytesIO())
+        elif kind == "folders":
+            info = tarfile.TarInfo("a")
+            info.type = tarfile.DIRTYPE
+            for _ in range(210_000):
+                tar.fileobj.write(info.tobuf())  # type: ignore[union-attr]
+        elif kind == "sparse":
+            info = tarfile.TarInfo("x")
+            info.pax_headers = {"GNU.sparse.major": "0", "GNU.sparse.minor": "1", "GNU.sparse.map": "0,0"}
+            info.pax_headers["GNU.sparse.size"] = str(2**50)
+            tar.addfile(info, io.BytesIO())
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "complaint"),
+    [
+        ("entries", "pets.zip", "more than 500,000 entries"),
+        ("header", "pets.tar.gz", "a header of 104857600 bytes"),
+        ("deep", "pets.tar.gz", "more than 100 folders deep"),
+        ("folders", "pets.tar.gz", "more than 100 times its"),
+        ("sparse", "pets.tar.gz", "not a plain file"),
+    ],
+)
+def test_an_archive_that_only_costs_is_refused_in_words(tmp_path: Path, kind: str, name: str, complaint: str) -> None:
+    bomb(kind, tmp_path / name)
+    with pytest.raises(ArchiveError, match=complaint):
+        unpack(tmp_path / name, tmp_path / "out")

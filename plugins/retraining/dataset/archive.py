@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
+import io
 import lzma
 import os
 import shutil
@@ -15,6 +18,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from retraining.dataset.names import printable
+from retraining.zip_file import open_zip
 
 SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tbz", ".tar.xz", ".txz")
 KINDS = ".zip, .tar, .tar.gz, .tar.bz2 or .tar.xz"
@@ -22,11 +26,20 @@ MAX_FILES = 2_000_000
 MAX_TOTAL_BYTES = 200 * 1024**3
 MAX_RATIO = 100
 """Images hardly pack: what unpacks to more times its own size is no data set."""
-RATIO_FROM_BYTES = 1024**3
+RATIO_FROM_BYTES = 100 * 1024**2
 """Below this any ratio will do."""
 KEPT_FREE_BYTES = 1024**3
 """Of the disk, for the worker's other work."""
-COPY_BYTES = 1024 * 1024
+MAX_ZIP_ENTRIES = 500_000
+"""A zip lists them all at its end, and each takes 600 bytes of memory."""
+ENTRY_BYTES, FOLDER_BYTES = 512, 4096
+"""What an entry, and a folder on its way, count for beside the bytes of a file."""
+MAX_DEPTH = 100
+MAX_HEADER_BYTES = 1024**2
+"""A tar's header (a PAX record, a long name) is read into memory whole; real ones have a few hundred bytes."""
+MAX_HEADERS_BYTES = 4 * 1024**2
+"""Of one tar entry, however many headers it is described by."""
+COPY_BYTES = 256 * 1024
 LOOK_BYTES = 64 * 1024**2  # how often the disk is looked at
 
 # Python's own tar filters had holes until 3.11.17 (CVE-2025-4517, CVE-2026-82049), so no member is ever extracted by
@@ -56,7 +69,11 @@ def unpack(archive: Path, target: Path) -> int:
             count += 1
             if count > MAX_FILES:
                 raise ArchiveError(f"{archive.name} holds more than {MAX_FILES} files; split it")
-            path.parent.mkdir(parents=True, exist_ok=True)
+            total += ENTRY_BYTES
+            if not path.parent.exists():
+                total += FOLDER_BYTES * len(path.parent.relative_to(target).parts)
+                path.parent.mkdir(parents=True, exist_ok=True)
+            _require_bounded(archive.name, packed, total)
             with path.open("xb") as out:
                 while block := body.read(COPY_BYTES):
                     total += len(block)
@@ -96,7 +113,7 @@ def _require_room(name: str, target: Path) -> None:
 
 def _members(archive: Path) -> Iterator[tuple[str, IO[bytes]]]:
     if archive.name.lower().endswith(".zip"):
-        with zipfile.ZipFile(archive) as opened:
+        with open_zip(archive, MAX_ZIP_ENTRIES) as opened:
             for info in opened.infolist():
                 name, kind = _zip_name(info), stat.S_IFMT(info.external_attr >> 16)
                 if name.endswith("/"):
@@ -106,16 +123,71 @@ def _members(archive: Path) -> Iterator[tuple[str, IO[bytes]]]:
                 with opened.open(info) as body:
                     yield name, body
         return
-    with tarfile.open(archive) as tar:
-        for member in tar:
+    with _Unpacked(archive) as stream, tarfile.open(fileobj=stream, mode="r:") as tar:
+        packed, read = archive.stat().st_size, 0
+        while (member := _next(tar, stream)) is not None:
+            vars(tar)["members"] = []  # else it keeps them all
+            read += ENTRY_BYTES
+            _require_bounded(archive.name, packed, read)
             if member.isdir():
                 continue
-            if not member.isfile():
+            if not member.isfile() or member.issparse():
                 shown = printable(member.name)
                 raise ArchiveError(f"{archive.name} holds {shown}, which is not a plain file; leave it out")
             content = tar.extractfile(member)
             assert content is not None  # it is a plain file
             yield member.name.replace("\\", "/"), content
+
+
+def _next(tar: tarfile.TarFile, stream: _Unpacked) -> tarfile.TarInfo | None:
+    stream.headers_bytes = 0
+    member = tar.next()
+    stream.headers_bytes = None
+    if sum(len(key) + len(value) for key, value in tar.pax_headers.items()) > MAX_HEADER_BYTES:
+        raise tarfile.ReadError("its global headers are too long")
+    return member
+
+
+class _Unpacked(io.RawIOBase):
+    """The bytes of a tar in any packing, of which tarfile cannot be made to read a huge header into memory."""
+
+    def __init__(self, archive: Path) -> None:
+        super().__init__()
+        self.headers_bytes: int | None = None
+        self._inner: IO[bytes] = _opened(archive)
+
+    def read(self, size: int = -1, /) -> bytes:
+        if not 0 <= size <= MAX_HEADER_BYTES:
+            raise tarfile.ReadError(f"it has a header of {size} bytes")
+        if self.headers_bytes is not None:
+            self.headers_bytes += size
+            if self.headers_bytes > MAX_HEADERS_BYTES:
+                raise tarfile.ReadError("one entry has headers without end")
+        return self._inner.read(size)
+
+    def seek(self, at: int, whence: int = 0, /) -> int:
+        return self._inner.seek(at, whence)
+
+    def tell(self) -> int:
+        return self._inner.tell()
+
+    def close(self) -> None:
+        if not self.closed:
+            self._inner.close()
+        super().close()
+
+
+def _opened(archive: Path) -> IO[bytes]:
+    """By its first bytes: a name may say anything."""
+    with archive.open("rb") as file:
+        begin = file.read(6)
+    if begin.startswith(b"\x1f\x8b"):
+        return gzip.open(archive)  # type: ignore[return-value]
+    if begin.startswith(b"BZh"):
+        return bz2.open(archive)
+    if begin.startswith((b"\xfd7zXZ", b"]\0\0")):
+        return lzma.open(archive)
+    return archive.open("rb")
 
 
 def _zip_name(info: zipfile.ZipInfo) -> str:
@@ -135,6 +207,8 @@ def _inside(target: Path, name: str, archive: Path) -> Path:
         raise ArchiveError(
             f"{archive.name} holds {name!r}, a name that leads out of the folder; the archive is refused"
         )
+    if len(parts) > MAX_DEPTH:
+        raise ArchiveError(f"{archive.name} holds {printable(name)[:60]}…, more than {MAX_DEPTH} folders deep")
     if long := next((part for part in parts if len(os.fsencode(part)) > 255), None):
         raise ArchiveError(f"{archive.name} holds {printable(long)[:60]}…, a name of more than 255 bytes; shorten it")
     return target.joinpath(*parts)
