@@ -39,13 +39,22 @@ def test_exit_message_that_is_no_text_fails_the_job(server: Server) -> None:
         ({"inputs": [source("data", "s3://no-such-bucket/x", f"{CODE}2")]}, "NoSuchBucket"),
         ({"AppSpecification": {"ImageUri": "x/unknown:1", "ContainerEntrypoint": ["python"]}}, "images.toml"),
         ({"AppSpecification": {"ImageUri": IMAGE, "ContainerEntrypoint": ["no-such-program"]}}, "no-such-program"),
-        ({"Environment": {"A": "nul\0"}}, "ClientError: the container's command cannot be started"),
     ],
 )  # fmt: skip
 def test_job_that_cannot_start_says_why(server: Server, changes: dict[str, Any], said: str) -> None:
     answer = run(server, job(server, "print(1)", **changes))
     assert answer["ProcessingJobStatus"] == "Failed"
     assert said in answer["FailureReason"]
+
+
+def test_an_environment_that_no_process_can_have_is_refused(server: Server) -> None:
+    """At the call: a job that could only fail is not begun."""
+    answer = refusal(server.sagemaker.create_processing_job, **job(server, "print(1)", Environment={"A": "nul\0"}))
+    assert answer["Code"] == "ValidationException"
+    assert (
+        "at 'environment.a' failed to satisfy constraint: Member must not contain the character NUL"
+        in answer["Message"]
+    )
 
 
 def test_isolation_that_cannot_be_kept_is_refused(make_server: Callable[..., Server]) -> None:
