@@ -6,6 +6,7 @@ from pathlib import Path
 
 from stack import compose, lifecycle, retrain, shell, suites
 from stack.errors import StackError
+from stack.plain import plain
 from stack.settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -49,14 +50,14 @@ def main(arguments: list[str]) -> int:
 
 
 def _say(line: str) -> None:
-    print(line, flush=True)
+    print(plain(line), flush=True)
 
 
 if __name__ == "__main__":
     try:
         sys.exit(main(sys.argv[1:]))
     except StackError as error:
-        print(f"\n{error}", file=sys.stderr)
+        print(f"\n{plain(str(error))}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
         print("\nInterrupted. What was started keeps running; `make down` stops it.", file=sys.stderr)

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any, TextIO
 
 from stack.airflow_api import moment
+from stack.plain import plain
 
 FINISHED = {"success": "✓", "failed": "✗", "upstream_failed": "✗", "skipped": "-", "removed": "-"}
 ACTIVE = {
@@ -76,6 +77,7 @@ def line(task: Task, detail: str | None = None) -> str:
     words = detail or (ACTIVE_WORDS.get(task.state, task.state) if task.state not in ("success",) else "")
     if task.try_number > 1:
         words = f"{words} (try {task.try_number})".strip()
+    words = plain(" ".join(words.split()))
     return f"  {sign} {task.name:<{NAME_WIDTH}} {took:>9}  {words}".rstrip()
 
 

@@ -174,6 +174,6 @@ def require_valid(root: Path, name: str) -> None:
 def _same_source(path: Path, source: str) -> bool:
     try:
         made = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError):
+    except (yaml.YAMLError, ValueError, RecursionError):
         return False  # what is wrong with it is told by require_valid, when it is run by its name
     return isinstance(made, dict) and made.get("source") == source
