@@ -8,6 +8,7 @@ import random
 import struct
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -140,6 +141,22 @@ def test_damage_anywhere_in_an_archive_is_named(tmp_path: Path, suffix: str) -> 
         path.write_bytes(cut)
         with contextlib.suppress(ArchiveError):  # nothing else
             unpack(path, tmp_path / f"out{number}")
+
+
+def test_an_archive_that_asks_for_gigabytes_of_memory_is_refused(tmp_path: Path) -> None:
+    """xz notes how large its dictionary is; here the note is changed to four gigabytes, and its checksum with it."""
+    path = tmp_path / "pets.tar.xz"
+    with tarfile.open(path, "w:xz") as tar:
+        tar.addfile(tarfile.TarInfo("cat/1.png"), io.BytesIO())
+    body = bytearray(path.read_bytes())
+    header = slice(12, 12 + 4 * (body[12] + 1))
+    at = body.index(b"\x21\x01", header.start) + 2  # the filter LZMA2 has one byte of properties
+    body[at] = 40
+    checked = bytes(body[header])[:-4]
+    body[header] = checked + zlib.crc32(checked).to_bytes(4, "little")
+    path.write_bytes(body)
+    with pytest.raises(ArchiveError, match="Memory usage limit"):
+        unpack(path, tmp_path / "out")
 
 
 def test_a_name_longer_than_a_file_system_takes_is_refused(tmp_path: Path) -> None:

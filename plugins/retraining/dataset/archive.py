@@ -39,6 +39,8 @@ MAX_HEADER_BYTES = 1024**2
 """A tar's header (a PAX record, a long name) is read into memory whole; real ones have a few hundred bytes."""
 MAX_HEADERS_BYTES = 4 * 1024**2
 """Of one tar entry, however many headers it is described by."""
+MAX_DICTIONARY_BYTES = 256 * 1024**2
+"""What unpacking an .xz may take of memory; `xz -9` makes files that take 65 MiB."""
 COPY_BYTES = 256 * 1024
 LOOK_BYTES = 64 * 1024**2  # how often the disk is looked at
 
@@ -87,9 +89,11 @@ def unpack(archive: Path, target: Path) -> int:
         raise ArchiveError(f"{archive.name} holds {twice} twice; the archive is ambiguous") from None
     except NotImplementedError as error:  # of zipfile, for a method it does not know
         raise ArchiveError(f"{archive.name} cannot be unpacked here: {error}. Pack it again with Deflate") from None
+    except ArchiveError:
+        raise
     except (
         tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, OSError, RuntimeError,
-        UnicodeError,
+        ValueError, OverflowError, MemoryError,
     ) as error:  # fmt: skip
         raise ArchiveError(f"{archive.name} cannot be read: {error}. Download or make it again") from None
     return count
@@ -186,8 +190,15 @@ def _opened(archive: Path) -> IO[bytes]:
     if begin.startswith(b"BZh"):
         return bz2.open(archive)
     if begin.startswith((b"\xfd7zXZ", b"]\0\0")):
+        _require_small_dictionary(archive)
         return lzma.open(archive)
     return archive.open("rb")
+
+
+def _require_small_dictionary(archive: Path) -> None:
+    """Of its first block: lzma.open takes no limit, and a file of a kilobyte may ask for four gigabytes."""
+    with archive.open("rb") as file:
+        lzma.LZMADecompressor(memlimit=MAX_DICTIONARY_BYTES).decompress(file.read(COPY_BYTES), max_length=1)
 
 
 def _zip_name(info: zipfile.ZipInfo) -> str:
