@@ -113,8 +113,8 @@ def normalised_already(images, side):
 
 
 def decode_all(images, side):
-    """Encoded images, or pictures, -> uint8 (N, side, side, 3), within one budget of pixels for the request."""
-    opened, budget = [], MAX_PIXELS
+    """Encoded images, or pictures, -> uint8 (N, side, side, 3), within one budget of pixels, and scans of them."""
+    opened, budget, scanned = [], MAX_PIXELS, picture.MAX_SCANNED
     for position, image in enumerate(images):
         if isinstance(image, np.ndarray):
             opened.append(Image.fromarray(image))
@@ -122,7 +122,11 @@ def decode_all(images, side):
         if not image:
             raise RequestError(400, "EMPTY", f"image {position} is empty")
         opened.append(explained(position, picture.open_header, image))
-        budget -= opened[-1].width * opened[-1].height
+        pixels = opened[-1].width * opened[-1].height
+        budget, scanned = budget - pixels, scanned - pixels * getattr(opened[-1], "scans", 1)
+        if scanned < 0:
+            detail = f"image {position}: with it the request has too many scans of its pixels; send it in another one"
+            raise RequestError(413, "TOO_MANY_SCANS", detail)
         if budget < 0:
             raise RequestError(
                 413,

@@ -23,7 +23,7 @@ STD = (0.229, 0.224, 0.225)
 MAX_PIXELS = 120_000_000  # a phone's 108 megapixels
 MAX_BYTES = 25 * 2**20  # of a file: a real-time endpoint takes no more
 # Scans times pixels: encoders write a progressive JPEG in about ten scans, but a few kilobytes can ask for thousands.
-MAX_SCANNED = 25 * MAX_PIXELS
+MAX_SCANNED = 12 * MAX_PIXELS
 MAX_CHUNKS = 50_000  # of a PNG; editors write its pixels in chunks of 8 kB or more, which are 3,300 at most
 ORIENTATION = 0x0112
 ORIENTATION_IN_XMP = re.compile(rb'tiff:Orientation(?:="|>)([0-9])')

@@ -13,6 +13,7 @@ import pytest
 import torch
 from PIL import Image, ImageOps
 
+import image_request
 import jpeg
 import picture
 
@@ -299,3 +300,12 @@ def test_progressive_and_transparent_pictures_take_more_memory():
     progressive = picture.open_header(saved("JPEG", grey, progressive=True))
     assert picture.decoding_bytes(progressive, 100) == 1600 * 1200 * 3 + 200 * 150 * 8  # one of two rows, columns
     assert picture.decoding_bytes(picture.open_header(saved("PNG", grey.convert("RGBA")))) == 1600 * 1200 * 8
+
+
+def test_the_scans_of_a_request_have_one_budget(monkeypatch):
+    monkeypatch.setattr(picture, "MAX_SCANNED", 25 * 48 * 64)
+    bodies = [repeated_scans(10)] * 2
+    assert image_request.decode_all(bodies[:1], 16).shape == (1, 16, 16, 3)
+    with pytest.raises(image_request.RequestError) as caught:
+        image_request.decode_all(bodies, 16)
+    assert (caught.value.status_code, caught.value.code) == (413, "TOO_MANY_SCANS")

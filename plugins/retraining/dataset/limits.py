@@ -13,7 +13,7 @@ MAX_SIDE = 32_768
 """Of either side, in pixels."""
 MIN_SIDE = 16
 """Of either side, in pixels."""
-MAX_SCANNED = 25 * MAX_PIXELS
+MAX_SCANNED = 12 * MAX_PIXELS
 """Pixels times scans of one JPEG: encoders write about ten scans, and one of thousands is decoded for minutes."""
 MAX_SEGMENTS = 2_000
 """Of a JPEG; a camera's has some hundreds, and Pillow reads each in turn."""
