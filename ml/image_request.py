@@ -34,7 +34,7 @@ DECODING = MemoryGate(2**30)  # of all requests; a picture of MAX_PIXELS may tak
 MAX_INSTANCES = 16
 MAX_NORMALISED = 1000  # pictures lie within ±3; with huge numbers a caller could make a good model look broken
 NPY = "application/x-npy"
-TOO_LARGE = ("TOO_MANY_BYTES", "TOO_MANY_PIXELS", "TOO_MANY_SCANS")
+TOO_LARGE = tuple(f"TOO_MANY_{what}" for what in ("BYTES", "PIXELS", "SCANS", "SEGMENTS", "CHUNKS"))
 STATUS = {"FORMAT": 415, "TRUNCATED": 422, "UNDECODABLE": 422} | dict.fromkeys(TOO_LARGE, 413)
 
 

@@ -2,11 +2,13 @@
 
 import io
 import random
+import re
 import struct
 import time
 import tracemalloc
 import warnings
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -309,3 +311,22 @@ def test_the_scans_of_a_request_have_one_budget(monkeypatch):
     with pytest.raises(image_request.RequestError) as caught:
         image_request.decode_all(bodies, 16)
     assert (caught.value.status_code, caught.value.code) == (413, "TOO_MANY_SCANS")
+
+
+@pytest.mark.parametrize("labour", [labour for labour, (_, code) in LABOURS.items() if code])
+def test_what_is_too_much_work_is_the_callers_fault(labour):
+    make, code = LABOURS[labour]
+    with pytest.raises(image_request.RequestError) as caught:
+        image_request.decode_all([make()], 16)
+    assert (caught.value.code, caught.value.status_code in (413, 415, 422)) == (code, True)
+
+
+ML = Path(picture.__file__).parent
+
+
+def test_every_code_has_a_status():
+    """A picture's fault without one would be the server's."""
+    source = "".join((ML / name).read_text() for name in ("picture.py", "jpeg.py"))
+    codes = set(re.findall(r'BadImage\(\s*"(\w+)"', source)) | set(re.findall(r'code = "(\w+)"', source))
+    assert codes >= {"FORMAT", "TRUNCATED", "TOO_MANY_SEGMENTS", "TOO_MANY_CHUNKS"}
+    assert codes <= set(image_request.STATUS)
