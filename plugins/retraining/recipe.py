@@ -19,7 +19,7 @@ from retraining.sections.debugger import Debugger
 from retraining.sections.layout import Layout
 from retraining.sections.machines import Serving, Training
 from retraining.sections.promotion import Promotion
-from retraining.sections.reading import read_section
+from retraining.sections.reading import read_section, require_small_numbers
 from retraining.sections.refusal import RecipeError, did_you_mean, refuse_secret, require
 from retraining.sections.split import Split
 from retraining.sections.tracking import Tracking
@@ -36,6 +36,10 @@ __all__ = [
     "load_recipe",
     "read_recipe",
 ]
+
+MAX_CRON_CHARACTERS = 200
+DAYS = (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
+"""Of each month; a schedule for none of them would stop Airflow's scheduler."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -226,17 +230,27 @@ def _is_cron(line: str) -> bool:
     """Minute, hour, day, month, weekday. Airflow would refuse a bad line too, but then together with all other DAGs."""
     limits = ((0, 59), (0, 23), (1, 31), (1, 12), (0, 7))
     parts = line.split()
-    if len(parts) != len(limits):
+    if len(parts) != len(limits) or len(line) > MAX_CRON_CHARACTERS:
         return False
-    for part, (low, high) in zip(parts, limits, strict=True):
-        for item in part.split(","):
-            match = re.fullmatch(r"(?:\*|(\d+)(?:-(\d+))?)(?:/(\d+))?", item)
-            if match is None or match[3] == "0":
-                return False
-            first, last = int(match[1] or low), int(match[2] or match[1] or high)
-            if not low <= first <= last <= high:
-                return False
-    return True
+    values = [_cron_values(part, *bounds) for part, bounds in zip(parts, limits, strict=True)]
+    _, _, days, months, _ = values
+    # With a day of the week too, either of them will do.
+    comes = parts[4] != "*" or any(day <= DAYS[month - 1] for day in days for month in months)
+    return all(values) and comes
+
+
+def _cron_values(part: str, low: int, high: int) -> set[int]:
+    """What a field stands for; nothing where it is none."""
+    values: set[int] = set()
+    for item in part.split(","):
+        match = re.fullmatch(r"(?:\*|(\d+)(?:-(\d+))?)(?:/(\d+))?", item, re.ASCII)
+        if match is None:
+            return set()
+        first, last, step = int(match[1] or low), int(match[2] or match[1] or high), int(match[3] or 1)
+        if not low <= first <= last <= high or not 0 < step <= high:
+            return set()
+        values |= set(range(first, last + 1, step))
+    return values
 
 
 def _check_hyperparameter(section: str, name: str, path: str, value: Value) -> None:
@@ -260,6 +274,7 @@ def load_recipe(path: Path) -> Recipe:
 def read_recipe(data: object, where: str) -> Recipe:
     """Plain data, as YAML or a form gives it, to a checked Recipe."""
     try:
+        require_small_numbers(data)
         return read_section(Recipe, data)
     except RecipeError as error:
         raise error.found_in(where) from None

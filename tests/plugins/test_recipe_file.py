@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import itertools
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
-from retraining.recipe import RecipeError, load_recipe
+from retraining.recipe import RecipeError, load_recipe, read_recipe
 from retraining.recipe_file import read_yaml
 
 ROOT = Path(__file__).parents[2]
@@ -65,3 +70,35 @@ def test_repetitions_of_plain_parts_are_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize("path", sorted((ROOT / "dags/recipes").glob("*.yaml")), ids=lambda path: path.name)
 def test_our_recipes_are_within_the_bounds(path: Path) -> None:
     assert load_recipe(path).name.replace("-", "_") == path.stem
+
+
+ODD = (
+    10**400, -(10**400), float("inf"), float("nan"), "9" * 400, "(" * 5000, "x" * 60_000, "{{ 1 }}", "a\nb",
+    "\U000e0001", "", None, True, -1, [], {}, [[]], {"a": {"b": [1]}},
+)  # fmt: skip
+MORE = (
+    "split.group_by", "budget.max_cost", "budget.prices", "debugger.rules", "training.instance_type", "tuning.max_jobs",
+    "promotion.confidence", "layout.train", "serving.instance_count", "tracking.experiment", "schedule", "endpoint",
+    "pretrained",
+)  # fmt: skip
+
+
+def keys(data: dict[str, Any], above: str = "") -> Iterator[str]:
+    for key, value in data.items():
+        yield f"{above}{key}"
+        if isinstance(value, dict):
+            yield from keys(value, f"{above}{key}.")
+
+
+def test_no_value_of_any_key_stops_more_than_its_recipe() -> None:
+    base = yaml.safe_load((ROOT / "dags/recipes/digits.yaml").read_text())
+    for key in (*keys(base), *MORE):
+        for value in ODD:
+            data = copy.deepcopy(base)
+            *sections, last = key.split(".")
+            at = data
+            for section in sections:
+                at = at.setdefault(section, {})
+            at[last] = value
+            with contextlib.suppress(RecipeError):  # nothing else
+                read_recipe(data, where="test")

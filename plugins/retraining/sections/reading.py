@@ -13,6 +13,8 @@ from retraining.sections.refusal import RecipeError, did_you_mean, refuse_secret
 
 T = TypeVar("T")
 
+LARGEST = 2**63 - 1
+
 
 def read_section(section: type[T], data: object) -> T:
     if not isinstance(data, Mapping):
@@ -35,6 +37,19 @@ def read_section(section: type[T], data: object) -> T:
         if key not in values and not has_default:
             raise RecipeError(key, None, "is missing", f"Add the key {key}.")
     return section(**values)
+
+
+def require_small_numbers(data: object, key: str = "") -> None:
+    """RecipeError for a whole number that no field means: Python's have no end, and most cannot be made a float."""
+    if isinstance(data, int) and not -LARGEST <= data <= LARGEST:
+        raise RecipeError(key, data, f"must lie within ±{LARGEST}")
+    if isinstance(data, Mapping):
+        for name, item in data.items():
+            require_small_numbers(name, key)
+            require_small_numbers(item, f"{key}.{name}".lstrip("."))
+    elif isinstance(data, list | tuple):
+        for item in data:
+            require_small_numbers(item, key)
 
 
 def _read_value(hint: Any, value: object) -> Any:

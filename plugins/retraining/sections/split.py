@@ -35,5 +35,5 @@ class Split:
 def _groups(pattern: str) -> int | None:
     try:
         return re.compile(pattern).groups
-    except re.error:
+    except (re.error, RecursionError, OverflowError):  # nested too deeply; a repetition too large
         return None
