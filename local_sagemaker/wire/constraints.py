@@ -15,6 +15,7 @@ import datetime
 import functools
 import json
 import math
+import threading
 from base64 import b64decode
 from collections.abc import Callable
 from typing import Any
@@ -46,13 +47,23 @@ class Checks:
         self._shapes = shapes
         self._strict = strict
         self._made: dict[str, Check] = {}
+        self._making: dict[str, Check] = {}
+        self._lock = threading.RLock()
 
     def of(self, name: str) -> Check:
-        if name not in self._made:
-            # Shapes refer to themselves (SearchExpression), so the one in the making is found by its name.
-            self._made[name] = lambda value, path, problems: self._made[name](value, path, problems)
-            self._made[name] = self._make(self._shapes[name])
-        return self._made[name]
+        """Threads may share it: what is in the making is shown to others when all that it stands on is made."""
+        if name in self._made:
+            return self._made[name]
+        with self._lock:
+            is_outermost = not self._making
+            if name not in self._made and name not in self._making:
+                # Shapes refer to themselves (SearchExpression), so the one in the making is found by its name.
+                self._making[name] = lambda value, path, problems: self._made[name](value, path, problems)
+                self._making[name] = self._make(self._shapes[name])
+            check = self._made[name] if name in self._made else self._making[name]
+            if is_outermost:
+                self._made, self._making = {**self._made, **self._making}, {}
+            return check
 
     def _make(self, shape: Shape) -> Check:
         if shape.get("document"):
