@@ -35,8 +35,8 @@ from tests.local_sagemaker import generated
 from tests.local_sagemaker.harness import REPOSITORY, Server
 from tests.object_store import KEY_ID, REGION, SECRET, free_ports, seaweedfs
 
-ANSWER_S = 20
-"""No request of these may take longer, whatever is in it."""
+ANSWER_S = 60
+"""No request of these may take longer, whatever is in it and whoever else is at work."""
 SILENCE_S = 0.2
 GOOD_S = 10
 AT_ONCE = 8
@@ -66,6 +66,8 @@ class Attack:
         self.statuses: collections.Counter[int] = collections.Counter()
         self.findings: list[str] = []
         self.slowest_s = 0.0
+        self.is_timed = True
+        """Whether to be slow is a finding; not where others work on the same machine."""
         self._port, self._process, self._make, self._good = port, process, make, good
         self._settled_mb = 0.0
         self._lock = threading.Lock()
@@ -90,7 +92,7 @@ class Attack:
         with self._lock:
             self.slowest_s = max(self.slowest_s, took)
             self.statuses[status] += 1
-            if status >= 500 or took > ANSWER_S:
+            if status >= 500 or (self.is_timed and took > ANSWER_S):
                 self.findings.append(f"request {number}: status {status} after {took:.1f} s for {request[:600]!r}")
 
     def ask(self, request: bytes, silence_s: float = SILENCE_S) -> int:
@@ -138,7 +140,7 @@ class Attack:
             raise SystemExit(self.report())
         began = time.monotonic()
         status = self.ask(self._good, silence_s=ANSWER_S)
-        if status != 200 or time.monotonic() - began > GOOD_S:
+        if status != 200 or (self.is_timed and time.monotonic() - began > GOOD_S):
             self.findings.append(f"after request {number} a good one got {status}, {time.monotonic() - began:.1f} s")
 
     def report(self) -> str:
