@@ -28,6 +28,7 @@ BODY_PAUSE_S = 15  # the longest wait for the next part of a body
 READ_PAUSE_S = 60  # the longest that a caller may leave an answer unread
 TOTAL_S, SLOWEST_BYTES_PER_S = 60, 16 * 2**10  # to wait for a body, or for an answer to be read; more if it is large
 LINGER_S = 2  # for which a refused caller may go on sending, so that it comes to read why
+LINGER_BYTES = 16 * 2**20  # that it may send meanwhile
 TICK_S = 0.5
 PIECE_BYTES = 64 * 2**10  # that are read, and kept, at once
 CHUNKED_PIECE_BYTES = 2 * 2**10  # small, for what follows a chunked body in it is begun before its turn
@@ -98,7 +99,7 @@ class Connection(HttpToolsProtocol, asyncio.BufferedProtocol):
         self.flow = Flow(self)
         self.unread = bytearray()  # what the parser has not been given yet
         self.refusal = None
-        self.is_over, self.over_s = False, 0.0
+        self.is_over, self.over_s, self.over_bytes = False, 0.0, 0
         self.in_head, self.head_bytes, self.head_s, self.seam = False, 0, 0.0, b""
         self.names = []  # of the fields of a head, or of what follows a body
         self.in_body = False
@@ -195,6 +196,10 @@ class Connection(HttpToolsProtocol, asyncio.BufferedProtocol):
         if not self.is_over:
             self.unread += data
             self.proceed()
+            return
+        self.over_bytes += len(data)
+        if self.over_bytes > LINGER_BYTES:
+            self.transport.abort()
 
     def proceed(self):
         """Give the parser what it may have now; read on if that was all."""
