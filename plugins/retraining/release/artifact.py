@@ -52,6 +52,15 @@ def require_unchanged(s3: Any, known: Mapping[str, Any], then: str) -> None:
         )
 
 
+def require_champions(s3: Any, champion: Mapping[str, Any] | None) -> None:
+    """ArtifactChanged where what a champion (champion.json) is made of is gone or was replaced since its promotion.
+
+    One that an earlier version of this package promoted has no digest, and passes.
+    """
+    if champion and champion.get("artifact"):
+        require_unchanged(s3, champion["artifact"], f"when run {champion['run_name']} promoted it")
+
+
 def require_own_model(sagemaker: Any, request: Mapping[str, Any]) -> None:
     """NameTaken when the Model was deleted and made again from something else, as its name alone would not tell."""
     name = request["ModelName"]

@@ -21,7 +21,7 @@ from retraining.pretrained.staging import require_staged
 from retraining.promotion.champion import Champion, ChampionUnusable, own_champion
 from retraining.promotion.first import UncomparedPromotion, signs_of_a_champion
 from retraining.promotion.rejections import Rejection, recall_rejections
-from retraining.release.artifact import ArtifactChanged, require_unchanged
+from retraining.release.artifact import ArtifactChanged, require_champions
 from retraining.run import Run, client
 from retraining.source import Source
 
@@ -163,7 +163,7 @@ def _champion(run: Run) -> tuple[Champion, list[str]]:
     found: list[str] = []
     try:
         champion = own_champion(run.s3, run.plan)
-        _require_artifact(run, champion)
+        require_champions(run.s3, champion.document)
     except ChampionUnusable as error:
         champion, found = Champion(document=None, etag=error.etag), [str(error)]
     except ArtifactChanged as error:
@@ -179,13 +179,6 @@ def _champion(run: Run) -> tuple[Champion, list[str]]:
     for sign in found:
         log.warning("A first promotion was asked for, although %s.", sign)
     return champion, found
-
-
-def _require_artifact(run: Run, champion: Champion) -> None:
-    """ArtifactChanged where what the champion is made of is gone or was replaced, so that it cannot be scored."""
-    document = champion.document or {}
-    if document.get("artifact"):
-        require_unchanged(run.s3, document["artifact"], f"when run {document['run_name']} promoted it")
 
 
 def _changed_classes(run: Run, champion: Champion) -> list[str]:

@@ -9,7 +9,7 @@ from retraining.promotion.decision import NO_CHAMPION, decide
 from retraining.promotion.differences import changed_classes, changed_images, confused_pairs
 from retraining.promotion.evaluation import Evaluation, evaluate
 from retraining.promotion.transform_outputs import read_answers
-from retraining.release.artifact import require_unchanged
+from retraining.release.artifact import require_champions, require_unchanged
 from retraining.run import Run
 
 log = logging.getLogger(__name__)
@@ -78,9 +78,7 @@ def _scored_artifacts(run: Run) -> dict[str, Any] | None:
     artifact = (run.find("create_model") or {}).get("artifact")
     if artifact:
         require_unchanged(run.s3, artifact, "before it was scored")
-    champion = run.comparable_champion
-    if champion and champion.get("artifact"):
-        require_unchanged(run.s3, champion["artifact"], f"when run {champion['run_name']} promoted it")
+    require_champions(run.s3, run.comparable_champion)
     return dict(artifact) if artifact else None
 
 
