@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import io
-import json
-import struct
 import tarfile
 import tempfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-
-from PIL import Image
 
 from retraining.dataset.archive import ArchiveError, unpack
 from retraining.dataset.cifar100 import write_cifar100
@@ -20,10 +16,10 @@ from retraining.dataset.sources import SourceError
 from retraining.dataset.verify import Rejected, VerifiedImage, verify_image
 from retraining.pretrained.weights_file import WeightsError, read_weights_file
 from retraining.recipe import RecipeError, load_recipe
+from tests.fuzz.examples import PICTURE_WORDS, pictures, safetensors
 from tests.fuzz.target import Target
 from tests.look_alikes import python2_pickle
 
-SIDE = 24
 ROW = {b"data": bytes(3072), b"fine_labels": [0], b"filenames": [b"a.png"]}
 META = {b"fine_label_names": [b"apple"], b"coarse_label_names": [b"fruit"]}
 RECIPES = Path(__file__).parents[2] / "dags" / "recipes"
@@ -109,30 +105,6 @@ def zips() -> list[bytes]:
     return made
 
 
-def pictures() -> list[bytes]:
-    made = []
-    colours = [(x * 10 % 256, x * 7 % 256, x * 3 % 256) for x in range(SIDE * SIDE)]
-    rgb = Image.new("RGB", (SIDE, SIDE))
-    rgb.putdata(colours)
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    for how in (
-        {"format": "JPEG", "exif": exif},
-        {"format": "JPEG", "progressive": True, "comment": b"a comment"},
-        {"format": "PNG", "exif": exif, "dpi": (300, 300)},
-    ):
-        body = io.BytesIO()
-        rgb.save(body, **how)
-        made.append(body.getvalue())
-    for mode in ("L", "P", "RGBA", "1", "LA"):
-        body = io.BytesIO()
-        rgb.convert(mode).save(body, "PNG")
-        made.append(body.getvalue())
-    body = io.BytesIO()
-    rgb.convert("CMYK").save(body, "JPEG")
-    return [*made, body.getvalue()]
-
-
 def cifar() -> bytes:
     import numpy
 
@@ -149,9 +121,7 @@ def cifars() -> list[bytes]:
 
 
 def weights() -> list[bytes]:
-    header = json.dumps({"a": {"dtype": "F32", "shape": [2, 2], "data_offsets": [0, 16]}}).encode()
-    safetensors = struct.pack("<Q", len(header)) + header + bytes(16)
-    return [safetensors, *(path.read_bytes() for path in sorted((Path(__file__).parent / "seeds").glob("*.pth")))]
+    return [safetensors(), *(path.read_bytes() for path in sorted((Path(__file__).parent / "seeds").glob("*.pth")))]
 
 
 def recipes() -> list[bytes]:
@@ -169,18 +139,6 @@ TAR_WORDS = (
     bytes(512),
 )
 ZIP_WORDS = (b"PK\x01\x02", b"PK\x03\x04", b"PK\x05\x06", b"PK\x06\x06", b"\xff" * 4, b"../")
-PICTURE_WORDS = (
-    b"\xff\xd8",
-    b"\xff\xd9",
-    b"\xff\xda",
-    b"\xff\xdd",
-    b"\xff\xe1",
-    b"\xff\xfe",
-    b"IDAT",
-    b"IEND",
-    b"iCCP",
-    b"acTL",
-)
 PICKLE_WORDS = (
     b"(",
     b"\x85",

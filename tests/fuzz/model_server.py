@@ -6,21 +6,18 @@ import base64
 import contextlib
 import io
 import json
-import struct
 import tempfile
 from collections.abc import Callable
 
 import numpy as np
-from PIL import Image
 
 import weights
 from image_request import RequestError, read_request
 from picture import BadImage, decode
 from tensor_records import CorruptTensors, RecordReader
 from tensor_writer import event, record
+from tests.fuzz.examples import PICTURE_WORDS, SIDE, pictures, safetensors
 from tests.fuzz.target import Target
-
-SIDE = 24
 
 
 def read_picture(body: bytes) -> None:
@@ -55,28 +52,6 @@ def read_record(body: bytes) -> None:
 # --- examples -------------------------------------------------------------------------------------------------------
 
 
-def pictures() -> list[bytes]:
-    rgb = Image.new("RGB", (SIDE, SIDE))
-    rgb.putdata([(x * 10 % 256, x * 7 % 256, x * 3 % 256) for x in range(SIDE * SIDE)])
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    made = []
-    for mode, how in (
-        ("RGB", {"format": "JPEG", "exif": exif}),
-        ("RGB", {"format": "JPEG", "progressive": True, "comment": b"a comment"}),
-        ("CMYK", {"format": "JPEG"}),
-        ("RGB", {"format": "PNG", "exif": exif}),
-        ("L", {"format": "PNG"}),
-        ("P", {"format": "PNG"}),
-        ("RGBA", {"format": "PNG"}),
-        ("1", {"format": "PNG"}),
-    ):
-        body = io.BytesIO()
-        rgb.convert(mode).save(body, **how)
-        made.append(body.getvalue())
-    return made
-
-
 def json_bodies() -> list[bytes]:
     text = base64.b64encode(pictures()[3]).decode()
     return [
@@ -98,29 +73,12 @@ def arrays() -> list[bytes]:
     return made
 
 
-def safetensors() -> list[bytes]:
-    header = json.dumps({"a": {"dtype": "F32", "shape": [2, 2], "data_offsets": [0, 16]}}).encode()
-    return [struct.pack("<Q", len(header)) + header + bytes(16)]
-
-
 def records() -> list[bytes]:
     """As the project's own hook writes them."""
     arrays = (np.float32(1.5), np.zeros((2, 3), np.float16), np.arange(4))
     return [record(event("loss", np.asarray(array), 1, "TRAIN", 1)) for array in arrays]
 
 
-PICTURE_WORDS = (
-    b"\xff\xd8",
-    b"\xff\xd9",
-    b"\xff\xda",
-    b"\xff\xdd",
-    b"\xff\xe1",
-    b"\xff\xfe",
-    b"IDAT",
-    b"IEND",
-    b"iCCP",
-    b"acTL",
-)
 JSON_WORDS = (
     b'{"image":',
     b'"instances":[',
@@ -147,6 +105,11 @@ TARGETS = (
     Target("picture_of_a_request", read_picture, pictures, PICTURE_WORDS),
     Target("request_of_pictures", read_body("application/json"), json_bodies, JSON_WORDS),
     Target("request_of_an_array", read_body("application/x-npy"), arrays, NPY_WORDS),
-    Target("weights_of_an_artifact", read_weights, safetensors, (b'"shape":', b"[-1]", b"1e999", b'"data_offsets":')),
+    Target(
+        "weights_of_an_artifact",
+        read_weights,
+        lambda: [safetensors()],
+        (b'"shape":', b"[-1]", b"1e999", b'"data_offsets":'),
+    ),
     Target("saved_tensor", read_record, records, (b"\x08\x01", b"\xff" * 9 + b"\x01")),
 )

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 FOUND = Path(__file__).parent / "found"
 """found/<target>/<name>: inputs that once did harm. Every run of the tests reads them again."""
+
+MUTATIONS = 150
+SLOW_S = 5
 
 
 @dataclass(frozen=True)
@@ -30,6 +35,20 @@ class Target:
         rng, seeds = random.Random(f"{self.name}/{seed}"), self.seeds()
         for _ in range(count):
             yield mutated(rng, rng.choice(seeds), self.words)[: self.max_bytes]
+
+    def read_share(self) -> None:
+        """The share of `make fuzz` that fits into every run. A body that fails is named by its digest."""
+        seeds = self.seeds()
+        assert seeds
+        for body in [*seeds, *self.found(), *self.mutations(MUTATIONS)]:
+            began = time.process_time()
+            try:
+                self.read(body)
+            except Exception as error:
+                digest = hashlib.sha256(body).hexdigest()
+                error.add_note(f"{self.name}: {len(body)} bytes, SHA-256 {digest}, {body[:200]!r}")
+                raise
+            assert time.process_time() - began < SLOW_S, body[:200]
 
 
 def mutated(rng: random.Random, body: bytes, words: tuple[bytes, ...] = ()) -> bytes:
