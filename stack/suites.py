@@ -11,9 +11,8 @@ ML_TESTS = "tests/ml"
 CONTAINER_TESTS = "tests/containers"  # on other Pythons: `make test-containers`
 # What configures AWS clients, SageMaker's scripts, Airflow, our stack and the trackers: a test sets what it needs.
 NOT_FOR_TESTS = ("AWS_", "AIRFLOW_", "RETRAINING_", "SAGEMAKER_", "SM_", "LOCAL_SAGEMAKER_", "WANDB_", "MLFLOW_")
-# Most tests wait for a server or a job, so two at a time take half as long even on two cores. Tests of one file stay
-# together: they share the server that their fixtures start.
-TWO_AT_A_TIME = ("--numprocesses=2", "--dist=loadfile")
+# Two at a time, in the order and in the groups of tests/conftest.py: a group shares what its fixtures start.
+TWO_AT_A_TIME = ("--numprocesses=2", "--dist=loadgroup", "--no-loadscope-reorder")
 
 
 @dataclass(frozen=True)

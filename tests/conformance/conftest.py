@@ -22,7 +22,7 @@ os.environ.setdefault("AIRFLOW__CORE__LOAD_EXAMPLES", "False")
 os.environ.setdefault("AIRFLOW__CORE__PLUGINS_FOLDER", str(Path(__file__).parents[2] / "plugins"))
 
 HERE = Path(__file__).parent
-LIMIT_S = 180
+LIMIT_S = 330
 
 
 def pytest_configure(config: pytest.Config) -> None:

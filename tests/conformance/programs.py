@@ -30,7 +30,7 @@ CLIENTS = {
 }
 PARALLEL = 8
 ERROR_LINE = re.compile(r"(\w+: )?[\w.]*(Error|Exception|Unavailable\w*): ")
-LIMIT_S = 150.0
+LIMIT_S = 300.0
 
 
 @dataclasses.dataclass(frozen=True)
