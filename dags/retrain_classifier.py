@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from airflow.providers.standard.operators.python import PythonOperator, ShortCircuitOperator
-from airflow.sdk import DAG, CronTriggerTimetable, TaskGroup
+from airflow.sdk import DAG, CronTriggerTimetable, TaskGroup, get_parsing_context
+from airflow.sdk.definitions.param import ParamsDict
 
 from retraining import steps, task_requests
 from retraining.environment import AWS_CONN_ID, poll_seconds, recipe_folders
@@ -71,7 +72,6 @@ def retrain(recipe: Recipe) -> DAG:
         catchup=False,
         max_active_runs=1,
         default_args=RETRIES,
-        params=trigger_form(recipe),
         tags=["retraining", "sagemaker", recipe.name],
     ) as dag:
         with section("data", "From images to one verified version"):
@@ -144,15 +144,23 @@ def retrain(recipe: Recipe) -> DAG:
         compare >> approve >> register >> create_endpoint_config >> deploy >> smoke_test >> update_champion >> prune
         [deploy, smoke_test, update_champion] >> rollback
         [debugger_verdict, profiler_report, score_candidate, score_champion, prune, rollback] >> report >> outcome
+    # Only now: Airflow copies what the DAG has by then into each task, several times over, and stores it with each.
+    dag.params = ParamsDict(trigger_form(recipe))
     return dag
 
 
-made: set[str] = set()
-for path in find_recipes(recipe_folders(os.environ, Path(__file__).parent)):
-    try:
-        recipe = load_recipe(path)
-    except RecipeError:
-        continue  # recipe_errors.py turns it into an import error that leaves the other DAGs alone
-    if recipe.name not in made:  # a second recipe of one name is an error too, reported there
-        made.add(recipe.name)
-        globals()[f"retrain_{recipe.name}"] = retrain(recipe)
+def make_dags() -> None:
+    # A task, or a command, tells which DAG it wants of this file: only that one is made.
+    wanted = (get_parsing_context().dag_id or "").removeprefix("retrain_")
+    made: set[str] = set()
+    for path in find_recipes(recipe_folders(os.environ, Path(__file__).parent), wanted):
+        try:
+            recipe = load_recipe(path)
+        except RecipeError:
+            continue  # recipe_errors.py turns it into an import error that leaves the other DAGs alone
+        if recipe.name not in made:  # a second recipe of one name is an error too, reported there
+            made.add(recipe.name)
+            globals()[f"retrain_{recipe.name}"] = retrain(recipe)
+
+
+make_dags()

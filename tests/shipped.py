@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -16,13 +17,13 @@ RECIPES = tuple(
 )
 
 
-def copy_dags(target: Path) -> Path:
-    """dags/ with the shipped recipes only, in a new folder."""
+def copy_dags(target: Path, recipes: Iterable[Path] = RECIPES) -> Path:
+    """dags/ with the shipped recipes only, or with the given ones, in a new folder."""
     (target / "recipes").mkdir(parents=True)
     for path in files("dags"):
         if path.suffix == ".py":
             shutil.copy(path, target)
-    for path in RECIPES:
+    for path in recipes:
         shutil.copy(path, target / "recipes")
     return target
 

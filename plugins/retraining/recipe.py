@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from retraining.hyperparameters import HYPERPARAMETERS, Value
-from retraining.recipe_file import read_yaml
+from retraining.recipe_file import mentions, read_yaml
 from retraining.sections.budget import Budget
 from retraining.sections.debugger import Debugger
 from retraining.sections.layout import Layout
@@ -280,7 +280,12 @@ def read_recipe(data: object, where: str) -> Recipe:
         raise error.found_in(where) from None
 
 
-def find_recipes(folders: list[Path]) -> list[Path]:
-    """The recipe files of some folders, in the order of their names."""
+def find_recipes(folders: list[Path], name: str = "") -> list[Path]:
+    """The recipe files of some folders, in the order of their names; with a `name`, those that may be of this name.
+
+    Whether one is, only reading it as YAML tells; a file in which the name does not even occur need not be read so.
+    Where it occurs in none, it may stand there in another spelling: then all are returned.
+    """
     found = {path for folder in folders for pattern in ("*.yaml", "*.yml") for path in folder.glob(pattern)}
-    return sorted(found, key=lambda path: (path.name, str(path)))
+    ordered = sorted(found, key=lambda path: (path.name, str(path)))
+    return [path for path in ordered if mentions(path, name)] or ordered

@@ -46,7 +46,7 @@ class Stack:
             "AWS_ENDPOINT_URL_S3": s3_endpoint,
             "AIRFLOW_CONN_AWS_DEFAULT": "aws://",
             "AIRFLOW_HOME": str(folder / "airflow"),
-            "AIRFLOW__CORE__DAGS_FOLDER": str(copy_dags(folder / "dags")),
+            "AIRFLOW__CORE__DAGS_FOLDER": str(copy_dags(folder / "dags", recipes=())),
             "AIRFLOW__CORE__PLUGINS_FOLDER": str(ROOT / "plugins"),
             "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
             "AIRFLOW__LOGGING__LOGGING_LEVEL": "WARNING",

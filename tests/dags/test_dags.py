@@ -163,6 +163,18 @@ def test_another_recipe_is_another_dag(parse: Parse, write_recipe: Callable[[str
     assert set(parse().dags) == {*SHIPPED, "retrain_second"}
 
 
+@pytest.mark.parametrize("name", ["second", '"\\x73econd"'])
+def test_a_task_makes_its_own_dag_alone(
+    parse: Parse, write_recipe: Callable[[str, str], Path], monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Airflow reads the file anew for each task, and says for which one; however the recipe spells its name."""
+    write_recipe("any.yaml", GOOD.replace("second", name, 1))
+    monkeypatch.setenv("_AIRFLOW_PARSING_CONTEXT_DAG_ID", "retrain_second")
+    assert "retrain_second" in parse().dags
+    monkeypatch.setenv("_AIRFLOW_PARSING_CONTEXT_DAG_ID", "retrain_digits")
+    assert set(parse().dags) == {"retrain_digits"}
+
+
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [

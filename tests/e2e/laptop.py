@@ -85,7 +85,7 @@ class Laptop:
     def __init__(self, folder: Path, server: Server) -> None:
         self.server = server
         self.source = folder / "images"
-        self.dags = copy_dags(folder / "dags")
+        self.dags = copy_dags(folder / "dags", recipes=())
         self.environment = airflow_environment(folder / "airflow", self.dags, server) | {
             "RETRAINING_RECIPES": str(folder / "recipes"),
             "RETRAINING_POLL_SECONDS": "1",

@@ -4,6 +4,7 @@ MARK_RUN=failed:deploy (or success:deploy) in the environment marks the last run
 that task waits.
 """
 
+import functools
 import json
 import os
 import sys
@@ -16,7 +17,11 @@ from airflow.models.serialized_dag import SerializedDagModel
 from airflow.sdk.definitions import dag as dag_module
 from airflow.utils.session import create_session
 from airflow.utils.state import TaskInstanceState
+from botocore.loaders import JSONFileLoader
 from sqlalchemy import select
+
+# A task that runs in a process of its own reads the service models of its clients; here all tasks share one reading.
+JSONFileLoader.load_file = staticmethod(functools.cache(JSONFileLoader().load_file))
 
 MARKS = {"failed": set_dag_run_state_to_failed, "success": set_dag_run_state_to_success}
 
