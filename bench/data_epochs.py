@@ -7,7 +7,7 @@ from 3:4 to 4:3, half of them mirrored, in a random order, each image once an ep
 same one (then two) processors; a round is five epochs of one after the other, and the ratio the median of the rounds'
 ratios. Imports are not counted. The files are in the page cache for all: each round reads them again.
 
-- ours: `data.Channel` with an `ArrayCache` in a fresh folder and `augment.augment`, as train.py calls them. It decodes
+- ours: `Channel` with an `ArrayCache` in a fresh folder and `augment.augment`, as train.py calls them. It decodes
   in the first epoch, to the middle square of 256 px; later epochs crop from that.
 - PIL: torchvision's ImageFolder, RandomResizedCrop, RandomHorizontalFlip, PILToTensor in a DataLoader: the reference.
 - v2: torchvision's decode_jpeg and v2 transforms of tensors in a DataLoader.
@@ -55,20 +55,20 @@ def ours(folder: Path, cores: int) -> Any:
     import torch
 
     torch.set_num_threads(cores)
-    import augment
-    import data
-    from array_cache import ArrayCache
+    from dataset import augment
+    from dataset.array_cache import ArrayCache
+    from dataset.channel import Channel, class_names, shuffled
 
     assert (augment.CROP_AREA, augment.CROP_ASPECT) == (AREA, ASPECT), "the sides would crop differently"
 
     def start() -> Any:
         cache, generator = tempfile.mkdtemp(prefix="data-epochs-"), torch.Generator().manual_seed(0)
         side = augment.stored_side("crop+flip", SIDE)
-        channel = data.Channel(folder, data.class_names(folder), side, ArrayCache(cache, print))
+        channel = Channel(folder, class_names(folder), side, ArrayCache(cache, print))
         channel.threads = cores
 
         def epoch() -> Any:
-            for pixels, labels in channel.batches(BATCH, data.shuffled(channel.labels, generator)):
+            for pixels, labels in channel.batches(BATCH, shuffled(channel.labels, generator)):
                 yield augment.augment(pixels, "crop+flip", generator, SIDE), labels
 
         return epoch, lambda: shutil.rmtree(cache)
@@ -158,14 +158,12 @@ def agreement(folder: Path) -> dict[str, Any]:
     from PIL import Image
     from torchvision.transforms.v2 import functional
 
-    import augment
-    import data
+    from dataset import augment
+    from dataset.channel import decode, to_pixels
 
     paths = sorted(folder.rglob("*.jpg"))[:64]
     side = augment.stored_side("crop", SIDE)
-    stored = torch.stack(
-        [torch.from_numpy(data.to_pixels(data.decode(p.read_bytes(), side=side), side).copy()) for p in paths]
-    )
+    stored = torch.stack([torch.from_numpy(to_pixels(decode(p.read_bytes(), side=side), side).copy()) for p in paths])
     boxes = augment.crop_boxes(len(paths), side, side, torch.Generator().manual_seed(1))
     cropped = augment.cut_each(stored, boxes, SIDE).int()
     same, file = [], []

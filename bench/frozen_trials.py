@@ -105,17 +105,15 @@ def ours(root: Path, cores: int, precision: str) -> Any:
     def vectors() -> dict[str, Any]:
         import numpy as np
 
-        import array_cache
-        import data
-        import distributed
-        import features
-        import flags
-        from training import Training
+        from dataset import array_cache
+        from dataset.channel import Channel, class_names
+        from training import distributed, features, flags
+        from training.loop import Training
 
         with tempfile.TemporaryDirectory(prefix="frozen-trials-") as work:
             settings = flags.parse(arguments(Path(work), 0), "")
-            classes = data.class_names(root / "validation")
-            channel = data.Channel(root / "validation", classes, SIDE, array_cache.ArrayCache(work, print))
+            classes = class_names(root / "validation")
+            channel = Channel(root / "validation", classes, SIDE, array_cache.ArrayCache(work, print))
             shape = train.network_shape(settings, classes)
             training = Training(settings, shape, len(classes), channel, distributed.join())
             seen, _ = training.look_once(channel, channel)
@@ -140,7 +138,7 @@ def optuna_study(root: Path, cores: int, tuned: bool) -> Any:
     from torchvision import transforms
 
     sys.path.insert(0, str(REPOSITORY / "ml"))
-    import numerics
+    from training import numerics
 
     torch.set_num_threads(cores)
     autocast = tuned and numerics.fast_in_bfloat16()
@@ -221,7 +219,7 @@ def write_images(root: Path, images: int) -> None:
     photographs.write(root / "train", images, CLASSES)
     photographs.write(root / "validation", max(CHECKED, images // 8), CLASSES)
     (root / "pretrained").mkdir()
-    script = "import sys, torch, model; torch.manual_seed(7)\n"
+    script = "import sys, torch; from network import model; torch.manual_seed(7)\n"
     # Without trained weights the deep layers of a random network see next to nothing: BatchNorm is given statistics.
     script += (
         "network = model.build('resnet18', 1000).train()\n"
@@ -275,7 +273,11 @@ def run(images: int, trials: int, rounds: int, cores: list[int]) -> int:
 
 
 def bfloat16_is_fast() -> bool:
-    command = [str(REPOSITORY / ".venv/ml/bin/python"), "-c", "import numerics; print(numerics.fast_in_bfloat16())"]
+    command = [
+        str(REPOSITORY / ".venv/ml/bin/python"),
+        "-c",
+        "from training import numerics; print(numerics.fast_in_bfloat16())",
+    ]
     answer = subprocess.run(command, cwd=REPOSITORY / "ml", check=True, capture_output=True, text=True)
     return answer.stdout.strip() == "True"
 

@@ -7,11 +7,11 @@ that runs this where there are no such folders; a peer that is not installed is 
 each side once, and the ratio the median of the rounds' ratios (above 1: ours is better). Times end when the GPU has
 done its work (torch.cuda.synchronize); memory is the most that torch allocated for a side, its images included.
 
-- G1, training at 224 px, images in the GPU's memory: `Training.epoch` of ml/training.py over a channel that
+- G1, training at 224 px, images in the GPU's memory: `Training.epoch` of ml/training/loop.py over a channel that
   `Channel.load` put there (augmentation "none", --precision auto), beside torchvision's reference loop (float32, as its
   defaults are, its images normalised beforehand) and timm's task, optimizer and PrefetchLoader (bfloat16, channels
   last; losses stay on the GPU), eager and compiled; and timm fed from JPEGs by a worker for each processor.
-- G2, from a folder of JPEGs to squares of 256 px in the GPU's memory: `data.Channel` and its `load`. Ours decodes on
+- G2, from a folder of JPEGs to squares of 256 px in the GPU's memory: `Channel` and its `load`. Ours decodes on
   the processor (Pillow, in threads), since ml/ has no decoder for GPUs. nvJPEG, through torchvision, is beside it.
 - G3, seconds to an accuracy on 32 px images of 100 classes: one of our trainings (24 epochs, one cycle, bfloat16)
   beside the usual recipe of 200 epochs in float32, same network, images in the GPU's memory. The target is what the

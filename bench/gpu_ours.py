@@ -19,20 +19,15 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-import array_cache
-import artifact
-import augment
-import data
-import distributed
-import flags
 import inference
-import model
-import picture
-import runtime
 import train
-import weights
 from bench import photographs
-from training import Training
+from dataset import array_cache, augment
+from dataset.channel import MEAN, STD, Channel, class_names, normalise
+from network import artifact, model, runtime, weights
+from pictures import picture
+from training import distributed, flags
+from training.loop import Training
 
 NEVER = SimpleNamespace(requested=False, agreed=False)
 RATE, MOMENTUM = 0.01, 0.9
@@ -98,7 +93,7 @@ class Work:
 # -- the sets: the same in every process ------------------------------------------------------------------------------
 
 
-class Made(data.Channel):
+class Made(Channel):
     """Pictures that no file holds, as a channel that has decoded its files."""
 
     def __init__(self, pixels: Any, labels: Any) -> None:
@@ -205,11 +200,11 @@ def steps(arch: str, place: Place, compiled: bool = False) -> Work:
 
 def decoding(case: str, place: Place, cached: bool) -> Work:
     folder, side = jpegs(place), augment.stored_side("crop+flip", place.sizes["side"])
-    classes = data.class_names(folder)
+    classes = class_names(folder)
 
     def loaded() -> Any:
         work = tempfile.mkdtemp(dir=place.folder)
-        channel = data.Channel(folder, classes, side, array_cache.ArrayCache(work, print) if cached else None)
+        channel = Channel(folder, classes, side, array_cache.ArrayCache(work, print) if cached else None)
         channel.load(place.device)
         assert channel.store, "the set is too large to stay decoded"
         shutil.rmtree(work)
@@ -282,7 +277,7 @@ def backbone(place: Place, pixels: Any) -> Path:
     network = model.build("resnet18", 1000).to(place.device).train()
     with torch.no_grad():
         for _ in range(20):
-            network(data.normalise(pixels[:64].to(place.device)))
+            network(normalise(pixels[:64].to(place.device)))
     torch.save({name: value.cpu() for name, value in network.state_dict().items()}, folder / "weights.pth")
     return folder
 
@@ -322,7 +317,7 @@ def images(case: str, place: Place) -> Any:
     """What is asked: normalised images, float32 (N, 3, side, side)."""
     count = 1 if case == "1 image" else place.sizes["asked"]
     pixels, _ = coloured(count, place.sizes["side"], 100, place.device)
-    return np.ascontiguousarray(picture.normalise(pixels.numpy(), data.MEAN, data.STD))
+    return np.ascontiguousarray(picture.normalise(pixels.numpy(), MEAN, STD))
 
 
 def asked(case: str, place: Place, batch: Any, logits: Callable[[Any], Any]) -> Work:
@@ -341,12 +336,12 @@ def serving(case: str, place: Place, request: bool = False) -> Work:
     torch.backends.cudnn.benchmark = False  # a server has not what train.py sets
     folder, side = place.folder / "model", place.sizes["side"]
     shape = {"arch": "resnet18", "num_outputs": 100}
-    look = {"image_size": side, "mean": data.MEAN, "std": data.STD}
+    look = {"image_size": side, "mean": MEAN, "std": STD}
     named = {"network": shape, "classes": [f"class {number}" for number in range(100)]}
     artifact.save(folder, first_weights("resnet18", 100), named | look)
     served = inference.model_fn(folder)
     inference.model_warmup_fn(folder, served)
-    assert place.device.type == "cpu" or runtime.has_gpu(), "ml/runtime.py does not see the GPU"
+    assert place.device.type == "cpu" or runtime.has_gpu(), "ml/network/runtime.py does not see the GPU"
     batch = images(case, place)
     if not request:
         return asked(case, place, batch, served.runtime.logits)

@@ -14,11 +14,10 @@ from typing import Any
 import torch
 from torch import nn
 
-import augment
-import data
-import weights
 from bench import gpu_ours
 from bench.gpu_ours import MOMENTUM, RATE, Place, Work
+from dataset import augment, channel
+from network import weights
 
 ACCURACY_AGREEMENT = 0.01
 
@@ -46,7 +45,7 @@ def resident(place: Place, floats: bool) -> tuple[Resident, Resident]:
     pixels, labels = gpu_ours.coloured(sizes["images"], sizes["side"], 100, place.device)
     images, labels = pixels.to(place.device).permute(0, 3, 1, 2).contiguous(), labels.to(place.device)
     if floats:
-        images = torch.cat([data.normalise(part.permute(0, 2, 3, 1)).contiguous() for part in images.split(512)])
+        images = torch.cat([channel.normalise(part.permute(0, 2, 3, 1)).contiguous() for part in images.split(512)])
     batch = sizes["batch"]
     return Resident(images, labels, batch), Resident(images[:batch], labels[:batch], batch)
 
@@ -142,7 +141,7 @@ def decoded_on_device(case: str, place: Place) -> Work:
     from torchvision.transforms.v2 import functional
 
     folder, side = gpu_ours.jpegs(place), augment.stored_side("crop+flip", place.sizes["side"])
-    paths, *_ = data.list_images(folder, data.class_names(folder))
+    paths, *_ = channel.list_images(folder, channel.class_names(folder))
     pool = ThreadPoolExecutor(len(os.sched_getaffinity(0)))
 
     def read(path: Path) -> Any:
@@ -207,7 +206,7 @@ def recipe(case: str, place: Place) -> Work:
     torch.backends.cudnn.benchmark = True
     sizes, seeds = place.sizes, iter(range(1000))
     (pixels, labels), (seen, truth) = (
-        (data.normalise(pixels.to(place.device)).contiguous(), labels.to(place.device))
+        (channel.normalise(pixels.to(place.device)).contiguous(), labels.to(place.device))
         for pixels, labels in gpu_ours.small_sets(place)
     )
 
@@ -273,7 +272,7 @@ class Frozen:
     def vectors(self, pixels: Any) -> Any:
         reduced = torch.autocast("cuda", torch.bfloat16) if self.device.type == "cuda" else nullcontext()
         with torch.no_grad(), reduced:
-            return self.below(data.normalise(pixels)).float()
+            return self.below(channel.normalise(pixels)).float()
 
     def work(self, round: Any) -> Work:
         return Work(round, self.vectors(self.train[0][:16]).reshape(-1).tolist())
@@ -363,7 +362,7 @@ def eager(case: str, place: Place, reduced: bool) -> Work:
 
 
 def smdebug_hook(precision: str, place: Place) -> Work:
-    os.environ["RETRAINING_DEBUG_HOOK"] = "smdebug"  # read by ml/debug.py
+    os.environ["RETRAINING_DEBUG_HOOK"] = "smdebug"  # read by ml/debugger/watcher.py
     try:
         return gpu_ours.watched(precision, place, "smdebug")
     finally:

@@ -97,8 +97,8 @@ class Side:
     def __init__(self, kind, settings, folder):
         import torch
 
-        import model
-        from debug import Debugger
+        from debugger.watcher import Debugger
+        from network import model
 
         torch.set_num_threads(settings.threads)
         torch.manual_seed(0)

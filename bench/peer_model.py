@@ -1,7 +1,8 @@
 """ResNet-18 as bench/serving.py puts it behind TorchServe, whose handler this file is, and LitServe. In .venv/peers.
 
 Both compute with torch in float32 (MODEL_PRECISION=bf16: in bfloat16 and channels_last), prepare pictures as
-ml/picture.py does, read the weights from MODEL_WEIGHTS, and answer {"logits": […]}; a constant without MODEL_WEIGHTS.
+ml/pictures/picture.py does, read the weights from MODEL_WEIGHTS, and answer {"logits": […]}; a constant without
+MODEL_WEIGHTS.
 """
 
 import io

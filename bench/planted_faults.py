@@ -19,7 +19,7 @@ from collections import Counter
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(REPOSITORY), str(REPOSITORY / "ml")]  # ml/ is flat scripts, as in a container
+sys.path[:0] = [str(REPOSITORY), str(REPOSITORY / "ml")]  # as in a container
 
 import torch  # noqa: E402
 

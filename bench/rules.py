@@ -34,7 +34,7 @@ from typing import Any
 import numpy as np
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(REPOSITORY), str(REPOSITORY / "ml")]  # ml/ is flat scripts, as in a container
+sys.path[:0] = [str(REPOSITORY), str(REPOSITORY / "ml")]  # as in a container
 
 from tests.ml.tensor_writer import TensorWriter  # noqa: E402
 

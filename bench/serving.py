@@ -94,10 +94,9 @@ def make_models(folder: Path, bodies: list[bytes]) -> dict[str, Any]:
     sys.path.insert(0, str(REPOSITORY / "ml"))
     import torch
 
-    import artifact
-    import export
-    import model
-    import picture
+    from network import artifact, model
+    from pictures import picture
+    from training import export
 
     torch.manual_seed(7)
     network = model.build("resnet18", NUM_CLASSES)
@@ -154,13 +153,13 @@ def settle(network: Any, train_set: Pictures, last: str) -> None:
 
 
 class Pictures:
-    """Pixels and labels as export.py asks a data.Channel for them."""
+    """Pixels and labels as export.py asks a Channel for them."""
 
     def __init__(self, bodies: list[bytes]) -> None:
         import numpy as np
         import torch
 
-        import picture
+        from pictures import picture
 
         squares = [picture.to_pixels(picture.decode(body, side=SIDE), SIDE) for body in bodies]
         self.pixels = torch.from_numpy(np.stack(squares))
@@ -177,7 +176,7 @@ class Pictures:
             yield self.pixels[chunk], self.labels[chunk]
 
     def normalised(self) -> list[Any]:
-        import picture
+        from pictures import picture
 
         return [picture.normalise(pixels).contiguous() for pixels in self.pixels.split(20)]
 

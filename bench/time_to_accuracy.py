@@ -115,7 +115,7 @@ def make_backbone(work: Path, quick: bool) -> Path:
 def convert(source: Path, target: Path) -> None:
     import torch
 
-    import weights
+    from network import weights
 
     target.parent.mkdir(parents=True, exist_ok=True)
     torch.save(weights.read(source), target)
@@ -185,7 +185,7 @@ def judge(data: Path, model_dir: Path) -> None:
     """The accuracy that the projects' evaluation finds for weights that ours saved."""
     import torchvision
 
-    import weights
+    from network import weights
 
     loader = loaders(data, SIDE, 64)["validation"]
     network = torchvision.models.resnet18(num_classes=len(loader.dataset.classes))

@@ -5,8 +5,9 @@
 Each side is a process of its own that holds the network, the same weights, one batch of 32 images as uint8 pixels, and
 SGD with momentum; a round is a few steps of one after the other, and the ratio the median of the rounds' ratios.
 
-- ours: `Training.epoch` of ml/training.py in .venv/ml, as a training job calls it (the rate of the step, augmentation
-  "none", normalisation, loss, metrics, optimizer); in the format that `--precision auto` takes here, and in float32.
+- ours: `Training.epoch` of ml/training/loop.py in .venv/ml, as a training job calls it (the rate of the step,
+  augmentation "none", normalisation, loss, metrics, optimizer); in the format that `--precision auto` takes here,
+  and in float32.
 - torchvision: the body of `train_one_epoch` of its references/classification/train.py, float32, with its accuracy
   meters. Its batch is normalised beforehand, as its loader's workers would; that time is not counted.
 - timm: its `PrefetchLoader` (which normalises), `ClassificationTask` and optimizer as its train.py joins them, default,
@@ -65,7 +66,7 @@ def batch(size: int) -> tuple[Any, Any, Any]:
     pixels = (smooth * 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous()
     labels = torch.randint(NUM_CLASSES, (size,), generator=generator)
     sys.path.insert(0, str(REPOSITORY / "ml"))
-    import model
+    from network import model
 
     torch.manual_seed(7)
     return pixels, labels, model.build("resnet18", NUM_CLASSES).state_dict()
@@ -73,9 +74,7 @@ def batch(size: int) -> tuple[Any, Any, Any]:
 
 def ours(size: int, precision: str = "auto", compiled: bool = False) -> Any:
     pixels, labels, weights = batch(size)
-    import distributed
-    import flags
-    import training
+    from training import distributed, flags, loop
 
     arguments = ["--image-size", str(SIDE), "--batch-size", str(size), "--optimizer", "sgd", "--lr", str(RATE)]
     arguments += ["--momentum", str(MOMENTUM), "--schedule", "constant", "--warm-up", "0", "--precision", precision]
@@ -83,7 +82,7 @@ def ours(size: int, precision: str = "auto", compiled: bool = False) -> Any:
     arguments += [word for name in ("train", "validation", "model") for word in (f"--{name}-dir", ".")]
     settings = flags.parse(arguments, "")
     shape = {"arch": "resnet18", "num_outputs": NUM_CLASSES}
-    now = training.Training(settings, shape, NUM_CLASSES, Batches(pixels, labels, 1000), distributed.join())
+    now = loop.Training(settings, shape, NUM_CLASSES, Batches(pixels, labels, 1000), distributed.join())
     now.network.load_state_dict(weights)
     never = SimpleNamespace(requested=False, agreed=False)
     return lambda steps: now.epoch(Batches(pixels, labels, steps), never)["train:loss"]
@@ -210,7 +209,7 @@ def prepare(name: str, size: int, cores: int) -> Any:
 def fast_in_bfloat16() -> bool:
     """By which `--precision auto` decides."""
     sys.path.insert(0, str(REPOSITORY / "ml"))
-    import numerics
+    from training import numerics
 
     return bool(numerics.fast_in_bfloat16())
 

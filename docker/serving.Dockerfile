@@ -15,8 +15,8 @@ FROM ${PYTHON_IMAGE}
 LABEL com.amazonaws.sagemaker.capabilities.accept-bind-to-port=true
 RUN useradd --uid 50000 --gid 0 --home-dir /opt/program --create-home server
 COPY --from=build /opt/venv /opt/venv
-COPY ml/serve.py ml/model_server.py ml/handlers.py ml/micro_batch.py ml/workers.py ml/request_body.py ml/connection.py \
-     ml/request_context.py /opt/program/
+COPY ml/serve.py /opt/program/
+COPY ml/server /opt/program/server
 ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 USER 50000:0
 EXPOSE 8080

@@ -29,16 +29,16 @@ from contextlib import ExitStack
 from functools import cached_property
 from pathlib import Path
 
-from advice import ADVICE
-from profiler_output import NothingRecorded, Recorded, judge_alone, write_report
-from profiler_rules import SUB_RULES
-from rule_judge import NO_TENSORS, Judge
-from rule_session import RuleSession
-from rule_verdicts import CONDITION_MET, document, line, plain, table, write
-from rules import RULES, USUAL
-from tensor_files import END_MARKER, Folder
-from tensors import TensorStream
-from training_output import DEBUG_OUTPUT, PROFILER_OUTPUT, UnusableOutput, opened
+from debugger.rules.catalogue import RULES, USUAL
+from debugger.rules.judge import NO_TENSORS, Judge
+from debugger.rules.session import RuleSession
+from debugger.rules.verdicts import CONDITION_MET, document, line, plain, table, write
+from debugger.tensors.stream import TensorStream
+from profiler.report.advice import ADVICE
+from profiler.report.folder import NothingRecorded, Recorded, judge_alone, write_report
+from profiler.rules import SUB_RULES
+from recordings.output import DEBUG_OUTPUT, PROFILER_OUTPUT, UnusableOutput, opened
+from recordings.storage import END_MARKER, Folder
 
 PROFILER_REPORT = "ProfilerReport"
 PROFILER_RULES = (PROFILER_REPORT, *SUB_RULES)

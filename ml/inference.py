@@ -1,9 +1,9 @@
 """How a SageMaker endpoint or batch transform answers with an artifact of train.py.
 
 Requests: an image (image/jpeg, image/png, or application/x-image for either); JSON with base64 images, {"image": "…"}
-or {"instances": ["…", …]}, or with an address, {"url": "https://…"} (off until remote_image.py's variable names hosts);
-or application/x-npy, an array of uint8 pictures (H, W, 3) or (N, H, W, 3), or of float numbers (N, 3, side, side) that
-are normalised already, as PyTorch's default functions take them.
+or {"instances": ["…", …]}, or with an address, {"url": "https://…"} (off until hosts are named, see
+pictures/remote.py); or application/x-npy, an array of uint8 pictures (H, W, 3) or (N, H, W, 3), or of float numbers
+(N, 3, side, side) that are normalised already, as PyTorch's default functions take them.
 
 Answers, by Accept: application/json (see `answer`; "application/json; logits=1; top=3" adds the logits and asks for
 three classes instead of five), text/csv (a line for each image: label, score) or application/x-npy (probabilities
@@ -20,8 +20,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-import runtime
-from image_request import NPY, RequestError, normalised_already, read_request
+from network import runtime
+from pictures.request import NPY, RequestError, normalised_already, read_request
 
 TOGETHER = 32  # images that go through the network at once, which bounds the memory a pass takes
 TOP = 5

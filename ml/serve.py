@@ -8,7 +8,7 @@ new connections, answers what it accepted and exits 0.
 
 Requests are answered by threads: one, unless SAGEMAKER_MODEL_SERVER_WORKERS says more. Where the code has
 predict_batch_fn(requests, model) -> [a prediction or an exception for each], two threads for each core decode and
-encode, and requests that find the model busy go through it together (see micro_batch.py).
+encode, and requests that find the model busy go through it together (see server/micro_batch.py).
 
 SAGEMAKER_BASE_DIR, SM_MODEL_DIR, SAGEMAKER_SUBMIT_DIRECTORY, SAGEMAKER_PROGRAM, SAGEMAKER_BIND_TO_PORT and
 SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT mean what they do in AWS's containers. What bounds the server has several names
@@ -28,10 +28,10 @@ from pathlib import Path
 
 import uvicorn
 
-from connection import BACKLOG, KEEP_ALIVE_S, Connection
-from handlers import DEFAULT_ACCEPT, Handlers
-from micro_batch import MAX_REQUESTS
-from model_server import build_app
+from server.app import build_app
+from server.connection import BACKLOG, KEEP_ALIVE_S, Connection
+from server.handlers import DEFAULT_ACCEPT, Handlers
+from server.micro_batch import MAX_REQUESTS
 
 PAYLOAD_MB = 25  # what a real-time endpoint accepts
 TIMEOUT_S = 60  # what a real-time endpoint waits
@@ -69,7 +69,7 @@ def main(arguments=None):
         listener = bind(settings.host, settings.port)
     except OSError as error:
         return refuse(f"port {settings.port} of {settings.host} cannot be taken: {error.strerror}")
-    hide_own_modules()
+    make_way()
     try:
         handlers = Handlers(
             settings.model_dir, settings.code_dir, settings.program, settings.default_accept, settings.max_batch
@@ -118,13 +118,12 @@ def bind(host, port):
     return listener
 
 
-def hide_own_modules():
-    """Keep the user's code from picking up the modules that happen to lie beside this file (model, data, …)."""
+def make_way():
+    """Imports are the model's from here on: what lies beside this file is not on its path, nor is `server` taken."""
     here = Path(__file__).resolve().parent
     sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != here]
-    for name, module in list(sys.modules.items()):
-        if name != "__main__" and Path(getattr(module, "__file__", None) or "/").parent == here:
-            del sys.modules[name]
+    for name in [name for name in sys.modules if name.partition(".")[0] == "server"]:
+        del sys.modules[name]
 
 
 def num_threads(handlers):

@@ -7,9 +7,9 @@ metrics; the best epoch by --objective (at equal values: by the lower loss) is t
 and its metrics are printed last. On SIGTERM training stops after the current batch and keeps the best so far. With a
 --checkpoint-dir a training that was killed goes on after its last whole epoch.
 
-torchrun starts it as several processes that share each batch (distributed.py); on SageMaker the hyperparameter
+torchrun starts it as several processes that share each batch (training/distributed.py); on SageMaker the hyperparameter
 sagemaker_torch_distributed_enabled does, on all GPUs of all instances. With WANDB_* or MLFLOW_TRACKING_URI in the
-environment it is tracked there (tracking.py).
+environment it is tracked there (training/tracking.py).
 
 Exit status: 0 trained (or stopped with a model), 1 failed, 2 a flag is wrong; <output dir>/failure holds the reason.
 """
@@ -26,33 +26,30 @@ from pathlib import Path
 
 import torch
 
-import array_cache
-import augment
-import data
-import distributed
-import export
-import features
-import metrics
-import model
-import recording
-import system_metrics
-from flags import HYPERPARAMETERS, UsageError, parse
-from tracking import Tracking, tags
-from training import Training, say
+from dataset import array_cache, augment
+from dataset.channel import MEAN, STD, Channel, class_names, told
+from network import model
+from profiler import system_metrics
+from recordings import notes
+from recordings.rank import is_first_of_host
+from training import distributed, export, features, metrics
+from training.flags import HYPERPARAMETERS, UsageError, parse
+from training.loop import Training, say
+from training.tracking import Tracking, tags
 
 
 def main(arguments=None):
     try:
         settings = parse(arguments, __doc__)
     except UsageError as error:
-        if distributed.is_first_of_host():  # all processes have the same flags
+        if is_first_of_host():  # all processes have the same flags
             write_failure(os.environ.get("SM_OUTPUT_DIR"), str(error))
             print(f"train.py: error: {error}", file=sys.stderr)
         return 2
     group = None
     try:
-        if settings.profile and distributed.is_first_of_host():
-            recording.clear(settings.profiler_dir)  # before the other processes of this host write there
+        if settings.profile and is_first_of_host():
+            notes.clear(settings.profiler_dir)  # before the other processes of this host write there
         group = distributed.join()
         train(settings, group)
         group.close()
@@ -68,19 +65,19 @@ def main(arguments=None):
 def train(settings, group):
     """Data, model, loop, save; of several processes the first one speaks and writes for all."""
     prepare(settings, group)
-    if distributed.is_first_of_host():
+    if is_first_of_host():
         system_metrics.watch(settings.profiler_dir, always=settings.profile)
     classes, fingerprint = read_dataset(settings)
     check_classes(settings, classes)
     cache = array_cache.open_cache(settings.cache_dir, say)
     stored_side = augment.stored_side(settings.augment, settings.image_size)
-    train_set = data.Channel(settings.train_dir, classes, stored_side, cache)
-    validation_set = data.Channel(settings.validation_dir, classes, settings.image_size, cache)
+    train_set = Channel(settings.train_dir, classes, stored_side, cache)
+    validation_set = Channel(settings.validation_dir, classes, settings.image_size, cache)
     check_processes(settings, group, train_set)
     say(f"{len(train_set)} training and {len(validation_set)} validation images of {len(classes)} classes")
     for channel in (train_set, validation_set):
         if channel.left_out:
-            say(data.told(channel.folder, channel.left_out))
+            say(told(channel.folder, channel.left_out))
     check_every_class(classes, train_set, validation_set)
 
     ingredients = made_of(settings, classes, fingerprint, (train_set, validation_set)) if group.first else {}
@@ -111,7 +108,7 @@ def train(settings, group):
     if group.first and not stop.agreed:
         as_served = None
         if settings.serving == "int8":  # which is calibrated on training images as they will be served
-            as_served = data.Channel(settings.train_dir, classes, settings.image_size)
+            as_served = Channel(settings.train_dir, classes, settings.image_size)
         say(export.summary(export.export(settings.model_dir, pictures, settings.serving, as_served)))
     say(metrics.best_line(progress.best["epoch"], settings.epochs, progress.best))
 
@@ -157,7 +154,7 @@ def prepare(settings, group):
 def read_dataset(settings):
     """The classes in the order of the outputs, and the data set's fingerprint: from dataset.json, else the folders."""
     if settings.dataset_dir is None:
-        return data.class_names(settings.train_dir), None
+        return class_names(settings.train_dir), None
     path = Path(settings.dataset_dir) / "dataset.json"
     try:
         dataset = json.loads(path.read_text(encoding="utf-8"))
@@ -237,8 +234,8 @@ def describe(settings, shape, classes, fingerprint, best):
         "network": shape,
         "classes": classes,
         "image_size": settings.image_size,
-        "mean": data.MEAN,
-        "std": data.STD,
+        "mean": MEAN,
+        "std": STD,
         "best_epoch": best["epoch"],
         "metrics": {name: value for name, value in best.items() if ":" in name},
         "dataset_fingerprint": fingerprint,

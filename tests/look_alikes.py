@@ -169,7 +169,8 @@ def unseen(data_set: str, label: str, seed: int) -> bytes:
 
 
 RANDOM_WEIGHTS = """
-import sys, torch, model
+import sys, torch
+from network import model
 torch.manual_seed(3)
 torch.save(model.build(sys.argv[1], 1000).state_dict(), sys.argv[2])
 """

@@ -5,7 +5,7 @@ its side. Who is slow to send or to read, or sends more head, chunks or fields t
 there are more connections than MAX_CONNECTIONS, those that have kept us waiting longest. Who sends no more is gone:
 nothing is answered into a connection that is half closed.
 
-ml/connection.py does the same for the model server; tests/contract holds the two together.
+ml/server/connection.py does the same for the model server; tests/contract holds the two together.
 """
 
 from __future__ import annotations

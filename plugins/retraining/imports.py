@@ -28,7 +28,8 @@ NAME = re.compile(r"[\w./-]+")
 def reached(files: Mapping[str, bytes], programs: Iterable[str]) -> set[str]:
     """Which of `files` (path from the root of the archive → content) a model that `programs` make may depend on.
 
-    What is not Python counts, except notes; `programs` that are not there count for nothing.
+    What is not Python counts, except notes, and except what lies in a package of which nothing is reached and which no
+    text names (a page's style sheet). `programs` that are not there count for nothing.
     """
     return _Search(files).run(programs)
 
@@ -41,16 +42,20 @@ class _Search:
     def __init__(self, files: Mapping[str, bytes]) -> None:
         self.files = files
         self.places = sorted({str(place) for path in files for place in PurePosixPath(path).parents} - {"."})
+        self.data: dict[str, list[str]] = {}  # folder of a package → files in it that are not Python; "" for the rest
+        for path in files:
+            if not path.endswith(".py") and not path.lower().endswith(NOTES):
+                self.data.setdefault(self._package(path), []).append(path)
 
     def run(self, programs: Iterable[str]) -> set[str]:
         found: set[str] = set()
-        waiting = [path for path in self.files if not path.endswith(".py") and not path.lower().endswith(NOTES)]
-        waiting += [program for program in programs if program in self.files]
+        waiting = [*self.data.get("", ()), *(program for program in programs if program in self.files)]
         while waiting:
             path = waiting.pop()
             if path in found:
                 continue
             found.add(path)
+            waiting += self.data.get(self._package(path), ())
             try:
                 waiting += self._mentioned_in(path)
             except (_Computed, SyntaxError, ValueError):  # a newer Python's syntax, or an import that is computed
@@ -98,6 +103,11 @@ class _Search:
         module = literal.lstrip(".")
         yield from self._module(_above(package, len(literal) - len(module)) + module.split("."))
 
+    def _package(self, path: str) -> str:
+        """The innermost folder of a package that the file lies in, or below."""
+        folders = (str(place) for place in PurePosixPath(path).parents)
+        return next((folder for folder in folders if f"{folder}/__init__.py" in self.files), "")
+
     def _module(self, parts: list[str]) -> Iterator[str]:
         """The files that `import a.b.c` runs: its own, and those of the packages above it, as far as there are any.
 
@@ -114,8 +124,12 @@ class _Search:
 
     def _named(self, text: str) -> Iterator[str]:
         """Files whose path, or its end, is the text; and modules, where it is dotted: programs that are run, classes
-        of a configuration."""
-        if "." not in text or not NAME.fullmatch(text):
+        of a configuration. With the name of a package's folder, what is not Python in it."""
+        if not NAME.fullmatch(text):
+            return
+        folder = f"/{text.strip('./')}"
+        yield from (path for place, paths in self.data.items() if f"/{place}".endswith(folder) for path in paths)
+        if "." not in text:
             return
         end = f"/{text.removeprefix('./')}"
         yield from (path for path in self.files if f"/{path}".endswith(end))

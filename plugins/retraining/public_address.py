@@ -1,4 +1,4 @@
-"""Which addresses of the internet are everybody's; ml/remote_image.py has the same rule, tests/contract compares."""
+"""Which addresses of the internet are everybody's; ml/pictures/remote.py has the same rule, tests/contract compares."""
 
 from __future__ import annotations
 

@@ -12,7 +12,23 @@ from tests import shipped
 
 ROOT = Path(__file__).parents[2]
 STANDARD_LIBRARY = frozenset(sys.stdlib_module_names)
-ML_SIBLINGS = frozenset(path.stem for path in (ROOT / "ml").glob("*.py"))
+#: The programs and wings of ml/, each with the wings it may import (and what those may). README draws the arrows.
+WINGS = {
+    "pictures": set(),
+    "recordings": set(),
+    "network": {"pictures"},
+    "dataset": {"pictures"},
+    "debugger": {"network", "recordings"},
+    "profiler": {"debugger", "recordings"},
+    "training": {"dataset", "debugger", "network", "pictures", "profiler", "recordings"},
+    "server": set(),
+    "train.py": {"dataset", "network", "profiler", "recordings", "training"},
+    "evaluate_rules.py": {"debugger", "profiler", "recordings"},
+    "inference.py": {"network", "pictures"},
+    "ray_app.py": {"inference"},
+    "serve.py": {"server"},
+}
+ML_OWN = frozenset(name.removesuffix(".py") for name in WINGS)
 
 #: What each program may import beside the standard library.
 ALLOWED = {
@@ -61,7 +77,7 @@ ALLOWED = {
         "starlette",
         "httptools",  # the parser beneath uvicorn's connection
         "uvicorn",
-        *ML_SIBLINGS,
+        *ML_OWN,
     },
 }
 
@@ -121,14 +137,24 @@ def test_machinery_never_imports_operations() -> None:
 
 def test_only_the_hook_knows_smdebug() -> None:
     """A training must run where smdebug is not installed: in every image since PyTorch 2.1."""
-    users = {path.name for path in (ROOT / "ml").glob("*.py") if "smdebug" in imports(path)}
-    at_import = {path.name for path in (ROOT / "ml").glob("*.py") if "smdebug" in imports(path, top_level_only=True)}
+    users = {path.name for path in (ROOT / "ml").rglob("*.py") if "smdebug" in imports(path)}
+    at_import = {path.name for path in (ROOT / "ml").rglob("*.py") if "smdebug" in imports(path, top_level_only=True)}
     assert users <= {"smdebug_hook.py"}
     assert at_import == set()
 
 
-def test_ml_ships_as_flat_scripts() -> None:
-    """setup.py would switch SageMaker's toolkit to package mode, and there is no package to import from."""
-    files = shipped.files("ml")
-    assert not {path.name for path in files} & {"setup.py", "__init__.py"}
-    assert {path.parent for path in files} == {ROOT / "ml"}
+def test_ml_is_programs_and_wings() -> None:
+    """setup.py would switch SageMaker's toolkit to package mode, where the code is not found by its path."""
+    files = {path.relative_to(ROOT / "ml") for path in shipped.files("ml")}
+    assert "setup.py" not in {path.name for path in files}
+    assert {path.parts[0] for path in files} == set(WINGS)
+    folders = {path.parent for path in files if len(path.parts) > 1}
+    assert {folder for folder in folders if folder / "__init__.py" not in files} == set()
+
+
+@pytest.mark.parametrize("wing", sorted(WINGS))
+def test_arrows_between_wings_go_one_way(wing: str) -> None:
+    place = ROOT / "ml" / wing
+    files = sorted(place.rglob("*.py")) if place.is_dir() else [place]
+    used = {file.name: imports(file) & ML_OWN - {wing} for file in files}
+    assert {name: extra for name, found in used.items() if (extra := found - WINGS[wing])} == {}

@@ -19,7 +19,7 @@ import pytest
 import uvicorn
 
 ROOT = Path(__file__).parents[2]
-HOMES = ("ml/connection.py", "local_sagemaker/wire/connection.py")
+HOMES = ("ml/server/connection.py", "local_sagemaker/wire/connection.py")
 PING = b"GET /ping HTTP/1.1\r\nhost: a\r\n\r\n"
 LAST = b"GET /ping HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n"
 POST = b"POST /body HTTP/1.1\r\nhost: a\r\n"

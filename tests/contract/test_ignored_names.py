@@ -15,8 +15,8 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def ml() -> ModuleType:
-    """ml/ignored.py by its path: it is of the other program, and needs nothing but Python."""
-    spec = importlib.util.spec_from_file_location("ml_ignored", ROOT / "ml/ignored.py")
+    """ml/dataset/ignored.py by its path: it is of the other program, and needs nothing but Python."""
+    spec = importlib.util.spec_from_file_location("ml_ignored", ROOT / "ml/dataset/ignored.py")
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

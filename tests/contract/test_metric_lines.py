@@ -17,8 +17,8 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def metrics() -> ModuleType:
-    """ml/metrics.py by its path: it is a script of the other interpreter, and needs nothing but Python."""
-    spec = importlib.util.spec_from_file_location("ml_metrics", ROOT / "ml/metrics.py")
+    """ml/training/metrics.py by its path: it is a script of the other interpreter, and needs nothing but Python."""
+    spec = importlib.util.spec_from_file_location("ml_metrics", ROOT / "ml/training/metrics.py")
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

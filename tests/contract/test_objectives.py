@@ -17,7 +17,7 @@ from retraining.sections.tuning import Tuning
 from tests import shipped
 from tests.contract.test_metric_lines import metrics
 
-__all__ = ["metrics"]  # the fixture: ml/metrics.py by its path
+__all__ = ["metrics"]  # the fixture: ml/training/metrics.py by its path
 
 RECIPES = [load_recipe(path) for path in shipped.RECIPES]
 

@@ -32,7 +32,7 @@ def test_every_variable_the_scripts_read_is_set(tmp_path: Path) -> None:
     folders.make(request)
     folders.write_config(request)
     given = script.environment(folders, request, num_cpus=1, num_gpus=0)
-    read = {name for path in (ROOT / "ml").glob("*.py") for name in re.findall(r"\bSM_[A-Z_]+\b", path.read_text())}
+    read = {name for path in (ROOT / "ml").rglob("*.py") for name in re.findall(r"\bSM_[A-Z_]+\b", path.read_text())}
     # Only recipes with `weights: channel` have the pretrained channel.
     assert read - {"SM_CHANNEL_PRETRAINED"} <= set(given)
     assert {"SM_CHANNEL_TRAIN", "SM_CHANNEL_VALIDATION", "SM_MODEL_DIR"} <= read

@@ -39,11 +39,13 @@ LARGEST = (12_000, 10_000)
 READ = """
 import json, resource, sys
 from pathlib import Path
-import numpy, data, image_request
+import numpy
+from dataset.channel import Channel
+from pictures.request import read_request
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 path, content_type, before = Path(sys.argv[1]), sys.argv[2], peak()
-trained = data.Channel(path.parents[1], [path.parent.name], 64).read_one(0)
-served = image_request.read_request(path.read_bytes(), content_type).decoded(64).pixels[0]
+trained = Channel(path.parents[1], [path.parent.name], 64).read_one(0)
+served = read_request(path.read_bytes(), content_type).decoded(64).pixels[0]
 assert numpy.array_equal(trained, served)
 print(json.dumps({"shape": served.shape, "took_mb": peak() - before}))
 """
@@ -104,15 +106,17 @@ def test_the_largest_file_goes_all_the_way(channel: Path) -> None:
 
 
 def test_both_sides_decode_as_many_scans() -> None:
-    (times,) = re.findall(r"^MAX_SCANNED = (\d+) \* MAX_PIXELS", (ROOT / "ml/picture.py").read_text(), re.MULTILINE)
+    (times,) = re.findall(
+        r"^MAX_SCANNED = (\d+) \* MAX_PIXELS", (ROOT / "ml/pictures/picture.py").read_text(), re.MULTILINE
+    )
     assert int(times) * MAX_PIXELS == MAX_SCANNED
     for name, file, ours in (("MAX_SEGMENTS", "jpeg", MAX_SEGMENTS), ("MAX_CHUNKS", "picture", MAX_CHUNKS)):
-        (theirs,) = re.findall(rf"^{name} = ([\d_]+)", (ROOT / f"ml/{file}.py").read_text(), re.MULTILINE)
+        (theirs,) = re.findall(rf"^{name} = ([\d_]+)", (ROOT / f"ml/pictures/{file}.py").read_text(), re.MULTILINE)
         assert int(theirs) == ours
 
 
 def test_a_smoke_test_keeps_to_what_a_request_may_hold() -> None:
-    (most,) = re.findall(r"^MAX_INSTANCES = (\d+)", (ROOT / "ml/image_request.py").read_text(), re.MULTILINE)
+    (most,) = re.findall(r"^MAX_INSTANCES = (\d+)", (ROOT / "ml/pictures/request.py").read_text(), re.MULTILINE)
     assert int(most) == golden.MAX_INSTANCES
     assert golden.SAFE_BODY_BYTES < golden.MAX_BODY_BYTES <= MAX_BYTES
 
@@ -152,7 +156,7 @@ def test_what_sync_lets_through_is_read(tmp_path: Path) -> None:
         else:
             (tmp_path / f"{number}").unlink()
     assert taken > 50
-    code = "import pathlib, sys, picture\nfor path in pathlib.Path(sys.argv[1]).iterdir():\n"
+    code = "import pathlib, sys\nfrom pictures import picture\nfor path in pathlib.Path(sys.argv[1]).iterdir():\n"
     code += "    picture.decode(path.read_bytes())"
     environment = os.environ | {"PYTHONPATH": str(ROOT / "ml"), "PYTHONWARNINGS": "error::UserWarning"}
     done = subprocess.run(

@@ -12,7 +12,11 @@ from pathlib import Path
 from retraining.public_address import is_public
 
 ROOT = Path(__file__).parents[2]
-JUDGE = "import json, sys, remote_image; print(json.dumps([remote_image.is_public(a) for a in json.load(sys.stdin)]))"
+JUDGE = """
+import json, sys
+from pictures.remote import is_public
+print(json.dumps([is_public(address) for address in json.load(sys.stdin)]))
+"""
 KNOWN = {
     "8.8.8.8": True, "93.184.216.34": True, "2606:4700::1111": True, "2a00:1450:4001::1": True,
     "127.0.0.1": False, "10.1.2.3": False, "172.31.255.255": False, "192.168.1.1": False, "169.254.169.254": False,

@@ -28,35 +28,40 @@ def instructions(name: str) -> list[str]:
 
 
 def copied() -> set[str]:
-    """The files of ml/ that are copied."""
-    words = [word for line in instructions("COPY") for word in line.split()[:-1]]
-    return {word.removeprefix("ml/") for word in words if word.startswith("ml/")}
+    """The programs and wings of ml/ that are copied, each to a place of its own name."""
+    pairs = [line.split() for line in instructions("COPY") if line.startswith("ml/")]
+    for source, target in pairs:
+        name = source.removeprefix("ml/")
+        assert target in ("/opt/program/", f"/opt/program/{name}") and (target[-1] != "/") == (ML / name).is_dir()
+    return {source.removeprefix("ml/") for source, _ in pairs}
 
 
-def imported(files: set[str]) -> set[str]:
-    """The first names of all that these files of ml/ import, at their top or inside of functions."""
+def imported(parts: set[str]) -> set[str]:
+    """The first names of all that these programs and wings import, at their top or inside of functions."""
     names = set()
-    for file in files:
-        for node in ast.walk(ast.parse((ML / file).read_text())):
-            if isinstance(node, ast.Import):
-                names |= {alias.name.partition(".")[0] for alias in node.names}
-            elif isinstance(node, ast.ImportFrom) and node.module:
-                names.add(node.module.partition(".")[0])
+    for part in parts:
+        for file in (ML / part).rglob("*.py") if (ML / part).is_dir() else [ML / part]:
+            for node in ast.walk(ast.parse(file.read_text())):
+                if isinstance(node, ast.Import):
+                    names |= {alias.name.partition(".")[0] for alias in node.names}
+                elif isinstance(node, ast.ImportFrom) and node.module:
+                    names.add(node.module.partition(".")[0])
     return names - set(sys.stdlib_module_names)
 
 
-def with_siblings(files: set[str]) -> set[str]:
-    """These files of ml/ and all of ml/ that they import, directly or not."""
-    more = {f"{name}.py" for name in imported(files) if (ML / f"{name}.py").exists()}
-    return files if more <= files else with_siblings(files | more)
+def with_wings(parts: set[str]) -> set[str]:
+    """These programs and wings and all of ml/ that they import, directly or not."""
+    names = imported(parts)
+    more = {name for name in names if (ML / name).is_dir()} | {f"{n}.py" for n in names if (ML / f"{n}.py").exists()}
+    return parts if more <= parts else with_wings(parts | more)
 
 
 def serving_code() -> set[str]:
-    """What an artifact brings along."""
-    for node in ast.walk(ast.parse((ML / "artifact.py").read_text())):
-        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "SERVING_CODE":
+    """What an artifact brings along: the programs and the wings that network/artifact.py names."""
+    for node in ast.walk(ast.parse((ML / "network/artifact.py").read_text())):
+        if isinstance(node, ast.Assign) and "WINGS" in ast.unparse(node.targets[0]):
             return {leaf.value for leaf in ast.walk(node.value) if isinstance(leaf, ast.Constant)}
-    raise AssertionError("artifact.py has no SERVING_CODE")
+    raise AssertionError("artifact.py has no WINGS")
 
 
 def installed() -> set[str]:
@@ -66,11 +71,11 @@ def installed() -> set[str]:
 
 
 def test_the_image_has_all_of_the_server_and_nothing_else() -> None:
-    assert copied() == with_siblings({"serve.py"})
+    assert copied() == with_wings({"serve.py"})
 
 
 def test_an_artifact_brings_all_of_its_code() -> None:
-    assert serving_code() == with_siblings(ENTRIES)
+    assert serving_code() == with_wings(ENTRIES)
 
 
 def test_an_artifact_brings_what_ray_serve_starts() -> None:
@@ -81,8 +86,8 @@ def test_an_artifact_brings_what_ray_serve_starts() -> None:
 
 
 def test_what_server_and_artifact_import_is_installed() -> None:
-    siblings = {file.stem for file in ML.glob("*.py")}
-    needed = imported(copied() | serving_code()) - siblings - OPTIONAL
+    own = {path.stem for path in ML.iterdir()}
+    needed = imported(copied() | serving_code()) - own - OPTIONAL
     assert {PACKAGES.get(name, name) for name in needed} | {"httptools"} == installed()
 
 

@@ -49,13 +49,16 @@ def draw(kind: str, seed: int) -> bytes:
 # The evaluation of train.py, with the artifact's weights; a hook hears what the network answers.
 TRAINING = """
 import json, sys
-import data, distributed, flags, model, train, training
+import train
+from dataset.channel import Channel, class_names
+from network import model
+from training import distributed, flags, loop
 settings = flags.parse(sys.argv[1:], "")
-classes = data.class_names(settings.train_dir)
-channel = data.Channel(settings.validation_dir, classes, settings.image_size)
+classes = class_names(settings.train_dir)
+channel = Channel(settings.validation_dir, classes, settings.image_size)
 shape = train.network_shape(settings, classes)
 group = distributed.join()
-run = training.Training(settings, shape, len(classes), channel, group)
+run = loop.Training(settings, shape, len(classes), channel, group)
 run.network.load_state_dict(model.load_artifact(settings.model_dir)[0].state_dict())
 seen = []
 run.network.register_forward_hook(lambda network, inputs, output: seen.extend(output.tolist()))

@@ -63,7 +63,11 @@ def main() -> None:
     parser.add_argument("--findings", type=Path, required=True)
     parser.add_argument("--figures", type=Path, required=True)
     options = parser.parse_args()
-    ours = ["retraining", "local_sagemaker", *(path.stem for path in Path("ml").glob("*.py"))]
+    ours = [
+        "retraining",
+        "local_sagemaker",
+        *(path.stem for path in Path("ml").iterdir() if not path.stem.startswith("_")),
+    ]
     with atheris.instrument_imports(include=[*ours, "tarfile", "zipfile", "pickle"]):
         from tests.fuzz.registry import targets
 

@@ -11,11 +11,11 @@ from collections.abc import Callable
 
 import numpy as np
 
-import weights
-from image_request import RequestError, read_request
-from picture import BadImage, decode
-from tensor_records import CorruptTensors, RecordReader
-from tensor_writer import event, record
+from debugger.tensors.records import CorruptTensors, RecordReader
+from debugger.tensors.writer import event, record
+from network import weights
+from pictures.picture import BadImage, decode
+from pictures.request import RequestError, read_request
 from tests.fuzz.examples import PICTURE_WORDS, SIDE, pictures, safetensors
 from tests.fuzz.target import Target
 

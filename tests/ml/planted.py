@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from rule_judge import Judge
-from rule_session import RuleSession
-from rules import RULES
-from tensors import TensorStream
+from debugger.rules.catalogue import RULES
+from debugger.rules.judge import Judge
+from debugger.rules.session import RuleSession
+from debugger.tensors.stream import TensorStream
 from tests.ml.tensor_writer import TensorWriter
 
 CLASSES, FEATURES, STEPS, EVERY = 4, 12, 60, 10

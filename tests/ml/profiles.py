@@ -4,7 +4,7 @@ import json
 import math
 import time
 
-from step_times import StepTimes
+from profiler.step_times import StepTimes
 
 START = 1747342440.0  # a whole minute
 

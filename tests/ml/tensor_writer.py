@@ -4,8 +4,8 @@ import json
 import time
 from pathlib import Path
 
-from hook_config import BUILT_IN, MODES
-from tensor_writer import event, record, replace
+from debugger.hook_config import BUILT_IN, MODES
+from debugger.tensors.writer import event, record, replace
 
 
 class TensorWriter:

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-import augment
+from dataset import augment
 
 
 def picture(count=6, side=32):

@@ -3,9 +3,8 @@
 import pytest
 import torch
 
-import artifact
-import model
-from best import EVERY_S, Best
+from network import artifact, model
+from training.best import EVERY_S, Best
 
 
 class Clock:

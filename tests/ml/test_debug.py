@@ -13,8 +13,8 @@ ML = Path(__file__).parents[2] / "ml"
 PROGRAM = """
 import sys, torch
 from torch import nn
-from debug import Debugger
-from losses import BinaryLoss
+from debugger.watcher import Debugger
+from training.losses import BinaryLoss
 
 class NotALoss(nn.Module):
     def forward(self, logits, labels):

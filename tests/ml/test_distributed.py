@@ -14,12 +14,9 @@ import psutil
 import pytest
 import torch
 
-import artifact
-import distributed
-import losses
-import metrics
-import model
 import train
+from network import artifact, model
+from training import distributed, losses, metrics
 
 # Without random draws and with BatchNorm frozen, what two processes learn is what one does.
 EXACT = {
@@ -140,7 +137,8 @@ def test_a_lost_process_ends_the_job_which_then_goes_on_bit_equal(pair, job_clas
 
 
 LEAVE = """
-import os, pathlib, sys, torch, distributed
+import os, pathlib, sys, torch
+from training import distributed
 
 def train():
     class Training: pass
@@ -165,7 +163,7 @@ def test_no_thread_of_the_group_outlives_it(pair, tmp_path):
     (tmp_path / "leave.py").write_text(LEAVE)
     (tmp_path / "said").mkdir()
     command = [sys.executable, *TORCHRUN, str(tmp_path / "leave.py"), str(tmp_path / "said")]
-    environment = pair.environment | {"PYTHONPATH": str(Path(distributed.__file__).parent)}
+    environment = pair.environment | {"PYTHONPATH": str(Path(distributed.__file__).parents[1])}
     ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
     assert ended.returncode == 0, ended.stderr
     said = {path.name: path.read_text() for path in (tmp_path / "said").iterdir()}

@@ -12,12 +12,9 @@ import numpy as np
 import pytest
 import torch
 
-import artifact
-import data
-import export
-import graph
-import model
-import runtime
+from dataset import channel
+from network import artifact, model, runtime
+from training import export, graph
 
 ML = Path(__file__).parents[2] / "ml"
 CLASSES = ["blue", "green", "red"]
@@ -25,7 +22,7 @@ CLASSES = ["blue", "green", "red"]
 
 @pytest.fixture(scope="module")
 def validation(images):
-    return data.Channel(images / "validation", CLASSES, 16)
+    return channel.Channel(images / "validation", CLASSES, 16)
 
 
 def write(folder, arch="resnet18", stem="small"):
@@ -33,7 +30,7 @@ def write(folder, arch="resnet18", stem="small"):
     torch.manual_seed(0)
     shape = {"arch": arch, "num_outputs": 3, "stem": stem}
     network = model.build(**shape)
-    description = {"classes": CLASSES, "image_size": 16, "mean": data.MEAN, "std": data.STD}
+    description = {"classes": CLASSES, "image_size": 16, "mean": channel.MEAN, "std": channel.STD}
     artifact.save(folder, network.state_dict(), {"network": shape, **description})
     return folder
 
@@ -173,7 +170,7 @@ INT8_TOLERANCE = 0.1  # of the largest logit
 
 @pytest.fixture(scope="module")
 def training_images(images):
-    return data.Channel(images / "train", CLASSES, 16)
+    return channel.Channel(images / "train", CLASSES, 16)
 
 
 def write_certain(folder, training_images, common=0.0):
@@ -185,7 +182,7 @@ def write_certain(folder, training_images, common=0.0):
         features = []
         head = network.get_submodule(model.head_name(network))
         hook = head.register_forward_pre_hook(lambda module, inputs: features.append(inputs[0]))
-        network(data.normalise(pixels))
+        network(channel.normalise(pixels))
         hook.remove()
         centre = features[0].mean(0)
         wanted = 10 * torch.nn.functional.one_hot(labels, 3).float() - 5
@@ -376,7 +373,7 @@ def test_openvino_serves_without_torch(exported, images):
 NOTHING = """
 import sys
 sys.modules["torch"] = sys.modules["openvino"] = None
-import runtime
+from network import runtime
 try:
     runtime.load(sys.argv[1])
 except ValueError as error:
@@ -398,8 +395,9 @@ def hook(event, arguments):
     if event in ("socket.connect", "socket.getaddrinfo", "socket.gethostbyname", "socket.sendto"):
         print("network:", event, arguments, flush=True)
 sys.addaudithook(hook)
-import data, export
-channels = [data.Channel(f"{sys.argv[2]}/{name}", ["blue", "green", "red"], 16) for name in ("validation", "train")]
+from dataset.channel import Channel
+from training import export
+channels = [Channel(f"{sys.argv[2]}/{name}", ["blue", "green", "red"], 16) for name in ("validation", "train")]
 print(export.export(sys.argv[1], channels[0], sys.argv[3], channels[1])["runtime"])
 print("nncf" in sys.modules, "openvino_telemetry" in sys.modules)
 """

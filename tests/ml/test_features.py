@@ -9,14 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 
-import augment
-import data
-import features
-import frozen_part
-import graph
-import model
 import train
-from array_cache import ArrayCache
+from dataset import augment, channel
+from dataset.array_cache import ArrayCache
+from network import model
+from training import features, frozen_part, graph
 
 CLASSES = ["blue", "green", "red"]
 
@@ -34,12 +31,12 @@ class Look:
     def __init__(self, images, folder, network=None, views=2, side=16, precision=torch.float32, pixels=0):
         self.network, self.passes = network or network_of(), 0
         folder.mkdir(exist_ok=True)
-        self.channel = data.Channel(images / "train", CLASSES, side, ArrayCache(folder, print))
+        self.channel = channel.Channel(images / "train", CLASSES, side, ArrayCache(folder, print))
         head = features.head_of(self.network, side)
         self.network.register_forward_pre_hook(self.count)
         autocast = lambda: torch.autocast("cpu", torch.bfloat16, enabled=precision is torch.bfloat16)  # noqa: E731
         extractor = features.Extractor(
-            self.network, head, data.normalise, autocast, "resnet18", precision, print, pixels
+            self.network, head, channel.normalise, autocast, "resnet18", precision, print, pixels
         )
         self.features = extractor.features(self.channel, views)
 
@@ -200,7 +197,7 @@ def test_the_second_view_is_that_of_the_mirrored_image(images, tmp_path):
     with torch.no_grad():
         for view, shown in enumerate((pixels, pixels.flip(2))):
             torch.testing.assert_close(
-                look.features.vectors[:, view], body(data.normalise(shown)), rtol=1e-3, atol=1e-4
+                look.features.vectors[:, view], body(channel.normalise(shown)), rtol=1e-3, atol=1e-4
             )
 
 

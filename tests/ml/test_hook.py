@@ -11,10 +11,10 @@ import pytest
 import torch
 from torch import nn
 
-import recording
-from debug import Debugger
-from hook import Hook
-from hook_config import BadHookConfig, HookConfig
+from debugger.hook import Hook
+from debugger.hook_config import BadHookConfig, HookConfig
+from debugger.watcher import Debugger
+from recordings import notes
 
 ML = Path(__file__).resolve().parents[2] / "ml"
 
@@ -35,7 +35,7 @@ COLLECTIONS = [
 SCRIPT = """
 import os, sys, torch
 from torch import nn
-from debug import Debugger
+from debugger.watcher import Debugger
 
 class Net(nn.Module):
     def __init__(self):
@@ -203,7 +203,7 @@ def test_a_hook_that_cannot_write_leaves_the_training_alone_and_a_mark(tmp_path)
     assert done.returncode == 0, done.stderr
     assert "steps done False" in done.stdout
     assert "WARNING: the debug hook could not" in done.stderr
-    [note] = recording.failures(tmp_path / "tensors")
+    [note] = notes.failures(tmp_path / "tensors")
     assert note["who"] == "debugger"
     assert "NotADirectoryError" in note["error"]
 

@@ -9,13 +9,10 @@ import pytest
 import torch
 from PIL import Image
 
-import artifact
-import image_request
 import inference
-import model
-import runtime
-from image_request import Request
-from memory_gate import MemoryGate
+from network import artifact, model, runtime
+from pictures.memory_gate import MemoryGate
+from pictures.request import Request
 
 
 def encoded(size=(16, 16), kind="PNG"):
@@ -121,9 +118,10 @@ def test_one_request_has_one_budget_of_pixels(network):
 
 
 def test_large_pictures_that_find_no_memory_are_told_to_come_back(network, monkeypatch):
-    monkeypatch.setattr(image_request, "DECODING", MemoryGate(2**20, wait_s=0.05))
+    memory = MemoryGate(2**20, wait_s=0.05)
+    monkeypatch.setattr("pictures.request.DECODING", memory)
     assert ask(network, PNG, "image/png")
-    with image_request.DECODING.room(2**20), pytest.raises(inference.RequestError) as caught:
+    with memory.room(2**20), pytest.raises(inference.RequestError) as caught:
         inference.input_fn(encoded((900, 900)), "image/png")
     assert (caught.value.status_code, caught.value.code) == (429, "BUSY")
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import picture
+from pictures import picture
 
 WAYS = {
     "baseline": {},

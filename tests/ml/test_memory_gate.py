@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from memory_gate import Full, MemoryGate
+from pictures.memory_gate import Full, MemoryGate
 
 
 def entered(gate, size_bytes):

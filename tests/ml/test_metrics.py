@@ -4,8 +4,8 @@ from types import SimpleNamespace
 
 import pytest
 
-import metrics
-from progress import Progress
+from training import metrics
+from training.progress import Progress
 
 VALUES = {name: i / 10 for i, name in enumerate(metrics.NAMES)}
 

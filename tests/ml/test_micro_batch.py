@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from micro_batch import MicroBatch
+from server.micro_batch import MicroBatch
 
 
 class Model:

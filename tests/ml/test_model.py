@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-import artifact
-import model
+from network import artifact, model
 
 
 def description(**changes):
@@ -47,7 +46,12 @@ def test_an_artifact_comes_back_as_it_was(tmp_path):
     with torch.no_grad():
         torch.testing.assert_close(loaded(image), network(image))
     assert read["classes"] == ["a", "b"]
-    assert {path.name for path in (tmp_path / "code").iterdir()} == set(artifact.SERVING_CODE)
+    assert {path.name for path in (tmp_path / "code").iterdir()} == {
+        "inference.py",
+        "ray_app.py",
+        "network",
+        "pictures",
+    }
 
 
 def test_an_artifact_of_another_format_is_refused(tmp_path):

@@ -15,7 +15,7 @@ ML = Path(__file__).parents[2] / "ml"
 # The content type says what the model does; `gate` is a file that a test makes to let waiting requests go on.
 CODE = """
 import os, pathlib, sys, time
-import handlers, workers
+import handlers, server
 
 folder = pathlib.Path(__file__).parent
 
@@ -44,7 +44,7 @@ def transform_fn(calls, body, content_type, accept):
     if content_type == "calls":
         return " ".join(calls), "text/plain"
     if content_type == "names":
-        return handlers.NAME + workers.NAME, "text/plain"
+        return handlers.NAME + server.NAME, "text/plain"
     if content_type == "nameless":
         return "x", None
     if content_type == "split":
@@ -61,7 +61,7 @@ class Server:
         self.code.mkdir()
         (self.code / "inference.py").write_text(CODE)
         (self.code / "handlers.py").write_text("NAME = 'own handlers, '")
-        (self.code / "workers.py").write_text("NAME = 'own workers'")
+        (self.code / "server.py").write_text("NAME = 'own server'")
         self.client, self.process = serve(folder, **variables)
         self.port = self.client.base_url.port
 
@@ -215,7 +215,7 @@ def test_no_answer_of_the_models_code_ends_the_server(shared, kind):
 
 
 def test_the_models_code_has_names_of_its_own(shared):
-    assert shared.post("names").text == "own handlers, own workers"
+    assert shared.post("names").text == "own handlers, own server"
 
 
 def test_a_caller_that_leaves_while_it_waits_costs_nothing(shared):

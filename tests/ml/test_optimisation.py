@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from losses import BinaryLoss, class_weights, make_loss
-from numerics import fast_in_bfloat16, precision
-from optimisation import Ema, make_optimizer, rate
+from training.losses import BinaryLoss, class_weights, make_loss
+from training.numerics import fast_in_bfloat16, precision
+from training.optimisation import Ema, make_optimizer, rate
 
 SETTINGS = {
     "optimizer": "adamw",

@@ -15,9 +15,7 @@ import pytest
 import torch
 from PIL import Image, ImageOps
 
-import image_request
-import jpeg
-import picture
+from pictures import jpeg, picture, request
 
 
 def encoded(size, kind="JPEG"):
@@ -307,26 +305,26 @@ def test_progressive_and_transparent_pictures_take_more_memory():
 def test_the_scans_of_a_request_have_one_budget(monkeypatch):
     monkeypatch.setattr(picture, "MAX_SCANNED", 25 * 48 * 64)
     bodies = [repeated_scans(10)] * 2
-    assert image_request.decode_all(bodies[:1], 16).shape == (1, 16, 16, 3)
-    with pytest.raises(image_request.RequestError) as caught:
-        image_request.decode_all(bodies, 16)
+    assert request.decode_all(bodies[:1], 16).shape == (1, 16, 16, 3)
+    with pytest.raises(request.RequestError) as caught:
+        request.decode_all(bodies, 16)
     assert (caught.value.status_code, caught.value.code) == (413, "TOO_MANY_SCANS")
 
 
 @pytest.mark.parametrize("labour", [labour for labour, (_, code) in LABOURS.items() if code])
 def test_what_is_too_much_work_is_the_callers_fault(labour):
     make, code = LABOURS[labour]
-    with pytest.raises(image_request.RequestError) as caught:
-        image_request.decode_all([make()], 16)
+    with pytest.raises(request.RequestError) as caught:
+        request.decode_all([make()], 16)
     assert (caught.value.code, caught.value.status_code in (413, 415, 422)) == (code, True)
 
 
-ML = Path(picture.__file__).parent
+PICTURES = Path(picture.__file__).parent
 
 
 def test_every_code_has_a_status():
     """A picture's fault without one would be the server's."""
-    source = "".join((ML / name).read_text() for name in ("picture.py", "jpeg.py"))
+    source = "".join((PICTURES / name).read_text() for name in ("picture.py", "jpeg.py"))
     codes = set(re.findall(r'BadImage\(\s*"(\w+)"', source)) | set(re.findall(r'code = "(\w+)"', source))
     assert codes >= {"FORMAT", "TRUNCATED", "TOO_MANY_SEGMENTS", "TOO_MANY_CHUNKS"}
-    assert codes <= set(image_request.STATUS)
+    assert codes <= set(request.STATUS)

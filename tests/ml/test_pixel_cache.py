@@ -16,16 +16,16 @@ import numpy as np
 import pytest
 import torch
 
-import array_cache
-import data
-from array_cache import ArrayCache
+from dataset import array_cache
+from dataset.array_cache import ArrayCache
+from dataset.channel import BadImage, Channel
 
 ML = Path(__file__).parents[2] / "ml"
 CLASSES = ["blue", "green", "red"]
 MAKER = """
 import sys, time
 import numpy as np
-from array_cache import ArrayCache
+from dataset.array_cache import ArrayCache
 
 folder, marks, pause = sys.argv[1], sys.argv[2], float(sys.argv[3])
 def make():
@@ -85,10 +85,10 @@ def pictures(channel, order=None):
 
 def test_the_second_training_decodes_nothing(images, cache, monkeypatch):
     order = torch.randperm(24)
-    expected = pictures(data.Channel(images / "train", CLASSES, 16), order)
-    assert torch.equal(pictures(data.Channel(images / "train", CLASSES, 16, cache), order), expected)
-    monkeypatch.setattr(data, "decode", lambda *_, **__: never())
-    assert torch.equal(pictures(data.Channel(images / "train", CLASSES, 16, cache), order), expected)
+    expected = pictures(Channel(images / "train", CLASSES, 16), order)
+    assert torch.equal(pictures(Channel(images / "train", CLASSES, 16, cache), order), expected)
+    monkeypatch.setattr("dataset.channel.decode", lambda *_, **__: never())
+    assert torch.equal(pictures(Channel(images / "train", CLASSES, 16, cache), order), expected)
 
 
 def test_the_same_images_under_other_names_share_one_file(images, cache, tmp_path):
@@ -96,8 +96,8 @@ def test_the_same_images_under_other_names_share_one_file(images, cache, tmp_pat
         (tmp_path / "copies" / path.parent.name).mkdir(parents=True, exist_ok=True)
         shutil.copy(path, tmp_path / "copies" / path.parent.name / f"{number}.png")
     for folder, classes in ((images / "train", CLASSES), (tmp_path / "copies", CLASSES[::-1])):
-        channel = data.Channel(folder, classes, 16, cache)
-        assert torch.equal(pictures(channel), pictures(data.Channel(folder, classes, 16)))
+        channel = Channel(folder, classes, 16, cache)
+        assert torch.equal(pictures(channel), pictures(Channel(folder, classes, 16)))
     assert len(cache.files) == 1
 
 
@@ -105,7 +105,7 @@ def test_equal_images_are_kept_once(images, cache, tmp_path):
     (tmp_path / "twins" / "red").mkdir(parents=True)
     for name in "ab":
         shutil.copy(images / "train/red/0.png", tmp_path / "twins/red" / f"{name}.png")
-    channel = data.Channel(tmp_path / "twins", ["red"], 16, cache)
+    channel = Channel(tmp_path / "twins", ["red"], 16, cache)
     assert len(pictures(channel)) == 2
     assert len(channel.store[0]) == 1
 
@@ -113,25 +113,25 @@ def test_equal_images_are_kept_once(images, cache, tmp_path):
 def test_another_side_or_image_makes_another_file(images, cache, tmp_path):
     folder = tmp_path / "train"
     shutil.copytree(images / "train", folder)
-    pictures(data.Channel(folder, CLASSES, 16, cache))
-    pictures(data.Channel(folder, CLASSES, 18, cache))
+    pictures(Channel(folder, CLASSES, 16, cache))
+    pictures(Channel(folder, CLASSES, 18, cache))
     shutil.copy(images / "validation/red/0.png", folder / "red/0.png")  # under the name of another
-    changed = data.Channel(folder, CLASSES, 16, cache)
-    assert torch.equal(pictures(changed), pictures(data.Channel(folder, CLASSES, 16)))
+    changed = Channel(folder, CLASSES, 16, cache)
+    assert torch.equal(pictures(changed), pictures(Channel(folder, CLASSES, 16)))
     assert len(cache.files) == 3
 
 
 def test_a_corrupt_image_is_named_and_leaves_nothing_behind(images, cache, tmp_path):
     shutil.copytree(images / "train", tmp_path / "train")
     (tmp_path / "train/red/torn.png").write_bytes((images / "train/red/0.png").read_bytes()[:100])
-    with pytest.raises(data.BadImage, match=r"'train/red/torn\.png'.*remove it"):
-        pictures(data.Channel(tmp_path / "train", CLASSES, 16, cache))
+    with pytest.raises(BadImage, match=r"'train/red/torn\.png'.*remove it"):
+        pictures(Channel(tmp_path / "train", CLASSES, 16, cache))
     assert cache.files == []
 
 
 def test_an_image_that_changes_meanwhile_is_not_kept_under_its_old_digest(images, cache, tmp_path):
     shutil.copytree(images / "train", tmp_path / "train")
-    channel = data.Channel(tmp_path / "train", CLASSES, 16, cache)
+    channel = Channel(tmp_path / "train", CLASSES, 16, cache)
     assert len(channel.digests) == 24
     shutil.copy(images / "validation/red/0.png", tmp_path / "train/red/0.png")
     with pytest.raises(ValueError, match=r"'train/red/0\.png' was changed while it was read"):
@@ -280,11 +280,11 @@ def largest_file(size):
 
 @pytest.mark.parametrize("reserves", [True, False])
 def test_where_the_disk_takes_no_more_training_goes_on_from_memory(images, cache, monkeypatch, reserves):
-    expected = pictures(data.Channel(images / "train", CLASSES, 16))
+    expected = pictures(Channel(images / "train", CLASSES, 16))
     if not reserves:  # the writing itself fails, as on file systems that cannot reserve
         monkeypatch.setattr(array_cache, "allocate", lambda file, size: None)
     with largest_file(5000):
-        channel = data.Channel(images / "train", CLASSES, 16, cache)
+        channel = Channel(images / "train", CLASSES, 16, cache)
         assert torch.equal(pictures(channel), expected)
     assert f"the cache in {cache.folder} is not used: " in cache.said[0]
     assert cache.files == []

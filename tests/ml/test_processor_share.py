@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-import advice
 from evaluate_rules import main as evaluate
-from system_metrics import ProcessorShare, difference
-from usage import Share, read_shares
+from profiler.report import advice
+from profiler.system_metrics import ProcessorShare, difference
+from profiler.system_usage import Share, read_shares
 
 ML = Path(__file__).parents[2] / "ml"
 BUSY = "import time\nend = time.monotonic() + {seconds}\nwhile time.monotonic() < end: pass"
@@ -20,7 +20,7 @@ BUSY = "import time\nend = time.monotonic() + {seconds}\nwhile time.monotonic() 
 TRAINING = f"""
 import sys, time
 sys.path.insert(0, {str(ML)!r})
-from system_metrics import ProcessorShare
+from profiler.system_metrics import ProcessorShare
 measured = ProcessorShare(sys.argv[1], interval_s=0.2).start()
 {BUSY.format(seconds=6)}
 measured.stop()

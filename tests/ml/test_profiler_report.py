@@ -11,10 +11,10 @@ from xml.etree import ElementTree
 import pytest
 
 import evaluate_rules
-from profiler_rules import DEFAULTS
-from recording import give_up
+from profiler.rules import DEFAULTS
+from profiler.system_usage import read_usage
+from recordings.notes import give_up
 from tests.ml.profiles import START, write_machine, write_steps
-from usage import read_usage
 
 STARVED = [("train", 0.64, 0.01, 0.1, 0.2, 0.05)] * 120 + [("eval", 0.64, 0, 0.1, 0, 0)] * 10
 HEALTHY = [("train", 0.01, 0.01, 0.1, 0.2, 0.05)] * 150 + [("eval", 0.01, 0, 0.1, 0, 0)] * 10
@@ -214,12 +214,13 @@ def test_the_page_is_well_formed_and_needs_neither_network_nor_script(report):
 
 def test_colours_follow_the_system_or_the_readers_choice(report):
     _, _, html = report(20)
-    assert "@media (prefers-color-scheme: dark) { :root:not(:has(#theme-light:checked))" in html
-    assert ":root:has(#theme-dark:checked)" in html
+    assert "color-scheme: light dark;" in html
+    assert ":root:has(#theme-light:checked) { color-scheme: light; }" in html
+    assert ":root:has(#theme-dark:checked) { color-scheme: dark; }" in html
     assert html.count('type="radio" name="theme"') == 3
     assert "@media print" in html
     colours = set(re.findall(r"var\((--[\w]+)\)", html)) - {"--h"}
-    assert all(html.count(f"{colour}:") == 4 for colour in colours)  # light, dark, dark by choice, and on paper
+    assert all(len(re.findall(rf"{colour}: light-dark\(#\w+, #\w+\);", html)) == 1 for colour in colours)
 
 
 def test_the_charts_show_steps_phases_and_every_core(report):
@@ -290,12 +291,13 @@ def test_a_line_cut_short_is_skipped(tmp_path):
 
 SLOW_DECODE = """
 import sys, time
-import array_cache, data, train
-decode = data.decode
+import train
+from dataset import array_cache, channel
+decode = channel.decode
 def slow(*arguments, **more):
     time.sleep(0.4)
     return decode(*arguments, **more)
-data.decode, data.MEMORY_BYTES = slow, 0
+channel.decode, channel.MEMORY_BYTES = slow, 0
 array_cache.open_cache = lambda *arguments: None
 sys.exit(train.main())
 """

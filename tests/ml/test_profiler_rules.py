@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from profiler_rules import DEFAULTS, judge, profile
+from profiler.rules import DEFAULTS, judge, profile
+from profiler.step_timeline import read_timeline
+from profiler.system_usage import read_usage
 from tests.ml.profiles import START, write_machine, write_steps
-from timeline import read_timeline
-from usage import read_usage
 
 NOISE = np.random.default_rng(3)
 HEALTHY_STEP = ("train", 0.002, 0.003, 0.1, 0.2, 0.05)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-import reductions
+from debugger import reductions
 
 EVERY = ("min", "max", "mean", "std", "variance", "sum", "l1_norm", "l2_norm")
 ALL = EVERY + tuple(f"abs_{name}" for name in EVERY)

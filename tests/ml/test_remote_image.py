@@ -16,8 +16,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from PIL import Image
 
 import inference
-import remote_image
-from remote_image import Refused
+from pictures import remote
+from pictures.remote import Refused
 
 HOST = "images.example.com"
 URL = f"https://{HOST}/a/cat.png?size=2"
@@ -39,14 +39,14 @@ def never(*arguments):
 
 
 def test_it_is_off_until_hosts_are_named(monkeypatch):
-    monkeypatch.delenv(remote_image.VARIABLE, raising=False)
+    monkeypatch.delenv(remote.VARIABLE, raising=False)
     with pytest.raises(
         inference.RequestError, match="name the allowed hosts in the variable RETRAINING_ALLOW_URLS"
     ) as off:
         inference.input_fn(json.dumps({"url": URL}), "application/json")
     assert (off.value.status_code, off.value.code) == (400, "URL_DISABLED")
-    monkeypatch.setenv(remote_image.VARIABLE, "other.example.com, Images.Example.COM ,")
-    assert remote_image.allowed_hosts() == {"other.example.com", HOST}
+    monkeypatch.setenv(remote.VARIABLE, "other.example.com, Images.Example.COM ,")
+    assert remote.allowed_hosts() == {"other.example.com", HOST}
     with pytest.raises(inference.RequestError) as refused:
         inference.input_fn(json.dumps({"url": "https://169.254.169.254/latest/meta-data"}), "application/json")
     assert (refused.value.status_code, refused.value.code) == (400, "URL_REFUSED")
@@ -71,7 +71,7 @@ def test_it_is_off_until_hosts_are_named(monkeypatch):
 )
 def test_any_other_address_is_refused_before_a_name_is_asked_for(url):
     with pytest.raises(Refused):
-        remote_image.fetch(url, {HOST}, never, never)
+        remote.fetch(url, {HOST}, never, never)
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ def test_any_other_address_is_refused_before_a_name_is_asked_for(url):
 def test_no_connection_is_made_where_one_address_is_not_public(address):
     for addresses in ((address,), ("93.184.216.34", address), (address, "2606:2800:220:1::1")):
         with pytest.raises(Refused):
-            remote_image.fetch(URL, {HOST}, resolving(*addresses), never)
+            remote.fetch(URL, {HOST}, resolving(*addresses), never)
 
 
 def test_the_addresses_that_were_checked_are_the_ones_connected_to():
@@ -103,15 +103,15 @@ def test_the_addresses_that_were_checked_are_the_ones_connected_to():
         raise OSError
 
     with pytest.raises(Refused):
-        remote_image.fetch(URL, {HOST}, resolve, connect)
+        remote.fetch(URL, {HOST}, resolve, connect)
     assert asked == [HOST] and seen == [(["93.184.216.34"], HOST)]
 
 
 def test_a_resolver_that_hangs_costs_no_more_than_the_limit(monkeypatch):
-    monkeypatch.setattr(remote_image, "TIME_LIMIT_S", 0.1)
+    monkeypatch.setattr(remote, "TIME_LIMIT_S", 0.1)
     released = threading.Event()
     with pytest.raises(Refused, match="no address"):
-        remote_image.fetch(URL, {HOST}, lambda *_, **__: [] if released.wait(60) else None, never)
+        remote.fetch(URL, {HOST}, lambda *_, **__: [] if released.wait(60) else None, never)
     released.set()
 
 
@@ -148,7 +148,7 @@ class Server:
 
 def fetch_from(server):
     with server:
-        return remote_image.fetch(URL, {HOST}, resolving("93.184.216.34"), server.connect)
+        return remote.fetch(URL, {HOST}, resolving("93.184.216.34"), server.connect)
 
 
 def answer(body, status="200 OK", kind="image/png", *headers):
@@ -188,7 +188,7 @@ def test_anything_but_an_image_is_refused(parts):
 @pytest.mark.parametrize("start", [0, 80])
 def test_a_server_that_drips_is_cut_off(start, monkeypatch):
     """In the head or in the body of a good answer: each read would be in time, all of them together are not."""
-    monkeypatch.setattr(remote_image, "TIME_LIMIT_S", 0.3)
+    monkeypatch.setattr(remote, "TIME_LIMIT_S", 0.3)
     good = answer(png())
     drip = [good[position : position + 1] for position in range(start, start + 40)]
     server = Server(good[:start], *drip, good[start + 40 :], pause=0.05)
@@ -218,7 +218,7 @@ def test_a_server_that_cannot_prove_its_name_is_refused(tmp_path):
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(tmp_path / "server.pem")
     server = Server(answer(png()), wrap=lambda stream: context.wrap_socket(stream, server_side=True))
-    server.connect = lambda _, host, deadline: remote_image.encrypted(["127.0.0.1"], host, deadline, server.port)
+    server.connect = lambda _, host, deadline: remote.encrypted(["127.0.0.1"], host, deadline, server.port)
     with pytest.raises(Refused):
         fetch_from(server)
     assert not server.received

@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from request_context import Context
 
-from handlers import Unsupported, written_type
+from server.handlers import Unsupported, written_type
+from server.request_context import Context
 
 ML = Path(__file__).parents[2] / "ml"
 serve_module = importlib.import_module("serve")

@@ -13,13 +13,13 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-import debug
 import evaluate_rules
-import flags
-import model
-from training_output import UnusableOutput, opened
+from debugger import watcher
+from network import model
+from recordings.output import UnusableOutput, opened
+from training import flags
 
-ML = Path(debug.__file__).parent
+ML = Path(watcher.__file__).parents[1]
 EVERY = {"save_interval": "1"}
 HOOK = {
     "CollectionConfigurations": [
@@ -139,8 +139,8 @@ def test_rules_about_data_find_their_tensors(output, judged):
 
 
 def test_the_one_logit_of_a_binary_head_is_a_score_of_each_class(monkeypatch):
-    monkeypatch.setattr(debug, "platform_config", lambda: None)
-    debugger, saved = debug.Debugger(), {}
+    monkeypatch.setattr(watcher, "platform_config", lambda: None)
+    debugger, saved = watcher.Debugger(), {}
     debugger.hook = SimpleNamespace(record=saved.__setitem__, saves=lambda _: False)
     logits = torch.tensor([[-2.0], [3.0]])
     debugger.batch(torch.tensor([0, 1]), logits)
@@ -152,7 +152,8 @@ import runpy, sys, sysconfig
 class Blocked:
     def find_spec(self, name, path=None, target=None):
         top = name.partition(".")[0]
-        known = top in sys.stdlib_module_names or top == "numpy" or (own / f"{top}.py").is_file()
+        ours = (own / f"{top}.py").is_file() or (own / top).is_dir()
+        known = top in sys.stdlib_module_names or top == "numpy" or ours
         if not known:
             raise ImportError(f"{name} is not in a plain container")
 from pathlib import Path
@@ -170,7 +171,10 @@ def test_judging_needs_nothing_but_numpy(output, judged, tmp_path):
     program = (tmp_path / "blocked.py", evaluate_rules.__file__)
     with pytest.raises(subprocess.CalledProcessError):  # the block blocks
         subprocess.run(
-            [sys.executable, program[0], debug.__file__], check=True, env=judged.environment, stderr=subprocess.PIPE
+            [sys.executable, program[0], str(ML / "train.py")],
+            check=True,
+            env=judged.environment,
+            stderr=subprocess.PIPE,
         )
     verdicts = judged("out", "--training-output", archive, program=program)
     assert verdicts["ProfilerReport"]["RuleEvaluationStatus"] != "Error"
@@ -207,7 +211,7 @@ def test_a_killed_training_is_judged_by_what_it_left_and_goes_on_watched_otherwi
 
 WATCHED = """
 import json, sys, torch
-from debug import Debugger
+from debugger.watcher import Debugger
 network, criterion = torch.nn.Sequential(torch.nn.Linear(3, 2)), torch.nn.CrossEntropyLoss()
 debugger = Debugger(json.loads(sys.argv[1]), sys.argv[2])
 debugger.watch(network, criterion)

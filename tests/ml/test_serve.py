@@ -158,7 +158,8 @@ def test_a_body_beyond_the_limit_is_refused_while_it_comes(serve, user_model):
         ("def model_fn(model_dir):\n    raise OSError('weights are gone')", "OSError: weights are gone"),
         ("def model_fn():\n    pass", "model_fn takes 0 arguments; it must take 1, or 2 with `context`"),
         ("def input_fn(a, b): pass\ndef transform_fn(a, b, c, d): pass", "transform_fn and also input_fn"),
-        ("import data", "No module named 'data'"),  # our own siblings stay out of the user's sight
+        ("import server", "No module named 'server'"),  # what is ours stays out of the model's sight
+        ("import network", "No module named 'network'"),
     ],
 )
 def test_a_model_that_cannot_load_ends_the_process(code, message, user_model, environment):

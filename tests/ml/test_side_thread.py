@@ -5,11 +5,10 @@ import threading
 import pytest
 import torch
 
-import hook
-import reductions
-from hook_config import HookConfig
-from side_thread import SideThread
-from tensors import TensorStream
+from debugger import hook, reductions
+from debugger.hook_config import HookConfig
+from debugger.side_thread import SideThread
+from debugger.tensors.stream import TensorStream
 
 EVERY = {"save_interval": "1", "reductions": "max"}
 

@@ -10,13 +10,14 @@ from collections import Counter
 import pytest
 import torch
 
-from debug import Debugger
-from recording import failures
-from step_times import StepTimes, Trace
-from system_metrics import SystemMetrics
+from debugger.watcher import Debugger
+from profiler.phases import EVAL, TRAIN, WAITING
+from profiler.step_timeline import read_timeline
+from profiler.step_times import StepTimes, Trace
+from profiler.system_metrics import SystemMetrics
+from profiler.system_usage import read_usage
+from recordings.notes import failures
 from tests.ml.profiles import START, write_machine, write_steps
-from timeline import EVAL, TRAIN, WAITING, read_timeline
-from usage import read_usage
 
 
 def profiled(job, tmp_path, **configuration):

@@ -8,11 +8,11 @@ import sys
 import numpy as np
 import pytest
 
-import tensor_writer
-import tensors as tensors_module
-from tensor_records import CorruptTensors, RecordReader
-from tensor_steps import MissingTensors
-from tensors import TensorStream
+from debugger.tensors import stream as tensors_module
+from debugger.tensors import writer as own
+from debugger.tensors.records import CorruptTensors, RecordReader
+from debugger.tensors.steps import MissingTensors
+from debugger.tensors.stream import TensorStream
 from tests.ml.tensor_writer import TensorWriter
 
 # Writes a training with smdebug's own writer, and what smdebug's own reader makes of it.
@@ -263,7 +263,7 @@ def test_whatever_bytes_a_record_has_the_error_is_ours(tmp_path):
 
 def test_a_layout_is_learned_once_for_all_steps(tmp_path, monkeypatch):
     """Though the number of the step is within the bytes around the content, as in the files of our own hook."""
-    writer = tensor_writer.TensorWriter(tmp_path)
+    writer = own.TensorWriter(tmp_path)
     for step in range(30):
         writer.write(step, "TRAIN", step, (("loss",), [step / 2]), {"weights": np.full(5, step, np.float32)})
     writer.write_collections(())

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-import tracking
+from training import tracking
 
-ML = Path(tracking.__file__).parent
+ML = Path(tracking.__file__).parents[1]
 EPOCH = {"train:loss": 0.5, "validation:loss": 0.4, "validation:accuracy": 0.75, "images_per_second": 10.0}
 
 
@@ -121,7 +121,7 @@ def test_the_log_says_where_the_runs_are(tracked):
 FOLLOW = """
 import json, os, signal, sys
 from types import SimpleNamespace
-import tracking
+from training import tracking
 
 end, resumed, numbers = sys.argv[1], sys.argv[2] == "resumed", sys.argv[3:]
 tracking.FINISH_S = float(os.environ.get("FINISH_S", 60))

@@ -13,15 +13,11 @@ import pytest
 import torch
 from PIL import Image
 
-import artifact
-import features
-import flags
-import metrics
-import model
 import train
-import training
-from distributed import Group
-from tally import Tally
+from network import artifact, model
+from training import features, flags, loop, metrics
+from training.distributed import Group
+from training.tally import Tally
 
 
 def test_each_epoch_prints_its_metrics(finished):
@@ -83,7 +79,7 @@ def test_a_loss_that_explodes_fails_the_job(main, job, tmp_path, monkeypatch):
 
 def break_after(monkeypatch, epoch, break_network):
     """What a last step of that epoch may do to the weights, when no loss is computed with them any more."""
-    share = training.Training.share_statistics
+    share = loop.Training.share_statistics
 
     def shared(self):
         share(self)
@@ -91,7 +87,7 @@ def break_after(monkeypatch, epoch, break_network):
             with torch.no_grad():
                 break_network(self.network)
 
-    monkeypatch.setattr(training.Training, "share_statistics", shared)
+    monkeypatch.setattr(loop.Training, "share_statistics", shared)
 
 
 @pytest.mark.parametrize(
@@ -129,8 +125,8 @@ def test_an_infinite_logit_counts_where_the_loss_hides_it():
 
 def test_a_line_of_the_log_is_written_as_a_whole():
     """Unbuffered, as SageMaker runs scripts; what several processes write into one pipe mixes between writes only."""
-    code = "import training, threading; [training.say(f'{n:0300}') for n in range(2000)]"
-    environment = {"PYTHONPATH": str(Path(training.__file__).parent), "PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": "1"}
+    code = "from training import loop; [loop.say(f'{n:0300}') for n in range(2000)]"
+    environment = {"PYTHONPATH": str(Path(loop.__file__).parents[1]), "PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": "1"}
     reading, writing = os.pipe()
     both = [subprocess.Popen([sys.executable, "-c", code], stdout=writing, env=environment) for _ in range(2)]
     os.close(writing)

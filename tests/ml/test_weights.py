@@ -5,7 +5,7 @@ import pytest
 import safetensors.torch
 import torch
 
-import weights
+from network import weights
 
 STATE = {
     "layer.weight": torch.randn(3, 4),

@@ -97,3 +97,21 @@ def test_what_a_configuration_names_counts() -> None:
     files = {path: text.encode() for path, text in TREE.items()}
     found = reached(files | {"net.yaml": b"_target_: plain.tools.Net\n", "run.sh": b"python report.py\n"}, PROGRAMS)
     assert found == {"train.py", "net.yaml", "run.sh", "plain/tools.py", "report.py", "style.py"}
+
+
+@pytest.mark.parametrize(
+    ("code", "counts"),
+    [
+        ("", False),
+        ("import helpers", True),
+        ("import helpers.deep.blocks", True),
+        ("open(os.path.join('helpers', 'labels' + end))", True),
+        ("open('helpers/more/labels.txt')", True),
+        ("importlib.resources.files('helpers')", True),
+        ("import report", False),
+    ],
+)
+def test_data_of_an_unused_package_does_not_count(code: str, counts: bool) -> None:
+    files = TREE | {"train.py": code, "helpers/more/labels.txt": "a", "pins.txt": "b"}
+    found = reached({path: text.encode() for path, text in files.items()}, PROGRAMS)
+    assert ("helpers/more/labels.txt" in found, "pins.txt" in found) == (counts, True)

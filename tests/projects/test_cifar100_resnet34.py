@@ -32,7 +32,8 @@ def test_the_python_archives_test_set_stays_the_test_set(frozen: Trained) -> Non
 @pytest.mark.slow
 def test_blocks_1_to_3_stay_as_they_were_and_block_4_learns(frozen: Trained) -> None:
     program = """
-import json, sys, torch, weights
+import json, sys, torch
+from network import weights
 before, after = torch.load(sys.argv[1], weights_only=True), weights.read(sys.argv[2])
 changed = {name.split(".")[0] for name in after if name in before and not torch.equal(before[name], after[name])}
 print(json.dumps({"changed": sorted(changed), "head": {n: list(w.shape) for n, w in after.items() if n[:3] == "fc."}}))

@@ -1,4 +1,4 @@
-"""What a usable picture is, on this side. ml/picture.py has the same pixels; tests/contract holds the two together.
+"""What a usable picture is, on this side. ml/pictures/picture.py has the same pixels; a contract test compares.
 
 A source may hold what phones and cameras make: 108 and 50 megapixels are sold, and panoramas are long.
 """

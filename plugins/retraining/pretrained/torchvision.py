@@ -14,7 +14,7 @@ from retraining.download import download
 from retraining.environment import REPOSITORY
 from retraining.pretrained.weights_file import MAX_BYTES, WeightsError
 
-# The very weights that `weights: imagenet` takes: ml/model.py asks for DEFAULT too.
+# The very weights that `weights: imagenet` takes: ml/network/model.py asks for DEFAULT too.
 ASK = "import sys; from torchvision.models import get_model_weights as w; print(w(sys.argv[1]).DEFAULT.url)"
 ALTERNATIVE = "Download the file where there is a network, and name it instead."
 

@@ -1,6 +1,6 @@
 """Which golden images are sent to an endpoint, and how they are packed into requests it can take. Pure, but for Pillow.
 
-The limits are those of a real-time request: SageMaker's for the body, ml/image_request.py's for what is in it
+The limits are those of a real-time request: SageMaker's for the body, ml/pictures/request.py's for what is in it
 (tests/contract/test_picture_limits.py holds both sides together).
 """
 

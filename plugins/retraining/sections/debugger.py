@@ -17,7 +17,7 @@ DEBUGGER_RULES = (
     "Overfit", "Overtraining", "PoorWeightInitialization", "SaturatedActivation", "SimilarAcrossRuns",
     "StalledTrainingRule", "TensorVariance", "UnchangedTensor", "VanishingGradient", "WeightUpdateRatio",
 )  # fmt: skip
-"""SageMaker's built-in rules for such networks; ml/rules.py judges the same ones."""
+"""SageMaker's built-in rules for such networks; ml/debugger/rules/catalogue.py judges the same ones."""
 
 
 Mode = Literal["managed", "self_hosted", "off"]

@@ -1,7 +1,7 @@
 """Experiment tracking: where the training script reports its epochs to, beside SageMaker.
 
-Becomes environment variables that W&B and MLflow know themselves; `ml/tracking.py` reads them. Keys are never part of
-it: a recipe lies in a repository, and whoever may describe a job sees its environment.
+Becomes environment variables that W&B and MLflow know themselves; `ml/training/tracking.py` reads them. Keys are
+never part of it: a recipe lies in a repository, and whoever may describe a job sees its environment.
 """
 
 from __future__ import annotations

@@ -1,0 +1,1 @@
+"""A channel's folder of images becomes batches: reading, augmentation, caches."""

@@ -1,0 +1,233 @@
+"""A channel folder -> batches.
+
+A channel is `<folder>/<class>/<any name>`, as SageMaker downloads it; every image is JPEG or PNG. Other files are left
+out, which is said.
+"""
+
+import contextlib
+import functools
+import hashlib
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from dataset import pixel_cache
+from dataset.ignored import ignored
+from pictures import picture
+from pictures.memory_gate import MemoryGate
+from pictures.picture import MEAN, STD, BadImage, decode, normalise, to_pixels  # noqa: F401 (training finds them here)
+
+MEMORY_BYTES = 4 * 2**30  # decoded channels up to this size stay in memory
+DECODING_SHARE = 1 / 8  # of the machine's memory that pictures may take while they are decoded; but a GiB they have
+# Why files of a channel are left out.
+BY_NAME, BESIDE = "that systems, notebooks and people leave between images", "beside the folders of the classes"
+FOREIGN = "that are neither JPEG nor PNG; convert those that are pictures"
+GPU_SHARE = 0.4  # of a GPU's free memory that pictures may take; the rest is for the training
+
+
+class Channel:
+    """The images of one channel, `classes` in the order of the network's outputs, as squares of `image_size` px.
+
+    They are decoded when they are first needed, by a pool of threads, since Pillow decodes without holding Python's
+    lock: once for all trainings with an ArrayCache as `cache`, else once into memory if they fit into MEMORY_BYTES,
+    else again in each epoch.
+    """
+
+    def __init__(self, folder, classes, image_size, cache=None):
+        self.folder, self.image_size, self.cache = Path(folder), image_size, cache
+        self.threads = int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1)
+        self.paths, self.labels, self.left_out = list_images(self.folder, classes, self.threads)
+        self.labels = torch.tensor(self.labels)
+        self.decoding = MemoryGate(max(2**30, int(DECODING_SHARE * memory_of_process())), wait_s=None)
+
+    def __len__(self):
+        return len(self.paths)
+
+    @functools.cached_property
+    def digests(self):
+        """The SHA-256 of each file."""
+        with ThreadPoolExecutor(self.threads) as pool:
+            return list(pool.map(lambda path: hashlib.sha256(path.read_bytes()).hexdigest(), self.paths))
+
+    @functools.cached_property
+    def store(self):
+        """(pictures uint8 (M, side, side, 3), which of them each image is (N,)); None: they are decoded each time."""
+        if self.cache is not None:
+            found = pixel_cache.open_pixels(self.cache, self)
+            if found is not None:
+                return found
+        if len(self) * self.image_size**2 * 3 > MEMORY_BYTES:
+            return None
+        return self.read(range(len(self))), torch.arange(len(self))
+
+    @property
+    def loaders(self):
+        """How many threads prepare batches beside the one that uses them."""
+        return 0 if self.store else self.threads
+
+    def load(self, device):
+        """Decode now what is not decoded each time; keep it on a GPU if it takes no more than GPU_SHARE of its rest."""
+        if self.store is None or device.type != "cuda":
+            return
+        pictures, places = self.store
+        if pictures.nbytes <= GPU_SHARE * torch.cuda.mem_get_info(device)[0]:
+            self.store = pictures.to(device), places
+
+    def read(self, indices):
+        pictures = np.empty((len(indices), self.image_size, self.image_size, 3), np.uint8)
+
+        def fill(position):
+            pictures[position] = self.read_one(indices[position])
+
+        with ThreadPoolExecutor(self.threads) as pool:
+            list(pool.map(fill, range(len(indices))))
+        return torch.from_numpy(pictures)
+
+    def read_one(self, index):
+        return self.picture(index, self.paths[index].read_bytes())
+
+    def read_verified(self, index):
+        """The same; raises ValueError when the file is not what it was when its digest was taken."""
+        body = self.paths[index].read_bytes()
+        if hashlib.sha256(body).hexdigest() != self.digests[index]:
+            raise ValueError(f"'{self.name(index)}' was changed while it was read; start again when the folder rests")
+        return self.picture(index, body)
+
+    def picture(self, index, body):
+        try:
+            with contextlib.ExitStack() as held:
+
+                def reserve(size_bytes):
+                    held.enter_context(self.decoding.room(size_bytes))
+
+                return to_pixels(decode(body, side=self.image_size, reserve=reserve), self.image_size)
+        except BadImage as error:
+            text = f"'{self.name(index)}': {error}; remove it from the data set or replace it"
+            raise BadImage(error.code, text) from error
+
+    def name(self, index):
+        return self.paths[index].relative_to(self.folder.parent)
+
+    def batches(self, batch_size, order=None):
+        """Yields (pixels uint8 (n, size, size, 3), labels (n,)), in the given `order` of indices, or in its own."""
+        parts = chunks(len(self), batch_size, order)
+        if self.store:
+            pictures, places = self.store
+            for chunk in parts:
+                yield pictures.index_select(0, places[chunk].to(pictures.device)), self.labels[chunk]
+            return
+        for chunk, pixels in zip(parts, ahead(lambda chunk: self.read(chunk.tolist()), parts), strict=True):
+            yield pixels, self.labels[chunk]
+
+
+def memory_of_process():
+    """The machine's memory, in equal parts for the processes that train on it together."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // int(os.environ.get("LOCAL_WORLD_SIZE") or 1)
+
+
+def ahead(work, items):
+    """work(item) of each, the next one under way in a thread while one is used."""
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(work, items[0])
+        for item in items[1:]:
+            current, coming = coming, pool.submit(work, item)
+            yield current.result()
+        yield coming.result()
+
+
+def chunks(count, batch_size, order=None):
+    """The indices of each batch: of 0 to `count` in the given order, or in their own. A list is cut already."""
+    if isinstance(order, list):
+        return order
+    order = torch.arange(count) if order is None else order
+    parts = list(order.split(batch_size))
+    if len(parts) > 1 and len(parts[-1]) == 1:  # BatchNorm cannot learn from a batch of one
+        parts[-2:] = [torch.cat(parts[-2:])]
+    return parts
+
+
+def shuffled(labels, generator):
+    """Every image once, in a random order."""
+    return torch.randperm(len(labels), generator=generator)
+
+
+def balanced(labels, generator):
+    """As many indices as there are images, each class equally often: rare ones repeated, common ones in turn.
+
+    Every image of a class is used once before any is used again.
+    """
+    classes = labels.unique()
+    share, rest = divmod(len(labels), len(classes))
+    chosen = []
+    for position, label in enumerate(classes):
+        members = (labels == label).nonzero()[:, 0]
+        wanted = share + (position < rest)
+        rounds = [members[shuffled(members, generator)] for _ in range(-(-wanted // len(members)))]
+        chosen.append(torch.cat(rounds)[:wanted])
+    drawn = torch.cat(chosen)
+    return drawn[shuffled(drawn, generator)]
+
+
+def list_images(folder, classes, threads=1):
+    """Paths and class indices, in an order that does not depend on the file system; and what is left out, by reason.
+
+    An image is a file that begins as one, whatever its name is; but names that `ignored` knows are never looked into.
+    """
+    found = class_names(folder)
+    if unknown := [name for name in found if name not in classes]:
+        raise ValueError(f"channel '{folder.name}' has folders {unknown}; the data set's classes are {classes}")
+    left_out, candidates = {}, []
+    for entry in sorted(folder.iterdir()):
+        if ignored(entry.name):
+            left_out.setdefault(BY_NAME, []).append(entry)
+        elif not entry.is_dir():
+            left_out.setdefault(BESIDE, []).append(entry)
+    for index, name in enumerate(classes):
+        files, strays = files_below(folder / name)
+        candidates += [(path, index) for path in files]
+        if strays:
+            left_out.setdefault(BY_NAME, []).extend(strays)
+    with ThreadPoolExecutor(threads) as pool:
+        begins = list(pool.map(begins_as_image, (path for path, _ in candidates)))
+    images = [candidate for candidate, good in zip(candidates, begins, strict=True) if good]
+    if foreign := [path for (path, _), good in zip(candidates, begins, strict=True) if not good]:
+        left_out[FOREIGN] = foreign
+    if not images:
+        seen = f"; {told(folder, left_out)}" if left_out else ""
+        raise ValueError(f"channel '{folder.name}' holds no images; expected {folder}/<class>/<image>{seen}")
+    return [path for path, _ in images], [index for _, index in images], left_out
+
+
+def files_below(folder):
+    """(files, what `ignored` names, which is not looked into). Links are followed, but into no folder twice."""
+    files, strays, seen = [], [], {folder.resolve(), *folder.resolve().parents}
+    for place, folders, names in os.walk(folder, followlinks=True):
+        paths = [Path(place, name) for name in (*folders, *names)]
+        strays += [path for path in paths if ignored(path.name)]
+        files += [path for path in paths[len(folders) :] if not ignored(path.name)]
+        folders[:] = sorted(name for name in folders if not ignored(name) and Path(place, name).resolve() not in seen)
+        seen |= {Path(place, name).resolve() for name in folders}
+    return sorted(files), sorted(strays)
+
+
+def begins_as_image(path):
+    if not path.is_file():  # but a pipe, or a link that leads nowhere
+        return False
+    with path.open("rb") as file:
+        return file.read(8).startswith(picture.SIGNATURES)
+
+
+def told(folder, left_out):
+    """How much is left out and why, with an example of each."""
+    parts = [
+        f"{len(paths)} {reason} (such as '{paths[0].relative_to(folder).as_posix()}')"
+        for reason, paths in left_out.items()
+    ]
+    return f"left out of channel '{folder.name}': {'; '.join(parts)}"
+
+
+def class_names(folder):
+    return sorted(path.name for path in Path(folder).iterdir() if path.is_dir() and not ignored(path.name))

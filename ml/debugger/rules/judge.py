@@ -1,0 +1,81 @@
+"""Judges one training by one rule configuration: steps in, one verdict document out, whatever goes wrong."""
+
+import traceback
+
+from debugger.rules.catalogue import NOT_FOR_CLASSIFIERS, RULES
+from debugger.rules.parameters import InvalidParameter
+from debugger.rules.verdicts import document, issue_document, read_actions
+from debugger.tensors.records import CorruptTensors
+from debugger.tensors.steps import MissingTensors
+
+REASONS = {MissingTensors: "TensorUnavailable", InvalidParameter: "InvalidParameter", CorruptTensors: "CorruptTensors"}
+NO_TENSORS = "the training saved no tensors at all; its image must have smdebug, and its script must create the hook"
+
+
+class Judge:
+    """`document` is None until there is a verdict; then it stays, and further steps are not looked at."""
+
+    def __init__(self, name, given, stream, no_tensors=NO_TENSORS):
+        self.name, self.given, self.stream, self.no_tensors = name, given, stream, no_tensors
+        self.kind = given.get("rule_to_invoke", name)
+        self.document, self.rule, self.actions = None, None, []
+        self.attempt(self.begin)
+
+    def begin(self):
+        if self.kind not in RULES:
+            unfit = "; this one is not for image classifiers" if self.kind in NOT_FOR_CLASSIFIERS else ""
+            known = ", ".join([*RULES, "ProfilerReport"])
+            self.document = document(
+                self.name, "Error", f"unknown rule '{self.kind}'; this engine knows {known}{unfit}"
+            )
+            return None
+        self.actions = read_actions(self.kind, self.given.get("action_json"))
+        self.rule = RULES[self.kind](self.stream, self.given)
+        return None
+
+    @property
+    def advice(self):
+        return RULES[self.kind].ADVICE if self.kind in RULES else ""
+
+    def anew(self, stream):
+        """The same judge before its first step."""
+        return Judge(self.name, self.given, stream, self.no_tensors)
+
+    def look(self, step):
+        self.attempt(self.rule.look, step)
+
+    def idle(self, now):
+        self.attempt(self.rule.idle, now)
+
+    def end(self, incomplete=""):
+        """No more steps will come. `incomplete` says why there may have been more than were seen, else is empty."""
+        self.attempt(self.conclude, incomplete)
+
+    def conclude(self, incomplete):
+        if self.stream.collections is None:
+            raise MissingTensors(self.no_tensors)
+        verdict = self.rule.end()
+        if verdict.issue:
+            return verdict
+        if notes := self.stream.failure_notes():
+            raise MissingTensors(f"recording stopped before the training ended: {'; '.join(notes)}")
+        if incomplete:
+            raise MissingTensors(incomplete)
+        self.document = document(self.name, "NoIssuesFound", "", verdict.evidence)
+        return None
+
+    def attempt(self, action, *arguments):
+        """Do something of the rule's; its verdict, or what stopped it, becomes the document."""
+        try:
+            verdict = action(*arguments)
+            if verdict is not None:
+                actions = [*self.actions, *getattr(self.rule, "actions", [])]
+                self.document = issue_document(self.name, self.kind, verdict, actions)
+        except Exception as error:
+            self.fail(error)
+
+    def fail(self, error):
+        reason = REASONS.get(type(error))
+        if reason is None:
+            traceback.print_exception(type(error), error, error.__traceback__)
+        self.document = document(self.name, "Error", f"{reason or type(error).__name__}: {error}")

@@ -1,0 +1,1 @@
+"""Saved tensors in Debugger's format: written by the hook, read by the rules."""

@@ -1,0 +1,240 @@
+"""An image -> the pixels a network sees.
+
+The only home of the transforms, and of what an image may measure: training and inference share every step and every
+limit, so a picture means the same to both, and one that is trained on can be served. Without torch, so that a server
+whose model needs none does not wait for its import.
+"""
+
+import contextlib
+import io
+import re
+import zlib
+
+import numpy as np
+from PIL import Image, ImageOps
+from PIL.PngImagePlugin import PngImageFile
+
+from pictures import jpeg
+from pictures.bad_image import BadImage
+from pictures.jpeg import Jpeg
+
+MEAN = (0.485, 0.456, 0.406)  # of ImageNet, which pretrained weights expect; as good as any for training from scratch
+STD = (0.229, 0.224, 0.225)
+MAX_PIXELS = 120_000_000  # a phone's 108 megapixels
+MAX_BYTES = 25 * 2**20  # of a file: a real-time endpoint takes no more
+# Scans times pixels: encoders write a progressive JPEG in about ten scans, but a few kilobytes can ask for thousands.
+MAX_SCANNED = 12 * MAX_PIXELS
+MAX_CHUNKS = 50_000  # of a PNG; editors write its pixels in chunks of 8 kB or more, which are 3,300 at most
+ORIENTATION = 0x0112
+ORIENTATION_IN_XMP = re.compile(rb'tiff:Orientation(?:="|>)([0-9])')
+EXIF_HEAD = re.compile(rb"^(?:Exif\0\0){1,2}")
+SIZES = {1: 1, 3: 2, 4: 4}  # of whole numbers in EXIF, by kind
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+BAND_PIXELS = 2**20  # that are converted at once
+# Chunks of a PNG that pixels depend on, besides the critical ones, and the texts in which editors put the orientation.
+TELLING = (b"tRNS", b"eXIf")
+TELLING_TEXTS = {b"tEXt": b"Raw profile type exif\0", b"zTXt": b"Raw profile type exif\0\0"}
+TELLING_TEXTS[b"iTXt"] = b"XML:com.adobe.xmp\0\0"
+MAX_TEXT = 2**18
+
+
+# Of Pillow's forty decoders only the two that pipelines need: each one more is attack surface. Not by Image.open, which
+# warns of what is within MAX_PIXELS and looks for the other pictures of a file.
+FORMATS = {"JPEG": (b"\xff\xd8\xff", Jpeg), "PNG": (b"\x89PNG\r\n\x1a\n", PngImageFile)}
+SIGNATURES = tuple(signature for signature, _ in FORMATS.values())
+
+
+def decode(body, max_pixels=MAX_PIXELS, side=None, reserve=None):
+    """Encoded bytes -> an upright RGB image. Raises BadImage, from the header alone where that suffices.
+
+    With `side` (px) a JPEG may come at a half, a quarter or an eighth of its size, but with no side below that: the
+    decoder then skips work that `to_pixels` would undo. Whoever compares pictures must give the same side. `reserve` is
+    told how many bytes of memory that will take, and may wait.
+    """
+    image = open_header(body, max_pixels)
+    if reserve:
+        reserve(decoding_bytes(image, side))
+    return load(image, side)
+
+
+def open_header(body, max_pixels=MAX_PIXELS):
+    """The first half of `decode`: an image whose size is known and allowed, but whose pixels are not read yet."""
+    if len(body) > MAX_BYTES:
+        raise BadImage("TOO_MANY_BYTES", f"the image has {len(body):,} bytes; at most {MAX_BYTES:,} are accepted")
+    read = next((read for signature, read in FORMATS.values() if body.startswith(signature)), None)
+    if read is None:
+        raise BadImage("FORMAT", f"not a readable image; accepted are {' and '.join(FORMATS)}")
+    try:
+        image = jpeg.read(body) if read is Jpeg else PngImageFile(io.BytesIO(essence(body)))
+    except BadImage:
+        raise
+    except Exception as error:  # Pillow's parsers raise SyntaxError, struct.error, … on hostile headers
+        raise BadImage("UNDECODABLE", "the image's header is damaged") from error
+    pixels = image.width * image.height
+    if pixels > max_pixels:
+        size = f"{image.width} x {image.height}"
+        raise BadImage("TOO_MANY_PIXELS", f"the image has {size} pixels; at most {max_pixels:,} are accepted")
+    if read is Jpeg and image.scans * pixels > MAX_SCANNED:  # the decoder would work for minutes
+        raise BadImage("TOO_MANY_SCANS", f"the image has {image.scans} scans of {pixels:,} pixels; save it anew")
+    return image
+
+
+def load(image, side=None):
+    """The second half of `decode`."""
+    try:
+        if isinstance(image, Jpeg):
+            image = jpeg.load(image, side)
+        image.load()
+        return to_rgb(upright(image))
+    except Exception as error:
+        code = "TRUNCATED" if "truncated" in str(error) else "UNDECODABLE"
+        raise BadImage(code, f"the image is damaged: {str(error)[:200]}") from error
+
+
+def decoding_bytes(image, side=None):
+    """About how much memory `load` will take at its peak, for an image of `open_header`."""
+    pixels, coefficients = image.width * image.height, 0
+    if isinstance(image, Jpeg):
+        if image.scans > 1:  # then the decoder keeps all numbers of all scans until the last
+            parts = [across * down for _, across, down, _ in image.layer]
+            coefficients = 2 * pixels * sum(parts) // max(1, *parts)
+        shrink = min(image.width, image.height) // side if side else 1
+        pixels //= next(scale for scale in (8, 4, 2, 1) if scale <= max(1, shrink)) ** 2
+    each = 1 if image.mode in ("1", "L", "P") else 4
+    twice = each if isinstance(image, Jpeg) and not image.is_streamed else 0  # it is decoded a second time
+    return coefficients + pixels * (each + twice + (0 if image.mode == "RGB" and not see_through(image) else 4))
+
+
+def essence(png):
+    """A PNG without what its pixels do not depend on: texts, profiles, the frames of an animation.
+
+    They are none of a network's business, and Pillow refuses pictures for some: long texts, wrong checksums of them.
+    """
+    parts, told, at = [png[:8]], set(), 8
+    for _ in range(MAX_CHUNKS + 1):
+        if at + 12 > len(png):
+            break
+        kind, end = png[at + 4 : at + 8], at + 12 + int.from_bytes(png[at : at + 4], "big")
+        if not kind[0] & 0x20:  # a small first letter: ancillary
+            parts.append(png[at:end])
+        elif kind not in told and is_telling(kind, png[at + 4 : end]):
+            parts.append(png[at:end])
+            told.add(kind)
+        at = end
+    else:
+        raise BadImage("TOO_MANY_CHUNKS", f"the image has more than {MAX_CHUNKS:,} chunks; save it anew")
+    return b"".join((*parts, png[at:]))
+
+
+def is_telling(kind, chunk):
+    """Whether an ancillary chunk (its kind, contents and checksum) decides about pixels, and is whole."""
+    content = chunk[4:-4]
+    if kind not in TELLING and not (kind in TELLING_TEXTS and content.startswith(TELLING_TEXTS[kind])):
+        return False
+    if len(content) > MAX_TEXT or zlib.crc32(chunk[:-4]) != int.from_bytes(chunk[-4:], "big"):
+        return False
+    if kind == b"zTXt":
+        unpacked = zlib.decompressobj()
+        try:
+            unpacked.decompress(content[len(TELLING_TEXTS[kind]) :], MAX_TEXT)
+        except zlib.error:
+            return False
+        return not unpacked.unconsumed_tail
+    return True
+
+
+def upright(image):
+    turn = TURNS.get(orientation(image))
+    return image if turn is None else image.transpose(turn)
+
+
+def orientation(image):
+    """What EXIF says, else XMP; where they are broken, nothing: that is no reason to refuse a good picture.
+
+    Read here, since Pillow goes through everything that EXIF names, and a few kilobytes can name gigabytes.
+    """
+    exif, xmp = image.info.get("exif"), image.info.get("XML:com.adobe.xmp") or image.info.get("xmp") or b""
+    with contextlib.suppress(ValueError):
+        if exif is None:
+            exif = bytes.fromhex("".join(image.info.get("Raw profile type exif", "").split("\n")[3:]))
+        if (found := orientation_in(exif)) is not None:
+            return found
+    found = ORIENTATION_IN_XMP.search(xmp if isinstance(xmp, bytes) else xmp.encode())
+    return int(found[1]) if found else None
+
+
+def orientation_in(exif):
+    """Of the first directory of EXIF, as far as it goes."""
+    tiff, found = EXIF_HEAD.sub(b"", exif), None
+    order = {b"II": "little", b"MM": "big"}.get(tiff[:2])
+    if order:
+        at = int.from_bytes(tiff[4:8], order)
+        count = int.from_bytes(tiff[at : at + 2], order)
+        for entry in range(at + 2, min(at + 2 + 12 * count, len(tiff) - 11), 12):
+            tag, kind = (int.from_bytes(tiff[place : place + 2], order) for place in (entry, entry + 2))
+            if tag == ORIENTATION and kind in SIZES and int.from_bytes(tiff[entry + 4 : entry + 8], order) == 1:
+                found = int.from_bytes(tiff[entry + 8 : entry + 8 + SIZES[kind]], order)
+    return found
+
+
+def see_through(image):
+    return image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info
+
+
+def to_rgb(image):
+    """Eight bits, three channels. Transparency shows a white page; 16-bit samples are scaled, not cut off."""
+    if image.mode.startswith("I"):
+        return in_bands(image, eight_bits)
+    if see_through(image):
+        return in_bands(image, on_white)
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def in_bands(image, convert):
+    """An RGB image of what `convert` makes of bands of rows: steps between would take several times the memory."""
+    result, rows = Image.new("RGB", image.size), max(1, BAND_PIXELS // image.width)
+    for top in range(0, image.height, rows):
+        result.paste(convert(image.crop((0, top, image.width, min(top + rows, image.height)))), (0, top))
+    return result
+
+
+def eight_bits(image):
+    return Image.fromarray((np.asarray(image).clip(0, 65535) // 257).astype(np.uint8)).convert("RGB")
+
+
+def on_white(image):
+    image = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+
+
+def to_pixels(image, size):
+    """The short side becomes `size`, the middle is cut out -> (size, size, 3) uint8."""
+    if image.size != (size, size):
+        image = ImageOps.fit(image, (size, size), Image.Resampling.BILINEAR)
+    return np.asarray(image)
+
+
+def normalise(pixels, mean=MEAN, std=STD):
+    """uint8 (N, H, W, 3) -> float (N, 3, H, W); a view, channels last in memory.
+
+    A torch tensor stays one, on its device; a numpy array stays one. Both ways give the same numbers to the last bit.
+    """
+    if isinstance(pixels, np.ndarray):
+        count, height, width, _ = pixels.shape
+        # For a whole row at once: numpy's loop over three channels would take several times as long.
+        mean, std = (np.tile(np.array(values, np.float32) * 255, width) for values in (mean, std))
+        numbers = pixels.reshape(count, height, width * 3) - mean
+        numbers /= std
+        return numbers.reshape(pixels.shape).transpose(0, 3, 1, 2)
+    import torch  # only here: see above
+
+    mean, std = (torch.tensor(values, device=pixels.device) * 255 for values in (mean, std))
+    return ((pixels - mean) / std).permute(0, 3, 1, 2)

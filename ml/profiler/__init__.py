@@ -1,0 +1,1 @@
+"""Where the time of a training goes: phases of its steps, use of the machine, and rules over both."""

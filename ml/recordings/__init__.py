@@ -1,0 +1,1 @@
+"""Where the records of a training lie, who of its processes writes them, and the notes beside them."""

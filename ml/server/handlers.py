@@ -1,0 +1,225 @@
+"""A user's inference.py, turned into two calls: load the model, answer a request.
+
+Follows the SageMaker inference toolkit (sagemaker-inference 1.10, sagemaker-pytorch-inference 2.0): model_fn, input_fn,
+predict_fn, output_fn or transform_fn, each optional, each with an optional last argument `context`
+(request_context.py). Beyond the toolkit there is predict_batch_fn(requests, model) -> list: for each of several results
+of input_fn a prediction or an exception. A module that has it lets its input_fn and output_fn run in several threads;
+its model computes in one.
+Not covered: multi-model endpoints, and requirements.txt (the serving image must hold what the code imports).
+"""
+
+import importlib.util
+import inspect
+import io
+import json
+import sys
+import uuid
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from server.micro_batch import MAX_REQUESTS, MicroBatch
+from server.request_context import Context
+
+DEFAULT_ACCEPT = "application/json"
+WRITTEN_TYPES = ("application/json", "text/csv", "application/x-npy")
+TEXT_TYPES = ("application/json", "text/csv")  # their bodies reach input_fn as str
+ARGUMENTS = {  # function of inference.py -> how many arguments it takes besides `context`
+    "pre_model_fn": 1,
+    "model_fn": 1,
+    "model_warmup_fn": 2,
+    "input_fn": 2,
+    "predict_fn": 2,
+    "predict_batch_fn": 2,
+    "output_fn": 2,
+    "transform_fn": 4,
+}
+
+
+class Unsupported(ValueError):
+    """A default handler cannot read or write this content type."""
+
+    def __init__(self, status_code, content_type):
+        super().__init__(f"content type {content_type!r} is not supported by the default handlers")
+        self.status_code = status_code
+
+
+class Answer(NamedTuple):
+    content: bytes
+    content_type: str
+    status: int
+    """What the user's code set; 200 if it set nothing."""
+    headers: Any
+    """What the user's code set beside the content type."""
+
+
+class Handlers:
+    """One loaded model. `respond` may be called from several threads at once if the user's functions may."""
+
+    def __init__(self, model_dir, code_dir, program, default_accept=DEFAULT_ACCEPT, max_batch=MAX_REQUESTS):
+        self.model_dir, self.default_accept = str(model_dir), default_accept
+        defaults = {
+            "model_fn": default_model,
+            "input_fn": default_input,
+            "predict_fn": default_predict,
+            "output_fn": default_output,
+        }
+        given = functions_of(import_program(Path(code_dir), program))
+        self.functions = {name: without_context(function) for name, function in defaults.items()} | given
+        self.model = None
+        self.batches, self.can_warm_up = "predict_batch_fn" in given, "model_warmup_fn" in given
+        self.together = MicroBatch(self.predict_one, self.predict_many, max_requests=max_batch)
+
+    def load(self):
+        """Run model_fn and, where there is one, the warm-up."""
+        if "pre_model_fn" in self.functions:
+            self.functions["pre_model_fn"](self.model_dir, context=Context(self.model_dir))
+        self.model = self.functions["model_fn"](self.model_dir, context=Context(self.model_dir))
+        if self.can_warm_up:
+            self.warm_up()
+
+    def warm_up(self):
+        self.functions["model_warmup_fn"](self.model_dir, self.model, context=Context(self.model_dir))
+
+    def predict_one(self, waiting):
+        request, context = waiting
+        return self.functions["predict_fn"](request, self.model, context=context)
+
+    def predict_many(self, waiting):
+        requests, contexts = zip(*waiting, strict=True)
+        together = Context.of_batch(self.model_dir, contexts)
+        return self.functions["predict_batch_fn"](list(requests), self.model, context=together)
+
+    def respond(self, body, content_type, accept, headers=()):
+        """An Answer. Raises whatever the user's functions raise."""
+        context = Context.of_request(self.model_dir, headers, str(uuid.uuid4()))
+        accept = self.default_accept if accept in (None, "", "*/*") else accept
+        if content_type is not None and content_type.split(";")[0].strip().lower() in TEXT_TYPES:
+            body = bytes(body).decode("utf-8")
+        if "transform_fn" in self.functions:
+            result = self.functions["transform_fn"](self.model, body, content_type, accept, context=context)
+        else:
+            request = self.functions["input_fn"](body, content_type, context=context)
+            size_bytes, waiting = len(body), (request, context)
+            prediction = self.together.predict(waiting, size_bytes) if self.batches else self.predict_one(waiting)
+            result = self.functions["output_fn"](prediction, accept, context=context)
+        return self.answer(result, accept, context.request_processor[0])
+
+    def answer(self, result, accept, processor):
+        """A type that output_fn returns goes before one that it gave the context; without either it is `accept`."""
+        headers = dict(processor.get_response_headers())
+        said = headers.pop("Content-Type", accept)
+        content, kind = result if isinstance(result, tuple) else (result, said)
+        if not isinstance(content, str | bytes | bytearray | memoryview):
+            raise TypeError(f"the answer must be str or bytes, not {type(content).__name__}; let output_fn encode it")
+        if not isinstance(kind, str):
+            raise TypeError(f"the answer's content type must be str, not {type(kind).__name__}")
+        content = content.encode() if isinstance(content, str) else bytes(content)
+        return Answer(content, kind, processor.get_response_status_code(), headers)
+
+
+def import_program(code_dir, program):
+    """The module `program` of `code_dir`, its siblings importable; None where the model brings no code."""
+    path = code_dir / program
+    if not path.is_file():
+        if any(code_dir.glob("*.py")):
+            raise FileNotFoundError(f"no '{program}' in the code folder; name the entry point in SAGEMAKER_PROGRAM")
+        return None
+    sys.path.insert(0, str(path.parent))
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def functions_of(module):
+    """The handler functions a module defines, each callable with a `context`, whether it takes one or not."""
+    found = {name: getattr(module, name) for name in ARGUMENTS if callable(getattr(module, name, None))}
+    mixed = [name for name in ("input_fn", "predict_fn", "predict_batch_fn", "output_fn") if name in found]
+    if "transform_fn" in found and mixed:
+        raise ValueError(f"inference code defines transform_fn and also {', '.join(mixed)}; it must choose one way")
+    return {name: with_context(name, function) for name, function in found.items()}
+
+
+def with_context(name, function):
+    expected, actual = ARGUMENTS[name], len(inspect.signature(function).parameters)
+    if actual == expected:
+        return without_context(function)
+    if actual == expected + 1:
+        return lambda *arguments, context: function(*arguments, context)
+    raise TypeError(f"{name} takes {actual} arguments; it must take {expected}, or {expected + 1} with `context`")
+
+
+def without_context(function):
+    return lambda *arguments, context: function(*arguments)
+
+
+# What the toolkit does where the user's module says nothing. torch is imported only here: not every model needs it.
+
+
+def default_model(model_dir):
+    import torch
+
+    files = [path for path in Path(model_dir).iterdir() if path.suffix in (".pt", ".pth")]
+    if len(files) != 1:
+        raise ValueError(f"without model_fn the model must be one TorchScript file (.pt, .pth); there are {len(files)}")
+    return torch.jit.load(str(files[0]), map_location="cpu").eval()
+
+
+def default_input(body, content_type):
+    import numpy as np
+    import torch
+
+    kind = (content_type or "").split(";")[0].strip().lower()
+    if kind == "application/json":
+        array = np.array(json.loads(body))
+    elif kind == "text/csv":
+        array = np.genfromtxt(io.StringIO(body), dtype=np.float32, delimiter=",")
+    elif kind == "application/x-npy":
+        array = np.load(io.BytesIO(body), allow_pickle=False)
+    elif kind == "application/x-npz":
+        archive = np.load(io.BytesIO(body), allow_pickle=False)
+        array = archive[archive.files[0]]
+    else:
+        raise Unsupported(415, content_type)
+    return torch.tensor(array, dtype=torch.float32)
+
+
+def default_predict(data, model):
+    import torch
+
+    with torch.no_grad():
+        return model(data)
+
+
+def default_output(prediction, accept):
+    import numpy as np
+
+    array = np.asarray(prediction.detach().cpu() if hasattr(prediction, "detach") else prediction)
+    kind = written_type(accept)
+    if kind == "application/json":
+        return json.dumps(array.tolist()), kind
+    if kind == "text/csv":
+        return "\n".join(",".join(map(str, row)) for row in np.atleast_2d(array).tolist()) + "\n", kind
+    buffer = io.BytesIO()
+    np.save(buffer, array)
+    return buffer.getvalue(), kind
+
+
+def written_type(accept):
+    """The type that an Accept header likes best of those the default handlers write; the first one of equals."""
+    for _, asked in sorted(map(liked, accept.lower().split(",")), key=lambda entry: -entry[0]):
+        for kind in WRITTEN_TYPES:
+            if asked in ("*/*", kind, f"{kind.split('/')[0]}/*"):
+                return kind
+    raise Unsupported(406, accept)
+
+
+def liked(entry):
+    """`type;q=0.5` -> (0.5, type). What is not liked at all is no type."""
+    kind, *words = (word.strip() for word in entry.split(";"))
+    try:
+        weight = float(next((word[2:] for word in words if word.startswith("q=")), 1))
+    except ValueError:
+        weight = 1.0
+    return (weight, kind) if weight > 0 else (0.0, "")

@@ -1,0 +1,44 @@
+"""The weights of the best epoch so far, and the artifact they become.
+
+An artifact takes longer to write than an epoch over stored vectors. So one that soon follows another waits in memory;
+it is written by the end of the training at the latest, after a SIGTERM or an error too.
+"""
+
+import time
+
+from network import artifact
+
+EVERY_S = 10
+
+
+class Best:
+    """`learning` are the names of the weights that training changes; the others are not copied."""
+
+    def __init__(self, model_dir, learning, clock=time.monotonic):
+        self.model_dir, self.learning, self.clock = model_dir, learning, clock
+        self.weights = self.description = None
+        self.waits, self.written = False, clock()
+
+    def keep(self, weights, description):
+        """A state dict, and what model.json says of it."""
+        if self.weights is None:
+            self.weights = {
+                name: value.detach().cpu().clone() if name in self.learning else value.detach()
+                for name, value in weights.items()
+            }
+        else:
+            for name in self.learning:
+                self.weights[name].copy_(weights[name])
+        self.description, self.waits = description, True
+        if self.clock() - self.written >= EVERY_S:
+            self.write()
+
+    def go_on(self, description):
+        """A resumed training has `weights` from its checkpoint, and starts with an empty model folder."""
+        self.description, self.waits = description, True
+        self.write()
+
+    def write(self):
+        if self.waits:
+            artifact.save(self.model_dir, self.weights, self.description)
+            self.waits, self.written = False, self.clock()

@@ -1,0 +1,301 @@
+"""One training: its network, loss and optimizer, and what is done with them in a step and in an epoch."""
+
+import math
+import secrets
+import sys
+import time
+
+import torch
+
+from dataset import augment
+from dataset.channel import balanced, normalise, shuffled
+from debugger.watcher import Debugger
+from network import model
+from profiler.phases import BACKWARD, FORWARD, OPTIMIZER, PREPARING
+from profiler.step_times import StepTimes
+from recordings.rank import is_first
+from training import checkpoint, features, metrics
+from training.best import Best
+from training.distributed import meeting
+from training.flags import HYPERPARAMETERS
+from training.losses import make_loss, mass
+from training.numerics import make_scaler, precision
+from training.optimisation import Ema, make_optimizer, rate
+from training.progress import Progress
+from training.tally import Tally
+
+
+class Training:
+    """The parts of one training, and what is done with them in an epoch."""
+
+    def __init__(self, settings, shape, num_classes, train_set, group):
+        self.settings, self.num_classes, self.group = settings, num_classes, group
+        self.device = group.device
+        self.network = model.build(**shape, blank=settings.weights != "none")
+        for message in model.load_weights(self.network, settings.weights, settings.arch, settings.pretrained_dir):
+            say(message)
+        model.freeze(self.network, settings.trainable)
+        self.network.to(self.device)
+        self.criterion = make_loss(settings, train_set.labels, num_classes).to(self.device)
+        self.optimizer = make_optimizer(settings, self.network)
+        self.ema = Ema(self.network, settings.ema)
+        self.times = StepTimes.configured(settings.profiler_dir, self.device)
+        self.debugger = Debugger(settings.debug_hook_config, settings.output_data_dir)
+        self.debugger.watch(self.network, self.criterion)
+        self.precision = precision(settings, self.device, group.any(self.debugger.needs_float32))
+        self.scaler = make_scaler(enabled=self.precision is torch.float16)
+        self.forward = torch.compile(self.network) if settings.compile else self.network
+        self.learner = None  # the same with gradients from all processes; made when it is known what learns
+        self.prepare = self.normalised
+        self.order = torch.Generator().manual_seed(settings.seed)  # of the images; the same in all processes
+        self.randomness = torch.Generator().manual_seed(own_seed(settings.seed, group.rank))
+        if group.rank > 0:  # the first weights had to be the same everywhere, what is dropped out must not be
+            torch.manual_seed(own_seed(settings.seed, group.rank))
+        self.steps_per_epoch = max(1, math.ceil(len(train_set) / settings.batch_size))
+        model.pace_statistics(self.network, self.steps_per_epoch)
+        self.progress = Progress()
+        self.best = Best(settings.model_dir, model.learning(self.network))
+        self.run = secrets.token_hex(8)  # names this training, through all its interruptions
+        # What must be the same for a checkpoint to be this training's.
+        self.identity = {name: getattr(settings, name) for name in HYPERPARAMETERS}
+
+    def epoch(self, train_set, stop):
+        """One pass over the training images, or less when a stop is asked for -> its metrics."""
+        settings, progress = self.settings, self.progress
+        progress.epoch += 1
+        if self.learner is None:
+            self.learner = self.group.wrap(self.forward)
+        self.debugger.phase("train")
+        model.train_mode(self.network)
+        tally, started = Tally(self.num_classes), time.perf_counter()
+        sample = balanced if settings.sampler == "balanced" else shuffled
+        order = sample(train_set.labels, self.order)
+        if self.group.size > 1:
+            order = self.group.share(order, settings.batch_size)
+        batches = train_set.batches(settings.batch_size, order)
+        for pixels, labels in self.times.steps("train", batches, getattr(train_set, "loaders", 0)):
+            self.step(pixels, labels.to(self.device), tally, stop)
+            if stop.agreed:
+                break
+        self.share_statistics()
+        values, count = tally.results("train", self.group)
+        self.demand_finite(values)
+        return values | {"images_per_second": count / (time.perf_counter() - started)}
+
+    def step(self, pixels, labels, tally, stop):
+        settings, progress = self.settings, self.progress
+        position = progress.step / (settings.epochs * self.steps_per_epoch)
+        for group in self.optimizer.param_groups:
+            group["lr"] = settings.lr * rate(settings, position)
+        images = self.prepare(augment.augment(pixels, settings.augment, self.randomness, settings.image_size))
+        images = augment.resized(images, augment.side_at(position, settings.start_size, settings.image_size))
+        if settings.mixup:
+            images, others, share = augment.mixed(images, labels, settings.mixup, self.randomness)
+        self.times.ended(PREPARING)
+        with self.autocast():
+            logits = self.learner(images)
+        logits = logits.float()
+        loss, weight = self.criterion(logits, labels), mass(self.criterion, labels)
+        if settings.mixup:
+            loss = share * loss + (1 - share) * self.criterion(logits, others)
+            weight = share * weight + (1 - share) * mass(self.criterion, others)
+        value = loss.item()
+        tally.add(logits, labels, value, weight)
+        self.debugger.batch(labels, logits)
+        total = self.agree(value, weight, stop)
+        self.times.ended(FORWARD)
+        self.optimizer.zero_grad()
+        if self.group.size > 1:  # their mean over the processes is then the gradient of the whole batch's loss
+            loss = loss * (self.group.size * weight / total)
+        with meeting():
+            self.scaler.scale(loss).backward()
+        self.times.ended(BACKWARD)
+        if settings.clip_norm or self.debugger.active:
+            self.scaler.unscale_(self.optimizer)
+        self.debugger.gradients()
+        if settings.clip_norm:
+            torch.nn.utils.clip_grad_norm_(self.network.parameters(), settings.clip_norm)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.ema.update()
+        self.times.ended(OPTIMIZER)
+        progress.step += 1
+
+    def agree(self, loss, weight, stop):
+        """Whether all processes go on -> the weight of their whole batch. Raises in all if the loss broke in one."""
+        loss_sum, total, stops = self.group.sum([loss * weight, weight, float(stop.requested)])
+        stop.agreed = stops > 0
+        if not math.isfinite(loss_sum):
+            settings, progress = self.settings, self.progress
+            raise ArithmeticError(
+                f"NONFINITE_LOSS: the loss became {loss_sum / total} at step {progress.step} (epoch {progress.epoch}) "
+                f"with --lr {settings.lr:g}; lower --lr or check the images"
+            )
+        return total
+
+    def share_statistics(self):
+        """BatchNorm's running statistics, in the network and in its averaged weights, become the processes' means."""
+        names = [
+            f"{prefix}.{name}" if prefix else name
+            for prefix, module in self.network.named_modules()
+            if module.training
+            for name, buffer in module.named_buffers(recurse=False)
+            if buffer.is_floating_point()
+        ]
+        for state in (self.network.state_dict(), self.ema.shadow):
+            self.group.average([state[name] for name in names if name in state])
+
+    def evaluate(self, channel):
+        self.debugger.phase("eval")
+        self.network.eval()
+        tally = Tally(self.num_classes)
+        with torch.no_grad():
+            part = self.group.part(len(channel), self.settings.batch_size) if self.group.size > 1 else None
+            batches = channel.batches(self.settings.batch_size, part)
+            for pixels, labels in self.times.steps("eval", batches, getattr(channel, "loaders", 0)):
+                labels = labels.to(self.device)
+                with self.autocast():
+                    logits = self.forward(self.prepare(pixels))
+                logits = logits.float()
+                tally.add(logits, labels, self.criterion(logits, labels).item(), mass(self.criterion, labels))
+                self.debugger.batch(labels, logits)
+                self.times.ended(FORWARD)
+        values, count = tally.results("validation", self.group)
+        self.demand_finite(values, tally.broken, count)
+        return values
+
+    def demand_finite(self, values, broken=0, count=0):
+        """Raises ArithmeticError, in all processes, for an epoch after which the network is of no use."""
+        state, learning = self.network.state_dict(), self.best.learning
+        found = [f"{name} became {values[name]}" for name in metrics.nonfinite(values)]
+        if broken:
+            found.append(f"the logits of {broken} of {count} validation images became NaN or infinite")
+        if not found and count:
+            broken_weights = [name for name in sorted(learning) if not finite(state[name])]
+            found = [f"the weights '{name}' became NaN or infinite" for name in broken_weights[:3]]
+        if not found:
+            return
+        settings, progress = self.settings, self.progress
+        best, objective = progress.best, settings.objective
+        before = f"; epoch {best['epoch']} was the best until then, {objective} {best[objective]:.4g}" if best else ""
+        raise ArithmeticError(
+            f"NONFINITE_METRIC: in epoch {progress.epoch} {', '.join(found)} with --lr {settings.lr:g}{before}; lower "
+            "--lr, set --clip-norm or --warm-up, or check the images"
+        )
+
+    def look_once(self, train_set, validation_set):
+        """Let the frozen part see each image now; from here on vectors go into the head alone -> channels of vectors.
+
+        The same channels for a network that cannot be parted at its head.
+        """
+        settings, head = self.settings, features.head_of(self.network, self.settings.image_size)
+        if head is None:
+            return train_set, validation_set
+        say("the network below the head is frozen: its view of each image is computed once")
+        views = features.VIEWS[settings.augment]
+        pixels = (len(train_set) * views + len(validation_set)) * settings.image_size**2
+        extractor = features.Extractor(
+            self.network, head, self.normalised, self.autocast, settings.arch, self.precision, say, pixels
+        )
+        seen = extractor.features(train_set, views), extractor.features(validation_set, 1)
+        self.forward, self.prepare = head, lambda vectors: vectors
+        return seen
+
+    def normalised(self, pixels):
+        return normalise(pixels.to(self.device))
+
+    def autocast(self):
+        return torch.autocast(self.device.type, self.precision, enabled=self.precision is not torch.float32)
+
+    # -- what is kept ---------------------------------------------------------------------------------------------
+
+    def keep_best(self, description):
+        if self.group.first:
+            self.best.keep(self.network.state_dict(), description)
+
+    def checkpoint(self):
+        if not self.settings.checkpoint_dir:
+            return
+        randomness = self.group.gather(self.streams())
+        if not self.group.first:
+            return
+        checkpoint.save(
+            self.settings.checkpoint_dir,
+            {
+                "identity": self.identity,
+                "run": self.run,
+                "debug_steps": self.debugger.steps,
+                "progress": vars(self.progress),
+                "network": self.network.state_dict(),
+                "best_weights": self.best.weights,
+                "optimizer": self.optimizer.state_dict(),
+                "scaler": self.scaler.state_dict(),
+                "ema": self.ema.state_dict(),
+                "order": self.order.get_state(),
+                "randomness": randomness,
+            },
+        )
+
+    def resume(self, made_of):
+        """Go on from the checkpoint -> whether there was one. Raises ValueError for one of another training.
+
+        `made_of` are facts beside the hyperparameters that must be the same: the data, the classes, the first weights.
+        """
+        self.identity |= made_of
+        if not self.settings.checkpoint_dir:
+            return False
+        folder = self.settings.checkpoint_dir
+        state = self.group.from_first(lambda: checkpoint.load(folder, self.identity))
+        if state is None:
+            return False
+        self.run, self.progress = state["run"], Progress(**state["progress"])
+        self.debugger.go_on(state["debug_steps"])
+        self.network.load_state_dict(state["network"])
+        self.best.weights = state["best_weights"] if self.group.first else None
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+        self.ema.load_state_dict(state["ema"])
+        self.order.set_state(state["order"])
+        if len(state["randomness"]) == self.group.size:
+            self.set_streams(state["randomness"][self.group.rank])
+        else:
+            say(f"the checkpoint is of {len(state['randomness'])} processes: these {self.group.size} draw otherwise")
+        say(f"going on after epoch {self.progress.epoch} of {self.settings.epochs}, from the checkpoint")
+        return True
+
+    def close(self):
+        """Nothing more is recorded; also of a training that failed."""
+        self.debugger.close()
+        self.times.close()
+        self.best.write()
+
+    def streams(self):
+        """The random streams of this process, as tensors: augmentation's, and torch's for dropout."""
+        cuda = [torch.cuda.get_rng_state(self.device)] if self.device.type == "cuda" else []
+        return [self.randomness.get_state(), torch.get_rng_state(), *cuda]
+
+    def set_streams(self, states):
+        self.randomness.set_state(states[0])
+        torch.set_rng_state(states[1])
+        if self.device.type == "cuda" and len(states) > 2:
+            torch.cuda.set_rng_state(states[2], self.device)
+
+
+def finite(tensor):
+    return not tensor.is_floating_point() or bool(torch.isfinite(tensor).all())
+
+
+def own_seed(seed, rank):
+    """For the random stream of one process, apart from the one that all of them share."""
+    return seed + ((rank + 1) << 32)
+
+
+def say(message):
+    """One process speaks for all of them, a whole line at a time.
+
+    `print` writes the line's end by itself where output is not buffered; what another process or thread writes in
+    between would become part of the line's last number, which SageMaker reads.
+    """
+    if is_first():
+        sys.stdout.write(f"{message}\n")
+        sys.stdout.flush()
