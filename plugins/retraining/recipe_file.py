@@ -28,8 +28,10 @@ def read_yaml(path: Path) -> object:
         if len(content) > MAX_BYTES:
             raise RecipeError("file", path.name, f"has more than {MAX_BYTES} bytes; a recipe is a few kilobytes")
         text = content.decode()
-        _require_bounded(path.name, text)
-        return yaml.load(text, _loader())
+        try:
+            return _load(path.name, text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        except yaml.YAMLError:  # libyaml is ten times as fast, but refuses names of files that are not UTF-8
+            return _load(path.name, text, yaml.SafeLoader)
     except RecipeError:
         raise
     except OSError as error:
@@ -48,7 +50,14 @@ def mentions(path: Path, text: str) -> bool:
         return True
 
 
-def _require_bounded(name: str, text: str) -> None:
+def _load(name: str, text: str, loader: Any) -> object:
+    import yaml
+
+    _require_bounded(name, text, loader)
+    return yaml.load(text, loader)
+
+
+def _require_bounded(name: str, text: str, loader: Any) -> None:
     """By the events of its parser, which builds nothing: `&a` names a part, `*a` repeats it.
 
     What is repeated must not repeat others itself. Then the whole is no larger than MAX_ALIASES times the file.
@@ -57,7 +66,7 @@ def _require_bounded(name: str, text: str) -> None:
 
     depth = aliases = 0
     anchored: list[bool] = []
-    for event in yaml.parse(text, Loader=_loader()):
+    for event in yaml.parse(text, Loader=loader):
         if isinstance(event, yaml.CollectionStartEvent):
             depth += 1
             anchored.append(event.anchor is not None)
@@ -75,10 +84,3 @@ def _require_bounded(name: str, text: str) -> None:
                     f"repeats (*{event.anchor}) what repeats, or more than {MAX_ALIASES} times",
                     "Write it out.",
                 )
-
-
-def _loader() -> Any:
-    """PyYAML's safe loader; libyaml's, ten times as fast, where PyYAML was built with it."""
-    import yaml
-
-    return getattr(yaml, "CSafeLoader", yaml.SafeLoader)
