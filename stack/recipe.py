@@ -17,7 +17,7 @@ IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".ti
 
 # Sized for a laptop and some hundred to some thousand images: training from scratch at 64 px, a few minutes in all.
 TEMPLATE = """\
-# Made by `make retrain`; yours to edit. the README explains each key.
+# Made by `make retrain`; yours to edit. docs/recipe.md explains each key.
 name: {name}
 description: {description}
 source: {source}

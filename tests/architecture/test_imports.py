@@ -1,4 +1,4 @@
-"""Who may import whom: three programs that meet only on the wire (the arrows of README's picture)."""
+"""Who may import whom: three programs that meet only on the wire; docs/architecture.md draws the arrows."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests import shipped
 
 ROOT = Path(__file__).parents[2]
 STANDARD_LIBRARY = frozenset(sys.stdlib_module_names)
-#: The programs and wings of ml/, each with the wings it may import (and what those may). README draws the arrows.
+#: The programs and wings of ml/, each with the wings it may import.
 WINGS = {
     "pictures": set(),
     "recordings": set(),
