@@ -21,6 +21,7 @@ from retraining.sections.machines import Serving, Training
 from retraining.sections.promotion import Promotion
 from retraining.sections.reading import read_section, require_small_numbers
 from retraining.sections.refusal import RecipeError, did_you_mean, refuse_secret, require
+from retraining.sections.schedule import is_schedule
 from retraining.sections.split import Split
 from retraining.sections.tracking import Tracking
 from retraining.sections.tuning import Tuning
@@ -36,10 +37,6 @@ __all__ = [
     "load_recipe",
     "read_recipe",
 ]
-
-MAX_CRON_CHARACTERS = 200
-DAYS = (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
-"""Of each month; a schedule for none of them would stop Airflow's scheduler."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,10 +92,10 @@ class Recipe:
 
     def _check_schedule(self) -> None:
         require(
-            self.schedule is None or _is_cron(self.schedule),
+            self.schedule is None or is_schedule(self.schedule),
             "schedule",
             self.schedule,
-            "must be a cron line of five fields such as '0 3 * * 1', or null for no schedule",
+            "must be a cron line of five fields such as '0 3 * * MON', @weekly or the like, or null for no schedule",
         )
 
     def _check_hyperparameters(self) -> None:
@@ -224,33 +221,6 @@ TRIGGER_PARAMS: dict[str, tuple[str, ...]] = {
     "min_value": ("promotion", "min_value"),
     "min_class_recall": ("promotion", "min_class_recall"),
 }
-
-
-def _is_cron(line: str) -> bool:
-    """Minute, hour, day, month, weekday. Airflow would refuse a bad line too, but then together with all other DAGs."""
-    limits = ((0, 59), (0, 23), (1, 31), (1, 12), (0, 7))
-    parts = line.split()
-    if len(parts) != len(limits) or len(line) > MAX_CRON_CHARACTERS:
-        return False
-    values = [_cron_values(part, *bounds) for part, bounds in zip(parts, limits, strict=True)]
-    _, _, days, months, _ = values
-    # With a day of the week too, either of them will do.
-    comes = parts[4] != "*" or any(day <= DAYS[month - 1] for day in days for month in months)
-    return all(values) and comes
-
-
-def _cron_values(part: str, low: int, high: int) -> set[int]:
-    """What a field stands for; nothing where it is none."""
-    values: set[int] = set()
-    for item in part.split(","):
-        match = re.fullmatch(r"(?:\*|(\d+)(?:-(\d+))?)(?:/(\d+))?", item, re.ASCII)
-        if match is None:
-            return set()
-        first, last, step = int(match[1] or low), int(match[2] or match[1] or high), int(match[3] or 1)
-        if not low <= first <= last <= high or not 0 < step <= high:
-            return set()
-        values |= set(range(first, last + 1, step))
-    return values
 
 
 def _check_hyperparameter(section: str, name: str, path: str, value: Value) -> None:

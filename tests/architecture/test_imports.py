@@ -40,6 +40,7 @@ ALLOWED = {
         "botocore",
         "sagemaker",
         "sklearn",
+        "croniter",
         "numpy",
         "PIL",
         "yaml",
@@ -88,8 +89,8 @@ PURE_CORE = {
         "debugger/rule_verdicts", "fingerprint", "hyperparameters", "identity", "imports", "plan",
         "promotion/decision", "promotion/differences", "promotion/evaluation", "promotion/evidence", "recipe", "report",
         "sagemaker_requests", "sections/budget", "sections/debugger", "sections/machines", "sections/promotion",
-        "sections/reading", "sections/refusal", "sections/split", "sections/tracking", "sections/tuning",
-        "tuning/warm_start",
+        "sections/reading", "sections/refusal", "sections/schedule", "sections/split", "sections/tracking",
+        "sections/tuning", "tuning/warm_start",
     ],
     "local_sagemaker": [
         "jobs/life", "jobs/metrics", "tuning/bayesian", "tuning/completion", "tuning/definition",
@@ -97,7 +98,7 @@ PURE_CORE = {
         "tuning/search", "tuning/warm_start",
     ],
 }  # fmt: skip
-PURE_ALLOWED = {"retraining", "local_sagemaker", "yaml"}
+PURE_ALLOWED = {"retraining", "local_sagemaker", "yaml", "croniter"}
 
 
 def imports(path: Path, *, top_level_only: bool = False) -> set[str]:

@@ -147,6 +147,11 @@ def test_what_is_left_out_has_its_default(recipe: Recipe) -> None:
         (put("schedule", "0 0 ٣ * *"), r"must be a cron line"),
         (put("schedule", "0 0 * * */9999999999"), r"must be a cron line"),
         (put("schedule", "9" * 5000 + " 0 * * *"), r"must be a cron line"),
+        (put("schedule", "R R * * *"), r"must be a cron line"),
+        (put("schedule", "H 3 * * 1"), r"must be a cron line"),
+        (put("schedule", "0 3 * * 1 30"), r"must be a cron line"),
+        (put("schedule", "@fortnightly"), r"must be a cron line"),
+        (put("schedule", "@reboot"), r"must be a cron line"),
         (put("source", "  "), r"source = '  ': must say where the images are"),
         (lambda data: data.pop("tuning"), r"tuning = None: is missing\. Add the key tuning"),
     ],
@@ -230,3 +235,14 @@ def test_tracking_and_machines_are_no_reason_to_retrain(recipe: Recipe, recipe_d
     put("tracking.wandb", {"project": "x"})(recipe_data)
     put("training", {"instance_count": 2, "distribution": "torchrun"})(recipe_data)
     assert recipe_fingerprint(read_recipe(recipe_data, where="test")) == recipe_fingerprint(recipe)
+
+
+@pytest.mark.parametrize(
+    "line", ["@weekly", "0 3 * * MON", "30 2 1 jan,jul *", "0 3 * * 1#1", "0 0 29 2 *", "*/20 0-6 * * *"]
+)
+def test_schedules_that_airflow_takes_are_taken(recipe_data: dict[str, Any], line: str) -> None:
+    from airflow.timetables.trigger import CronTriggerTimetable
+
+    put("schedule", line)(recipe_data)
+    assert read_recipe(recipe_data, where="test").schedule == line
+    CronTriggerTimetable(line, timezone="UTC").validate()
