@@ -223,8 +223,8 @@ def bomb(kind: str, path: Path) -> None:
         elif kind == "folders":
             info = tarfile.TarInfo("a")
             info.type = tarfile.DIRTYPE
-            for _ in range(210_000):
-                tar.fileobj.write(info.tobuf())  # type: ignore[union-attr]
+            for _ in range(210):
+                tar.fileobj.write(info.tobuf() * 1000)  # type: ignore[union-attr]
         elif kind == "sparse":
             info = tarfile.TarInfo("x")
             info.pax_headers = {"GNU.sparse.major": "0", "GNU.sparse.minor": "1", "GNU.sparse.map": "0,0"}
