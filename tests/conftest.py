@@ -14,7 +14,7 @@ TOGETHER = ("conformance",)
 FIRST = ("conformance", "e2e", "projects", "dags")
 
 
-@pytest.hookimpl(trylast=True)
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests of one file stay together: they share the server that their fixtures start."""
     for item in items:
