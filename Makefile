@@ -54,7 +54,7 @@ test: setup .venv/sdk2/.installed  ## every test; ARGS='-k name -x' or ARGS=test
 SMDEBUG_TESTS := test_debug test_hook test_step_times test_tensors
 .PHONY: test-containers
 test-containers: .venv/container-training/.installed .venv/container-serving/.installed  ## ml/ on Python and torch of AWS's containers (needs Python 3.12 and 3.13: PYTHON312=, PYTHON313=)
-	@.venv/container-training/bin/python -m pytest -o pythonpath=ml tests/ml --numprocesses=2 --dist=loadgroup \
+	@.venv/container-training/bin/python -m pytest -o pythonpath=ml tests/ml --numprocesses=2 --dist=loadscope \
 		$(SMDEBUG_TESTS:%=--ignore=tests/ml/%.py) $(ARGS)
 	@.venv/container-serving/bin/python -m pytest tests/containers $(ARGS)
 

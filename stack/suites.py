@@ -11,8 +11,8 @@ ML_TESTS = "tests/ml"
 CONTAINER_TESTS = "tests/containers"  # on other Pythons: `make test-containers`
 # What configures AWS clients, SageMaker's scripts, Airflow, our stack and the trackers: a test sets what it needs.
 NOT_FOR_TESTS = ("AWS_", "AIRFLOW_", "RETRAINING_", "SAGEMAKER_", "SM_", "LOCAL_SAGEMAKER_", "WANDB_", "MLFLOW_")
-# Two at a time, in the order and in the groups of tests/conftest.py: a group shares what its fixtures start.
-TWO_AT_A_TIME = ("--numprocesses=2", "--dist=loadgroup", "--no-loadscope-reorder")
+# Two at a time, in the order and in the groups of tests/conftest.py.
+TWO_AT_A_TIME = ("--numprocesses=2", "--dist=loadscope", "--no-loadscope-reorder")
 
 
 @dataclass(frozen=True)
