@@ -70,6 +70,10 @@ bench-server: .venv/airflow/.installed .venv/moto/.installed  ## start, rates be
 bench-tuner: .venv/airflow/.installed  ## Bayesian search and Hyperband beside random search; ARGS='--seeds 10'
 	@.venv/airflow/bin/python -m bench.tuner --seeds 30 $(ARGS)
 
+.PHONY: bench-memory
+bench-memory: setup  ## memory of both servers over a million requests; ARGS='--requests 100000'
+	@.venv/airflow/bin/python -m bench.million $(ARGS)
+
 .PHONY: bench-pictures
 bench-pictures: .venv/airflow/.installed  ## how many of 10,000 good pictures the data step refuses; ARGS='--count 1000'
 	@.venv/airflow/bin/python -m bench.good_pictures $(ARGS)
