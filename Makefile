@@ -50,6 +50,10 @@ compose-env: .venv/airflow/.installed  ## write .env with secrets for docker com
 test: setup .venv/sdk2/.installed  ## every test; ARGS='-k name -x' or ARGS=tests/ml/test_x.py goes to pytest
 	@$(STACK) test $(ARGS)
 
+.PHONY: test-quick
+test-quick: .venv/airflow/.installed  ## what needs no server, in about a minute
+	@$(STACK) test --quick
+
 # Tests of ml/ that stand on smdebug, which ends at Python 3.11, or on its format's reader.
 SMDEBUG_TESTS := test_debug test_hook test_step_times test_tensors
 .PHONY: test-containers

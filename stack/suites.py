@@ -14,6 +14,8 @@ NOT_FOR_TESTS = ("AWS_", "AIRFLOW_", "RETRAINING_", "SAGEMAKER_", "SM_", "LOCAL_
 # Two at a time, in the order and in the groups of tests/conftest.py.
 TWO_AT_A_TIME = ("--numprocesses=2", "--dist=loadscope", "--no-loadscope-reorder")
 
+QUICK = "--quick"  # of tests/conftest.py: nothing in ml/ is quick, since each of its processes imports torch
+
 
 @dataclass(frozen=True)
 class Suite:
@@ -28,10 +30,11 @@ def chosen(arguments: list[str]) -> list[Suite]:
     paths = [word for word in arguments if word == "tests" or word.startswith("tests/")]
     options = tuple(word for word in arguments if word not in paths)
     ml_paths = [path for path in paths if path == ML_TESTS or path.startswith(f"{ML_TESTS}/")]
-    pace = TWO_AT_A_TIME if not arguments else ()  # a few chosen tests would wait longer for the workers than they take
+    # A few chosen tests would wait longer for the workers than they take.
+    pace = TWO_AT_A_TIME if not arguments or arguments == [QUICK] else ()
     everything = not paths or any(path in ("tests", "tests/") for path in paths)
     airflow_paths = ["tests"] if everything else [path for path in paths if path not in ml_paths]
-    if everything and not ml_paths:
+    if everything and not ml_paths and QUICK not in options:
         ml_paths = [ML_TESTS]
     suites = []
     if airflow_paths:

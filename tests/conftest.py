@@ -13,14 +13,33 @@ HERE = Path(__file__).parent
 TOGETHER = ("conformance",)
 #: What takes long begins first, so that no worker is left alone with it at the end.
 FIRST = ("conformance", "e2e", "projects", "dags")
+#: Whose tests `--quick` runs, as far as they need no store, start no server and take less than some seconds.
+QUICK = ("architecture", "contract", "plugins", "stack")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--quick", action="store_true", help="what a person runs between two edits: make test-quick")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     def place(item: pytest.Item) -> int:
-        folder = item.path.relative_to(HERE).parts[0]
+        folder = folder_of(item)
         return FIRST.index(folder) if folder in FIRST else len(FIRST)
 
     items.sort(key=place)  # stable
+    if config.getoption("--quick"):
+        slow = [item for item in items if not is_quick(item)]
+        config.hook.pytest_deselected(items=slow)
+        items[:] = [item for item in items if is_quick(item)]
+
+
+def folder_of(item: pytest.Item) -> str:
+    return item.path.relative_to(HERE).parts[0]
+
+
+def is_quick(item: pytest.Item) -> bool:
+    waits = "s3_endpoint" in getattr(item, "fixturenames", ()) or item.get_closest_marker("slow")
+    return folder_of(item) in QUICK and not waits
 
 
 @pytest.hookimpl(optionalhook=True)  # there is none where xdist is not installed

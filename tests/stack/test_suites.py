@@ -43,3 +43,8 @@ def test_tests_do_not_see_the_stack_of_a_shell() -> None:
     shell = {"HOME": "/home/ada", "PATH": "/bin", "OMP_NUM_THREADS": "1"}
     theirs = ("AWS_ENDPOINT_URL", "AIRFLOW_HOME", "RETRAINING_RECIPES", "SAGEMAKER_USER_CONFIG_OVERRIDE", "SM_HPS")
     assert environment(shell | dict.fromkeys(theirs, "x")) == shell
+
+
+def test_the_quick_circle_is_one_suite() -> None:
+    elsewhere = ("--ignore=tests/ml", "--ignore=tests/containers")
+    assert chosen(["--quick"]) == [Suite("airflow", ("tests", *elsewhere, *TWO_AT_A_TIME, "--quick"))]
