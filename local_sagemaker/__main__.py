@@ -132,8 +132,12 @@ def _add_jobs(group: argparse._ArgumentGroup) -> None:
         "--max-concurrent-jobs", type=int, default=4, help="jobs that run at once (default: %(default)s)"
     )
     group.add_argument(
+        "--cores", type=int,
+        help="cores that jobs are told they may use, where others need the rest (default: those of the machine)",
+    )  # fmt: skip
+    group.add_argument(
         "--max-instances", type=int,
-        help="workers of one production variant at most, whatever its instance count (default: the machine's cores)",
+        help="workers of a variant or transform job at most, whatever its instance count (default: the cores)",
     )  # fmt: skip
     group.add_argument(
         "--stop-grace", type=float, default=120.0, help="seconds between SIGTERM and SIGKILL (default: %(default)s)"
@@ -179,6 +183,7 @@ def settings_from(options: argparse.Namespace) -> Settings:
         stop_grace_s=options.stop_grace,
         max_concurrent_jobs=options.max_concurrent_jobs,
         time_scale=options.time_scale,
+        cores=options.cores,
         max_instances=options.max_instances,
         isolation=options.isolation,
         relax_network_isolation=options.relax_network_isolation,

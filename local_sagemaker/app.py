@@ -131,7 +131,7 @@ def build_platform(settings: Settings) -> Platform:
         alarms=Alarms(store, metrics),
         objects=objects,
         images=ImageMap.load(settings.images),
-        cores=Cores(),
+        cores=Cores(settings.cores),
         isolation=Isolation.probe(settings.isolation, needed=[settings.root, Path(sys.prefix)]),
         patterns=PatternProcesses(),
         background=Background(settings.max_concurrent_jobs),

@@ -30,8 +30,10 @@ class Settings:
     """Time between SIGTERM and SIGKILL of a job, as SageMaker gives it."""
     max_concurrent_jobs: int = 4
     """Training, processing and transform jobs that run at once; further ones wait, a training job as Pending."""
+    cores: int | None = None
+    """Cores that jobs and endpoints are told they may use; None: those of the machine."""
     max_instances: int | None = None
-    """Workers of one production variant at most; None: as many as the machine has cores."""
+    """Workers of one production variant or transform job at most; None: as many as there are cores."""
     time_scale: float = 1.0
     """Waits that only let production traffic prove itself (canary and linear baking, TerminationWait) are multiplied
     by it; time limits and alarm periods are not."""
@@ -49,6 +51,8 @@ class Settings:
             raise ValueError(f"account is '{self.account}'; an AWS account id has 12 digits")
         if self.max_concurrent_jobs < 1:
             raise ValueError(f"max_concurrent_jobs is {self.max_concurrent_jobs}; it must be at least 1")
+        if self.cores is not None and self.cores < 1:
+            raise ValueError(f"cores is {self.cores}; it must be at least 1")
         if self.max_instances is not None and self.max_instances < 1:
             raise ValueError(f"max_instances is {self.max_instances}; it must be at least 1")
         if self.debugger not in {"open", "closed"}:

@@ -131,9 +131,10 @@ class TransformJob:
 
     @contextlib.contextmanager
     def _servers(self) -> Iterator[list[ModelServer]]:
-        """Started model servers, one for each instance that gets at least a core."""
+        """Started model servers, one for each instance, up to `--max-instances`."""
         resources = self._request["TransformResources"]
-        count = max(1, min(resources["InstanceCount"], self._platform.cores.total))
+        limit = self._platform.settings.max_instances or self._platform.cores.total
+        count = max(1, min(resources["InstanceCount"], limit))
         with self._platform.cores.share(resources["InstanceType"], count) as num_threads:
             servers = [
                 ModelServer(

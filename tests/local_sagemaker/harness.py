@@ -27,6 +27,8 @@ BUCKET = "test-bucket"
 ROLE = "arn:aws:iam::000000000000:role/test"
 IMAGE = "763104351884.dkr.ecr.us-east-1.amazonaws.com/pytorch:2.14-cpu-amzn2023-sagemaker"
 REPOSITORY = Path(__file__).parents[2]
+# Beside another worker and its server: jobs of both with a thread for each core would slow each other tenfold.
+OWN_CORES = ("--cores", "1", "--max-instances", "2") if "PYTEST_XDIST_WORKER" in os.environ else ()
 
 
 @dataclasses.dataclass
@@ -72,6 +74,7 @@ class Server:
                     str(self.images),
                     "--stop-grace",
                     "3",
+                    *OWN_CORES,
                     *self.arguments,
                 ],
                 cwd=REPOSITORY,

@@ -69,6 +69,7 @@ def test_taken_port_is_named(tmp_path: Path) -> None:
         (("--images", "no-such.toml"), KEYS, "no-such.toml"),
         (("--time-scale", "2"), KEYS, "time_scale is 2.0; it must be from 0 to 1"),
         (("--max-instances", "0"), KEYS, "max_instances is 0; it must be at least 1"),
+        (("--cores", "0"), KEYS, "cores is 0; it must be at least 1"),
     ],
 )
 def test_what_cannot_be_served_is_one_clear_line(
