@@ -142,6 +142,20 @@ def has_ended(pid: int, within_s: float = 3.0) -> bool:
     return False
 
 
+def last_line(server: Server, job: str, host: str = "algo-1") -> str:
+    """Wait for the job's first output."""
+    group, deadline = "/aws/sagemaker/TrainingJobs", time.monotonic() + 20
+    while time.monotonic() < deadline:
+        try:
+            events = server.logs.filter_log_events(logGroupName=group, logStreamNamePrefix=f"{job}/{host}")["events"]
+        except botocore.exceptions.ClientError:
+            events = []
+        if events:
+            return str(events[-1]["message"])
+        time.sleep(0.1)
+    raise AssertionError(f"{job} printed nothing\n{server.log()[-2000:]}")
+
+
 def refused(call: Callable[[], Any]) -> dict[str, Any]:
     """The whole response of a call that must be answered with an error."""
     with pytest.raises(botocore.exceptions.ClientError) as caught:

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from tests.local_sagemaker.harness import BUCKET, REPOSITORY, Server, has_ended, training_request
-from tests.local_sagemaker.test_training import archive, last_line, run, wait
+from tests.local_sagemaker.harness import BUCKET, REPOSITORY, Server, has_ended, last_line, training_request
+from tests.local_sagemaker.test_training import archive, run, wait
 
 ML_PYTHON = REPOSITORY / ".venv/ml/bin/python"
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.local_sagemaker.harness import BUCKET, IMAGE, ROLE, Server, error, training_request
+from tests.local_sagemaker.harness import BUCKET, IMAGE, ROLE, Server, error, last_line, training_request
 
 
 def ended(server: Server, request: dict[str, Any]) -> dict[str, Any]:
@@ -41,8 +41,11 @@ def test_stop_of_a_processing_job_that_has_ended_is_refused(server: Server) -> N
 
 
 def test_job_that_is_being_stopped_may_be_stopped_again(server: Server) -> None:
-    script = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(60)"
+    script = (
+        "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); time.sleep(60)"
+    )
     server.sagemaker.create_training_job(**training_request(server, "stop-twice", script))
+    last_line(server, "stop-twice")  # before that, a stop ends it at once
     for _ in range(2):
         server.sagemaker.stop_training_job(TrainingJobName="stop-twice")
     job = server.wait(lambda: server.sagemaker.describe_training_job(TrainingJobName="stop-twice"), "TrainingJobStatus")

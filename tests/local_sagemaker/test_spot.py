@@ -13,8 +13,8 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.local_sagemaker.harness import BUCKET, REPOSITORY, Server, has_ended, training_request
-from tests.local_sagemaker.test_training import last_line, run, wait
+from tests.local_sagemaker.harness import BUCKET, REPOSITORY, Server, has_ended, last_line, training_request
+from tests.local_sagemaker.test_training import run, wait
 from tests.object_store import KEY_ID, SECRET
 
 #: Counts its attempts in the checkpoint folder; the first one waits to be ended.

@@ -7,14 +7,13 @@ import json
 import os
 import signal
 import tarfile
-import time
 from collections.abc import Callable
 from typing import Any
 
 import botocore.exceptions
 import pytest
 
-from tests.local_sagemaker.harness import BUCKET, Server, has_ended, training_request
+from tests.local_sagemaker.harness import BUCKET, Server, has_ended, last_line, training_request
 
 PRINT_EVERYTHING = """
 import json, os, pathlib, sys
@@ -278,17 +277,3 @@ def test_second_server_on_one_folder_is_refused(make_server: Callable[..., Serve
     second = Server(server.root, server.port + 1, server.s3_endpoint, server.images)
     with pytest.raises(AssertionError, match="held by another local_sagemaker"):
         second.start()
-
-
-def last_line(server: Server, job: str, host: str = "algo-1") -> str:
-    """Wait for the job's first output."""
-    group, deadline = "/aws/sagemaker/TrainingJobs", time.monotonic() + 20
-    while time.monotonic() < deadline:
-        try:
-            events = server.logs.filter_log_events(logGroupName=group, logStreamNamePrefix=f"{job}/{host}")["events"]
-        except botocore.exceptions.ClientError:
-            events = []
-        if events:
-            return str(events[-1]["message"])
-        time.sleep(0.1)
-    raise AssertionError(f"{job} printed nothing\n{server.log()[-2000:]}")

@@ -12,8 +12,8 @@ import botocore.exceptions
 import pytest
 
 from local_sagemaker.jobs import life
-from tests.local_sagemaker.harness import BUCKET, Server, has_ended, training_request
-from tests.local_sagemaker.test_training import last_line, run, wait
+from tests.local_sagemaker.harness import BUCKET, Server, has_ended, last_line, training_request
+from tests.local_sagemaker.test_training import run, wait
 
 SLEEP = "import os, time; print(os.getpid(), flush=True); time.sleep(600)"
 
