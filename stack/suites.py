@@ -12,7 +12,8 @@ CONTAINER_TESTS = "tests/containers"  # on other Pythons: `make test-containers`
 # What configures AWS clients, SageMaker's scripts, Airflow, our stack and the trackers: a test sets what it needs.
 NOT_FOR_TESTS = ("AWS_", "AIRFLOW_", "RETRAINING_", "SAGEMAKER_", "SM_", "LOCAL_SAGEMAKER_", "WANDB_", "MLFLOW_")
 # Two at a time, in the order and in the groups of tests/conftest.py.
-TWO_AT_A_TIME = ("--numprocesses=2", "--dist=loadscope", "--no-loadscope-reorder")
+TWO_AT_A_TIME = ("--numprocesses=2", "--dist=loadscope")
+IN_ORDER = ("--no-loadscope-reorder",)  # of that conftest; in ml/ the files with most tests go first
 
 QUICK = "--quick"  # of tests/conftest.py: nothing in ml/ is quick, since each of its processes imports torch
 
@@ -39,7 +40,7 @@ def chosen(arguments: list[str]) -> list[Suite]:
     suites = []
     if airflow_paths:
         elsewhere = (f"--ignore={ML_TESTS}", f"--ignore={CONTAINER_TESTS}")
-        suites.append(Suite("airflow", (*airflow_paths, *elsewhere, *pace, *options)))
+        suites.append(Suite("airflow", (*airflow_paths, *elsewhere, *pace, *(IN_ORDER if pace else ()), *options)))
     if ml_paths:
         # The scripts of ml/ import each other by bare name, as in a container.
         suites.append(Suite("ml", ("-o", "pythonpath=ml", *ml_paths, *pace, *options)))

@@ -1,11 +1,11 @@
 import pytest
 
-from stack.suites import TWO_AT_A_TIME, Suite, chosen, environment, verdict
+from stack.suites import IN_ORDER, TWO_AT_A_TIME, Suite, chosen, environment, verdict
 
 
 def test_without_arguments_each_interpreter_runs_its_tests_two_at_a_time() -> None:
     assert chosen([]) == [
-        Suite("airflow", ("tests", "--ignore=tests/ml", "--ignore=tests/containers", *TWO_AT_A_TIME)),
+        Suite("airflow", ("tests", "--ignore=tests/ml", "--ignore=tests/containers", *TWO_AT_A_TIME, *IN_ORDER)),
         Suite("ml", ("-o", "pythonpath=ml", "tests/ml", *TWO_AT_A_TIME)),
     ]
 
@@ -47,4 +47,4 @@ def test_tests_do_not_see_the_stack_of_a_shell() -> None:
 
 def test_the_quick_circle_is_one_suite() -> None:
     elsewhere = ("--ignore=tests/ml", "--ignore=tests/containers")
-    assert chosen(["--quick"]) == [Suite("airflow", ("tests", *elsewhere, *TWO_AT_A_TIME, "--quick"))]
+    assert chosen(["--quick"]) == [Suite("airflow", ("tests", *elsewhere, *TWO_AT_A_TIME, *IN_ORDER, "--quick"))]
