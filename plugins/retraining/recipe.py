@@ -258,4 +258,5 @@ def find_recipes(folders: list[Path], name: str = "") -> list[Path]:
     """
     found = {path for folder in folders for pattern in ("*.yaml", "*.yml") for path in folder.glob(pattern)}
     ordered = sorted(found, key=lambda path: (path.name, str(path)))
-    return [path for path in ordered if mentions(path, name)] or ordered
+    likely = [path for path in ordered if mentions(path, name)] if name else []
+    return likely or ordered
