@@ -42,6 +42,14 @@ down:  ## stop what up or retrain started, and nothing else; the data stays
 local-env: .venv/airflow/.installed  ## export lines for AWS clients: eval "$(make -s local-env)"
 	@$(STACK) env
 
+.PHONY: lint
+lint: .venv/airflow/.installed  ## tell all that is wrong with your recipes; FILES='a.yaml b.yaml': with these
+	@PYTHONPATH=plugins .venv/airflow/bin/python -m retraining lint $(call given,FILES)
+
+.PHONY: schema
+schema: .venv/airflow/.installed  ## write dags/recipes/recipe.schema.json anew: what editors know of recipes
+	@$(STACK) schema
+
 .PHONY: compose-env
 compose-env: .venv/airflow/.installed  ## write .env with secrets for docker compose, once
 	@$(STACK) compose-env

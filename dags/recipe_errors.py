@@ -10,18 +10,9 @@ import os
 from pathlib import Path
 
 from retraining.environment import recipe_folders
-from retraining.recipe import RecipeError, find_recipes, load_recipe
+from retraining.recipe import check_recipes, find_recipes
 
-errors = []
-names: dict[str, Path] = {}
-for path in find_recipes(recipe_folders(os.environ, Path(__file__).parent)):
-    try:
-        recipe = load_recipe(path)
-    except RecipeError as error:
-        errors.append(str(error))
-        continue
-    if (first := names.setdefault(recipe.name, path)) != path:
-        errors.append(f"{path}: name = {recipe.name!r}: is also the name of {first}. Give each recipe its own name.")
+errors = check_recipes(find_recipes(recipe_folders(os.environ, Path(__file__).parent)))
 
 if errors:
-    raise ValueError("These recipes cannot become a DAG:\n" + "\n".join(errors))
+    raise ValueError("These recipes cannot become a DAG:\n" + "\n".join(errors.values()))

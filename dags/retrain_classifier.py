@@ -27,11 +27,11 @@ from retraining.operators.register import RegisterOperator
 from retraining.operators.resources import EndpointConfigOperator, ModelOperator
 from retraining.operators.training import TrainingOperator
 from retraining.recipe import Recipe, RecipeError, find_recipes, load_recipe
+from retraining.recipe.trigger_form import trigger_form
 from retraining.release.served import while_serving
 from retraining.retries import RETRIES
 from retraining.run import Run, request
 from retraining.sensors import DebuggerVerdictSensor
-from retraining.trigger_form import trigger_form
 
 DOC = """
 Retrains the **{name}** classifier on Amazon SageMaker, and lets the new model serve only if it is at least as good as

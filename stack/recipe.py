@@ -17,6 +17,7 @@ IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".ti
 
 # Sized for a laptop and some hundred to some thousand images: training from scratch at 64 px, a few minutes in all.
 TEMPLATE = """\
+# yaml-language-server: $schema=recipe.schema.json
 # Made by `make retrain`; yours to edit. docs/recipe.md explains each key.
 name: {name}
 description: {description}

@@ -1,7 +1,7 @@
 """Weekly retraining of image classifiers on Amazon SageMaker.
 
 Pure core (standard library; data in, data out):
-    recipe, hyperparameters   what to train, checked
+    recipe/                   what to train, checked
     plan                      recipe + environment + run → every name and S3 address of one run
     sagemaker_requests        plan → the request dicts of the SageMaker API
     job_kinds                 what SageMaker's job types have in common

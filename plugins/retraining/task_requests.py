@@ -15,12 +15,12 @@ from retraining.debugger import requests as debugger_requests
 from retraining.debugger.mode import in_mode
 from retraining.job_kinds import is_missing
 from retraining.promotion.champion import ChampionUnusable, own_champion
+from retraining.recipe.debugger import Mode
 from retraining.release.artifact import require_own_model, require_unchanged
 from retraining.release.intent import Intent
 from retraining.release.package import require_not_rejected
 from retraining.release.served import describe_endpoint
 from retraining.run import Run
-from retraining.sections.debugger import Mode
 
 
 class NotPromoted(ValueError):

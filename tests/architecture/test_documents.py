@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from retraining.hyperparameters import HYPERPARAMETERS
 from retraining.recipe import Recipe, read_recipe
+from retraining.recipe.hyperparameters import HYPERPARAMETERS
 from tests import shipped
 
 ROOT = Path(__file__).parents[2]

@@ -45,6 +45,8 @@ ALLOWED = {
         "PIL",
         "yaml",
         "asgiref",
+        "pydantic",  # comes with Airflow
+        "pydantic_core",
     },
     "local_sagemaker": {
         "local_sagemaker",
@@ -86,11 +88,11 @@ ALLOWED = {
 PURE_CORE = {
     "plugins/retraining": [
         "container_support", "cost/billing", "cost/ceiling", "debugger/mode", "debugger/requests",
-        "debugger/rule_verdicts", "fingerprint", "hyperparameters", "identity", "imports", "plan",
-        "promotion/decision", "promotion/differences", "promotion/evaluation", "promotion/evidence", "recipe", "report",
-        "sagemaker_requests", "sections/budget", "sections/debugger", "sections/machines", "sections/promotion",
-        "sections/reading", "sections/refusal", "sections/schedule", "sections/split", "sections/tracking",
-        "sections/tuning", "tuning/warm_start",
+        "debugger/rule_verdicts", "fingerprint", "identity", "imports", "plan", "promotion/decision",
+        "promotion/differences", "promotion/evaluation", "promotion/evidence", "recipe/budget", "recipe/debugger",
+        "recipe/hyperparameters", "recipe/layout", "recipe/machines", "recipe/promotion", "recipe/reading",
+        "recipe/recipe", "recipe/refusal", "recipe/rules", "recipe/schedule", "recipe/schema", "recipe/split",
+        "recipe/tracking", "recipe/tuning", "report", "sagemaker_requests", "tuning/warm_start",
     ],
     "local_sagemaker": [
         "jobs/life", "jobs/metrics", "tuning/bayesian", "tuning/completion", "tuning/definition",
@@ -98,7 +100,7 @@ PURE_CORE = {
         "tuning/search", "tuning/warm_start",
     ],
 }  # fmt: skip
-PURE_ALLOWED = {"retraining", "local_sagemaker", "yaml", "croniter"}
+PURE_ALLOWED = {"retraining", "local_sagemaker", "yaml", "croniter", "pydantic", "pydantic_core"}
 
 
 def imports(path: Path, *, top_level_only: bool = False) -> set[str]:

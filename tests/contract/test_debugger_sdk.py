@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from retraining.images import resolve_images
-from retraining.sections.debugger import DEBUGGER_RULES
+from retraining.recipe.debugger import DEBUGGER_RULES
 from tests.contract.test_requests import DIGITS_RECIPE, ENVIRONMENT, every_request, problems
 
 sdk = pytest.importorskip("sagemaker.core.debugger")

@@ -10,10 +10,10 @@ import pytest
 
 from local_sagemaker.jobs.metrics import MetricPatterns, final_metrics
 from local_sagemaker.sandbox.patterns import PatternProcesses
-from retraining.hyperparameters import HYPERPARAMETERS
 from retraining.recipe import Recipe, load_recipe
+from retraining.recipe.hyperparameters import HYPERPARAMETERS
+from retraining.recipe.tuning import Tuning
 from retraining.sagemaker_requests import METRIC_DEFINITIONS
-from retraining.sections.tuning import Tuning
 from tests import shipped
 from tests.contract.test_metric_lines import metrics
 

@@ -21,11 +21,11 @@ from retraining import sagemaker_requests as requests
 from retraining.debugger import requests as debugger_requests
 from retraining.debugger.mode import HOOK_HYPERPARAMETER, MANAGED_MEMBERS, PROFILE_HYPERPARAMETER, in_mode
 from retraining.environment import Environment
-from retraining.hyperparameters import HYPERPARAMETERS
 from retraining.images import resolve_images
 from retraining.plan import Plan
 from retraining.recipe import load_recipe, read_recipe
-from retraining.sections.debugger import DEBUGGER_RULES
+from retraining.recipe.debugger import DEBUGGER_RULES
+from retraining.recipe.hyperparameters import HYPERPARAMETERS
 from tests import shipped
 
 DIGITS = Path(__file__).parents[2] / "dags" / "recipes" / "digits.yaml"

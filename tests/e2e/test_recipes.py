@@ -24,10 +24,10 @@ import yaml
 
 from retraining.dataset.sync import sync_dataset
 from retraining.environment import Environment
-from retraining.hyperparameters import as_text
 from retraining.images import resolve_images
 from retraining.plan import Plan
 from retraining.recipe import load_recipe
+from retraining.recipe.hyperparameters import as_text
 from retraining.sagemaker_requests import training_job
 from retraining.source import Source
 from tests import look_alikes

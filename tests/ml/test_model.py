@@ -31,7 +31,7 @@ def test_the_pipeline_knows_torchvisions_networks():
     """Its list stands in another interpreter, which has no torchvision; the file needs nothing but Python."""
     from torchvision import models
 
-    path = Path(__file__).parents[2] / "plugins/retraining/hyperparameters.py"
+    path = Path(__file__).parents[2] / "plugins/retraining/recipe/hyperparameters.py"
     spec = importlib.util.spec_from_file_location("pipeline_hyperparameters", path)
     module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

@@ -8,7 +8,7 @@ import pytest
 
 from retraining.dataset.layout import Understood, split_words, understand
 from retraining.dataset.source_error import SourceError
-from retraining.sections.layout import Layout
+from retraining.recipe.layout import Layout
 
 
 def files(*folders: str, count: int = 3) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import datetime
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -117,7 +118,7 @@ def test_what_is_left_out_has_its_default(recipe: Recipe) -> None:
         (put("debugger.rules", {"Overfit": "stop"}), r"debugger\.rules\.Overfit = 'stop': must be one of fail, warn"),
         (put("promotion.min_value", 97), r"promotion\.min_value = 97\.0: accuracy lies between 0 and 1"),
         (put("promotion.min_value", float("nan")), r"promotion\.min_value = nan: must be a number"),
-        (put("promotion.min_class_recall", 60), r"promotion\.min_class_recall = 60\.0: recall lies between 0 and 1"),
+        (put("promotion.min_class_recall", 60), r"promotion\.min_class_recall = 60\.0: must be 0 to 1, as a recall is"),
         (put("promotion.confidence", 95), r"promotion\.confidence = 95\.0: must be 0\.5 to 0\.99"),
         (put("promotion.evidence", "better"), r"must be one of point, clearly_better, not_clearly_worse\. Did"),
         (put("budget.max_usd", 0), r"budget\.max_usd = 0\.0: must be a number above 0"),
@@ -125,7 +126,7 @@ def test_what_is_left_out_has_its_default(recipe: Recipe) -> None:
         (put("budget.max_usd", 5), r"budget\.usd_per_hour = {}: max_usd needs the price .* Add for example usd"),
         (
             put("budget.usd_per_hour", {"m5.xlarge": 0.2}),
-            r"budget\.usd_per_hour\.instance_type = 'm5\.xlarge': must be a SageMaker instance type",
+            r"budget\.usd_per_hour = 'm5\.xlarge': must be a SageMaker instance type",
         ),
         (
             put("budget.usd_per_hour", {"ml.m5.xlarge": -1}),
@@ -165,6 +166,47 @@ def test_a_bad_value_is_named_with_its_rule(
         read_recipe(data, where="shapes.yaml")
 
 
+def test_all_that_is_wrong_is_told_at_once(recipe_data: dict[str, Any]) -> None:
+    for path, value in (("trainning", {}), ("tuning.max_jobs", 0), ("training.spot", "yes"), ("tuning.goal", "Max")):
+        put(path, value)(recipe_data)
+    with pytest.raises(RecipeError) as caught:
+        read_recipe(recipe_data, where="shapes.yaml")
+    first, *others = str(caught.value).splitlines()
+    assert first.startswith("shapes.yaml: training.spot = 'yes': must be true or false")
+    assert [line.split(":")[0] for line in others] == [
+        "  also tuning.goal = 'Max'",
+        "  also tuning.max_jobs = 0",
+        "  also trainning = {}",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("value", "complaint"),
+    [
+        (datetime.date(2026, 11, 28), r"description = datetime\.date\(.*\): YAML reads this as a date\. Put it into"),
+        (b"flowers", r"description = b'flowers': YAML reads this as a bytes"),
+        ({"a", "b"}, r"description = {.*}: YAML reads this as a set"),
+        ({(1, 2): 3}, r"has a key that is no text"),
+    ],
+)
+def test_what_only_yaml_has_is_refused(recipe_data: dict[str, Any], value: object, complaint: str) -> None:
+    put("description", value)(recipe_data)
+    with pytest.raises(RecipeError, match=complaint):
+        read_recipe(recipe_data, where="shapes.yaml")
+
+
+def test_a_path_that_is_no_utf8_stays_as_it_is(recipe_data: dict[str, Any]) -> None:
+    put("source", "/caf\udce9/\U0001f41d")(recipe_data)
+    put("layout.train", "\udcff")(recipe_data)
+    put("debugger.rule_parameters", {"LossNotDecreasing": {"mode": "\udc80"}})(recipe_data)
+    recipe = read_recipe(recipe_data, where="test")
+    assert (recipe.source, recipe.layout.train) == ("/caf\udce9/\U0001f41d", "\udcff")
+    assert recipe.debugger.rule_parameters == {"LossNotDecreasing": {"mode": "\udc80"}}
+    put("name", "caf\udce9")(recipe_data)
+    with pytest.raises(RecipeError, match=r"name = 'caf\\udce9': must be"):
+        read_recipe(recipe_data, where="test")
+
+
 def test_bare_off_means_off(recipe_data: dict[str, Any]) -> None:
     """YAML reads Off as False."""
     put("tuning.early_stopping", False)(recipe_data)
@@ -191,7 +233,7 @@ def test_the_form_cannot_make_an_invalid_recipe(recipe: Recipe) -> None:
 
 
 def test_every_form_field_reaches_the_recipe(recipe: Recipe) -> None:
-    from retraining.trigger_form import trigger_form
+    from retraining.recipe.trigger_form import trigger_form
 
     not_of_the_recipe = {"force", "accept_class_change", "first_promotion"}
     assert set(trigger_form(recipe)) - not_of_the_recipe == set(TRIGGER_PARAMS)

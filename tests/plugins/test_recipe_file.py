@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from retraining.recipe import RecipeError, load_recipe, read_recipe
-from retraining.recipe_file import read_yaml
+from retraining.recipe.file import read_yaml
 
 ROOT = Path(__file__).parents[2]
 LETTERS = "abcdefghijklmnop"

@@ -29,7 +29,7 @@ from retraining.plan import Plan
 from retraining.pretrained.staging import Target, stage
 from retraining.pretrained.weights_file import read_weights_file
 from retraining.recipe import Recipe, load_recipe
-from retraining.sections.tracking import Tracking, Wandb
+from retraining.recipe.tracking import Tracking, Wandb
 from retraining.source import Source
 from tests import look_alikes
 from tests.local_sagemaker.harness import REPOSITORY, ROLE, Server

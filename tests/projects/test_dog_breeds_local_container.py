@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from retraining.dataset.sync import sync_dataset
-from retraining.hyperparameters import HYPERPARAMETERS
 from retraining.recipe import read_recipe
+from retraining.recipe.hyperparameters import HYPERPARAMETERS
 from tests import look_alikes
 from tests.local_sagemaker.harness import Server
 from tests.projects.conftest import Trained, by_hand, plan_of, ranges, shipped

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from retraining.hyperparameters import HYPERPARAMETERS
 from retraining.recipe import RecipeError, read_recipe
+from retraining.recipe.hyperparameters import HYPERPARAMETERS
 from tests import look_alikes
 from tests.projects.conftest import Trained, by_hand, ranges, shipped, training_request, tuning_request
 

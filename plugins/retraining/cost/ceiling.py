@@ -21,7 +21,7 @@ from retraining.debugger import requests as debugger_requests
 from retraining.images import Images
 from retraining.job_kinds import QUEUE_ALLOWANCE_SECONDS, TRANSFORM_LIMIT_SECONDS
 from retraining.plan import Plan
-from retraining.sections.budget import Budget
+from retraining.recipe.budget import Budget
 
 # What SageMaker gives a training or processing job to end once its limit has passed (API reference, StoppingCondition).
 STOPPING_SECONDS = 120

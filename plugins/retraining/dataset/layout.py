@@ -16,7 +16,7 @@ from retraining.dataset.ignored import why_ignored
 from retraining.dataset.names import printable
 from retraining.dataset.source_error import SourceError
 from retraining.dataset.split import SplitName
-from retraining.sections.layout import Layout
+from retraining.recipe.layout import Layout
 
 SPLIT_WORDS: dict[str, SplitName] = {
     **dict.fromkeys(("train", "training", "trn"), "train"),

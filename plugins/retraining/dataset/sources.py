@@ -28,7 +28,7 @@ from retraining.dataset.split import SplitName
 from retraining.dataset.tree import Leaf, Tree, read_tree
 from retraining.dataset.verify import Rejected
 from retraining.download import DownloadError, download
-from retraining.sections.layout import Layout
+from retraining.recipe.layout import Layout
 from retraining.web_address import AddressError, WebAddress, without_secrets
 
 __all__ = ["SourceError", "SourceFile", "SourceFiles", "fetched", "open_source"]

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from retraining.recipe import Recipe
-from retraining.sections.debugger import Mode
+from retraining.recipe.debugger import Mode
 
 HOOK_HYPERPARAMETER = "debug-hook-config"
 PROFILE_HYPERPARAMETER = "profile"

@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from retraining.debugger.mode import HOOK_HYPERPARAMETER, PROFILE_HYPERPARAMETER
-from retraining.hyperparameters import Value, as_text
 from retraining.images import Images
 from retraining.plan import Plan
+from retraining.recipe.hyperparameters import Value, as_text
 
 Request = dict[str, Any]
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from retraining.promotion.evaluation import Evaluation
 from retraining.promotion.evidence import ROUNDING, Evidence, weigh
-from retraining.sections.promotion import Promotion
+from retraining.recipe.promotion import Promotion
 
 NO_CHAMPION = "there is no champion yet"
 

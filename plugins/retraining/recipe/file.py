@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from retraining.sections.refusal import RecipeError
+from retraining.recipe.refusal import RecipeError
 
 MAX_BYTES = 64 * 1024
 """Of the file; the longest recipe of this package has 3 kB."""

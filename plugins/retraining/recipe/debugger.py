@@ -6,11 +6,12 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from retraining.hyperparameters import Value, as_text
-from retraining.sections.machines import require_instance_type
-from retraining.sections.refusal import RecipeError, did_you_mean, require
+from retraining.recipe.hyperparameters import Value, as_text
+from retraining.recipe.machines import InstanceType
+from retraining.recipe.refusal import RecipeError, did_you_mean, require
+from retraining.recipe.rules import SECTION, Above, BareOff
 
 DEBUGGER_RULES = (
     "AllZero", "CheckInputImages", "ClassImbalance", "Confusion", "DeadRelu", "ExplodingTensor", "LossNotDecreasing",
@@ -36,7 +37,9 @@ class Debugger:
     wherever that is possible, else self_hosted.
     """
 
-    mode: Literal["auto", "managed", "self_hosted", "off"] = "auto"
+    __pydantic_config__ = SECTION
+
+    mode: Annotated[Literal["auto", "managed", "self_hosted", "off"], BareOff("off")] = "auto"
     rules: dict[str, Literal["fail", "warn", "ignore"]] = field(default_factory=lambda: {"LossNotDecreasing": "fail"})
     """What an issue does: fail stops the run, warn is said in the log, ignore only stands in the report."""
     stop_training: tuple[str, ...] = ()
@@ -49,9 +52,9 @@ class Debugger:
     What the usual rules read is saved anyway; a collection of the same name takes its place.
     """
     profiler: bool = True
-    save_interval: int = 10
+    save_interval: Annotated[int, Above(0)] = 10
     """Steps between two saved sets of tensors, where a collection says nothing else."""
-    instance_type: str = "ml.t3.medium"
+    instance_type: InstanceType = "ml.t3.medium"
     """Where the rules are evaluated in the mode self_hosted; AWS evaluates managed ones on machines of its own."""
 
     def __post_init__(self) -> None:
@@ -65,8 +68,6 @@ class Debugger:
             require(
                 re.fullmatch(r"[\w-]{1,256}", name) is not None, "collections", name, "must be letters, digits, _ and -"
             )
-        require(self.save_interval >= 1, "save_interval", self.save_interval, "must be at least 1 step")
-        require_instance_type(self.instance_type)
         self._check_stop_training()
         self._check_hook_config()
 

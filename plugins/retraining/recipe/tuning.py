@@ -5,15 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
 
-from retraining.hyperparameters import Value
-from retraining.sections.refusal import require
+from retraining.recipe.hyperparameters import Value
+from retraining.recipe.refusal import require
+from retraining.recipe.rules import SECTION, BareOff, Between
 
 
 @dataclass(frozen=True, kw_only=True)
 class Range:
     """What tuning may choose for one hyperparameter."""
+
+    __pydantic_config__ = SECTION
 
     type: Literal["continuous", "integer", "categorical"]
     min: float | None = None
@@ -63,24 +66,25 @@ class Range:
 class Tuning:
     """The search: each trial is one paid training job."""
 
+    __pydantic_config__ = SECTION
+
     objective: Literal["validation:accuracy", "validation:macro_f1", "validation:f1", "validation:loss"] = (
         "validation:accuracy"
     )
     goal: Literal["Maximize", "Minimize"] = "Maximize"
     strategy: Literal["Bayesian", "Random"] = "Bayesian"
-    max_jobs: int = 4
-    max_parallel_jobs: int = 2
-    early_stopping: Literal["Off", "Auto"] = "Off"
-    warm_start: Literal["auto", "off"] = "auto"
+    max_jobs: Annotated[int, Between(1, 750, ", SageMaker's limit")] = 4
+    max_parallel_jobs: Annotated[int, Between(1, 10)] = 2
+    early_stopping: Annotated[Literal["Off", "Auto"], BareOff("Off")] = "Off"
+    warm_start: Annotated[Literal["auto", "off"], BareOff("off")] = "auto"
     """auto: a Bayesian search begins from what earlier searches of this recipe found; off: from nothing."""
     ranges: dict[str, Range] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         wanted = "Minimize" if self.objective == "validation:loss" else "Maximize"
         require(self.goal == wanted, "goal", self.goal, f"{self.objective} gets better when you {wanted} it")
-        require(1 <= self.max_jobs <= 750, "max_jobs", self.max_jobs, "must be 1 to 750, SageMaker's limit")
         require(
-            1 <= self.max_parallel_jobs <= min(10, self.max_jobs),
+            self.max_parallel_jobs <= self.max_jobs,
             "max_parallel_jobs",
             self.max_parallel_jobs,
             f"must be 1 to 10 and at most max_jobs = {self.max_jobs}",

@@ -9,17 +9,20 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 Value = str | int | float | bool
 
 
 @dataclass(frozen=True, kw_only=True)
 class Hyperparameter:
-    """One flag of the training script: how it reads its value, and the rule in words and as a check."""
+    """One flag of the training script: how it reads its value, and the rule in words, as a check and for editors."""
 
     read: type[int] | type[float] | type[str] | type[bool]
     rule: str
     accepts: Callable[[Value], bool]
+    schema: dict[str, Any]
+    """What JSON Schema can say of it."""
 
 
 def _number(read: type[int] | type[float], lowest: float, highest: float) -> Hyperparameter:
@@ -29,15 +32,23 @@ def _number(read: type[int] | type[float], lowest: float, highest: float) -> Hyp
         return number and lowest <= float(value) <= highest
 
     kind = "a whole number" if read is int else "a number"
-    return Hyperparameter(read=read, rule=f"must be {kind} from {lowest:g} to {highest:g}", accepts=accepts)
+    rule = f"must be {kind} from {lowest:g} to {highest:g}"
+    schema: dict[str, Any] = {"type": "integer" if read is int else "number", "minimum": lowest, "maximum": highest}
+    return Hyperparameter(read=read, rule=rule, accepts=accepts, schema=schema)
 
 
 def _choice(*choices: str) -> Hyperparameter:
-    return Hyperparameter(read=str, rule=f"must be one of {', '.join(choices)}", accepts=lambda value: value in choices)
+    rule = f"must be one of {', '.join(choices)}"
+    return Hyperparameter(read=str, rule=rule, accepts=lambda value: value in choices, schema={"enum": list(choices)})
 
 
 def _boolean() -> Hyperparameter:
-    return Hyperparameter(read=bool, rule="must be true or false", accepts=lambda value: isinstance(value, bool))
+    return Hyperparameter(
+        read=bool,
+        rule="must be true or false",
+        accepts=lambda value: isinstance(value, bool),
+        schema={"type": "boolean"},
+    )
 
 
 def _augmentation() -> Hyperparameter:
@@ -47,7 +58,9 @@ def _augmentation() -> Hyperparameter:
         return value == "none" or (isinstance(value, str) and set(value.split("+")) <= kinds)
 
     rule = f"must be none, or some of {', '.join(sorted(kinds))} joined by +"
-    return Hyperparameter(read=str, rule=rule, accepts=accepts)
+    one = f"(?:{'|'.join(sorted(kinds))})"
+    schema = {"type": "string", "pattern": rf"^(?:none|{one}(?:\+{one})*)$"}
+    return Hyperparameter(read=str, rule=rule, accepts=accepts, schema=schema)
 
 
 _TORCHVISION = """
@@ -70,6 +83,7 @@ HYPERPARAMETERS: dict[str, Hyperparameter] = {
         read=str,
         rule="must be a classification network of torchvision, such as resnet18",
         accepts=lambda value: value in ARCHITECTURES,
+        schema={"enum": list(ARCHITECTURES)},
     ),
     "stem": _choice("standard", "small"),
     "weights": _choice("none", "channel", "imagenet"),

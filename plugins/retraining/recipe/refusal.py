@@ -5,12 +5,14 @@ from __future__ import annotations
 import difflib
 import re
 import reprlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from retraining.web_address import without_secrets
 
 MAX_SHOWN = 200
 """Characters of a value, or of a key."""
+MAX_ERRORS = 20
+"""That are told besides the first."""
 
 NO_SECRETS = (
     "Recipes lie in repositories, and requests and logs show what they hold. W&B needs no key with mode: offline; for "
@@ -22,19 +24,31 @@ NO_SECRETS = (
 class RecipeError(ValueError):
     """A recipe that must not be run. `where` is the file (or the trigger form) it came from."""
 
-    def __init__(self, key: str, value: object, rule: str, way_out: str = "", where: str = "") -> None:
-        self.key, self.value, self.rule, self.way_out, self.where = key, value, rule, way_out, where
+    def __init__(
+        self, key: str, value: object, rule: str, way_out: str = "", where: str = "", others: Sequence[str] = ()
+    ) -> None:
+        self.key, self.value, self.rule, self.way_out, self.where, self.others = (
+            key, value, rule, way_out, where, tuple(others),
+        )  # fmt: skip
         at = f"{where}: " if where else ""
         after = f" {way_out}" if way_out else ""
-        super().__init__(f"{at}{key[:MAX_SHOWN]} = {shown(value)}: {rule}.{after}")
+        first = f"{at}{key[:MAX_SHOWN]} = {shown(value)}: {rule}.{after}"
+        super().__init__("\n  also ".join((first, *self.others)))
 
     def inside(self, key: str) -> RecipeError:
         """The same error, seen from the section that holds it."""
         path = f"{key}.{self.key}" if self.key else key
-        return RecipeError(path, self.value, self.rule, self.way_out, self.where)
+        return RecipeError(path, self.value, self.rule, self.way_out, self.where, self.others)
 
     def found_in(self, where: str) -> RecipeError:
-        return RecipeError(self.key, self.value, self.rule, self.way_out, where)
+        return RecipeError(self.key, self.value, self.rule, self.way_out, where, self.others)
+
+    def together_with(self, errors: Sequence[RecipeError]) -> RecipeError:
+        """This error, and after it what else is wrong in the same recipe, up to MAX_ERRORS."""
+        others = [str(error) for error in errors[:MAX_ERRORS]]
+        if left := len(errors) - len(others):
+            others.append(f"{left} more")
+        return RecipeError(self.key, self.value, self.rule, self.way_out, self.where, others)
 
 
 def shown(value: object) -> str:
@@ -62,7 +76,7 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     return f"Did you mean {close[0]}?" if close else ""
 
 
-def refuse_secret(key: str) -> None:
+def refuse_secret(key: str, within: str = "") -> None:
     """RecipeError for a key that wants to hold a secret; its value is not repeated."""
     if re.search(r"api[-_]?key|token|passw|secret|credential", key, re.IGNORECASE):
-        raise RecipeError(key, "…", "looks like a secret", NO_SECRETS)
+        raise RecipeError(f"{within}.{key}".lstrip("."), "…", "looks like a secret", NO_SECRETS)

@@ -1,41 +1,53 @@
 """A recipe: one YAML file that says how one classifier is retrained.
 
-Every rule about a recipe is here, in `sections` or in `hyperparameters`; whoever holds a Recipe may rely on it. A bad
-recipe raises RecipeError before anything is paid for, naming the file, the key, the value, the rule and the way out.
+Every rule about a recipe is here, in its sections or in `hyperparameters`; whoever was given a Recipe by load_recipe or
+read_recipe may rely on it. A bad one raises RecipeError before anything is paid for, naming the file, the key, the
+value, the rule and the way out.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from retraining.hyperparameters import HYPERPARAMETERS, Value
-from retraining.recipe_file import mentions, read_yaml
-from retraining.sections.budget import Budget
-from retraining.sections.debugger import Debugger
-from retraining.sections.layout import Layout
-from retraining.sections.machines import Serving, Training
-from retraining.sections.promotion import Promotion
-from retraining.sections.reading import read_section, require_small_numbers
-from retraining.sections.refusal import RecipeError, did_you_mean, refuse_secret, require
-from retraining.sections.schedule import is_schedule
-from retraining.sections.split import Split
-from retraining.sections.tracking import Tracking
-from retraining.sections.tuning import Tuning
+from retraining.recipe.budget import Budget
+from retraining.recipe.debugger import Debugger
+from retraining.recipe.file import mentions, read_yaml
+from retraining.recipe.hyperparameters import HYPERPARAMETERS, Value
+from retraining.recipe.layout import Layout
+from retraining.recipe.machines import Serving, Training
+from retraining.recipe.promotion import Promotion
+from retraining.recipe.reading import read_section
+from retraining.recipe.refusal import RecipeError, did_you_mean, refuse_secret, require
+from retraining.recipe.rules import SECTION, Matching, Where
+from retraining.recipe.schedule import is_schedule
+from retraining.recipe.split import Split
+from retraining.recipe.tracking import Tracking
+from retraining.recipe.tuning import Tuning
 from retraining.web_address import has_user
 
-__all__ = [
-    "TRIGGER_PARAMS",
-    "Promotion",
-    "Recipe",
-    "RecipeError",
-    "Split",
-    "find_recipes",
-    "load_recipe",
-    "read_recipe",
+Name = Annotated[
+    str, Matching(r"[a-z0-9](-?[a-z0-9]){0,39}", "must be 1 to 40 lower-case letters, digits and single dashes")
+]
+Schedule = Annotated[
+    str,
+    Where(
+        is_schedule,
+        "must be a cron line of five fields such as '0 3 * * MON', @weekly or the like, or null for no schedule",
+    ),
+]
+EndpointName = Annotated[
+    str, Matching(r"|[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}", "must be 1 to 63 letters, digits and dashes")
+]
+Weights = Annotated[
+    str,
+    Matching(
+        r"s3://[^/]+/.+\.(pth|safetensors)",
+        "must look like s3://bucket/folder/weights.pth or .safetensors",
+        "`python -m retraining.pretrained FILE s3://bucket/folder` puts a file there and prints the line.",
+    ),
 ]
 
 
@@ -43,12 +55,14 @@ __all__ = [
 class Recipe:
     """Everything a person decides about one classifier."""
 
-    name: str
+    __pydantic_config__ = SECTION
+
+    name: Name
     source: str
     description: str = ""
     layout: Layout = field(default_factory=Layout)
     split: Split = field(default_factory=Split)
-    schedule: str | None = "0 3 * * 1"
+    schedule: Schedule | None = "0 3 * * 1"
     training: Training = field(default_factory=Training)
     serving: Serving = field(default_factory=Serving)
     hyperparameters: dict[str, Value]
@@ -58,16 +72,10 @@ class Recipe:
     tracking: Tracking = field(default_factory=Tracking)
     budget: Budget = field(default_factory=Budget)
     approval: bool = False
-    endpoint: str = ""
-    pretrained: str | None = None
+    endpoint: EndpointName = ""
+    pretrained: Weights | None = None
 
     def __post_init__(self) -> None:
-        require(
-            re.fullmatch(r"[a-z0-9](-?[a-z0-9]){0,39}", self.name) is not None,
-            "name",
-            self.name,
-            "must be 1 to 40 lower-case letters, digits and single dashes",
-        )
         require(bool(self.source.strip()), "source", self.source, "must say where the images are")
         require(
             not has_user(self.source),
@@ -78,25 +86,10 @@ class Recipe:
         )
         if not self.endpoint:
             object.__setattr__(self, "endpoint", f"retraining-{self.name}")
-        require(
-            re.fullmatch(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}", self.endpoint) is not None,
-            "endpoint",
-            self.endpoint,
-            "must be 1 to 63 letters, digits and dashes",
-        )
-        self._check_schedule()
         self._check_hyperparameters()
         self._check_batches()
         self._check_debugger()
         self._check_prices()
-
-    def _check_schedule(self) -> None:
-        require(
-            self.schedule is None or is_schedule(self.schedule),
-            "schedule",
-            self.schedule,
-            "must be a cron line of five fields such as '0 3 * * MON', @weekly or the like, or null for no schedule",
-        )
 
     def _check_hyperparameters(self) -> None:
         for name, value in self.hyperparameters.items():
@@ -118,14 +111,6 @@ class Recipe:
             self.pretrained,
             "must name a .pth or .safetensors object in S3 exactly when hyperparameters.weights is 'channel'",
         )
-        if self.pretrained is not None:
-            require(
-                re.fullmatch(r"s3://[^/]+/.+\.(pth|safetensors)", self.pretrained) is not None,
-                "pretrained",
-                self.pretrained,
-                "must look like s3://bucket/folder/weights.pth or .safetensors",
-                "`python -m retraining.pretrained FILE s3://bucket/folder` puts a file there and prints the line.",
-            )
 
     def _check_batches(self) -> None:
         """A batch is divided among all processes, of which each instance has one at least."""
@@ -244,10 +229,24 @@ def load_recipe(path: Path) -> Recipe:
 def read_recipe(data: object, where: str) -> Recipe:
     """Plain data, as YAML or a form gives it, to a checked Recipe."""
     try:
-        require_small_numbers(data)
         return read_section(Recipe, data)
     except RecipeError as error:
         raise error.found_in(where) from None
+
+
+def check_recipes(paths: Iterable[Path]) -> dict[Path, str]:
+    """Why recipes cannot become DAGs, of those that cannot: what is wrong in them, or that two have one name."""
+    refused: dict[Path, str] = {}
+    names: dict[str, Path] = {}
+    for path in paths:
+        try:
+            name = load_recipe(path).name
+        except RecipeError as error:
+            refused[path] = str(error)
+            continue
+        if (first := names.setdefault(name, path)) != path:
+            refused[path] = f"{path}: name = {name!r}: is also the name of {first}. Give each recipe its own name."
+    return refused
 
 
 def find_recipes(folders: list[Path], name: str = "") -> list[Path]:

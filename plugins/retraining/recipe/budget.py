@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Annotated
 
-from retraining.sections.machines import require_instance_type
-from retraining.sections.refusal import RecipeError, require
+from retraining.recipe.machines import InstanceType
+from retraining.recipe.refusal import require
+from retraining.recipe.rules import SECTION, Above
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,21 +19,14 @@ class Budget:
     has several prices (for training, processing and hosting), give the highest.
     """
 
-    max_usd: float | None = None
-    max_instance_hours: float | None = None
-    usd_per_hour: dict[str, float] = field(default_factory=dict)
+    __pydantic_config__ = SECTION
+
+    max_usd: Annotated[float, Above(0)] | None = None
+    max_instance_hours: Annotated[float, Above(0)] | None = None
+    usd_per_hour: dict[InstanceType, Annotated[float, Above(0, "of USD ")]] = field(default_factory=dict)
     """Instance type → USD an hour, on demand."""
 
     def __post_init__(self) -> None:
-        for key in ("max_usd", "max_instance_hours"):
-            limit = getattr(self, key)
-            require(limit is None or _is_positive(limit), key, limit, "must be a number above 0")
-        for instance_type, price in self.usd_per_hour.items():
-            try:
-                require_instance_type(instance_type)
-            except RecipeError as error:
-                raise error.inside("usd_per_hour") from None
-            require(_is_positive(price), f"usd_per_hour.{instance_type}", price, "must be a number of USD above 0")
         require(
             self.max_usd is None or bool(self.usd_per_hour),
             "usd_per_hour",
@@ -44,7 +38,3 @@ class Budget:
     def unpriced(self, instance_types: Iterable[str]) -> list[str]:
         """The types without a price, each once."""
         return sorted(set(instance_types) - self.usd_per_hour.keys())
-
-
-def _is_positive(value: float) -> bool:
-    return math.isfinite(value) and value > 0

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from retraining.sections.refusal import require
+from retraining.recipe.refusal import require
+from retraining.recipe.rules import SECTION
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -13,6 +14,8 @@ class Layout:
 
     Nothing said: the names people use for splits are recognised, and what else looks like splits is refused.
     """
+
+    __pydantic_config__ = SECTION
 
     train: str | None = None
     validation: str | None = None

@@ -4,49 +4,33 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
-from retraining.sections.refusal import require
+from retraining.recipe.refusal import require
+from retraining.recipe.rules import SECTION, Above, Between
 
 
 @dataclass(frozen=True, kw_only=True)
 class Promotion:
     """A candidate is promoted when its gain over the champion reaches min_improvement, and it is above the floors."""
 
+    __pydantic_config__ = SECTION
+
     metric: Literal["accuracy", "macro_f1", "log_loss"] = "accuracy"
-    min_improvement: float = 0.0
+    min_improvement: Annotated[float, Above(-1)] = 0.0
     """May be negative: a loss that is accepted."""
     evidence: Literal["point", "clearly_better", "not_clearly_worse"] = "point"
     """How sure the gain must be. point: as measured, and the reason tells how sure that is. clearly_better: only where
     chance does not explain it. not_clearly_worse: unless it is clear that the gain is missed; many small losses,
     none of them clear, may then add up over the weeks, which is what min_value is for."""
-    confidence: float = 0.95
+    confidence: Annotated[float, Between(0.5, 0.99, "; the tails beyond are too thin for the resamples")] = 0.95
     """Of the two-sided interval that "clearly" goes by."""
     min_value: float | None = None
-    min_class_recall: float | None = None
+    min_class_recall: Annotated[float, Between(0, 1, ", as a recall is")] | None = None
     """Share of each class's test images that must be recognised: an average hides a class that was lost."""
 
     def __post_init__(self) -> None:
-        require(
-            math.isfinite(self.min_improvement) and self.min_improvement > -1,
-            "min_improvement",
-            self.min_improvement,
-            "must be a number above -1",
-        )
-        require(
-            0.5 <= self.confidence <= 0.99,
-            "confidence",
-            self.confidence,
-            "must be 0.5 to 0.99; the tails beyond are too thin for the resamples",
-        )
         if self.min_value is not None:
             require(math.isfinite(self.min_value), "min_value", self.min_value, "must be a number")
             if self.metric != "log_loss":
                 require(0 <= self.min_value <= 1, "min_value", self.min_value, f"{self.metric} lies between 0 and 1")
-        if self.min_class_recall is not None:
-            require(
-                0 <= self.min_class_recall <= 1,
-                "min_class_recall",
-                self.min_class_recall,
-                "recall lies between 0 and 1",
-            )

@@ -6,12 +6,12 @@ never part of it: a recipe lies in a repository, and whoever may describe a job 
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from retraining.sections.refusal import NO_SECRETS, RecipeError, require
+from retraining.recipe.refusal import NO_SECRETS, RecipeError, require
+from retraining.recipe.rules import SECTION, Matching
 
 MAX_VALUE = 512
 """Characters of one environment variable of a job, SageMaker's limit."""
@@ -21,22 +21,21 @@ MAX_VALUE = 512
 class Wandb:
     """Weights & Biases. Offline runs need no key; they come with the job's output, and `wandb sync` uploads them."""
 
-    project: str
-    entity: str | None = None
-    mode: Literal["offline", "online"] = "offline"
+    __pydantic_config__ = SECTION
 
-    def __post_init__(self) -> None:
-        # What W&B itself refuses in a project's name, hours later.
-        plain = re.fullmatch(r"[^/\\#?%:\s][^/\\#?%:\n]{0,127}", self.project) is not None
-        require(plain, "project", self.project, r"must be 1 to 128 characters without / \ # ? % :")
-        if self.entity is not None:
-            known = re.fullmatch(r"[\w-]{1,128}", self.entity) is not None
-            require(known, "entity", self.entity, "must be a user's or a team's name")
+    # What W&B itself refuses in a project's name, hours later.
+    project: Annotated[
+        str, Matching(r"[^/\\#?%:\s][^/\\#?%:\n]{0,127}", r"must be 1 to 128 characters without / \ # ? % :")
+    ]
+    entity: Annotated[str, Matching(r"[\w-]{1,128}", "must be a user's or a team's name")] | None = None
+    mode: Literal["offline", "online"] = "offline"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Mlflow:
     """An MLflow server, a SageMaker one (its ARN), or a folder of the job (file:…)."""
+
+    __pydantic_config__ = SECTION
 
     tracking_uri: str
     experiment: str = ""
@@ -58,6 +57,8 @@ class Mlflow:
 @dataclass(frozen=True, kw_only=True)
 class Tracking:
     """Neither, one or both; what is left out costs a job nothing."""
+
+    __pydantic_config__ = SECTION
 
     wandb: Wandb | None = None
     mlflow: Mlflow | None = None

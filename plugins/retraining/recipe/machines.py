@@ -1,0 +1,57 @@
+"""Where jobs and endpoints run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from retraining.recipe.refusal import require
+from retraining.recipe.rules import SECTION, Between, Matching
+
+InstanceType = Annotated[
+    str,
+    Matching(r"ml\.[a-z0-9-]+\.[a-z0-9]+", "must be a SageMaker instance type such as ml.m5.xlarge or ml.g5.xlarge"),
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """Where and for how long one training job may run; the time limit is the only hard ceiling on its price."""
+
+    __pydantic_config__ = SECTION
+
+    instance_type: InstanceType = "ml.m5.xlarge"
+    volume_size_gb: Annotated[int, Between(1, 16384, " GB")] = 30
+    max_runtime_seconds: Annotated[int, Between(60, 432_000, " (5 days)")] = 3600
+    spot: bool = False
+    instance_count: Annotated[int, Between(1, 64)] = 1
+    distribution: Literal["none", "torchrun"] = "none"
+    """torchrun: one process for each GPU of each instance, which train one model together."""
+    keep_alive_seconds: Annotated[int, Between(0, 21_600)] = 0
+    """How long the final training's machines stay, paid for, so that the next run's start at once. 0: not at all."""
+
+    def __post_init__(self) -> None:
+        require(
+            self.instance_count == 1 or self.distribution == "torchrun",
+            "instance_count",
+            self.instance_count,
+            "several instances without a distribution would each train a model of their own",
+            "Add distribution: torchrun.",
+        )
+        require(
+            not (self.spot and self.keep_alive_seconds),
+            "keep_alive_seconds",
+            self.keep_alive_seconds,
+            "SageMaker does not keep spot machines",
+            "Set spot: false, or leave it out.",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Serving:
+    """What answers requests, and also what scores the test set."""
+
+    __pydantic_config__ = SECTION
+
+    instance_type: InstanceType = "ml.m5.large"
+    instance_count: Annotated[int, Between(1, 100)] = 1
