@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,13 @@ QUICK = ("architecture", "contract", "plugins", "stack")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--quick", action="store_true", help="what a person runs between two edits: make test-quick")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    with contextlib.suppress(ImportError):  # no client of AWS in the interpreter of ml/
+        from tests import service_models
+
+        service_models.read_once()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

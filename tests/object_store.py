@@ -78,10 +78,13 @@ def wait_until_ready(client: Any, log: Path) -> None:
 
 def delete_bucket(client: Any, name: str) -> None:
     """With all that is in it. Each bucket takes some of the few volumes that the store has room for."""
-    for page in client.get_paginator("list_objects_v2").paginate(Bucket=name):
-        for entry in page.get("Contents", []):
-            client.delete_object(Bucket=name, Key=entry["Key"])
+    empty_bucket(client, name)
     client.delete_bucket(Bucket=name)
+
+
+def empty_bucket(client: Any, name: str) -> None:
+    while keys := [{"Key": entry["Key"]} for entry in client.list_objects_v2(Bucket=name).get("Contents", [])]:
+        client.delete_objects(Bucket=name, Delete={"Objects": keys, "Quiet": True})
 
 
 def free_ports(count: int, also: int = 0) -> list[int]:

@@ -48,6 +48,7 @@ class Stack:
             "AIRFLOW_HOME": str(folder / "airflow"),
             "AIRFLOW__CORE__DAGS_FOLDER": str(copy_dags(folder / "dags", recipes=())),
             "AIRFLOW__CORE__PLUGINS_FOLDER": str(ROOT / "plugins"),
+            "PYTHONPATH": str(ROOT),  # of run_dag.py; Airflow finds plugins/ by itself
             "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
             "AIRFLOW__LOGGING__LOGGING_LEVEL": "WARNING",
             "RETRAINING_ENVIRONMENT": "local",
@@ -73,7 +74,7 @@ class Stack:
 
         `mark`, such as failed:deploy, marks the last run so while that task waits.
         """
-        command = [sys.executable, str(PROGRAMS / "run_dag.py"), "retrain_colors", *map(json.dumps, confs)]
+        command = [sys.executable, str(ROOT / "tests/run_dag.py"), "retrain_colors", *map(json.dumps, confs)]
         environment = self.environment | {"MARK_RUN": mark}
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900)
         runs = [json.loads(line[4:]) for line in done.stdout.splitlines() if line.startswith("RUN ")]

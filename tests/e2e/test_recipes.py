@@ -31,7 +31,7 @@ from retraining.recipe.hyperparameters import as_text
 from retraining.sagemaker_requests import training_job
 from retraining.source import Source
 from tests import look_alikes
-from tests.e2e.laptop import airflow_environment
+from tests.e2e.laptop import airflow_environment, run_dag
 from tests.local_sagemaker.harness import REPOSITORY, Server
 from tests.object_store import CLIENT, free_ports
 
@@ -96,7 +96,7 @@ class Stack:
 
     def run(self, name: str) -> dict[str, Any]:
         """Run the DAG of the recipe of this name; its report."""
-        output = self.call(Path(sys.executable).with_name("airflow"), "dags", "test", f"retrain_{name}")
+        _, output = run_dag(f"retrain_{name}", self.environment)
         listed = self.server.s3.list_objects_v2(Bucket=BUCKET, Prefix=f"{name}/runs/")["Contents"]
         (key,) = [item["Key"] for item in listed if item["Key"].endswith("/report.json")]
         report: dict[str, Any] = json.loads(self.server.s3.get_object(Bucket=BUCKET, Key=key)["Body"].read())

@@ -1,7 +1,7 @@
 """One DAG from an image folder to an answering endpoint: real Airflow, real server, real training, nothing faked.
 
-Two classes of 16 px images that a few steps of training tell apart. The DAG runs by `airflow dags test`, which carries
-its triggers in the same process, so that no scheduler is needed.
+Two classes of 16 px images that a few steps of training tell apart. The DAG runs as by `airflow dags test`,
+which carries its triggers in the same process, so that no scheduler is needed.
 """
 
 from __future__ import annotations

@@ -10,12 +10,19 @@ import boto3
 import pytest
 
 from tests.local_sagemaker.harness import BUCKET, Server
-from tests.object_store import CLIENT, free_ports
+from tests.object_store import CLIENT, empty_bucket, free_ports
 
 
 @pytest.fixture(scope="session", autouse=True)
 def bucket_for_all(s3_endpoint: str) -> None:
     boto3.client("s3", endpoint_url=s3_endpoint, **CLIENT).create_bucket(Bucket=BUCKET)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def bucket_of_one_module(bucket_for_all: None, s3_endpoint: str) -> Iterator[None]:
+    """Which files share a store differs from run to run, and two of them may well choose the same key."""
+    yield
+    empty_bucket(boto3.client("s3", endpoint_url=s3_endpoint, **CLIENT), BUCKET)
 
 
 @pytest.fixture(scope="session")

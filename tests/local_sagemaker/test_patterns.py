@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import re
 import signal
@@ -87,10 +88,9 @@ def test_pattern_of_endless_compilation_is_told(processes: PatternProcesses) -> 
 
 def test_process_that_somebody_kills_is_replaced(processes: PatternProcesses) -> None:
     assert processes.numbers(["(1)"], ["1"]) == [[(0, 1.0)]]
-    for child in psutil.Process().children():
-        if any("pattern_search" in word for word in child.cmdline()):
-            child.send_signal(signal.SIGKILL)
-            child.wait(5)
+    for process in processes.idle:
+        os.kill(process.popen.pid, signal.SIGKILL)
+        os.waitid(os.P_PID, process.popen.pid, os.WEXITED | os.WNOWAIT)  # dead, and not yet reaped
     assert processes.numbers(["(1)"], ["1"]) == [[(0, 1.0)]]
 
 

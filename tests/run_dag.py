@@ -1,10 +1,11 @@
-"""Runs one DAG to its end in a process of its own: run_dag.py DAG_ID CONF_JSON… prints the states of each run.
+"""Runs one DAG to its end in a process of its own, as `airflow dags test` does, which carries its triggers as well:
+run_dag.py DAG_ID CONF_JSON… prints the states of each run.
+
 
 MARK_RUN=failed:deploy (or success:deploy) in the environment marks the last run so, as a person in the UI would, while
 that task waits.
 """
 
-import functools
 import json
 import os
 import sys
@@ -17,11 +18,11 @@ from airflow.models.serialized_dag import SerializedDagModel
 from airflow.sdk.definitions import dag as dag_module
 from airflow.utils.session import create_session
 from airflow.utils.state import TaskInstanceState
-from botocore.loaders import JSONFileLoader
 from sqlalchemy import select
 
-# A task that runs in a process of its own reads the service models of its clients; here all tasks share one reading.
-JSONFileLoader.load_file = staticmethod(functools.cache(JSONFileLoader().load_file))
+from tests import service_models
+
+service_models.read_once()
 
 MARKS = {"failed": set_dag_run_state_to_failed, "success": set_dag_run_state_to_success}
 
