@@ -1,7 +1,7 @@
 """One DAG per recipe: `recipes/digits.yaml` becomes `retrain_digits`. A new classifier is a new YAML file, no Python.
 
 The end of this file reads as the table of contents of a run. What each task does is in `plugins/retraining/steps/`
-and `operators/`, what it sends in `task_requests.py`. A recipe with an error makes no DAG; `recipe_errors.py` reports
+and `operators/`, what it sends in `requests/tasks.py`. A recipe with an error makes no DAG; `recipe_errors.py` reports
 it.
 """
 
@@ -17,18 +17,19 @@ from airflow.providers.standard.operators.python import PythonOperator, ShortCir
 from airflow.sdk import DAG, CronTriggerTimetable, TaskGroup, get_parsing_context
 from airflow.sdk.definitions.param import ParamsDict
 
-from retraining import steps, task_requests
+from retraining import steps
 from retraining.environment import AWS_CONN_ID, poll_seconds, recipe_folders
 from retraining.operators.approval import OptionalApprovalOperator
 from retraining.operators.endpoint import DeployOperator, RollbackOperator
-from retraining.operators.evaluation import RuleEvaluationOperator
 from retraining.operators.jobs import TransformOperator, TuningOperator
 from retraining.operators.register import RegisterOperator
 from retraining.operators.resources import EndpointConfigOperator, ModelOperator
+from retraining.operators.rules import RuleEvaluationOperator
 from retraining.operators.training import TrainingOperator
 from retraining.recipe import Recipe, RecipeError, find_recipes, load_recipe
 from retraining.recipe.trigger_form import trigger_form
 from retraining.release.served import while_serving
+from retraining.requests import tasks as task_requests
 from retraining.retries import RETRIES
 from retraining.run import Run, request
 from retraining.sensors import DebuggerVerdictSensor

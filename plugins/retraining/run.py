@@ -11,9 +11,9 @@ from typing import Any
 
 from airflow.sdk import Context
 
+from retraining.container_images import Images
 from retraining.environment import AWS_CONN_ID, Environment
 from retraining.fingerprint import Ingredients, recipe_fingerprint
-from retraining.images import Images
 from retraining.plan import Plan
 from retraining.recipe import Recipe
 from retraining.release.intent import Intents

@@ -87,12 +87,12 @@ ALLOWED = {
 #: Decisions of the core: functions from data to data, tested without anything running.
 PURE_CORE = {
     "plugins/retraining": [
-        "container_support", "cost/billing", "cost/ceiling", "debugger/mode", "debugger/requests",
+        "container_support", "cost/billing", "cost/ceiling", "debugger/mode",
         "debugger/rule_verdicts", "fingerprint", "identity", "imports", "plan", "promotion/decision",
-        "promotion/differences", "promotion/evaluation", "promotion/evidence", "recipe/budget", "recipe/debugger",
+        "promotion/differences", "promotion/evidence", "promotion/scores", "recipe/budget", "recipe/debugger",
         "recipe/hyperparameters", "recipe/layout", "recipe/machines", "recipe/promotion", "recipe/reading",
         "recipe/recipe", "recipe/refusal", "recipe/rules", "recipe/schedule", "recipe/schema", "recipe/split",
-        "recipe/tracking", "recipe/tuning", "report", "sagemaker_requests", "tuning/warm_start",
+        "recipe/tracking", "recipe/tuning", "report", "requests/debugger", "requests/sagemaker", "tuning/warm_start",
     ],
     "local_sagemaker": [
         "jobs/life", "jobs/metrics", "tuning/bayesian", "tuning/completion", "tuning/definition",

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from retraining.images import resolve_images
+from retraining.container_images import resolve_images
 from retraining.recipe.debugger import DEBUGGER_RULES
 from tests.contract.test_requests import DIGITS_RECIPE, ENVIRONMENT, every_request, problems
 

@@ -10,7 +10,7 @@ import pytest
 
 from local_sagemaker.jobs.metrics import MetricPatterns, final_metrics
 from local_sagemaker.sandbox.patterns import PatternProcesses
-from retraining.sagemaker_requests import METRIC_DEFINITIONS
+from retraining.requests.sagemaker import METRIC_DEFINITIONS
 
 ROOT = Path(__file__).parents[2]
 

@@ -13,7 +13,7 @@ from local_sagemaker.sandbox.patterns import PatternProcesses
 from retraining.recipe import Recipe, load_recipe
 from retraining.recipe.hyperparameters import HYPERPARAMETERS
 from retraining.recipe.tuning import Tuning
-from retraining.sagemaker_requests import METRIC_DEFINITIONS
+from retraining.requests.sagemaker import METRIC_DEFINITIONS
 from tests import shipped
 from tests.contract.test_metric_lines import metrics
 

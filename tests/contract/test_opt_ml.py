@@ -7,11 +7,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from local_sagemaker.jobs import opt_ml, script
+from retraining.container_images import resolve_images
 from retraining.environment import Environment
-from retraining.images import resolve_images
 from retraining.plan import Plan
 from retraining.recipe import load_recipe
-from retraining.sagemaker_requests import training_job
+from retraining.requests.sagemaker import training_job
 
 ROOT = Path(__file__).parents[2]
 ENVIRONMENT = {

@@ -22,7 +22,7 @@ from retraining.environment import Environment
 from retraining.plan import Plan
 from retraining.recipe import load_recipe
 from retraining.release import golden
-from retraining.sagemaker_requests import transform_job
+from retraining.requests.sagemaker import transform_job
 
 ROOT = Path(__file__).parents[2]
 RUN_AFTER = datetime(2026, 11, 21, tzinfo=UTC)

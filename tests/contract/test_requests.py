@@ -17,15 +17,15 @@ from botocore.validate import ParamValidator
 
 from local_sagemaker.jobs import distribution
 from local_sagemaker.jobs.script import Script
-from retraining import sagemaker_requests as requests
-from retraining.debugger import requests as debugger_requests
+from retraining.container_images import resolve_images
 from retraining.debugger.mode import HOOK_HYPERPARAMETER, MANAGED_MEMBERS, PROFILE_HYPERPARAMETER, in_mode
 from retraining.environment import Environment
-from retraining.images import resolve_images
 from retraining.plan import Plan
 from retraining.recipe import load_recipe, read_recipe
 from retraining.recipe.debugger import DEBUGGER_RULES
 from retraining.recipe.hyperparameters import HYPERPARAMETERS
+from retraining.requests import debugger as debugger_requests
+from retraining.requests import sagemaker as requests
 from tests import shipped
 
 DIGITS = Path(__file__).parents[2] / "dags" / "recipes" / "digits.yaml"

@@ -10,7 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from retraining.sagemaker_requests import SERVING_ENVIRONMENT
+from retraining.requests.sagemaker import SERVING_ENVIRONMENT
 
 ROOT = Path(__file__).parents[2]
 ML = ROOT / "ml"

@@ -12,10 +12,10 @@ import pytest
 from local_sagemaker.tuning import warm_start as server
 from local_sagemaker.tuning.plan import Plan as ServerPlan
 from local_sagemaker.wire.errors import ApiError
-from retraining import sagemaker_requests as requests
-from retraining.images import resolve_images
+from retraining.container_images import resolve_images
 from retraining.plan import Plan
 from retraining.recipe import Recipe
+from retraining.requests import sagemaker as requests
 from retraining.tuning import warm_start
 from tests.contract.test_requests import DIGITS_RECIPE, ENVIRONMENT, LONG_RECIPE, problems
 

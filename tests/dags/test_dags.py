@@ -109,9 +109,9 @@ def test_what_takes_back_and_tells_runs_when_a_run_is_marked(digits: Any) -> Non
 
 
 def test_every_job_of_a_run_is_in_its_price_ceiling(digits: Any) -> None:
+    from retraining.container_images import resolve_images
     from retraining.cost.ceiling import ceiling
     from retraining.environment import Environment
-    from retraining.images import resolve_images
     from retraining.operators.durable import DurableJob
     from retraining.plan import Plan
     from retraining.recipe import load_recipe

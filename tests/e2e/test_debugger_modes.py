@@ -26,11 +26,12 @@ os.environ.setdefault("AIRFLOW__CORE__PLUGINS_FOLDER", str(Path(__file__).parent
 
 from airflow.sdk.exceptions import AirflowSkipException, TaskDeferred
 
-from retraining import steps, task_requests
+from retraining import steps
 from retraining.debugger.memory import KEY
 from retraining.debugger.mode import MANAGED_MEMBERS
-from retraining.debugger.requests import rule_output_key
 from retraining.recipe import load_recipe
+from retraining.requests import tasks as task_requests
+from retraining.requests.debugger import rule_output_key
 from retraining.run import Run
 from tests.e2e.laptop import BUCKET, Laptop
 from tests.local_sagemaker.harness import REPOSITORY, Server

@@ -22,13 +22,13 @@ import boto3
 import pytest
 import yaml
 
+from retraining.container_images import resolve_images
 from retraining.dataset.sync import sync_dataset
 from retraining.environment import Environment
-from retraining.images import resolve_images
 from retraining.plan import Plan
 from retraining.recipe import load_recipe
 from retraining.recipe.hyperparameters import as_text
-from retraining.sagemaker_requests import training_job
+from retraining.requests.sagemaker import training_job
 from retraining.source import Source
 from tests import look_alikes
 from tests.e2e.laptop import airflow_environment, run_dag

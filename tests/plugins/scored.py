@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from retraining.promotion.evaluation import Evaluation, evaluate
+from retraining.promotion.scores import Evaluation, evaluate
 
 
 def scored(truths: str, answers: str, *, digest: str = "d", sure: float = 0.9) -> Evaluation:

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
+from retraining.container_images import resolve_images
 from retraining.cost.ceiling import BudgetExceeded, Ceiling, ceiling, require_within_budget
 from retraining.debugger.mode import in_mode
-from retraining.images import resolve_images
 from retraining.plan import Plan
 from retraining.recipe import Recipe, RecipeError, read_recipe
 from retraining.run import Run

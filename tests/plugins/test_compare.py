@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from retraining.promotion.evaluation import ScoreError
+from retraining.promotion.scores import ScoreError
 from retraining.recipe import read_recipe
 from retraining.release.artifact import ArtifactChanged, measure
 from retraining.report import Findings, as_markdown, run_report

@@ -7,9 +7,9 @@ from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
+from retraining.container_images import Images, require_patched, resolve_images
 from retraining.container_support import END_OF_PATCH, WARNING_DAYS, Support, support_of
 from retraining.environment import ConfigurationError, Environment
-from retraining.images import Images, require_patched, resolve_images
 from retraining.recipe import Recipe
 
 AWS = {

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from retraining.container_images import resolve_images, rule_image
 from retraining.environment import ConfigurationError, Environment, poll_seconds, recipe_folders
 from retraining.fingerprint import Ingredients, recipe_fingerprint
-from retraining.images import resolve_images, rule_image
 from retraining.links import job_url
 from retraining.recipe import Recipe
 

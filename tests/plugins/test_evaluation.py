@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from retraining.promotion.evaluation import ScoreError, evaluate
+from retraining.promotion.scores import ScoreError, evaluate
 
 CLASSES = ["cat", "dog"]
 EXPECTED = {"cat/1": "cat", "cat/2": "cat", "dog/1": "dog", "dog/2": "dog"}

@@ -10,8 +10,8 @@ import pytest
 
 from retraining.promotion import evidence
 from retraining.promotion.decision import decide
-from retraining.promotion.evaluation import Evaluation
 from retraining.promotion.evidence import mcnemar, weigh
+from retraining.promotion.scores import Evaluation
 from retraining.recipe import Promotion
 from tests.plugins.scored import scored
 

@@ -14,7 +14,7 @@ import pytest
 
 from retraining.promotion import evidence
 from retraining.promotion.decision import decide
-from retraining.promotion.evaluation import Evaluation, Outcomes, ScoreError, evaluate
+from retraining.promotion.scores import Evaluation, Outcomes, ScoreError, evaluate
 from retraining.recipe import Promotion
 from tests.plugins.scored import scored
 

@@ -12,7 +12,6 @@ from uuid import uuid4
 import pytest
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, TaskDeferred
 
-from retraining import task_requests
 from retraining.environment import AWS_CONN_ID
 from retraining.identity import NameTaken
 from retraining.operators.endpoint import DeployOperator, RollbackOperator
@@ -23,6 +22,7 @@ from retraining.release.artifact import ArtifactChanged
 from retraining.release.intent import Intent
 from retraining.release.package import PackageRejected
 from retraining.release.served import EndpointMoved, while_serving
+from retraining.requests import tasks as task_requests
 from retraining.run import Run
 from retraining.steps import prune, update_champion
 from tests.plugins.task_run import IMAGE, ROLE, archive, context, finish, wait_for

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from retraining.debugger.requests import stop_training
 from retraining.debugger.rule_verdicts import rule_verdicts, stopping_rules
 from retraining.job_kinds import KINDS, is_missing, is_platform_failure, rule_statuses
+from retraining.requests.debugger import stop_training
 
 
 def training_job(debug: str, profiler: str = "NoIssuesFound") -> dict[str, object]:

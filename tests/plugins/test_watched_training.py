@@ -12,9 +12,9 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, T
 from botocore.exceptions import ClientError
 
 from retraining.debugger.memory import KEY
-from retraining.debugger.requests import stop_training
 from retraining.environment import AWS_CONN_ID
-from retraining.operators.evaluation import RuleEvaluationOperator
+from retraining.operators.rules import RuleEvaluationOperator
+from retraining.requests.debugger import stop_training
 from retraining.sensors import DebuggerVerdictSensor
 from tests.plugins.task_run import IMAGE, ROLE, context, finish, wait_for
 

@@ -20,16 +20,16 @@ from typing import Any
 
 import pytest
 
-from retraining import sagemaker_requests as requests
+from retraining.container_images import Images, resolve_images
 from retraining.dataset.public import IMPORTERS
 from retraining.dataset.sync import Synced, sync_dataset
 from retraining.environment import Environment
-from retraining.images import Images, resolve_images
 from retraining.plan import Plan
 from retraining.pretrained.staging import Target, stage
 from retraining.pretrained.weights_file import read_weights_file
 from retraining.recipe import Recipe, load_recipe
 from retraining.recipe.tracking import Tracking, Wandb
+from retraining.requests import sagemaker as requests
 from retraining.source import Source
 from tests import look_alikes
 from tests.local_sagemaker.harness import REPOSITORY, ROLE, Server

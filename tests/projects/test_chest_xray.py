@@ -15,10 +15,10 @@ import numpy
 import pytest
 from PIL import Image
 
-from retraining import sagemaker_requests as requests
-from retraining.promotion.evaluation import evaluate
+from retraining.promotion.scores import evaluate
 from retraining.promotion.transform_outputs import read_answers
 from retraining.recipe.hyperparameters import HYPERPARAMETERS, as_text
+from retraining.requests import sagemaker as requests
 from tests.projects.conftest import Trained, ranges, shipped, training_request, tuning_request
 
 XRAYS = shipped("chest_xray")

@@ -16,12 +16,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from retraining import sagemaker_requests as requests
-from retraining.debugger import requests as debugger_requests
-from retraining.images import Images
+from retraining.container_images import Images
 from retraining.job_kinds import QUEUE_ALLOWANCE_SECONDS, TRANSFORM_LIMIT_SECONDS
 from retraining.plan import Plan
 from retraining.recipe.budget import Budget
+from retraining.requests import debugger as debugger_requests
+from retraining.requests import sagemaker as requests
 
 # What SageMaker gives a training or processing job to end once its limit has passed (API reference, StoppingCondition).
 STOPPING_SECONDS = 120

@@ -19,8 +19,8 @@ from retraining.dataset.split import SPLITS
 from retraining.dataset.summary import summary
 from retraining.dataset.verify import Rejected, VerifiedImage, verify_image
 from retraining.dataset.version import Version, as_json, make_version
-from retraining.listing import list_keys
 from retraining.plan import Plan
+from retraining.s3.listing import list_keys
 from retraining.web_address import without_secrets
 
 log = logging.getLogger(__name__)

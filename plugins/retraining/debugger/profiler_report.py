@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from retraining.listing import list_keys
+from retraining.s3.listing import list_keys
 
 PAGE = "profiler-report.html"
 

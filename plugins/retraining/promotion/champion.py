@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from retraining.plan import Plan
-from retraining.shared_document import read_document, write_document
+from retraining.s3.documents import read_document, write_document
 
 # What a run reads of the champion that serves.
 NEEDED = ("run_name", "classes", "model", "endpoint_config", "ingredients")

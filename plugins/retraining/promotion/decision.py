@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from operator import eq
 from typing import Any
 
-from retraining.promotion.evaluation import Evaluation
 from retraining.promotion.evidence import ROUNDING, Evidence, weigh
+from retraining.promotion.scores import Evaluation
 from retraining.recipe.promotion import Promotion
 
 NO_CHAMPION = "there is no champion yet"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from retraining.promotion.evaluation import Evaluation
+from retraining.promotion.scores import Evaluation
 
 SHOWN = 5
 NAMED_IMAGES = 20

@@ -24,7 +24,7 @@ from dataclasses import asdict, dataclass
 from itertools import compress
 from typing import Any
 
-from retraining.promotion.evaluation import Evaluation
+from retraining.promotion.scores import Evaluation
 
 RESAMPLES = 2000
 SEED = 20261121

@@ -14,7 +14,7 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from retraining.shared_document import read_document, write_document
+from retraining.s3.documents import read_document, write_document
 
 log = logging.getLogger(__name__)
 

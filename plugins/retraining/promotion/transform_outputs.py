@@ -6,8 +6,8 @@ import json
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from retraining.listing import list_keys
-from retraining.promotion.evaluation import ScoreError
+from retraining.promotion.scores import ScoreError
+from retraining.s3.listing import list_keys
 
 # As many connections as a boto3 client keeps. S3 answers in tens of milliseconds: a thousand answers take seconds.
 THREADS = 10

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from botocore.exceptions import ClientError
 
 from retraining.identity import require_own
-from retraining.shared_document import MISSING
+from retraining.s3.documents import MISSING
 
 CHUNK_BYTES = 2**20
 

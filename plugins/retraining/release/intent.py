@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC
 from typing import Any
 
-from retraining.shared_document import read_document, write_document
+from retraining.s3.documents import read_document, write_document
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,16 +1,16 @@
 """The bodies of the DAG's plain tasks: each reads its facts from the run, does one thing, returns a small record.
 
-data, training, evaluation, release   the DAG's own boxes
+data, search, comparison, release   the DAG's own boxes
 findings                              what all tasks left behind → the report
 
 Whatever raises ValueError or LookupError here is final: Airflow does not retry it.
 """
 
+from retraining.steps.comparison import compare
 from retraining.steps.data import needs_retraining, package_source, preflight, sync_dataset
-from retraining.steps.evaluation import compare
 from retraining.steps.findings import outcome, report
 from retraining.steps.release import prune, smoke_test, update_champion
-from retraining.steps.training import profiler_report, warm_start
+from retraining.steps.search import profiler_report, warm_start
 
 __all__ = [
     "compare",

@@ -9,6 +9,7 @@ from urllib.parse import urlparse
 
 from botocore.exceptions import ClientError
 
+from retraining.container_images import require_patched, resolve_images, rule_image
 from retraining.cost.ceiling import ceiling, require_within_budget
 from retraining.dataset.sync import as_fact
 from retraining.dataset.sync import sync_dataset as sync
@@ -16,7 +17,6 @@ from retraining.debugger.memory import recall_refusal
 from retraining.debugger.mode import Decision, decide_mode, in_mode
 from retraining.environment import ConfigurationError
 from retraining.fingerprint import gate_fingerprint, recipe_fingerprint
-from retraining.images import require_patched, resolve_images, rule_image
 from retraining.pretrained.staging import require_staged
 from retraining.promotion.champion import Champion, ChampionUnusable, own_champion
 from retraining.promotion.first import UncomparedPromotion, signs_of_a_champion

@@ -15,8 +15,8 @@ from retraining.promotion.champion import Champion, own_champion, replace_champi
 from retraining.release.golden import MAX_BODY_BYTES, Golden, choose, instances, pack
 from retraining.release.package import approve
 from retraining.release.served import require_served
+from retraining.requests.tasks import require_scored_model
 from retraining.run import Run
-from retraining.task_requests import require_scored_model
 
 log = logging.getLogger(__name__)
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from retraining import sagemaker_requests as requests
 from retraining.debugger.profiler_report import keep_profiler_report
-from retraining.debugger.requests import rule_output_key
+from retraining.requests import sagemaker as requests
+from retraining.requests.debugger import rule_output_key
 from retraining.run import Run
 from retraining.tuning.history import earlier_searches
 from retraining.tuning.warm_start import WarmStart, choose

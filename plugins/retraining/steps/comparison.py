@@ -7,7 +7,7 @@ from typing import Any
 
 from retraining.promotion.decision import NO_CHAMPION, decide
 from retraining.promotion.differences import changed_classes, changed_images, confused_pairs
-from retraining.promotion.evaluation import Evaluation, evaluate
+from retraining.promotion.scores import Evaluation, evaluate
 from retraining.promotion.transform_outputs import read_answers
 from retraining.release.artifact import require_champions, require_unchanged
 from retraining.run import Run

@@ -10,8 +10,6 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from retraining import sagemaker_requests as requests
-from retraining.debugger import requests as debugger_requests
 from retraining.debugger.mode import in_mode
 from retraining.job_kinds import is_missing
 from retraining.promotion.champion import ChampionUnusable, own_champion
@@ -20,6 +18,8 @@ from retraining.release.artifact import require_own_model, require_unchanged
 from retraining.release.intent import Intent
 from retraining.release.package import require_not_rejected
 from retraining.release.served import describe_endpoint
+from retraining.requests import debugger as debugger_requests
+from retraining.requests import sagemaker as requests
 from retraining.run import Run
 
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from retraining.debugger.requests import managed_members, self_hosted_hyperparameters
-from retraining.images import Images, has_gpu
+from retraining.container_images import Images, has_gpu
 from retraining.plan import Plan
 from retraining.recipe.hyperparameters import as_text
+from retraining.requests.debugger import managed_members, self_hosted_hyperparameters
 from retraining.tuning.warm_start import config as warm_start_config
 
 Request = dict[str, Any]

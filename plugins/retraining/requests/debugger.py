@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from retraining.container_images import Images
 from retraining.debugger.mode import HOOK_HYPERPARAMETER, PROFILE_HYPERPARAMETER
-from retraining.images import Images
 from retraining.plan import Plan
 from retraining.recipe.hyperparameters import Value, as_text
 
