@@ -20,6 +20,8 @@ from typing import Any
 import numpy
 from PIL import Image
 
+from tests.waiting import PATIENCE_S
+
 ROOT = Path(__file__).parents[1]
 ML_PYTHON = ROOT / ".venv/ml/bin/python"
 
@@ -180,5 +182,5 @@ def random_weights(architecture: str, path: Path) -> Path:
     """What stands in for ImageNet's weights: the same file with random numbers, written by the interpreter of ml/."""
     environment = os.environ | {"PYTHONPATH": str(ROOT / "ml")}
     command = [str(ML_PYTHON), "-W", "ignore", "-c", RANDOM_WEIGHTS, architecture, str(path)]
-    subprocess.run(command, env=environment, check=True, timeout=120)
+    subprocess.run(command, env=environment, check=True, timeout=PATIENCE_S)
     return path

@@ -8,7 +8,6 @@ import random
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ import botocore.config
 
 from stack import processes, store, store_keys
 from stack.settings import GRPC_OFFSET, STORE_PARTS
+from tests.waiting import PATIENCE_S, wait_until
 
 KEY_ID, SECRET, REGION = "test-key-id", "test-secret", "us-east-1"
 
@@ -26,7 +26,9 @@ CLIENT: dict[str, Any] = {
     "region_name": REGION,
     "aws_access_key_id": KEY_ID,
     "aws_secret_access_key": SECRET,
-    "config": botocore.config.Config(retries={"total_max_attempts": 1}, parameter_validation=False),
+    "config": botocore.config.Config(
+        retries={"total_max_attempts": 1}, parameter_validation=False, read_timeout=PATIENCE_S
+    ),
 }
 
 
@@ -63,17 +65,16 @@ def store_ports() -> dict[str, int]:
 
 def wait_until_ready(client: Any, log: Path) -> None:
     """It answers ListBuckets seconds before it can keep an object, so only reading a written object counts."""
-    deadline = time.monotonic() + 40
-    while True:
-        try:
+
+    def keeps() -> bool:
+        with contextlib.suppress(Exception):
             if not client.list_buckets()["Buckets"]:
                 client.create_bucket(Bucket="ready")
             client.put_object(Bucket="ready", Key="ready", Body=b"1")
-            client.get_object(Bucket="ready", Key="ready")["Body"].read()
-            return
-        except Exception:
-            assert time.monotonic() < deadline, log.read_text(errors="replace")[-2000:]
-            time.sleep(0.2)
+            return bool(client.get_object(Bucket="ready", Key="ready")["Body"].read())
+        return False
+
+    wait_until(keeps, lambda: log.read_text(errors="replace")[-2000:], every_s=0.2)
 
 
 def delete_bucket(client: Any, name: str) -> None:

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from tests import shipped
+from tests.waiting import PATIENCE_S
 
 ROOT = Path(__file__).parents[2]
 
@@ -30,5 +31,7 @@ def test_airflow_loads_the_plugin_and_does_not_execute_the_package(tmp_path: Pat
         "AIRFLOW__CORE__PLUGINS_FOLDER": str(ROOT / "plugins"),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
     }
-    result = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=120)
+    result = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=PATIENCE_S
+    )
     assert result.stdout.strip().splitlines()[-1:] == ["True {} set()"], result.stderr[-2000:]

@@ -54,7 +54,7 @@ def moto_server() -> Iterator[str]:
         command = [str(MOTO / "moto_server"), "-H", "127.0.0.1", "-p", str(PORT)]
         server = subprocess.Popen(command, stdout=log, stderr=log, env=os.environ | {"MOTO_ACCOUNT_ID": "000000000000"})
     try:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 240
         while True:
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", PORT), timeout=1):
                 urllib.request.urlopen(f"http://127.0.0.1:{PORT}/moto-api/data.json", timeout=30).read()

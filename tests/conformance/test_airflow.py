@@ -32,6 +32,7 @@ from airflow.sdk.exceptions import AirflowException, TaskDeferred
 from tests.conformance.programs import Outcome
 from tests.conformance.target import Target
 from tests.conformance.work import SERVING_IMAGE, Work
+from tests.waiting import PATIENCE_S
 
 BOTH = pytest.mark.parametrize("deferrable", [False, True], ids=["in-worker", "deferred"])
 
@@ -73,7 +74,7 @@ def event_of(trigger: Any) -> dict[str, Any]:
             return dict(event.payload)
         raise AssertionError("the trigger ended without an event")
 
-    return asyncio.run(asyncio.wait_for(first(), 60))
+    return asyncio.run(asyncio.wait_for(first(), PATIENCE_S))
 
 
 @BOTH
@@ -181,7 +182,7 @@ def test_sensors_wait_for_every_kind_of_job(target: Target, work: Work, model: s
     sagemaker.create_hyper_parameter_tuning_job(**work.tuning(name))
     sagemaker.create_transform_job(**work.transform(name, model))
     sagemaker.create_processing_job(**work.processing(name))
-    every = {"poke_interval": 0.5, "timeout": 60, "task_id": "wait"}
+    every = {"poke_interval": 0.5, "timeout": PATIENCE_S, "task_id": "wait"}
     SageMakerTrainingSensor(job_name=name, print_log=False, **every).execute({})
     SageMakerTuningSensor(job_name=name, **every).execute({})
     SageMakerTransformSensor(job_name=name, **every).execute({})
@@ -193,14 +194,18 @@ def test_the_training_sensor_prints_the_log(
     target: Target, work: Work, name: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     target.client("sagemaker").create_training_job(**work.training(name))
-    sensor = SageMakerTrainingSensor(job_name=name, print_log=True, task_id="wait", poke_interval=0.5, timeout=60)
+    sensor = SageMakerTrainingSensor(
+        job_name=name, print_log=True, task_id="wait", poke_interval=0.5, timeout=PATIENCE_S
+    )
     sensor.execute({})
     assert "epoch=4 train:loss=" in "".join(capfd.readouterr())
 
 
 def test_the_sensor_of_a_failed_job_fails_with_its_reason(target: Target, work: Work, name: str) -> None:
     target.client("sagemaker").create_training_job(**work.training(name, "broken.py"))
-    sensor = SageMakerTrainingSensor(job_name=name, print_log=False, task_id="wait", poke_interval=0.5, timeout=60)
+    sensor = SageMakerTrainingSensor(
+        job_name=name, print_log=False, task_id="wait", poke_interval=0.5, timeout=PATIENCE_S
+    )
     with pytest.raises(AirflowException, match=r"train\.csv is not in the channel"):
         sensor.execute({})
 
@@ -209,6 +214,6 @@ def test_the_endpoint_sensor_waits_until_it_serves(target: Target, work: Work, m
     sagemaker = target.client("sagemaker")
     sagemaker.create_endpoint_config(**work.endpoint_config(name, model))
     sagemaker.create_endpoint(EndpointName=name, EndpointConfigName=name)
-    SageMakerEndpointSensor(endpoint_name=name, task_id="wait", poke_interval=0.5, timeout=60).execute({})
+    SageMakerEndpointSensor(endpoint_name=name, task_id="wait", poke_interval=0.5, timeout=PATIENCE_S).execute({})
     assert sagemaker.describe_endpoint(EndpointName=name)["EndpointStatus"] == "InService"
     sagemaker.delete_endpoint(EndpointName=name)

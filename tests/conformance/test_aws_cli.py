@@ -15,6 +15,7 @@ import pytest
 
 from tests.conformance.target import Target
 from tests.conformance.work import Work
+from tests.waiting import PATIENCE_S, wait_until
 
 GROUP = "/aws/sagemaker/TrainingJobs"
 
@@ -39,7 +40,7 @@ def aws(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -
             env=environment,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=PATIENCE_S,
             cwd=tmp_path_factory.getbasetemp(),
         )
         assert done.returncode == 0, done.stderr.strip()
@@ -53,11 +54,11 @@ def command(*words: str) -> list[str]:
 
 
 def until(describe: Callable[[], str], wanted: set[str]) -> str:
-    deadline = time.monotonic() + 60
-    while (status := describe().strip()) not in wanted:
-        assert time.monotonic() < deadline, f"still {status}"
-        time.sleep(0.5)
-    return status
+    def reached() -> str:
+        status = describe().strip()
+        return status if status in wanted else ""
+
+    return wait_until(reached, lambda: f"still {describe()}", every_s=0.5)
 
 
 def test_a_job_is_created_from_a_file_and_described(
@@ -105,7 +106,7 @@ def test_tail_follows_the_log_of_a_running_job(target: Target, work: Work, name:
     target.client("sagemaker").create_training_job(**work.training(name, "count_up.py"))
     logs, seen, printed = target.client("logs"), set[str](), list[str]()
     request = {"logGroupName": GROUP, "logStreamNamePrefix": name, "startTime": int((time.time() - 600) * 1000)}
-    deadline = time.monotonic() + 45
+    deadline = time.monotonic() + PATIENCE_S
     while "counted to 20" not in printed:
         assert time.monotonic() < deadline, printed
         try:

@@ -14,8 +14,9 @@ from botocore.exceptions import ClientError, WaiterError
 
 from tests.conformance.target import Target
 from tests.conformance.work import ROLE, SERVING_IMAGE, Work
+from tests.waiting import PATIENCE_S, wait_until
 
-QUICK = {"Delay": 1, "MaxAttempts": 60}
+QUICK = {"Delay": 1, "MaxAttempts": int(PATIENCE_S)}
 
 
 @pytest.fixture(scope="module")
@@ -180,12 +181,11 @@ def test_a_paginator_gives_each_once_in_order(sagemaker: Any, work: Work, name: 
 
 def test_the_jobs_of_a_tuning_job_by_objective(sagemaker: Any, work: Work, name: str) -> None:
     sagemaker.create_hyper_parameter_tuning_job(**work.tuning(name, jobs=3))
-    deadline = time.monotonic() + 60
-    while True:
-        status = sagemaker.describe_hyper_parameter_tuning_job(HyperParameterTuningJobName=name)
-        if status["HyperParameterTuningJobStatus"] != "InProgress" or time.monotonic() > deadline:
-            break
-        time.sleep(0.5)
+
+    def described() -> dict[str, Any]:
+        return dict(sagemaker.describe_hyper_parameter_tuning_job(HyperParameterTuningJobName=name))
+
+    wait_until(lambda: described()["HyperParameterTuningJobStatus"] != "InProgress", every_s=0.5)
     paginator = sagemaker.get_paginator("list_training_jobs_for_hyper_parameter_tuning_job")
     pages = paginator.paginate(
         HyperParameterTuningJobName=name, SortBy="FinalObjectiveMetricValue", PaginationConfig={"PageSize": 2}
@@ -193,7 +193,7 @@ def test_the_jobs_of_a_tuning_job_by_objective(sagemaker: Any, work: Work, name:
     jobs = [job for page in pages for job in page["TrainingJobSummaries"]]
     values = [job["FinalHyperParameterTuningJobObjectiveMetric"]["Value"] for job in jobs]
     assert values == sorted(values) and len(values) == 3
-    assert jobs[0]["TrainingJobName"] == status["BestTrainingJob"]["TrainingJobName"]
+    assert jobs[0]["TrainingJobName"] == described()["BestTrainingJob"]["TrainingJobName"]
 
 
 # What programs match on: the code, and how the message begins
@@ -394,4 +394,4 @@ def test_a_presigned_address_of_an_object_works(target: Target, work: Work) -> N
         config=botocore.config.Config(signature_version="s3v4"),
     )
     url = client.generate_presigned_url("get_object", Params={"Bucket": work.bucket, "Key": "work/train/points.csv"})
-    assert urllib.request.urlopen(url, timeout=20).read() == b"1,3\n2,6\n3,9\n"
+    assert urllib.request.urlopen(url, timeout=PATIENCE_S).read() == b"1,3\n2,6\n3,9\n"

@@ -13,7 +13,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,9 +20,10 @@ import httpx
 import pytest
 from PIL import Image
 
+from tests.waiting import PATIENCE_S, wait_until
+
 ML = Path(__file__).parents[2] / "ml"
 COLOURS = {"blue": (20, 20, 230), "green": (20, 230, 20), "red": (230, 20, 20)}
-START_S = 120
 
 
 @pytest.fixture(scope="module")
@@ -76,13 +76,16 @@ def application(artifact: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
             env=environment, cwd=folder, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
         )  # fmt: skip
     try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
-            deadline = time.monotonic() + START_S
-            while not _ready(client):
-                assert process.poll() is None and time.monotonic() < deadline, (folder / "serve.log").read_text()[
-                    -3000:
-                ]
-                time.sleep(0.5)
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE_S) as client:
+
+            def said() -> str:
+                return (folder / "serve.log").read_text()[-3000:]
+
+            def ready() -> bool:
+                assert process.poll() is None, said()
+                return _ready(client)
+
+            wait_until(ready, said, every_s=0.5)
             yield client
     finally:
         process.send_signal(signal.SIGINT)
@@ -90,7 +93,7 @@ def application(artifact: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
             process.wait(30)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-        process.wait(10)
+        process.wait(PATIENCE_S)
 
 
 def _ready(client: httpx.Client) -> bool:

@@ -23,6 +23,7 @@ from retraining.plan import Plan
 from retraining.recipe import load_recipe
 from retraining.release import golden
 from retraining.requests.sagemaker import transform_job
+from tests.waiting import PATIENCE_S
 
 ROOT = Path(__file__).parents[2]
 RUN_AFTER = datetime(2026, 11, 21, tzinfo=UTC)
@@ -165,7 +166,7 @@ def test_what_sync_lets_through_is_read(tmp_path: Path) -> None:
         env=environment,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=PATIENCE_S,
     )
     assert done.returncode == 0, done.stderr[-2000:]
 

@@ -205,9 +205,7 @@ def test_batch_transform_gives_trainings_logits(server: Server, model: str, trai
         TransformOutput={"S3OutputPath": f"s3://{BUCKET}/out", "Accept": ACCEPT},
         TransformResources={"InstanceType": "ml.m5.large", "InstanceCount": 1},
     )
-    done = server.wait(
-        lambda: server.sagemaker.describe_transform_job(TransformJobName=job), "TransformJobStatus", timeout_s=120
-    )
+    done = server.wait(lambda: server.sagemaker.describe_transform_job(TransformJobName=job), "TransformJobStatus")
     assert done["TransformJobStatus"] == "Completed", done
     answers = {
         name: json.loads(server.s3.get_object(Bucket=BUCKET, Key=f"out/{name}.out")["Body"].read())["logits"]

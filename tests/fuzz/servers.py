@@ -34,6 +34,7 @@ from tests.fuzz.target import mutated
 from tests.local_sagemaker import generated
 from tests.local_sagemaker.harness import REPOSITORY, Server
 from tests.object_store import KEY_ID, REGION, SECRET, free_ports, seaweedfs
+from tests.waiting import wait_until
 
 ANSWER_S = 60
 """No request of these may take longer, whatever is in it and whoever else is at work."""
@@ -265,12 +266,14 @@ def model_server(folder: Path) -> Iterator[Attack]:
     good = b"GET /ping HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"
     attack = Attack(port, psutil.Process(process.pid), invocation(port), good)
     try:
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline:
+
+        def is_up() -> bool:
+            assert process.poll() is None, "the model server ended"
             with contextlib.suppress(OSError):
-                if attack.ask(good, silence_s=ANSWER_S) == 200:
-                    break
-            time.sleep(0.1)
+                return attack.ask(good, silence_s=ANSWER_S) == 200
+            return False
+
+        wait_until(is_up, every_s=0.1)
         yield attack
     finally:
         process.kill()

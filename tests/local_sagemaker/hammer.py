@@ -13,6 +13,7 @@ import botocore.exceptions
 
 from tests.local_sagemaker.harness import Server
 from tests.local_sagemaker.serving import invoke
+from tests.waiting import wait_until
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,11 +54,8 @@ class Hammer:
         """Who answered what was asked in that time (time.monotonic)."""
         return [asked.version for asked in self.asked if since <= asked.at < until]
 
-    def wait(self, condition: Callable[[], bool], timeout_s: float = 30) -> None:
-        deadline = time.monotonic() + timeout_s
-        while not condition():
-            assert time.monotonic() < deadline, self.asked[-5:]
-            time.sleep(0.02)
+    def wait(self, condition: Callable[[], bool]) -> None:
+        wait_until(condition, lambda: str(self.asked[-5:]))
 
     def wait_for(self, count: int) -> None:
         """Until so many more requests have been answered."""

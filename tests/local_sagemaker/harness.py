@@ -22,6 +22,7 @@ import pytest
 
 from local_sagemaker.wire import service_model
 from tests.object_store import CLIENT, KEY_ID, SECRET
+from tests.waiting import PATIENCE_S, wait_until
 
 BUCKET = "test-bucket"
 ROLE = "arn:aws:iam::000000000000:role/test"
@@ -87,10 +88,11 @@ class Server:
                 stdout=log,
                 stderr=log,
             )
-        deadline = time.monotonic() + 30
-        while not self.answers():
-            assert self.process.poll() is None and time.monotonic() < deadline, self.log()
-            time.sleep(0.1)
+        wait_until(self.is_up, self.log, every_s=0.1)
+
+    def is_up(self) -> bool:
+        assert self.process and self.process.poll() is None, self.log()
+        return self.answers()
 
     def answers(self) -> bool:
         try:
@@ -102,7 +104,7 @@ class Server:
     def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
         if self.process and self.process.poll() is None:
             self.process.send_signal(number)
-            self.process.wait(20)
+            self.process.wait(PATIENCE_S)
 
     def log(self) -> str:
         return (self.root / "server.log").read_text()
@@ -118,18 +120,25 @@ class Server:
         self.s3.put_object(Bucket=BUCKET, Key=key, Body=buffer.getvalue())
         return f"s3://{BUCKET}/{key}"
 
-    def wait(self, describe: Callable[[], dict[str, Any]], member: str, *, timeout_s: float = 60) -> dict[str, Any]:
+    def wait(
+        self, describe: Callable[[], dict[str, Any]], member: str, *, timeout_s: float = PATIENCE_S
+    ) -> dict[str, Any]:
         """Poll until `member` (a status) is terminal; returns the last answer."""
-        deadline = time.monotonic() + timeout_s
-        while True:
-            answer = describe()
-            if answer[member] in {"Completed", "Failed", "Stopped", "InService"}:
-                return answer
-            assert time.monotonic() < deadline, f"{member} is still {answer[member]}\n{self.log()[-2000:]}"
-            time.sleep(0.1)
+        answer: dict[str, Any] = {}
+
+        def ended() -> bool:
+            answer.clear()
+            answer.update(describe())
+            return answer[member] in {"Completed", "Failed", "Stopped", "InService"}
+
+        def said() -> str:
+            return f"{member} is still {answer[member]}\n{self.log()[-2000:]}"
+
+        wait_until(ended, said, every_s=0.1, patience_s=timeout_s)
+        return answer
 
 
-def has_ended(pid: int, within_s: float = 3.0) -> bool:
+def has_ended(pid: int, within_s: float = 20.0) -> bool:
     """Whether a process runs no more. One that nobody has reaped yet (its parent is gone) has ended too."""
     deadline = time.monotonic() + within_s
     while time.monotonic() < deadline:
@@ -144,16 +153,16 @@ def has_ended(pid: int, within_s: float = 3.0) -> bool:
 
 def last_line(server: Server, job: str, host: str = "algo-1") -> str:
     """Wait for the job's first output."""
-    group, deadline = "/aws/sagemaker/TrainingJobs", time.monotonic() + 20
-    while time.monotonic() < deadline:
+
+    def printed() -> list[dict[str, Any]]:
+        asked = {"logGroupName": "/aws/sagemaker/TrainingJobs", "logStreamNamePrefix": f"{job}/{host}"}
         try:
-            events = server.logs.filter_log_events(logGroupName=group, logStreamNamePrefix=f"{job}/{host}")["events"]
+            return list(server.logs.filter_log_events(**asked)["events"])
         except botocore.exceptions.ClientError:
-            events = []
-        if events:
-            return str(events[-1]["message"])
-        time.sleep(0.1)
-    raise AssertionError(f"{job} printed nothing\n{server.log()[-2000:]}")
+            return []
+
+    events = wait_until(printed, lambda: f"{job} printed nothing\n{server.log()[-2000:]}", every_s=0.1)
+    return str(events[-1]["message"])
 
 
 def refused(call: Callable[[], Any]) -> dict[str, Any]:
@@ -187,5 +196,6 @@ def training_request(server: Server, name: str, script: str, **changes: Any) -> 
         "HyperParameters": {"sagemaker_program": "train.py", "sagemaker_submit_directory": source},
         "OutputDataConfig": {"S3OutputPath": f"s3://{BUCKET}/jobs"},
         "ResourceConfig": {"InstanceType": "ml.m5.large", "InstanceCount": 1, "VolumeSizeInGB": 10},
-        "StoppingCondition": {"MaxRuntimeInSeconds": 60},
+        # Later than any wait is over: a job that is stopped for its time looks like one that somebody stopped.
+        "StoppingCondition": {"MaxRuntimeInSeconds": 600},
     } | changes

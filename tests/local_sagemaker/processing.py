@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -83,14 +82,6 @@ def lines(server: Server, name: str, host: str = "algo-1") -> list[str]:
     except botocore.exceptions.ClientError:
         return []
     return [event["message"] for event in events]
-
-
-def until(condition: Callable[[], Any]) -> Any:
-    deadline = time.monotonic() + 30
-    while not (found := condition()):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    return found
 
 
 def refusal(call: Callable[..., Any], **request: Any) -> dict[str, Any]:

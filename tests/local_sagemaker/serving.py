@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.local_sagemaker.harness import ROLE, Server
+from tests.waiting import PATIENCE_S
 
 SERVING_IMAGE = "763104351884.dkr.ecr.us-east-1.amazonaws.com/pytorch-inference:2.6.0-cpu-py312"
 
@@ -59,6 +60,11 @@ def create_config(
 
 def wait_endpoint(server: Server, name: str) -> dict[str, Any]:
     return server.wait(lambda: server.sagemaker.describe_endpoint(EndpointName=name), "EndpointStatus")
+
+
+def wait_deleted(server: Server, name: str) -> None:
+    patience = {"Delay": 1, "MaxAttempts": int(PATIENCE_S)}
+    server.sagemaker.get_waiter("endpoint_deleted").wait(EndpointName=name, WaiterConfig=patience)
 
 
 def deploy(server: Server, config: str) -> str:

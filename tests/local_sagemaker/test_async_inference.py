@@ -24,6 +24,7 @@ from tests.local_sagemaker.gate import Gate
 from tests.local_sagemaker.harness import BUCKET, Server, error
 from tests.local_sagemaker.serving import create_config, create_model, deploy, invoke, unique, write_image_map
 from tests.object_store import free_ports
+from tests.waiting import wait_until
 
 
 @pytest.fixture(scope="module")
@@ -79,15 +80,15 @@ def read(server: Server, uri: str) -> bytes | None:
         return None
 
 
-def outcome(server: Server, answer: dict[str, Any], timeout_s: float = 40) -> tuple[bytes | None, bytes | None]:
+def outcome(server: Server, answer: dict[str, Any]) -> tuple[bytes | None, bytes | None]:
     """(output, failure) as soon as one of them is there."""
-    deadline = time.monotonic() + timeout_s
-    while True:
-        found = read(server, answer["OutputLocation"]), read(server, answer["FailureLocation"])
-        if any(item is not None for item in found):
-            return found
-        assert time.monotonic() < deadline, server.log()[-2000:]
-        time.sleep(0.05)
+
+    def found() -> tuple[bytes | None, ...]:
+        both = read(server, answer["OutputLocation"]), read(server, answer["FailureLocation"])
+        return both if both != (None, None) else ()
+
+    output, failed = wait_until(found, lambda: server.log()[-2000:], every_s=0.05)
+    return output, failed
 
 
 def failure(server: Server, answer: dict[str, Any]) -> str:
@@ -169,10 +170,7 @@ def test_unwritable_output_becomes_a_failure_object(server: Server) -> None:
     name = deploy_async(server, S3OutputPath="s3://no-such-bucket/out")
     answer = ask(server, name)
     bucket, key = answer["FailureLocation"].removeprefix("s3://").split("/", 1)
-    deadline = time.monotonic() + 30
-    while "Contents" not in server.s3.list_objects_v2(Bucket=bucket, Prefix=key):
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    wait_until(lambda: "Contents" in server.s3.list_objects_v2(Bucket=bucket, Prefix=key), server.log, every_s=0.1)
     text = server.s3.get_object(Bucket=bucket, Key=key)["Body"].read().decode()
     assert text.startswith(f"The output cannot be written to {answer['OutputLocation']}")
     server.sagemaker.delete_endpoint(EndpointName=name)
@@ -195,15 +193,16 @@ def test_notifications_are_named_in_the_log(server: Server) -> None:
     answer = ask(server, name)
     assert outcome(server, answer)[0]
     group, stream = f"/aws/sagemaker/Endpoints/{name}", "AllTraffic/data-log"
-    messages: list[str] = []
-    deadline = time.monotonic() + 10
-    while len(messages) < 2:
-        assert time.monotonic() < deadline
+
+    def said() -> list[str]:
         try:
             events = server.logs.get_log_events(logGroupName=group, logStreamName=stream)["events"]
-            messages = [event["message"] for event in events]
         except botocore.exceptions.ClientError:
-            time.sleep(0.05)
+            return []
+        return [event["message"] for event in events]
+
+    wait_until(lambda: len(said()) >= 2, every_s=0.05)
+    messages = said()
     assert messages[0].startswith(f"[{answer['InferenceId']}] Inference request succeeded.")
     assert messages[1].endswith(f"would notify {topic}; there is no SNS here, nothing is sent")
     server.sagemaker.delete_endpoint(EndpointName=name)
@@ -306,10 +305,8 @@ def test_server_killed_while_it_uploads_uploads_again(mortal: Server, gate: Gate
     gate.opened.clear()
     answers = [ask(mortal, name, body) for body in (b"x", b"broken")]
     with contextlib.closing(sqlite3.connect(mortal.root / "async.db")) as queue:
-        deadline = time.monotonic() + 20
-        while queue.execute("SELECT COUNT(*) FROM invocations WHERE outcome IS NOT NULL").fetchone() != (2,):
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+        decided = "SELECT COUNT(*) FROM invocations WHERE outcome IS NOT NULL"
+        wait_until(lambda: queue.execute(decided).fetchone() == (2,), mortal.log, every_s=0.05)
     mortal.stop(signal.SIGKILL)
     gate.opened.set()
     mortal.start()

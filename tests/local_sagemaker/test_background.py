@@ -3,17 +3,9 @@
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Callable
 
 from local_sagemaker.platform import Background
-
-
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+from tests.waiting import wait_until
 
 
 class Jobs:
@@ -43,9 +35,9 @@ def test_two_thousand_jobs_take_few_threads_and_all_run() -> None:
     assert threading.active_count() - before <= 2 + 64
     assert jobs.background.carries("job", "1999")
     jobs.gate.set()
-    until(lambda: len(jobs.begun) == 2000)
+    wait_until(lambda: len(jobs.begun) == 2000)
     assert jobs.begun[:66] == sorted(jobs.begun[:66], key=int)
-    until(lambda: not jobs.background.carries("job", "1999"))
+    wait_until(lambda: not jobs.background.carries("job", "1999"))
 
 
 def test_job_that_has_no_thread_yet_hears_a_stop() -> None:
@@ -53,10 +45,10 @@ def test_job_that_has_no_thread_yet_hears_a_stop() -> None:
     for number in range(200):
         jobs.start(str(number))
     jobs.background.stop("job", "199")
-    until(lambda: jobs.stopped == ["199"])
+    wait_until(lambda: jobs.stopped == ["199"])
     assert "150" not in jobs.begun
     jobs.gate.set()
-    until(lambda: len(jobs.begun) == 200)
+    wait_until(lambda: len(jobs.begun) == 200)
 
 
 def test_what_waits_for_others_has_a_thread_always() -> None:
@@ -64,9 +56,9 @@ def test_what_waits_for_others_has_a_thread_always() -> None:
     for number in range(200):
         jobs.start(str(number))
     jobs.start("tuning", waits_for_none=False)
-    until(lambda: "tuning" in jobs.begun)
+    wait_until(lambda: "tuning" in jobs.begun)
     jobs.gate.set()
-    until(lambda: len(jobs.begun) == 201)
+    wait_until(lambda: len(jobs.begun) == 201)
 
 
 def test_shutdown_begins_nothing_more() -> None:

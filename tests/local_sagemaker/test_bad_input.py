@@ -19,6 +19,7 @@ import pytest
 
 from tests.local_sagemaker.harness import BUCKET, IMAGE, ROLE, Server, training_request
 from tests.object_store import KEY_ID, REGION, SECRET
+from tests.waiting import PATIENCE_S
 
 URIS = (
     "s3://",
@@ -107,7 +108,6 @@ def test_no_bad_training_job_is_the_servers_fault(server: Server) -> None:
         ended = server.wait(
             lambda name=name: server.sagemaker.describe_training_job(TrainingJobName=name),  # type: ignore[misc]
             "TrainingJobStatus",
-            timeout_s=120,
         )
         reason = ended.get("FailureReason", "ClientError")
         assert reason.startswith(("ClientError", "AlgorithmError")), (part, reason)
@@ -167,7 +167,6 @@ def test_no_bad_processing_job_is_the_servers_fault(server: Server) -> None:
         ended = server.wait(
             lambda name=name: server.sagemaker.describe_processing_job(ProcessingJobName=name),  # type: ignore[misc]
             "ProcessingJobStatus",
-            timeout_s=120,
         )
         reason = ended.get("FailureReason", "ClientError")
         assert reason.startswith(("ClientError", "AlgorithmError")), (part, reason)
@@ -201,7 +200,6 @@ def test_no_bad_transform_job_is_the_servers_fault(server: Server) -> None:
         ended = server.wait(
             lambda name=name: server.sagemaker.describe_transform_job(TransformJobName=name),  # type: ignore[misc]
             "TransformJobStatus",
-            timeout_s=120,
         )
         assert ended["FailureReason"].startswith(("ClientError", "AlgorithmError")), (uri, ended["FailureReason"])
 
@@ -234,7 +232,7 @@ def post(server: Server, service: str, body: bytes, headers: dict[str, str], pat
     botocore.auth.SigV4Auth(credentials, service, REGION).add_auth(request)
     prepared = urllib.request.Request(server.url + path, body, dict(request.headers.items()))
     try:
-        with urllib.request.urlopen(prepared, timeout=60) as answer:
+        with urllib.request.urlopen(prepared, timeout=PATIENCE_S) as answer:
             return answer.status, answer.read()
     except urllib.error.HTTPError as error:
         return error.code, error.read()

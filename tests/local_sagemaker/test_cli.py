@@ -15,6 +15,7 @@ from local_sagemaker import __main__ as program
 from local_sagemaker import app
 from local_sagemaker.settings import Settings
 from tests.local_sagemaker.harness import REPOSITORY
+from tests.waiting import PATIENCE_S
 
 KEYS = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}
 
@@ -27,7 +28,7 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
         env=clean | environment,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE_S,
     )
 
 

@@ -6,7 +6,6 @@ import datetime
 import gzip
 import json
 import signal
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from local_sagemaker.wire import service_model
 from tests.local_sagemaker.harness import Server, error
 from tests.local_sagemaker.serving import unique
 from tests.object_store import CLIENT
+from tests.waiting import wait_until
 
 PROTOCOLS = ("smithy-rpc-v2-cbor", "json", "query")
 
@@ -69,14 +69,15 @@ def alarm_on(cloudwatch: Any, metric: str, **changes: Any) -> str:
     return name
 
 
-def wait_state(cloudwatch: Any, alarm: str, state: str, timeout_s: float = 30) -> dict[str, Any]:
-    deadline = time.monotonic() + timeout_s
-    while True:
-        (found,) = cloudwatch.describe_alarms(AlarmNames=[alarm])["MetricAlarms"]
-        if found["StateValue"] == state:
-            return dict(found)
-        assert time.monotonic() < deadline, found
-        time.sleep(0.1)
+def wait_state(cloudwatch: Any, alarm: str, state: str) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+
+    def reached() -> bool:
+        found.update(cloudwatch.describe_alarms(AlarmNames=[alarm])["MetricAlarms"][0])
+        return bool(found["StateValue"] == state)
+
+    wait_until(reached, lambda: str(found), every_s=0.1)
+    return found
 
 
 def span() -> dict[str, Any]:

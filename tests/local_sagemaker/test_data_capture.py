@@ -23,6 +23,7 @@ from tests.local_sagemaker.gate import Gate
 from tests.local_sagemaker.harness import BUCKET, Server
 from tests.local_sagemaker.serving import create_config, create_model, deploy, invoke, unique, write_image_map
 from tests.object_store import CLIENT, KEY_ID, SECRET, free_ports
+from tests.waiting import wait_until
 
 
 @pytest.fixture(scope="module")
@@ -69,11 +70,11 @@ def records(client: Any, prefix: str) -> list[dict[str, Any]]:
 
 
 def await_records(client: Any, prefix: str, count: int) -> list[dict[str, Any]]:
-    deadline = time.monotonic() + 30
-    while len(found := records(client, prefix)) < count:
-        assert time.monotonic() < deadline, f"{len(found)} of {count}"
-        time.sleep(0.1)
-    return found
+    def enough() -> list[dict[str, Any]]:
+        found = records(client, prefix)
+        return found if len(found) >= count else []
+
+    return wait_until(enough, lambda: f"{len(records(client, prefix))} of {count}", every_s=0.1)
 
 
 def test_records_are_sagemakers(server: Server) -> None:
@@ -149,10 +150,7 @@ def test_streamed_answers_are_captured_whole(server: Server) -> None:
 def test_unreachable_destination_fails_no_invocation(server: Server) -> None:
     name, _ = capturing(server, DestinationS3Uri="s3://no-such-bucket/capture")
     assert [invoke(server, name)["version"] for _ in range(3)] == [1, 1, 1]
-    deadline = time.monotonic() + 20
-    while "captured data is kept in" not in server.log():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    wait_until(lambda: "captured data is kept in" in server.log(), server.log, every_s=0.1)
     assert invoke(server, name)["version"] == 1
     server.sagemaker.delete_endpoint(EndpointName=name)
 

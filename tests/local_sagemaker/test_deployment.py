@@ -26,6 +26,7 @@ from tests.local_sagemaker.serving import (
 )
 from tests.local_sagemaker.test_plan import blue_green, percent, rolling
 from tests.object_store import free_ports
+from tests.waiting import wait_until
 
 SCALE = 0.005
 """A minute of baking takes 0.3 s here."""
@@ -70,14 +71,14 @@ def describe(server: Server, name: str) -> dict[str, Any]:
 
 def wait_baking(server: Server, name: str) -> dict[str, Any]:
     """Until the fresh fleet gets requests; returns the description."""
-    deadline = time.monotonic() + 30
-    while True:
+
+    def baking() -> dict[str, Any]:
         answer = describe(server, name)
         pending = answer.get("PendingDeploymentSummary", {"ProductionVariants": [{}]})["ProductionVariants"]
-        if [note["Status"] for note in pending[0].get("VariantStatus", [])] == ["Baking"]:
-            return answer
-        assert time.monotonic() < deadline, answer
-        time.sleep(0.05)
+        notes = [note["Status"] for note in pending[0].get("VariantStatus", [])]
+        return answer if notes == ["Baking"] else {}
+
+    return wait_until(baking, lambda: str(describe(server, name)), every_s=0.05)
 
 
 def manual_alarm(server: Server, **changes: Any) -> str:
@@ -141,7 +142,7 @@ def test_every_strategy_loses_no_request(server: Server, endpoint: str, policy: 
     assert set(hammer.versions(done)) == {2}
     old = {asked.pid for asked in hammer.asked if asked.version == 1}
     assert len(old) == 2
-    assert all(has_ended(pid, 10) for pid in old)
+    assert all(has_ended(pid) for pid in old)
 
 
 def test_rolling_update_adds_instances_batch_by_batch(server: Server, endpoint: str) -> None:
@@ -163,7 +164,7 @@ def test_old_fleet_lives_through_the_termination_wait(server: Server, endpoint: 
         assert describe(server, endpoint)["EndpointStatus"] == "Updating"
         assert psutil.pid_exists(pid)
     wait_endpoint(server, endpoint)
-    assert has_ended(pid, 10)
+    assert has_ended(pid)
 
 
 # -- rolling back -----------------------------------------------------------------------------------------------------
@@ -300,8 +301,7 @@ def test_restart_in_the_middle_of_a_rollback_ends_it(server: Server, endpoint: s
         slow = [pool.submit(invoke, server, endpoint, b"sleep 20") for _ in range(10)]  # some on the canary
         time.sleep(0.3)
         raise_alarm(server, alarm)
-        while describe(server, endpoint)["EndpointStatus"] != "RollingBack":
-            time.sleep(0.02)
+        wait_until(lambda: describe(server, endpoint)["EndpointStatus"] == "RollingBack")
         server.stop(signal.SIGKILL)
         assert all(future.exception() for future in slow)
     server.start()

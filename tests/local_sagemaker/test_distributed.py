@@ -194,7 +194,6 @@ def test_two_torch_distributed_jobs_at_once_do_not_meet(make_server: Callable[..
         job = server.wait(
             lambda name=name: server.sagemaker.describe_training_job(TrainingJobName=name),  # type: ignore[misc]
             "TrainingJobStatus",
-            timeout_s=120,
         )
         assert job["TrainingJobStatus"] == "Completed", job["FailureReason"]
         tar = archive(server, job["ModelArtifacts"]["S3ModelArtifacts"])

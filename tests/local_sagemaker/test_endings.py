@@ -42,7 +42,7 @@ def test_stop_of_a_processing_job_that_has_ended_is_refused(server: Server) -> N
 
 def test_job_that_is_being_stopped_may_be_stopped_again(server: Server) -> None:
     script = (
-        "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); time.sleep(60)"
+        "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); time.sleep(600)"
     )
     server.sagemaker.create_training_job(**training_request(server, "stop-twice", script))
     last_line(server, "stop-twice")  # before that, a stop ends it at once

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,8 +11,17 @@ import psutil
 import pytest
 
 from tests.local_sagemaker.harness import Server, has_ended, refused
-from tests.local_sagemaker.serving import create_config, create_model, deploy, invoke, wait_endpoint, write_image_map
+from tests.local_sagemaker.serving import (
+    create_config,
+    create_model,
+    deploy,
+    invoke,
+    wait_deleted,
+    wait_endpoint,
+    write_image_map,
+)
 from tests.object_store import free_ports
+from tests.waiting import wait_until
 
 
 @pytest.fixture(scope="module")
@@ -32,11 +40,8 @@ def mortal(tmp_path_factory: pytest.TempPathFactory, s3_endpoint: str, images: P
 
 def kill(pid: int) -> None:
     os.kill(pid, signal.SIGKILL)
-    deadline = time.monotonic() + 10
     # A request that reaches the dying process is lost with it, and until it is reaped one of its threads may live.
-    while psutil.pid_exists(pid):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    wait_until(lambda: not psutil.pid_exists(pid))
 
 
 def test_killed_worker_comes_back(server: Server) -> None:
@@ -80,10 +85,7 @@ def test_worker_that_hangs_is_replaced_and_no_request_lost(server: Server) -> No
     name = deploy(server, create_config(server, create_model(server, version=1)))
     pid = invoke(server, name)["pid"]
     os.kill(pid, signal.SIGSTOP)
-    deadline = time.monotonic() + 40
-    while "answered no ping within 10 s" not in server.log():
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
+    wait_until(lambda: "answered no ping within 10 s" in server.log(), server.log, every_s=0.2)
     assert invoke(server, name)["pid"] != pid
     assert has_ended(pid)
     assert server.sagemaker.describe_endpoint(EndpointName=name)["EndpointStatus"] == "InService"
@@ -94,4 +96,4 @@ def test_deleting_endpoint_is_deleted_after_a_restart(mortal: Server) -> None:
     mortal.sagemaker.delete_endpoint(EndpointName=name)
     mortal.stop(signal.SIGKILL)
     mortal.start()
-    mortal.sagemaker.get_waiter("endpoint_deleted").wait(EndpointName=name, WaiterConfig={"Delay": 1})
+    wait_deleted(mortal, name)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from local_sagemaker.settings import Settings
 from local_sagemaker.state.store import Record
 from tests.local_sagemaker.serving import SERVING_IMAGE, write_image_map
 from tests.object_store import KEY_ID, SECRET
+from tests.waiting import PATIENCE_S, wait_until
 
 NAME = "at-rest"
 
@@ -48,10 +48,7 @@ def delete(platform: Platform) -> None:
 
 
 def await_end(platform: Platform) -> None:
-    deadline = time.monotonic() + 10
-    while platform.store.get(KIND, NAME):
-        assert time.monotonic() < deadline, "the endpoint is Deleting for ever"
-        time.sleep(0.02)
+    wait_until(lambda: not platform.store.get(KIND, NAME), "the endpoint is Deleting for ever")
 
 
 class LatePause(threading.Event):
@@ -112,5 +109,5 @@ def test_deletion_shortens_what_an_update_left_to_drain(platform: Platform) -> N
     retirement.end_within(0.1)
     waiting = threading.Thread(target=retirement.wait, daemon=True)
     waiting.start()
-    waiting.join(10)
+    waiting.join(PATIENCE_S)
     assert not retirement.going_on()

@@ -25,10 +25,12 @@ from tests.local_sagemaker.serving import (
     deploy,
     invoke,
     unique,
+    wait_deleted,
     wait_endpoint,
     write_image_map,
 )
 from tests.object_store import free_ports
+from tests.waiting import wait_until
 
 
 @pytest.fixture(scope="module")
@@ -58,11 +60,8 @@ def update(server: Server, name: str, config: str) -> dict[str, Any]:
 
 def kill(pid: int) -> None:
     os.kill(pid, signal.SIGKILL)
-    deadline = time.monotonic() + 10
     # A request that reaches the dying process is lost with it, and until it is reaped one of its threads may live.
-    while psutil.pid_exists(pid):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    wait_until(lambda: not psutil.pid_exists(pid))
 
 
 # -- invocations ------------------------------------------------------------------------------------------------------
@@ -118,16 +117,17 @@ def test_25_megabytes_are_accepted_and_no_more(server: Server, endpoint: str) ->
 def test_output_reaches_cloudwatch_logs(server: Server, endpoint: str) -> None:
     invoke(server, endpoint, b"12345")
     group = f"/aws/sagemaker/Endpoints/{endpoint}"
-    deadline = time.monotonic() + 10
-    messages: list[str] = []
-    while "answering 5 bytes" not in messages:
-        assert time.monotonic() < deadline, messages
-        with contextlib.suppress(botocore.exceptions.ClientError):  # no log group before the first line
+
+    def messages() -> list[str]:
+        try:
             (stream,) = server.logs.describe_log_streams(logGroupName=group)["logStreams"]
-            assert stream["logStreamName"].startswith("AllTraffic/")
-            events = server.logs.get_log_events(logGroupName=group, logStreamName=stream["logStreamName"])["events"]
-            messages = [event["message"] for event in events]
-        time.sleep(0.1)
+        except botocore.exceptions.ClientError:  # no log group before the first line
+            return []
+        assert stream["logStreamName"].startswith("AllTraffic/")
+        events = server.logs.get_log_events(logGroupName=group, logStreamName=stream["logStreamName"])["events"]
+        return [event["message"] for event in events]
+
+    wait_until(lambda: "answering 5 bytes" in messages(), lambda: str(messages()), every_s=0.1)
 
 
 def test_variants_share_by_weight_and_can_be_named(server: Server) -> None:
@@ -190,7 +190,7 @@ def test_model_that_cannot_start_fails_with_its_last_words(server: Server) -> No
     answer = refused(lambda: server.sagemaker.update_endpoint(EndpointName=name, EndpointConfigName=other))["Error"]
     assert "delete it and create it again" in answer["Message"]
     server.sagemaker.delete_endpoint(EndpointName=name)
-    server.sagemaker.get_waiter("endpoint_deleted").wait(EndpointName=name, WaiterConfig={"Delay": 1})
+    wait_deleted(server, name)
 
 
 def test_image_without_a_stand_in_fails_with_the_way_out(server: Server) -> None:
@@ -206,7 +206,7 @@ def test_deleted_endpoint_leaves_no_process(server: Server) -> None:
     pid = invoke(server, name)["pid"]
     server.sagemaker.delete_endpoint(EndpointName=name)
     assert refused(lambda: server.sagemaker.delete_endpoint(EndpointName=name))["Error"]["Message"]
-    server.sagemaker.get_waiter("endpoint_deleted").wait(EndpointName=name, WaiterConfig={"Delay": 1})
+    wait_deleted(server, name)
     assert has_ended(pid)
     assert refused(lambda: invoke(server, name))["Error"]["Code"] == "ValidationError"
 
@@ -215,12 +215,14 @@ def test_deleted_name_can_be_used_again(server: Server) -> None:
     config = create_config(server, create_model(server, version=1))
     name = deploy(server, config)
     server.sagemaker.delete_endpoint(EndpointName=name)
-    while True:
-        try:
+
+    def created() -> bool:
+        with contextlib.suppress(botocore.exceptions.ClientError):
             server.sagemaker.create_endpoint(EndpointName=name, EndpointConfigName=config)
-            break
-        except botocore.exceptions.ClientError:
-            time.sleep(0.01)
+            return True
+        return False
+
+    wait_until(created)
     assert wait_endpoint(server, name)["EndpointStatus"] == "InService"
     assert invoke(server, name)["version"] == 1
 

@@ -15,6 +15,7 @@ import pytest
 from tests.local_sagemaker.harness import BUCKET, IMAGE, REPOSITORY, ROLE, Server, training_request
 from tests.local_sagemaker.test_training import archive, run, wait
 from tests.object_store import KEY_ID, SECRET
+from tests.waiting import PATIENCE_S
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="showing a job its folder at /opt/ml is sure only for root")
 
@@ -129,7 +130,7 @@ def test_model_trainer_of_sdk_v3_trains(server: Server, tmp_path: Path) -> None:
     }
     answer = subprocess.run(
         [sys.executable, "-c", MODEL_TRAINER, BUCKET, IMAGE, ROLE, str(source), "trainer"],
-        cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=120, check=False,
+        cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=PATIENCE_S, check=False,
     )  # fmt: skip
     assert answer.returncode == 0, answer.stderr[-3000:]
     job = wait(server, answer.stdout.strip().splitlines()[-1].split()[1])

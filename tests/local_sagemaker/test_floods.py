@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from tests.local_sagemaker.harness import BUCKET, IMAGE, ROLE, Server, training_request
+from tests.waiting import PATIENCE_S
 
 # A server that is held up answers after minutes, or never; one that shares two cores with 16 floods within seconds.
 SLOWEST_S = 30.0
@@ -89,7 +90,7 @@ def flooded(server: Server) -> dict[str, Any]:
     asking = {
         "list": lambda: client.list_training_jobs(),
         "describe": lambda: client.describe_training_job(TrainingJobName=first),
-        "page": lambda: urllib.request.urlopen(f"{server.url}/", timeout=60).read(),
+        "page": lambda: urllib.request.urlopen(f"{server.url}/", timeout=PATIENCE_S).read(),
     }
     threads = [threading.Thread(target=ask, args=item) for item in asking.items()]
     for thread in threads:
@@ -99,7 +100,6 @@ def flooded(server: Server) -> dict[str, Any]:
             what: server.wait(
                 functools.partial(server.sagemaker.describe_training_job, TrainingJobName=name_of(what)),
                 "TrainingJobStatus",
-                timeout_s=150,
             )
             for what in BAD
         }
@@ -126,7 +126,7 @@ def test_job_ends_for_its_own_reason(flooded: dict[str, Any], what: str) -> None
 
 @pytest.mark.parametrize("what", BAD)
 def test_page_of_the_job_is_shown(server: Server, flooded: dict[str, Any], what: str) -> None:
-    with urllib.request.urlopen(f"{server.url}/jobs/training/{name_of(what)}", timeout=60) as answer:
+    with urllib.request.urlopen(f"{server.url}/jobs/training/{name_of(what)}", timeout=PATIENCE_S) as answer:
         assert answer.status == 200
         assert b"\x1b" not in answer.read()
 
@@ -151,7 +151,7 @@ def test_odd_source_archive_is_the_users_fault(server: Server, what: str, member
         lambda: server.sagemaker.describe_training_job(TrainingJobName=f"archive-{what}"), "TrainingJobStatus"
     )
     assert job["FailureReason"].startswith(("ClientError", "AlgorithmError"))
-    with urllib.request.urlopen(f"{server.url}/jobs/training/archive-{what}", timeout=60) as answer:
+    with urllib.request.urlopen(f"{server.url}/jobs/training/archive-{what}", timeout=PATIENCE_S) as answer:
         assert answer.status == 200
 
 

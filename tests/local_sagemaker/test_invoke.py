@@ -8,8 +8,6 @@ import datetime
 import http.client
 import json
 import socket
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +22,7 @@ import pytest
 from tests.local_sagemaker.harness import Server, refused
 from tests.local_sagemaker.serving import create_config, create_model, deploy, invoke, unique, write_image_map
 from tests.object_store import KEY_ID, REGION, SECRET
+from tests.waiting import PATIENCE_S, wait_until
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +44,7 @@ def signed(server: Server, path: str, body: bytes, headers: dict[str, str] | Non
 
 
 def post(server: Server, path: str, body: bytes, headers: dict[str, str]) -> tuple[int, dict[str, Any]]:
-    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=PATIENCE_S)
     with contextlib.closing(connection):
         connection.request("POST", path, body, headers)
         answer = connection.getresponse()
@@ -132,7 +131,7 @@ def test_large_answers_come_whole(server: Server, endpoint: str) -> None:
 
 def test_chunked_and_empty_bodies_are_accepted(server: Server, endpoint: str) -> None:
     path = f"/endpoints/{endpoint}/invocations"
-    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=PATIENCE_S)
     with contextlib.closing(connection):
         connection.request("POST", path, iter([b"ab", b"c"]), signed(server, path, b"abc"), encode_chunked=True)
         assert json.loads(connection.getresponse().read())["bytes"] == 3
@@ -236,26 +235,19 @@ def test_200_at_once_are_all_answered(server: Server, endpoint: str) -> None:
 def test_clients_that_leave_hold_nothing(server: Server, endpoint: str) -> None:
     """Their connections to the model server are closed, so that a deployment need not wait for them."""
     worker = psutil.Process(invoke(server, endpoint)["pid"])
-    path, body = f"/endpoints/{endpoint}/invocations", b"sleep 30"
+    path, body = f"/endpoints/{endpoint}/invocations", b"sleep 600"
     for _ in range(5):
-        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=PATIENCE_S)
         connection.request("POST", path, body, signed(server, path, body))
-        await_true(lambda: len(established(worker)) > 0)
+        wait_until(lambda: established(worker))
         assert connection.sock
         connection.sock.shutdown(socket.SHUT_RDWR)
         connection.close()
-        await_true(lambda: not established(worker))
+        wait_until(lambda: not established(worker), patience_s=30)  # at 60 s the invocation is over anyway
 
 
 def established(process: psutil.Process) -> list[Any]:
     return [item for item in process.net_connections("tcp") if item.status == psutil.CONN_ESTABLISHED]
-
-
-def await_true(condition: Callable[[], bool], timeout_s: float = 10) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def test_request_that_a_worker_never_read_goes_to_the_next(server: Server) -> None:
@@ -269,7 +261,7 @@ def test_request_that_a_worker_never_read_goes_to_the_next(server: Server) -> No
         worker.suspend()
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
         waiting = [pool.submit(invoke, server, name, bytes(50_000)) for _ in range(4)]
-        await_true(lambda: sum(item.raddr.port in ports for item in established(process)) >= 4)
+        wait_until(lambda: sum(item.raddr.port in ports for item in established(process)) >= 4)
         for worker in workers:
             worker.kill()
         seen = [answer.result() for answer in waiting]

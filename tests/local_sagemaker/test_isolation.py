@@ -10,7 +10,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -24,6 +23,7 @@ from local_sagemaker.settings import Settings
 from local_sagemaker.wire.errors import ApiError
 from tests.local_sagemaker.harness import IMAGE, REPOSITORY, ROLE, Server, has_ended, training_request
 from tests.object_store import free_ports
+from tests.waiting import PATIENCE_S, wait_until
 
 NOWHERE = Isolation(mounts=False, networks=False, problem="unshare: Operation not permitted")
 
@@ -46,7 +46,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def shell(command: list[str], cwd: Path = REPOSITORY) -> str:
-    process = subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=20)
+    process = subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=PATIENCE_S)
     assert process.returncode == 0, process.stderr
     return process.stdout.strip()
 
@@ -61,7 +61,7 @@ def test_job_sees_its_own_folder_at_opt_ml(isolated: Isolation, tmp_path: Path) 
             ["sh", "-c", script], mounts={"/opt/ml": tmp_path / name}, network_isolation=False
         )  # fmt: skip
         jobs.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
-    assert [job.communicate(timeout=20)[0] for job in jobs] == ["one\n", "two\n"]
+    assert [job.communicate(timeout=PATIENCE_S)[0] for job in jobs] == ["one\n", "two\n"]
     assert (tmp_path / "one/name").read_text() == "one\n"
     assert sorted(os.listdir("/opt")) == before
 
@@ -219,16 +219,18 @@ def behind_relay(isolated: Isolation, tmp_path: Path) -> Iterator[tuple[JobProce
         [sys.executable, "-c", SERVER, str(port)], mounts={}, network_isolation=True, relay_port=port
     )
     process = JobProcess.start(command, environment={}, cwd=tmp_path, folder=tmp_path / "process", nice=0)
-    deadline = time.monotonic() + 20
-    while post(port, b"ready") is None:
-        assert process.running() and time.monotonic() < deadline, output_path(tmp_path / "process").read_text()
-        time.sleep(0.02)
+
+    def ready() -> bool:
+        assert process.running(), output_path(tmp_path / "process").read_text()
+        return post(port, b"ready") is not None
+
+    wait_until(ready, output_path(tmp_path / "process").read_text)
     yield process, port
     process.kill()
 
 
 def post(port: int, body: bytes) -> bytes | None:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE_S)
     try:
         connection.request("POST", "/", body)
         return connection.getresponse().read()
@@ -242,7 +244,7 @@ def test_server_without_network_is_reached_through_its_relay(behind_relay: tuple
     _, port = behind_relay
     body = os.urandom(3_000_000)
     assert post(port, body) == body[::-1]
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE_S)
     for number in range(3):  # one connection, kept open
         connection.request("POST", "/", str(number))
         assert connection.getresponse().read() == str(number).encode()
@@ -251,7 +253,7 @@ def test_server_without_network_is_reached_through_its_relay(behind_relay: tuple
 def test_relay_ends_with_its_server(behind_relay: tuple[JobProcess, int]) -> None:
     process, port = behind_relay
     assert post(port, b"crash") is None
-    assert process.wait(20) == 3
+    assert process.wait(PATIENCE_S) == 3
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", port), 2)
 
@@ -265,14 +267,12 @@ def test_isolated_job_is_stopped_and_told_like_any_other(isolated: Isolation, fo
     )
     command = isolated.command([sys.executable, "-c", script], mounts={"/opt/ml": folder}, network_isolation=True)
     process = JobProcess.start(command, environment={}, cwd=folder, folder=tmp_path / "process", nice=0)
-    deadline = time.monotonic() + 20
-    while not (printed := output_path(tmp_path / "process").read_text()).endswith("\n"):
-        assert time.monotonic() < deadline, printed
-        time.sleep(0.02)
+    printed = output_path(tmp_path / "process")
+    wait_until(lambda: printed.read_text().endswith("\n"), printed.read_text)
     adopted = JobProcess.adopt(tmp_path / "process")
     assert adopted is not None and adopted.running()
     assert process.stop(20) == 3
-    assert has_ended(int(printed))
+    assert has_ended(int(printed.read_text()))
 
 
 def test_usual_signals_reach_an_isolated_script(isolated: Isolation, folder: Path) -> None:
@@ -321,7 +321,7 @@ def test_forbidden_namespaces_are_told_not_crashed_on() -> None:
     forbid = "for name in user mnt net; do echo 0 > /proc/sys/user/max_${name}_namespaces; done"
     process = subprocess.run(
         ["unshare", "--user", "--map-root-user", "sh", "-c", f"{forbid}; exec {sys.executable} -c \"$0\"", script],
-        capture_output=True, text=True, cwd=REPOSITORY, timeout=60,
+        capture_output=True, text=True, cwd=REPOSITORY, timeout=PATIENCE_S,
     )  # fmt: skip
     if process.returncode != 0 and "unshare" in process.stderr:
         pytest.skip(f"namespaces are forbidden here, and cannot be forbidden for a test: {process.stderr}")

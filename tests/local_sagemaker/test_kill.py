@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.local_sagemaker.harness import REPOSITORY
+from tests.waiting import PATIENCE_S
 
 
 @pytest.mark.slow
@@ -47,7 +48,7 @@ def test_the_kill_test_notices_what_is_lost(tmp_path: Path) -> None:
         cwd=REPOSITORY,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=PATIENCE_S,
     )
     assert result.returncode == 1, result.stdout + result.stderr
     assert "model 'model-" in result.stdout

@@ -22,6 +22,7 @@ from local_sagemaker.sandbox.environment import process_environment
 from local_sagemaker.sandbox.requirements import Packages, Requirements
 from local_sagemaker.settings import Settings
 from tests.local_sagemaker.harness import REPOSITORY, has_ended
+from tests.waiting import wait_until
 
 PACKAGES = Packages(
     site=(),
@@ -306,10 +307,13 @@ def test_killed_installation_is_made_anew(tmp_path: Path) -> None:
         "interpreter_for(platform, sys.executable, Path(sys.argv[2]), print)"
     )
     server = subprocess.Popen([sys.executable, "-c", script, str(root), str(path)], cwd=REPOSITORY)
-    deadline = time.monotonic() + 60
-    while not (begun := tmp_path / "begun").exists() or not begun.read_text().endswith("\n"):
-        assert server.poll() is None and time.monotonic() < deadline
-        time.sleep(0.05)
+    begun = tmp_path / "begun"
+
+    def installing() -> bool:
+        assert server.poll() is None
+        return begun.exists() and begun.read_text().endswith("\n")
+
+    wait_until(installing)
     server.kill()
     server.wait()
     (half,) = (root / "environments").glob("*/bin")

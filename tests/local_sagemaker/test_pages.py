@@ -23,6 +23,7 @@ from local_sagemaker.state.logs import Logs
 from local_sagemaker.state.store import Store
 from tests.local_sagemaker.harness import IMAGE, REPOSITORY, Server, training_request
 from tests.object_store import KEY_ID, SECRET
+from tests.waiting import PATIENCE_S
 
 CHROMIUM = "/usr/bin/chromium"
 
@@ -117,6 +118,7 @@ def test_page_changes_by_itself_without_being_loaded_anew(server: Server, job: s
             executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
         )
         page = browser.new_page(color_scheme="dark")
+        page.set_default_timeout(PATIENCE_S * 1000)
         page.on("console", lambda message: said.append(message.text))
         page.on("pageerror", lambda error: said.append(str(error)))
         page.on("dialog", lambda dialog: said.append(dialog.message))
@@ -128,7 +130,7 @@ def test_page_changes_by_itself_without_being_loaded_anew(server: Server, job: s
             ModelPackageDescription="<img src=x onerror=alert(2)>",
             InferenceSpecification={"Containers": [{"Image": IMAGE, "ModelDataUrl": "s3://b/m.tar.gz"}]},
         )
-        page.wait_for_selector("text=seen/1", timeout=30_000)
+        page.wait_for_selector("text=seen/1")
         assert page.evaluate("document.body.dataset.loaded") == "once"
         page.goto(f"{server.url}/jobs/training/{job}")
         assert page.inner_text("pre.log") == "<script>alert(1)</script>"
@@ -165,7 +167,7 @@ def test_an_exposed_server_shows_its_pages_to_the_key_only(make_server: Any) -> 
     key = base64.b64encode(f"{KEY_ID}:{SECRET}".encode()).decode()
     assert "Nothing yet" in get(server, "/", Authorization=f"Basic {key}")
     check = [sys.executable, str(REPOSITORY / "docker/healthcheck.py"), server.url + "/"]
-    assert subprocess.run(check, timeout=30).returncode == 0  # compose asks without a key
+    assert subprocess.run(check, timeout=PATIENCE_S).returncode == 0  # compose asks without a key
 
 
 def test_no_page_shows_the_values_of_an_environment(server: Server) -> None:

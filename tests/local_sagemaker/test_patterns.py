@@ -72,7 +72,7 @@ def test_endless_pattern_costs_itself_alone(processes: PatternProcesses, pattern
     began = time.monotonic()
     found = processes.numbers(["(1)", pattern, "(2)"], ["a" * 80 + "! 1 2"])
     assert found == [[(0, 1.0)], None, [(0, 2.0)]]
-    assert time.monotonic() - began < 30
+    assert time.monotonic() - began < 120
 
 
 @pytest.mark.parametrize("pattern", ["(", "[", "*", "(?P<a>x)(?P<a>y)", "a{99999999999}", "(?<=a*)b", "(" * 500])

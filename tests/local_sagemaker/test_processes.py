@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import pytest
 
 from local_sagemaker.sandbox.process import MAX_LINE_BYTES, JobProcess, OutputTail, output_path
 from tests.local_sagemaker.harness import has_ended
+from tests.waiting import PATIENCE_S, wait_until
 
 Start = Callable[..., JobProcess]
 
@@ -45,18 +45,19 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
 
 def ended(process: JobProcess) -> int:
-    code = process.wait(20)
+    code = process.wait(PATIENCE_S)
     assert code is not None
     return code
 
 
 def printed(tmp_path: Path, lines: int = 1) -> list[str]:
     """What the script has printed, once it has printed so many lines."""
-    deadline = time.monotonic() + 20
-    while len(found := output_path(tmp_path / "process").read_text().split("\n")) <= lines:
-        assert time.monotonic() < deadline, found
-        time.sleep(0.02)
-    return found[:-1]
+
+    def found() -> list[str]:
+        return output_path(tmp_path / "process").read_text().split("\n")[:-1]
+
+    wait_until(lambda: len(found()) >= lines, lambda: str(found()))
+    return found()
 
 
 @pytest.mark.parametrize(
@@ -141,10 +142,11 @@ def test_fork_storm_is_ended(start: Start, tmp_path: Path) -> None:
     printed(tmp_path)
     process.kill()
     assert has_ended(process.pid)
-    deadline = time.monotonic() + 5
-    while left := [p for p in psutil.process_iter() if str(tmp_path / "process") in _mark(p)]:
-        assert time.monotonic() < deadline, left
-        time.sleep(0.05)
+
+    def left() -> list[psutil.Process]:
+        return [p for p in psutil.process_iter() if str(tmp_path / "process") in _mark(p)]
+
+    wait_until(lambda: not left(), lambda: str(left()), every_s=0.05)
 
 
 def _mark(process: psutil.Process) -> str:

@@ -29,10 +29,10 @@ from tests.local_sagemaker.processing import (
     run,
     source,
     target,
-    until,
     wait,
 )
 from tests.local_sagemaker.serving import unique
+from tests.waiting import wait_until
 
 mounts = pytest.mark.skipif(not Isolation.probe().mounts, reason="jobs cannot be given mounts on this machine")
 networks = pytest.mark.skipif(not Isolation.probe().networks, reason="jobs cannot be cut off on this machine")
@@ -237,7 +237,7 @@ def test_stop_asks_the_script_ends_all_and_keeps_the_output(server: Server) -> N
     request = job(server, WAITING, OUT)
     server.sagemaker.create_processing_job(**request)
     name = request["ProcessingJobName"]
-    pid = int(until(lambda: lines(server, name))[0].split()[1])
+    pid = int(wait_until(lambda: lines(server, name))[0].split()[1])
     server.sagemaker.stop_processing_job(ProcessingJobName=name)
     assert wait(server, name)["ProcessingJobStatus"] == "Stopped"
     assert outputs(server, name) == {"saved": b"at stop"}
@@ -307,7 +307,7 @@ while not (out / "go").exists():
     name = request["ProcessingJobName"]
     request["ProcessingOutputConfig"] = {"Outputs": [target(name, mode="Continuous")]}
     server.sagemaker.create_processing_job(**request)
-    until(lambda: outputs(server, name))
+    wait_until(lambda: outputs(server, name))
     assert describe(server, name)["ProcessingJobStatus"] == "InProgress"
     server.sagemaker.stop_processing_job(ProcessingJobName=name)
     assert wait(server, name)["ProcessingJobStatus"] == "Stopped"
@@ -339,7 +339,7 @@ print("done", flush=True)
     request = job(server, script, OUT)
     name = request["ProcessingJobName"]
     server.sagemaker.create_processing_job(**request)
-    (pid,) = until(lambda: lines(server, name))
+    (pid,) = wait_until(lambda: lines(server, name))
     server.stop(signal.SIGKILL)
     server.start()
     answer = wait(server, name)
@@ -353,7 +353,7 @@ def test_shutdown_ends_jobs_and_says_so(make_server: Callable[..., Server]) -> N
     request = job(server, WAITING, OUT)
     name = request["ProcessingJobName"]
     server.sagemaker.create_processing_job(**request)
-    pid = int(until(lambda: lines(server, name))[0].split()[1])
+    pid = int(wait_until(lambda: lines(server, name))[0].split()[1])
     server.stop()
     assert has_ended(pid)
     server.start()
@@ -366,13 +366,13 @@ def test_jobs_wait_for_a_place_and_can_be_stopped_there(make_server: Callable[..
     for request in (first, second, third):
         server.sagemaker.create_processing_job(**request)
         if request is first:
-            until(lambda: lines(server, first["ProcessingJobName"]))
+            wait_until(lambda: lines(server, first["ProcessingJobName"]))
     server.sagemaker.stop_processing_job(ProcessingJobName=third["ProcessingJobName"])
     stopped = wait(server, third["ProcessingJobName"])
     assert (stopped["ProcessingJobStatus"], "ProcessingStartTime" in stopped) == ("Stopped", False)
     assert "ProcessingStartTime" not in describe(server, second["ProcessingJobName"])
     server.sagemaker.stop_processing_job(ProcessingJobName=first["ProcessingJobName"])
-    until(lambda: lines(server, second["ProcessingJobName"]))
+    wait_until(lambda: lines(server, second["ProcessingJobName"]))
     server.sagemaker.stop_processing_job(ProcessingJobName=second["ProcessingJobName"])
 
 
@@ -382,7 +382,7 @@ def test_ended_job_is_deleted_and_its_name_free_again(server: Server) -> None:
     server.sagemaker.create_processing_job(**request)
     assert refusal(server.sagemaker.create_processing_job, **request)["Code"] == "ResourceInUse"
     assert wait(server, name)["ProcessingJobStatus"] == "Completed"
-    until(lambda: deleted(server, name))
+    wait_until(lambda: deleted(server, name))
     assert refusal(server.sagemaker.delete_processing_job, ProcessingJobName=name)["Code"] == "ResourceNotFound"
     for call in (server.sagemaker.describe_processing_job, server.sagemaker.stop_processing_job):
         answer = refusal(call, ProcessingJobName=name)

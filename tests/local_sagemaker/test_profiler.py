@@ -11,6 +11,7 @@ import pytest
 
 from local_sagemaker.jobs.nvml import Gpus
 from local_sagemaker.jobs.profiler import SystemProfiler
+from tests.waiting import wait_until
 
 ML_PYTHON = Path(__file__).parents[2] / ".venv/ml/bin/python"
 READER = """
@@ -37,9 +38,7 @@ def sampled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("profiler")
     profiler = SystemProfiler(folder, 100)
     profiler.start()
-    deadline = time.monotonic() + 20
-    while len(lines(folder)) < 30 and time.monotonic() < deadline:
-        time.sleep(0.02)
+    wait_until(lambda: len(lines(folder)) >= 30)
     profiler.stop()
     return folder
 
@@ -93,12 +92,7 @@ def test_a_folder_that_refuses_does_not_end_the_sampling(tmp_path: Path, caplog:
     (tmp_path / "system").write_text("a file where a folder belongs")
     profiler = SystemProfiler(tmp_path, 100)
     profiler.start()
-    deadline = time.monotonic() + 20
-    while "could not write" not in caplog.text and time.monotonic() < deadline:
-        time.sleep(0.02)
+    wait_until(lambda: "could not write a reading" in caplog.text)
     (tmp_path / "system").unlink()
-    while not lines(tmp_path) and time.monotonic() < deadline:
-        time.sleep(0.02)
+    wait_until(lambda: lines(tmp_path))
     profiler.stop()
-    assert "could not write a reading" in caplog.text
-    assert lines(tmp_path)

@@ -25,6 +25,7 @@ from local_sagemaker.wire import service_model
 from tests.local_sagemaker import generated
 from tests.local_sagemaker.harness import BUCKET, Server
 from tests.object_store import KEY_ID, REGION, SECRET
+from tests.waiting import PATIENCE_S
 
 SEED = int(os.environ.get("PROPERTY_SEED", "2026"))
 TARGETS = {"sagemaker": "SageMaker", "logs": "Logs_20140328", "cloudwatch": "GraniteServiceVersion20100801"}
@@ -47,7 +48,8 @@ def post(
     server: Server, service: str, path: str, headers: dict[str, str], body: bytes
 ) -> tuple[int, dict[str, str], bytes]:
     if getattr(_local, "port", None) != server.port:
-        _local.connection, _local.port = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60), server.port
+        _local.connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=PATIENCE_S)
+        _local.port = server.port
     signed = botocore.awsrequest.AWSRequest("POST", server.url + path, data=body, headers=headers)
     credentials = botocore.credentials.Credentials(KEY_ID, SECRET)
     botocore.auth.SigV4Auth(credentials, SIGNED_AS.get(service, service), REGION).add_auth(signed)

@@ -23,6 +23,7 @@ from local_sagemaker.wire import java_pattern, service_model
 from local_sagemaker.wire.errors import ApiError
 from tests.local_sagemaker.harness import Server, training_request
 from tests.object_store import CLIENT, KEY_ID, REGION, SECRET
+from tests.waiting import PATIENCE_S
 
 
 def code(caught: Any) -> str:
@@ -305,7 +306,7 @@ def test_what_is_not_signed_cannot_be_asked(server: Server) -> None:
 def test_a_stranger_is_refused_before_his_body_is_read(server: Server) -> None:
     for path in (b"/", b"/endpoints/e/invocations", b"/endpoints/e/async-invocations"):
         head = b"POST " + path + b" HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-length: 20000000\r\n\r\n"
-        with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
+        with socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE_S) as connection:
             connection.sendall(head)
             assert connection.recv(2**16).startswith(b"HTTP/1.1 403 ")
 
@@ -319,7 +320,7 @@ def test_a_connection_is_bounded(server: Server) -> None:
         (ask + b"host: localhost\r\n\r\n", 400),
         (ask + b"\r\n" + ask + b"connection: close\r\n\r\n", 200),
     ):
-        with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
+        with socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE_S) as connection:
             connection.sendall(sent)
             answer = b"".join(iter(lambda taken=connection: taken.recv(2**16), b""))  # type: ignore[misc]
         assert answer.startswith(b"HTTP/1.1 %d " % status)

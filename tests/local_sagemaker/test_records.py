@@ -21,6 +21,7 @@ from local_sagemaker.batch.model_client import ModelClient, Parameters
 from local_sagemaker.batch.object_transform import Budget, Instance
 from local_sagemaker.batch.records import BadRecordError, Body
 from local_sagemaker.s3 import Object, ObjectStore
+from tests.waiting import PATIENCE_S
 
 MAGIC = 0xCED7230A
 
@@ -294,11 +295,11 @@ def test_reading_stays_within_its_budget(tmp_path: Path) -> None:
     thread = threading.Thread(target=instance.transform, args=(Object("b", "k", "k"),))
     thread.start()
     for number in range(64):
-        assert asked.acquire(timeout=10)
+        assert asked.acquire(timeout=PATIENCE_S)
         if number >= 3:
             assert read <= (number + 2) * 2**20
             answers[number - 3].set_result(httpx.Response(200, content=b"%d," % (number - 3)))
     for number in (61, 62, 63):
         answers[number].set_result(httpx.Response(200, content=b"%d," % number))
-    thread.join(10)
+    thread.join(PATIENCE_S)
     assert store.written == b"".join(b"%d," % number for number in range(64))

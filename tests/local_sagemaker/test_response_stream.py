@@ -19,7 +19,8 @@ from starlette.responses import StreamingResponse
 from local_sagemaker.hosting import event_stream
 from local_sagemaker.hosting import invoke as data_plane
 from tests.local_sagemaker.harness import Server
-from tests.local_sagemaker.serving import create_config, create_model, deploy, invoke, write_image_map
+from tests.local_sagemaker.serving import create_config, create_model, deploy, invoke, wait_deleted, write_image_map
+from tests.waiting import PATIENCE_S, wait_until
 
 
 @pytest.fixture(scope="module")
@@ -116,10 +117,11 @@ def test_clients_that_stop_reading_hold_nothing(server: Server, endpoint: str) -
     answer = stream(server, endpoint, b"parts 1000 0.05")
     next(iter(answer["Body"]))
     answer["Body"].close()
-    deadline = time.monotonic() + 10
-    while any(item.status == psutil.CONN_ESTABLISHED for item in worker.net_connections("tcp")):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+
+    def held() -> bool:
+        return any(item.status == psutil.CONN_ESTABLISHED for item in worker.net_connections("tcp"))
+
+    wait_until(lambda: not held(), patience_s=30)  # after 50 s the answer would have come to its own end
 
 
 def test_answer_that_has_begun_ends_before_its_endpoint_is_deleted(server: Server) -> None:
@@ -129,7 +131,7 @@ def test_answer_that_has_begun_ends_before_its_endpoint_is_deleted(server: Serve
     server.sagemaker.delete_endpoint(EndpointName=name)
     rest = [event["PayloadPart"]["Bytes"] for event in events]
     assert b"".join(rest) == b"part 1;part 2;part 3;"
-    server.sagemaker.get_waiter("endpoint_deleted").wait(EndpointName=name, WaiterConfig={"Delay": 1})
+    wait_deleted(server, name)
 
 
 def test_client_that_stops_reading_gives_its_worker_back(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -149,7 +151,7 @@ def test_client_that_stops_reading_gives_its_worker_back(monkeypatch: pytest.Mon
         call: Any = None  # captures what has been taken, and nothing is
         scope = {"type": "http", "path": "/endpoints/e/invocations-response-stream"}
         sent = data_plane._Answer(call, StreamingResponse(pieces()), resources)
-        await asyncio.wait_for(sent(scope, wait_for_ever, wait_for_ever), 10)
+        await asyncio.wait_for(sent(scope, wait_for_ever, wait_for_ever), PATIENCE_S)
 
     asyncio.run(answer())
     assert given_back

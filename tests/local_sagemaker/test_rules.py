@@ -8,8 +8,6 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +16,7 @@ import pytest
 from local_sagemaker.sandbox.images import ImageMap
 from tests.local_sagemaker.harness import BUCKET, REPOSITORY, ROLE, Server, has_ended, refused, training_request
 from tests.object_store import free_ports
+from tests.waiting import wait_until
 
 # While there is a file `wait` beside it, an evaluation lasts for ever; it leaves its process id in `pid`.
 EVALUATOR = """
@@ -83,13 +82,6 @@ def evaluation(server: Server, name: str) -> dict[str, Any]:
     return answer
 
 
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
 def judged(server: Server) -> bool:
     return all(status["RuleEvaluationStatus"] in TERMINAL for status in statuses(server))
 
@@ -101,7 +93,7 @@ def test_every_rule_is_a_processing_job_of_its_own(server: Server) -> None:
     assert before["TrainingJobArn"].endswith(":training-job/judged")
     assert before["AppSpecification"] == {"ImageUri": "rules"}
     assert before["Environment"] == {"rule_to_invoke": "Deep_Rule"}
-    until(lambda: judged(server))
+    wait_until(lambda: judged(server))
     after = evaluation(server, names[0])
     assert (after["ProcessingJobStatus"], after["ExitMessage"]) == ("Completed", "found")
     assert after["CreationTime"] <= after["ProcessingStartTime"] <= after["ProcessingEndTime"]
@@ -118,12 +110,12 @@ def test_every_rule_is_a_processing_job_of_its_own(server: Server) -> None:
 def test_evaluations_outlive_their_training_job(server: Server) -> None:
     """A second job of the same name has evaluations of its own."""
     (first,) = train(server, "Only")
-    until(lambda: judged(server))
+    wait_until(lambda: judged(server))
     server.sagemaker.delete_training_job(TrainingJobName="judged")
     before = evaluation(server, first)
     refused(lambda: server.sagemaker.stop_processing_job(ProcessingJobName=first))
     (second,) = train(server, "Only")
-    until(lambda: judged(server))
+    wait_until(lambda: judged(server))
     assert evaluation(server, first) | {"ResponseMetadata": 0} == before | {"ResponseMetadata": 0}
     assert evaluation(server, second)["ProcessingJobStatus"] == "Completed"
     server.sagemaker.delete_processing_job(ProcessingJobName=first)
@@ -132,13 +124,13 @@ def test_evaluations_outlive_their_training_job(server: Server) -> None:
 def test_stopped_evaluation_ends_at_once_and_the_others_go_on(server: Server, tmp_path: Path) -> None:
     (tmp_path / "wait").touch()
     first, second = train(server, "First", "Second")
-    until((tmp_path / "pid").exists)
+    wait_until((tmp_path / "pid").exists)
     server.sagemaker.stop_processing_job(ProcessingJobName=first)
     assert [status["RuleEvaluationStatus"] for status in statuses(server)] == ["Stopped", "InProgress"]
     assert evaluation(server, first)["ProcessingJobStatus"] == "Stopped"
     refused(lambda: server.sagemaker.stop_processing_job(ProcessingJobName=first))
     (tmp_path / "wait").unlink()
-    until(lambda: judged(server))
+    wait_until(lambda: judged(server))
     assert [status["RuleEvaluationStatus"] for status in statuses(server)] == ["Stopped", "IssuesFound"]
     assert evaluation(server, second)["ProcessingJobStatus"] == "Completed"
 
@@ -146,7 +138,7 @@ def test_stopped_evaluation_ends_at_once_and_the_others_go_on(server: Server, tm
 def test_evaluator_ends_when_nobody_waits_for_it(server: Server, tmp_path: Path) -> None:
     (tmp_path / "wait").touch()
     (name,) = train(server, "Only")
-    until((tmp_path / "pid").exists)
+    wait_until((tmp_path / "pid").exists)
     server.sagemaker.stop_processing_job(ProcessingJobName=name)
     assert has_ended(int((tmp_path / "pid").read_text()))
     assert statuses(server)[0]["RuleEvaluationStatus"] == "Stopped"
@@ -164,7 +156,7 @@ def test_evaluation_can_be_stopped_before_its_training_ends(server: Server, tmp_
 def test_evaluator_that_fails_is_an_error_of_every_rule(server: Server, tmp_path: Path) -> None:
     (tmp_path / "evaluate.py").write_text("import sys; sys.exit('no tensors here')")
     (name,) = train(server, "Only")
-    until(lambda: judged(server))
+    wait_until(lambda: judged(server))
     assert statuses(server)[0]["RuleEvaluationStatus"] == "Error"
     answer = evaluation(server, name)
     assert answer["ProcessingJobStatus"] == "Failed"
@@ -178,16 +170,16 @@ def test_evaluation_cut_off_with_the_server_is_done_by_the_next(
 ) -> None:
     (tmp_path / "wait").touch()
     (name,) = train(server, "Rule")
-    until((tmp_path / "pid").exists)
+    wait_until((tmp_path / "pid").exists)
     assert statuses(server)[0]["RuleEvaluationStatus"] == "InProgress"
     first = int((tmp_path / "pid").read_text())
     server.stop(number)
     (tmp_path / "pid").unlink()
     server.start()
-    until((tmp_path / "pid").exists)
+    wait_until((tmp_path / "pid").exists)
     assert has_ended(first)
     (tmp_path / "wait").unlink()
-    until(lambda: judged(server))
+    wait_until(lambda: judged(server))
     assert (statuses(server)[0]["RuleEvaluationStatus"], statuses(server)[0]["StatusDetails"]) == (
         "IssuesFound",
         "found",

@@ -15,10 +15,11 @@ from local_sagemaker import app
 from local_sagemaker.jobs import rule_evaluation, training_job
 from local_sagemaker.settings import Settings
 from tests.local_sagemaker.harness import BUCKET, Server, error, has_ended, training_request
-from tests.local_sagemaker.test_rules import TERMINAL, until
+from tests.local_sagemaker.test_rules import TERMINAL
 from tests.local_sagemaker.test_spot import interrupt
 from tests.local_sagemaker.test_training import archive, wait
 from tests.object_store import KEY_ID, SECRET, free_ports
+from tests.waiting import wait_until
 
 # A rule fires when there is a file of its name among the tensors; at the end the others found nothing.
 FOLLOWER = r"""
@@ -63,7 +64,7 @@ folder.mkdir(parents=True, exist_ok=True)
 def mark(name):
     (folder / name).touch()
 def until(name):
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 600
     while not (pathlib.Path({here!r}) / name).exists() and time.monotonic() < deadline:
         time.sleep(0.05)
 (pathlib.Path(os.environ["SM_MODEL_DIR"]) / "weights").write_text("3")
@@ -113,7 +114,7 @@ class Bench:
         return found
 
     def judged(self, job: str) -> dict[str, str]:
-        until(lambda: set(self.statuses(job).values()) <= TERMINAL)
+        wait_until(lambda: set(self.statuses(job).values()) <= TERMINAL)
         return self.statuses(job)
 
 
@@ -140,7 +141,7 @@ def bench(tmp_path: Path, following: Server) -> Bench:
 
 def test_an_issue_is_told_while_the_training_runs(bench: Bench) -> None:
     bench.train("live", "mark('Fires')\nuntil('go')", "Fires", "Holds")
-    until(lambda: bench.statuses("live")["Fires"] == "IssuesFound")
+    wait_until(lambda: bench.statuses("live")["Fires"] == "IssuesFound")
     assert bench.statuses("live") == {"Fires": "IssuesFound", "Holds": "InProgress"}
     assert bench.verdict("live", "Fires")["RuleEvaluationStatus"] == "IssuesFound"
     name = bench.evaluation("live", "Fires")
@@ -154,7 +155,7 @@ def test_an_issue_is_told_while_the_training_runs(bench: Bench) -> None:
     assert bench.judged("live") == {"Fires": "IssuesFound", "Holds": "NoIssuesFound"}
     seen = bench.verdict("live", "Holds")["TrainingEndTime"]
     assert ended["TrainingStartTime"].timestamp() < seen <= ended["TrainingEndTime"].timestamp()
-    until(lambda: not list((bench.server.root / "rule-evaluation").glob("live-*")))
+    wait_until(lambda: not list((bench.server.root / "rule-evaluation").glob("live-*")))
 
 
 def test_stop_training_ends_the_training_and_says_why(bench: Bench) -> None:
@@ -192,15 +193,15 @@ def test_a_prefix_of_two_trainings_stops_none(bench: Bench) -> None:
 def test_a_server_killed_meanwhile_loses_no_verdict(bench: Bench) -> None:
     script = "mark('Before')\nuntil('restarted')\nmark('After')\nuntil('go')"
     bench.train("outlives", script, "Before", "After", "Never")
-    until(lambda: bench.statuses("outlives")["Before"] == "IssuesFound")
+    wait_until(lambda: bench.statuses("outlives")["Before"] == "IssuesFound")
     before, first = bench.job("outlives"), int(bench.pid.read_text())
     bench.pid.unlink()
     bench.server.stop(signal.SIGKILL)
     bench.server.start()
-    until(bench.pid.exists)
+    wait_until(bench.pid.exists)
     assert has_ended(first)
     (bench.here / "restarted").touch()
-    until(lambda: bench.statuses("outlives")["After"] == "IssuesFound")
+    wait_until(lambda: bench.statuses("outlives")["After"] == "IssuesFound")
     assert bench.statuses("outlives") == {"Before": "IssuesFound", "After": "IssuesFound", "Never": "InProgress"}
     (bench.here / "go").touch()
     assert wait(bench.server, "outlives")["TrainingStartTime"] == before["TrainingStartTime"]
@@ -219,7 +220,7 @@ def test_an_action_that_was_carried_out_is_not_repeated_by_the_next_server(bench
     bench.server.stop(signal.SIGKILL)
     bench.server.start()
     bench.train("other-2", "until('go')")
-    until(bench.pid.exists)
+    wait_until(bench.pid.exists)
     (bench.here / "go").touch()
     assert bench.judged("asks") == {"Fires": "IssuesFound", "Holds": "NoIssuesFound"}
     assert wait(bench.server, "other-2")["TrainingJobStatus"] == "Completed"
@@ -227,10 +228,10 @@ def test_an_action_that_was_carried_out_is_not_repeated_by_the_next_server(bench
 
 def test_one_rule_can_be_stopped_while_the_others_go_on(bench: Bench) -> None:
     bench.train("chosen", "until('stopped')\nmark('First')\nmark('Second')\nuntil('go')", "First", "Second")
-    until(bench.pid.exists)
+    wait_until(bench.pid.exists)
     bench.server.sagemaker.stop_processing_job(ProcessingJobName=bench.evaluation("chosen", "First"))
     (bench.here / "stopped").touch()
-    until(lambda: bench.statuses("chosen")["Second"] == "IssuesFound")
+    wait_until(lambda: bench.statuses("chosen")["Second"] == "IssuesFound")
     assert bench.statuses("chosen")["First"] == "Stopped"
     assert bench.job("chosen")["TrainingJobStatus"] == "InProgress"
     (bench.here / "go").touch()
@@ -244,16 +245,16 @@ def test_a_second_attempt_is_judged_anew(bench: Bench) -> None:
     condition = {"MaxRuntimeInSeconds": 60, "MaxWaitTimeInSeconds": 120}
     spot = {"EnableManagedSpotTraining": True, "StoppingCondition": condition}
     bench.train("twice", script, "Early", "Late", "Never", **spot)
-    until(lambda: bench.statuses("twice")["Early"] == "IssuesFound")
+    wait_until(lambda: bench.statuses("twice")["Early"] == "IssuesFound")
     first = int(bench.pid.read_text())
     bench.pid.unlink()
     answer = interrupt(bench.server, "twice")
     assert answer.returncode == 0, answer.stderr
-    until(bench.pid.exists)
+    wait_until(bench.pid.exists)
     assert has_ended(first)
     assert bench.statuses("twice") == {"Early": "IssuesFound", "Late": "InProgress", "Never": "InProgress"}
     (bench.here / "interrupted").touch()
-    until(lambda: bench.statuses("twice")["Late"] == "IssuesFound")
+    wait_until(lambda: bench.statuses("twice")["Late"] == "IssuesFound")
     (bench.here / "go").touch()
     assert wait(bench.server, "twice")["TrainingJobStatus"] == "Completed"
     assert bench.judged("twice")["Never"] == "NoIssuesFound"
@@ -272,9 +273,9 @@ until("go")
 """
     retry = {"RetryStrategy": {"MaximumRetryAttempts": 1}}
     bench.train("retried", script.format(here=str(bench.here)), "Second", **retry)
-    until(bench.pid.exists)
+    wait_until(bench.pid.exists)
     (bench.here / "judged").touch()
-    until(lambda: bench.judged("retried") == {"Second": "IssuesFound"})
+    wait_until(lambda: bench.judged("retried") == {"Second": "IssuesFound"})
     (bench.here / "go").touch()
     assert wait(bench.server, "retried")["TrainingJobStatus"] == "Completed"
 
@@ -289,7 +290,7 @@ def test_nothing_is_decided_before_it_is_known_that_no_attempt_follows(bench: Be
         seen.add((job["SecondaryStatus"], job["DebugRuleEvaluationStatuses"][0]["RuleEvaluationStatus"]))
         return bool(job["TrainingJobStatus"] != "InProgress")
 
-    until(ended)
+    wait_until(ended)
     assert ("Uploading", "InProgress") in seen and ("Uploading", "NoIssuesFound") not in seen
     assert bench.judged("uploads") == {"Holds": "NoIssuesFound"}
 
@@ -311,10 +312,10 @@ def test_rules_of_a_training_that_never_began_are_judged_too(bench: Bench) -> No
 
 def test_a_rule_that_is_added_meanwhile_is_judged_too(bench: Bench) -> None:
     bench.train("added", "mark('Later')\nuntil('go')")
-    until(lambda: bench.job("added")["SecondaryStatus"] == "Training")
+    wait_until(lambda: bench.job("added")["SecondaryStatus"] == "Training")
     later = {"RuleConfigurationName": "Later", "RuleEvaluatorImage": "rules"}
     bench.server.sagemaker.update_training_job(TrainingJobName="added", ProfilerRuleConfigurations=[later])
-    until(lambda: bench.statuses("added", "ProfilerRuleEvaluationStatuses") == {"Later": "IssuesFound"})
+    wait_until(lambda: bench.statuses("added", "ProfilerRuleEvaluationStatuses") == {"Later": "IssuesFound"})
     assert bench.job("added")["TrainingJobStatus"] == "InProgress"
     (bench.here / "go").touch()
     wait(bench.server, "added")
@@ -322,7 +323,7 @@ def test_a_rule_that_is_added_meanwhile_is_judged_too(bench: Bench) -> None:
 
 def test_an_evaluator_that_falls_over_is_an_error_at_once(bench: Bench) -> None:
     bench.train("falls", "mark('Fires')\nuntil('told')\nmark('Crash')\nuntil('go')", "Fires", "Crash", "Holds")
-    until(lambda: bench.statuses("falls")["Fires"] == "IssuesFound")
+    wait_until(lambda: bench.statuses("falls")["Fires"] == "IssuesFound")
     (bench.here / "told").touch()
     assert bench.judged("falls") == {"Fires": "IssuesFound", "Crash": "Error", "Holds": "Error"}
     assert "fell over" in bench.job("falls")["DebugRuleEvaluationStatuses"][2]["StatusDetails"]
@@ -342,7 +343,7 @@ def test_a_rule_that_never_ends_is_given_up(bench: Bench, tmp_path: Path, monkey
     request = training_request(bench.server, "endless", "pass")
     request["DebugRuleConfigurations"] = [{"RuleConfigurationName": "Hangs", "RuleEvaluatorImage": "rules"}]
     training_job.create(platform, request)
-    until(lambda: not platform.background.carries("training-job", "endless"))
+    wait_until(lambda: not platform.background.carries("training-job", "endless"))
     job = platform.store.get("training-job", "endless")
     assert job and job.describe["TrainingJobStatus"] == "Completed"
     (status,) = job.describe["DebugRuleEvaluationStatuses"]
@@ -354,7 +355,7 @@ def test_the_tensors_of_all_hosts_are_seen(bench: Bench) -> None:
     script = "mark(os.environ['SM_CURRENT_HOST'])\nuntil('go')"
     resources = {"InstanceType": "ml.m5.large", "InstanceCount": 2, "VolumeSizeInGB": 10}
     bench.train("several", script, "algo-1", "algo-2", "algo-3", ResourceConfig=resources)
-    until(lambda: list(bench.statuses("several").values()) == ["IssuesFound", "IssuesFound", "InProgress"])
+    wait_until(lambda: list(bench.statuses("several").values()) == ["IssuesFound", "IssuesFound", "InProgress"])
     (bench.here / "go").touch()
     wait(bench.server, "several")
     assert bench.judged("several")["algo-3"] == "NoIssuesFound"

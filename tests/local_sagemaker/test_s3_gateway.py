@@ -14,6 +14,7 @@ from botocore.exceptions import ClientError
 
 from tests.local_sagemaker.harness import BUCKET, Server
 from tests.object_store import CLIENT
+from tests.waiting import PATIENCE_S
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +74,7 @@ def test_a_body_changed_on_the_way_is_refused(server: Server, s3: Any) -> None:
     s3.put_object(Bucket=BUCKET, Key="gateway/true", Body=b"true", ServerSideEncryption="aws:kms")
     request = sent["request"]
     headers = {name: value.decode() if isinstance(value, bytes) else value for name, value in request.headers.items()}
-    answer = httpx.put(request.url, content=b"fake", headers=headers)
+    answer = httpx.put(request.url, content=b"fake", headers=headers, timeout=PATIENCE_S)
     assert answer.status_code == 400 or answer.status_code == 403, answer.text
     assert server.s3.get_object(Bucket=BUCKET, Key="gateway/true")["Body"].read() == b"true"
 
@@ -84,8 +85,8 @@ def test_a_presigned_address_works(server: Server) -> None:
     url = server.client("s3", **config).generate_presigned_url(
         "get_object", Params={"Bucket": BUCKET, "Key": "gateway/presigned"}
     )
-    assert httpx.get(url).content == b"seen"
-    assert httpx.get(url.replace("presigned?", "large?")).status_code == 403
+    assert httpx.get(url, timeout=PATIENCE_S).content == b"seen"
+    assert httpx.get(url.replace("presigned?", "large?"), timeout=PATIENCE_S).status_code == 403
 
 
 def test_a_store_that_is_not_there_is_told(make_server: Any) -> None:
@@ -114,10 +115,10 @@ def credential(service: str = "s3") -> str:
 )
 def test_web_pages_cannot_reach_the_store(server: Server, headers: dict[str, str]) -> None:
     signed = {"authorization": f"{credential()}, SignedHeaders=host, Signature=0"}
-    answer = httpx.get(f"{server.url}/{BUCKET}/gateway/x", headers=signed | headers)
+    answer = httpx.get(f"{server.url}/{BUCKET}/gateway/x", headers=signed | headers, timeout=PATIENCE_S)
     assert answer.status_code == 403 and "<Code>AccessDenied</Code>" in answer.text
     presigned = f"{server.url}/{BUCKET}/x?X-Amz-Credential=k%2F20260101%2Fus-east-1%2Fs3%2Faws4_request"
-    assert "<Code>AccessDenied</Code>" in httpx.get(presigned, headers=headers).text
+    assert "<Code>AccessDenied</Code>" in httpx.get(presigned, headers=headers, timeout=PATIENCE_S).text
 
 
 #: Beginnings of requests that are signed for S3, in words, and badly.
@@ -164,7 +165,7 @@ def test_no_odd_request_is_a_failure_of_the_server(server: Server, key: bytes) -
         head = odd + b"host: 127.0.0.1\r\nconnection: close\r\n"
         if key:
             head += b"authorization: " + key + b"\r\nx-amz-content-sha256: UNSIGNED-PAYLOAD\r\n"
-        with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
+        with socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE_S) as connection:
             connection.sendall(head + b"\r\n" + (b"x" if b"content-length: 1" in odd else b""))
             connection.sendall(b"1\r\nx\r\n0\r\n\r\n" if b"chunked" in odd else b"")
             answer = b"".join(iter(functools.partial(connection.recv, 2**16), b""))

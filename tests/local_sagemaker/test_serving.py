@@ -20,6 +20,7 @@ from local_sagemaker.sandbox import disk
 from local_sagemaker.settings import Settings
 from local_sagemaker.state import logs
 from tests.local_sagemaker.test_packages import wheel
+from tests.waiting import wait_until
 
 PING = """
 import http.server, os
@@ -78,8 +79,7 @@ def start(platform: Platform, tmp_path: Path) -> Iterator[Start]:
 
 
 def printed(platform: Platform, server: ModelServer) -> list[str]:
-    while server.running():
-        time.sleep(0.02)
+    wait_until(lambda: not server.running())
     server.follow(final=True)
     return [event["message"] for event in platform.logs.read(*LOG)]
 
@@ -166,11 +166,12 @@ def test_server_that_fills_the_disk_is_ended_with_the_reason(
     assert serving.await_ping(server, 20, threading.Event())
     (server._folder / "tmp/written").write_bytes(b"x" * 40 * 2**20)
     monkeypatch.setattr(disk, "free_bytes", lambda folder: disk.RESERVED_BYTES - 1)
-    deadline = time.monotonic() + 10
-    while server.running():
-        assert time.monotonic() < deadline
+
+    def ended() -> bool:
         server.follow()
-        time.sleep(0.02)
+        return not server.running()
+
+    wait_until(ended)
     assert server.end_reason().startswith("the disk is full: the model server has written 4")
 
 
@@ -217,10 +218,7 @@ def test_orphan_is_ended_by_its_folder(start: Start, tmp_path: Path) -> None:
     server = start(PING)
     assert serving.await_ping(server, 20, threading.Event())
     serving.end_orphan(tmp_path / "worker")
-    deadline = time.monotonic() + 5
-    while server.running():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    wait_until(lambda: not server.running())
     assert not (tmp_path / "worker").exists()
 
 

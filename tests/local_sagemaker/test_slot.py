@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from local_sagemaker.hosting.variant import Variant
 from local_sagemaker.settings import Settings
 from tests.local_sagemaker.serving import SERVING_IMAGE, write_image_map
 from tests.object_store import KEY_ID, SECRET
+from tests.waiting import wait_until
 
 PROGRAM = """
 import http.server, os
@@ -50,11 +50,13 @@ def slot(tmp_path: Path) -> Iterator[Slot]:
 
 
 def tend_until(slot: Slot, condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline, slot.failure
+    def tended() -> bool:
+        if condition():
+            return True
         slot.tend()
-        time.sleep(0.02)
+        return False
+
+    wait_until(tended, lambda: str(slot.failure))
 
 
 def test_worker_whose_invocations_all_time_out_is_replaced(slot: Slot) -> None:

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +15,7 @@ import pytest
 from tests.local_sagemaker.harness import BUCKET, REPOSITORY, Server, has_ended, last_line, training_request
 from tests.local_sagemaker.test_training import run, wait
 from tests.object_store import KEY_ID, SECRET
+from tests.waiting import wait_until
 
 #: Counts its attempts in the checkpoint folder; the first one waits to be ended.
 COUNTS = """
@@ -127,10 +127,10 @@ def test_interruption_outlives_a_kill_9_of_the_server(make_server: Callable[...,
         server.sagemaker.create_training_job(**spot(server, name), Environment={"SLOWLY": "2"})
         pids[name] = int(last_line(server, name).split()[1])
         assert interrupt(server, name).returncode == 0
-        while name == "saving" and last_line(server, name) != "saving":
-            time.sleep(0.05)
+        if name == "saving":
+            wait_until(lambda: last_line(server, "saving") == "saving")
     server.stop(signal.SIGKILL)
-    assert has_ended(pids["saving"], within_s=10)  # it exits with 0 while no server runs
+    assert has_ended(pids["saving"])  # it exits with 0 while no server runs
     server.start()
     for name in ("saving", "asked"):
         job = wait(server, name)
@@ -159,10 +159,8 @@ def test_job_that_died_with_the_server_is_retried(make_server: Callable[..., Ser
 
 def worker(server: Server, name: str) -> list[psutil.Process]:
     """A job's script and the program around it that would tell its exit code, once its checkpoint is written."""
-    deadline = time.monotonic() + 20
-    while not (line := last_line(server, name)).startswith("saved"):
-        assert time.monotonic() < deadline
-    script = psutil.Process(int(line.split()[1]))
+    wait_until(lambda: last_line(server, name).startswith("saved"))
+    script = psutil.Process(int(last_line(server, name).split()[1]))
     return [*(one for one in script.parents() if "keeper.py" in " ".join(one.cmdline())), script]
 
 

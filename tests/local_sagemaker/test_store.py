@@ -17,6 +17,7 @@ from local_sagemaker.operations import listing
 from local_sagemaker.state.store import AlreadyExistsError, Record, Store
 from tests.local_sagemaker.harness import REPOSITORY, Server
 from tests.object_store import KEY_ID, SECRET, free_ports
+from tests.waiting import PATIENCE_S
 
 
 @pytest.fixture
@@ -90,11 +91,11 @@ def test_reader_does_not_wait_for_a_writer(store: Store) -> None:
 
     def change(record: Record) -> None:
         inside.set()
-        done.wait(10)
+        done.wait(PATIENCE_S)
 
     writer = threading.Thread(target=store.update, args=("model", "m", change))
     writer.start()
-    assert inside.wait(10)
+    assert inside.wait(PATIENCE_S)
     assert (store.get("model", "m") or Record).describe == {"old": True}
     done.set()
     writer.join()
@@ -179,7 +180,7 @@ def start_in(root: Path, images: Path) -> subprocess.CompletedProcess[str]:
         env={"PATH": "/usr/bin:/bin", "AWS_ACCESS_KEY_ID": KEY_ID, "AWS_SECRET_ACCESS_KEY": SECRET},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE_S,
     )
 
 

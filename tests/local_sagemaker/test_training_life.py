@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -14,19 +13,13 @@ import pytest
 from local_sagemaker.jobs import life
 from tests.local_sagemaker.harness import BUCKET, Server, has_ended, last_line, training_request
 from tests.local_sagemaker.test_training import run, wait
+from tests.waiting import wait_until
 
 SLEEP = "import os, time; print(os.getpid(), flush=True); time.sleep(600)"
 
 
 def statuses(job: dict[str, Any]) -> list[str]:
     return [entry["Status"] for entry in job["SecondaryStatusTransitions"]]
-
-
-def until(condition: Callable[[], bool], timeout_s: float = 20) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 # -- pure -------------------------------------------------------------------------------------------------------------
@@ -133,7 +126,9 @@ def test_profiler_is_turned_on_while_the_job_runs(server: Server) -> None:
     last_line(server, "profiled")
     config = {"S3OutputPath": f"s3://{BUCKET}/jobs", "ProfilingIntervalInMilliseconds": 100}
     server.sagemaker.update_training_job(TrainingJobName="profiled", ProfilerConfig=config)
-    until(lambda: any(server.root.glob("training-job/profiled-*/*/algo-1/opt/ml/output/profiler/system/*/*/*.json")))
+    wait_until(
+        lambda: any(server.root.glob("training-job/profiled-*/*/algo-1/opt/ml/output/profiler/system/*/*/*.json"))
+    )
     server.sagemaker.stop_training_job(TrainingJobName="profiled")
     job = wait(server, "profiled")
     assert job["ProfilingStatus"] == "Enabled"
@@ -171,7 +166,7 @@ def test_jobs_wait_for_a_place_and_for_the_next_server(make_server: Callable[...
     last_line(server, "first", "algo-2")
     for name in ("second", "third"):
         server.sagemaker.create_training_job(**training_request(server, name, "print(1)"))
-        until(lambda name=name: describe(server, name)["SecondaryStatus"] == "Pending")  # type: ignore[misc]
+        wait_until(lambda name=name: describe(server, name)["SecondaryStatus"] == "Pending")  # type: ignore[misc]
     server.sagemaker.stop_training_job(TrainingJobName="third")
     assert statuses(wait(server, "third")) == ["Starting", "Pending", "Stopping", "Stopped"]
     server.stop()
@@ -224,7 +219,7 @@ sys.exit(int(gate.read_text()))
     for name, code in (("ends-well", "0"), ("ends-badly", "9")):
         (folder,) = server.root.glob(f"training-job/{name}-*/*/algo-1")
         (folder / "opt/ml/go").write_text(code)
-        until(lambda folder=folder: (folder / "process/exit_code").exists())  # type: ignore[misc]
+        wait_until(lambda folder=folder: (folder / "process/exit_code").exists())  # type: ignore[misc]
     server.start()
     assert wait(server, "ends-well")["TrainingJobStatus"] == "Completed"
     assert wait(server, "ends-badly")["FailureReason"].endswith("exit code: 9")

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests.local_sagemaker.harness import Server, error, training_request
+from tests.waiting import wait_until
 
 ENDLESS = "(a+)+$"
 BAIT = "a" * 60 + "!"
@@ -101,10 +102,7 @@ def test_next_server_skips_what_overran(make_server: Callable[..., Server]) -> N
     server.sagemaker.create_training_job(
         **request(server, "killed", script, {"bad": ENDLESS, "good": "good=([0-9.]+)"})
     )
-    deadline = time.monotonic() + 30
-    while "given up" not in str(platform_log_if_any(server)):
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    wait_until(lambda: "given up" in platform_log_if_any(server), server.log, every_s=0.1)
     server.stop(signal.SIGKILL)
     server.start()
     job = ended(server, "killed")

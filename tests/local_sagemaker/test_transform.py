@@ -7,7 +7,6 @@ import json
 import os
 import signal
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from local_sagemaker.batch.object_transform import output_key
 from local_sagemaker.s3 import Object
 from tests.local_sagemaker.harness import BUCKET, OWN_CORES, ROLE, Server, error, has_ended
 from tests.local_sagemaker.serving import create_model, unique, write_image_map
+from tests.waiting import wait_until
 
 BATCH_IMAGE = "000000000000.dkr.ecr.us-east-1.amazonaws.com/batch:1"
 
@@ -189,10 +189,9 @@ def test_model_that_cannot_start_fails_with_its_last_words(server: Server) -> No
 
 
 def test_stop_ends_the_process_and_keeps_what_is_done(server: Server, model: str) -> None:
-    uri = put(server, "slow", {"1.png": b"quick", "2.png": b"sleep 60"})
+    uri = put(server, "slow", {"1.png": b"quick", "2.png": b"sleep 600"})
     name = start(server, model, uri, MaxConcurrentTransforms=2)
-    while not (found := outputs(server, name)):
-        time.sleep(0.05)
+    found = wait_until(lambda: outputs(server, name), server.log)
     server.sagemaker.stop_transform_job(TransformJobName=name)
     assert wait(server, name)["TransformJobStatus"] == "Stopped"
     assert has_ended(found["1.png.out"]["pid"])
@@ -375,8 +374,7 @@ def test_restarted_server_begins_the_job_anew(make_server: Callable[..., Server]
     server = make_server()
     uri = put(server, "again", {"1.png": b"quick", "2.png": b"sleep 3"})
     name = start(server, create_model(server, version=1), uri, MaxConcurrentTransforms=2)
-    while not (first := outputs(server, name)):
-        time.sleep(0.05)
+    first = wait_until(lambda: outputs(server, name), server.log)
     server.stop(signal.SIGKILL)
     server.start()
     assert wait(server, name)["TransformJobStatus"] == "Completed"

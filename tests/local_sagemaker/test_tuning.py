@@ -29,6 +29,7 @@ from tests.local_sagemaker.tuning import (
     wait,
     without,
 )
+from tests.waiting import wait_until
 
 
 @pytest.fixture(scope="module")
@@ -294,8 +295,7 @@ def test_tuning_job_ends_at_its_time_limit(make_server: Any) -> None:
     server.sagemaker.create_hyper_parameter_tuning_job(
         **tuning_request(server, "tune-long", script, ResourceLimits=short)
     )
-    while [printed(server, job) for job in children(server, "tune-long")] != [True, True]:
-        time.sleep(0.05)
+    wait_until(lambda: [printed(server, job) for job in children(server, "tune-long")] == [True, True])
     server.stop(signal.SIGKILL)
     with sqlite3.connect(server.root / "state.db") as database:
         database.execute("UPDATE records SET created = created - 121 WHERE kind = 'hyper-parameter-tuning-job'")

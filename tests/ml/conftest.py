@@ -7,12 +7,13 @@ import random
 import re
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import httpx
 import pytest
 from PIL import Image
+
+from tests.waiting import PATIENCE_S, wait_until
 
 ML = Path(__file__).parents[2] / "ml"
 COLLECTIONS = [
@@ -89,7 +90,7 @@ class Job:
     def run(self, **hyperparameters):
         """-> (exit status, stdout, stderr)"""
         process = self.start(**hyperparameters)
-        stdout, stderr = process.communicate(timeout=120)
+        stdout, stderr = process.communicate(timeout=PATIENCE_S)
         return process.returncode, stdout, stderr
 
     @property
@@ -158,7 +159,7 @@ def servers(environment, folder):
         process = subprocess.Popen(command, env=settings, stdout=log, stderr=subprocess.STDOUT)
         started.append((process, log))
         port = port_in(folder / f"serve-{len(started) - 1}.log", process)
-        client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30)
+        client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE_S)
         clients.append(client)
         wait_for_ping(process, client)
         return client, process
@@ -183,22 +184,23 @@ def serve_once(environment, tmp_path_factory):
 
 def port_in(log, process):
     """The port that a server took by itself, as its log says: one found free before could be taken meanwhile."""
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        if found := re.search(r"; port (\d+)$", log.read_text(), re.MULTILINE):
-            return int(found[1])
-        if process.poll() is not None:
-            break
-        time.sleep(0.05)
-    raise AssertionError(f"the server did not start (exit status {process.poll()}): {log.read_text()[-2000:]}")
+
+    def said():
+        return f"the server did not start (exit status {process.poll()}): {log.read_text()[-2000:]}"
+
+    def found():
+        running = process.poll() is None
+        port = re.search(r"; port (\d+)$", log.read_text(), re.MULTILINE)
+        assert port or running, said()
+        return port
+
+    return int(wait_until(found, said, every_s=0.05)[1])
 
 
 def wait_for_ping(process, client):
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and process.poll() is None:
-        try:
-            if client.get("/ping").status_code == 200:
-                return
-        except httpx.TransportError:
-            time.sleep(0.05)
-    raise AssertionError(f"the server did not become ready (exit status {process.poll()})")
+    def ready():
+        assert process.poll() is None, f"the server did not become ready (exit status {process.poll()})"
+        with contextlib.suppress(httpx.TransportError):
+            return client.get("/ping").status_code == 200
+
+    wait_until(ready, "the server did not become ready", every_s=0.05)

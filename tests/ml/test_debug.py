@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.waiting import PATIENCE_S
+
 ML = Path(__file__).parents[2] / "ml"
 
 # A training of one step, watched; `criterion` is what smdebug accepts or refuses.
@@ -45,7 +47,7 @@ def watched(environment, tmp_path):
 
     def run(criterion):
         command = [sys.executable, "-c", PROGRAM, criterion]
-        return subprocess.run(command, env=settings, capture_output=True, text=True, timeout=120, check=False)
+        return subprocess.run(command, env=settings, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
 
     return run
 

@@ -16,6 +16,7 @@ import torch
 
 import train
 from network import artifact, model
+from tests.waiting import PATIENCE_S
 from training import distributed, losses, metrics
 
 # Without random draws and with BatchNorm frozen, what two processes learn is what one does.
@@ -123,7 +124,7 @@ def test_a_lost_process_ends_the_job_which_then_goes_on_bit_equal(pair, job_clas
         if line.startswith("epoch=2"):  # so that the first epoch's checkpoint stands
             break
     os.kill(rank_pid(process, 1), signal.SIGKILL)
-    _, stderr = process.communicate(timeout=60)
+    _, stderr = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 1
     assert killed.failure.startswith("another process of this training has ended")
     assert re.search("Signal 9 .SIGKILL.", stderr)  # torchrun says which and how
@@ -164,7 +165,7 @@ def test_no_thread_of_the_group_outlives_it(pair, tmp_path):
     (tmp_path / "said").mkdir()
     command = [sys.executable, *TORCHRUN, str(tmp_path / "leave.py"), str(tmp_path / "said")]
     environment = pair.environment | {"PYTHONPATH": str(Path(distributed.__file__).parents[1])}
-    ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=PATIENCE_S)
     assert ended.returncode == 0, ended.stderr
     said = {path.name: path.read_text() for path in (tmp_path / "said").iterdir()}
     assert said == {"0": "left: []", "1": "left: []"}
@@ -177,7 +178,7 @@ def test_sigterm_stops_all_processes_together(pair):
         if line.startswith("epoch="):
             break
     process.send_signal(signal.SIGTERM)  # torchrun passes it on, and ends with an error of its own
-    stdout, stderr = process.communicate(timeout=60)
+    stdout, stderr = process.communicate(timeout=PATIENCE_S)
     assert "stopped by SIGTERM" in stdout, stderr
     assert stdout.splitlines()[-1].startswith("best epoch=")
     assert not (pair.output_dir / "failure").exists()

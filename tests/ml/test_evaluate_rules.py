@@ -7,7 +7,6 @@ import subprocess
 import sys
 import tarfile
 import threading
-import time
 import urllib.parse
 from xml.sax.saxutils import escape
 
@@ -16,6 +15,7 @@ import pytest
 
 import evaluate_rules
 from tests.ml.tensor_writer import TensorWriter
+from tests.waiting import PATIENCE_S, wait_until
 
 LOSS = "CrossEntropyLoss_output_0"
 RULES = {
@@ -45,7 +45,7 @@ class Beside:
 
     def judge(self, output):
         """All at once, when it has ended: {rule: verdict}."""
-        subprocess.run([*self.command, "--output", str(output)], env=self.environment, check=True, timeout=60)
+        subprocess.run([*self.command, "--output", str(output)], env=self.environment, check=True, timeout=PATIENCE_S)
         return {name: json.loads((output / name / "verdict.json").read_text()) for name in RULES}
 
     def train(self, losses):
@@ -57,15 +57,17 @@ class Beside:
         return json.loads(path.read_text()) if path.exists() else None
 
     def wait_for(self, rule):
-        deadline = time.monotonic() + 60
-        while (verdict := self.verdict(rule)) is None:
-            assert time.monotonic() < deadline and self.process.poll() is None, f"no verdict of {rule}"
-            time.sleep(0.02)
-        return verdict
+        def verdict():
+            running = self.process.poll() is None
+            found = self.verdict(rule)
+            assert found or running, f"it ended with no verdict of {rule}"
+            return found
+
+        return wait_until(verdict, f"no verdict of {rule}")
 
     def finished(self):
         """-> {rule: status} once the evaluator has ended by itself."""
-        assert self.process.wait(60) == 0
+        assert self.process.wait(PATIENCE_S) == 0
         return {name: self.verdict(name)["RuleEvaluationStatus"] for name in RULES}
 
 
@@ -261,7 +263,7 @@ def store(tmp_path):
 def judged_in_s3(output, environment, endpoint, *where):
     keys = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_DEFAULT_REGION": "us-east-1"}
     command = [sys.executable, evaluate_rules.__file__, "--rules", "LossNotDecreasing", "--output", str(output), *where]
-    subprocess.run(command, env=environment | keys | {"AWS_ENDPOINT_URL_S3": endpoint}, check=True, timeout=60)
+    subprocess.run(command, env=environment | keys | {"AWS_ENDPOINT_URL_S3": endpoint}, check=True, timeout=PATIENCE_S)
     return json.loads((output / "LossNotDecreasing/verdict.json").read_text())
 
 
@@ -296,6 +298,6 @@ def test_without_boto3_s3_is_a_usage_error(tmp_path, environment):
     (tmp_path / "boto3.py").write_text("raise ImportError('no boto3 here')")
     settings = environment | {"PYTHONPATH": os.fspath(tmp_path)}
     command = [sys.executable, evaluate_rules.__file__, "--tensors", "s3://bucket/x"]
-    done = subprocess.run(command, env=settings, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, env=settings, capture_output=True, text=True, timeout=PATIENCE_S)
     assert done.returncode == 2
     assert "can only be read with boto3, which is not installed: pip install boto3" in done.stderr

@@ -14,6 +14,7 @@ import torch
 
 from dataset import channel
 from network import artifact, model, runtime
+from tests.waiting import PATIENCE_S
 from training import export, graph
 
 ML = Path(__file__).parents[2] / "ml"
@@ -329,7 +330,7 @@ def test_a_graph_that_cannot_be_read_gives_way_to_torch(damage, exported, tmp_pa
 
 def run(program, *arguments, **environment):
     command = [sys.executable, "-c", program, *map(str, arguments)]
-    done = subprocess.run(command, env=os.environ | environment, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, env=os.environ | environment, capture_output=True, text=True, timeout=PATIENCE_S)
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()
 
@@ -422,7 +423,7 @@ def test_a_training_that_is_stopped_does_not_measure(job):
     while not process.stdout.readline().startswith("epoch=1/"):
         assert process.poll() is None
     process.send_signal(signal.SIGTERM)
-    rest, stderr = process.communicate(timeout=120)
+    rest, stderr = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 0, stderr
     assert "serving:" not in rest
     assert artifact.read_description(job.model_dir)["serving"] == artifact.UNMEASURED

@@ -6,6 +6,7 @@ import time
 import pytest
 
 from pictures.memory_gate import Full, MemoryGate
+from tests.waiting import PATIENCE_S, wait_until
 
 
 def entered(gate, size_bytes):
@@ -15,7 +16,7 @@ def entered(gate, size_bytes):
     def hold():
         with gate.room(size_bytes):
             inside.set()
-            leave.wait(30)
+            leave.wait(PATIENCE_S)
 
     threading.Thread(target=hold, daemon=True).start()
     return inside, leave
@@ -37,7 +38,7 @@ def test_the_capacity_is_never_exceeded():
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30)
+        thread.join(PATIENCE_S)
     assert 1 < most[0] <= 10 and gate.taken_bytes == 0 and not gate.queue
 
 
@@ -52,21 +53,20 @@ def test_what_is_larger_than_the_gate_goes_alone():
 def test_a_large_thing_is_not_overtaken():
     gate = MemoryGate(10, None)
     first_in, first_out = entered(gate, 5)
-    assert first_in.wait(30)
+    assert first_in.wait(PATIENCE_S)
     large_in, large_out = entered(gate, 8)
-    while len(gate.queue) < 1:
-        time.sleep(0.001)
+    wait_until(lambda: gate.queue, every_s=0.001)
     small_in, small_out = entered(gate, 1)
     assert not small_in.wait(0.1)
     first_out.set()
-    assert large_in.wait(30) and small_in.wait(30)
+    assert large_in.wait(PATIENCE_S) and small_in.wait(PATIENCE_S)
     large_out.set(), small_out.set()
 
 
 def test_who_gives_up_makes_way_for_the_next():
     gate = MemoryGate(10, wait_s=0.2)
     inside, leave = entered(gate, 5)
-    assert inside.wait(30)
+    assert inside.wait(PATIENCE_S)
     failed = []
 
     def too_large():
@@ -78,11 +78,10 @@ def test_who_gives_up_makes_way_for_the_next():
 
     waiting = threading.Thread(target=too_large)
     waiting.start()
-    while not gate.queue:
-        time.sleep(0.001)
+    wait_until(lambda: gate.queue, every_s=0.001)
     gate.wait_s = 30
     with gate.room(5):  # fits beside the first, once the large one no longer stands before it
         pass
-    waiting.join(30)
+    waiting.join(PATIENCE_S)
     leave.set()
     assert failed == [True]

@@ -1,12 +1,12 @@
 """MicroBatch between threads."""
 
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from server.micro_batch import MicroBatch
+from tests.waiting import PATIENCE_S, wait_until
 
 
 class Model:
@@ -19,7 +19,7 @@ class Model:
     def one(self, request):
         self.calls.append([request])
         if len(self.calls) == 1:
-            assert self.gate.wait(10)
+            assert self.gate.wait(PATIENCE_S)
         return double(request)
 
     def many(self, requests):
@@ -30,12 +30,12 @@ class Model:
         """What `first` gets, then what each of `others` gets, which come in that order while it is computed."""
         with ThreadPoolExecutor(len(others) + 1) as threads:
             futures = [threads.submit(self.batch.predict, first)]
-            wait_until(lambda: self.calls)
+            wait_until(lambda: self.calls, every_s=0.001)
             for number, request in enumerate(others):
                 futures.append(threads.submit(self.batch.predict, request, sizes[number] if sizes else 0))
-                wait_until(lambda: len(self.batch.queue) == number + 1)  # noqa: B023, it ends before the next
+                wait_until(lambda: len(self.batch.queue) == number + 1, every_s=0.001)  # noqa: B023, it ends before the next
             self.gate.set()
-            return [future.exception(10) or future.result() for future in futures]
+            return [future.exception(PATIENCE_S) or future.result() for future in futures]
 
 
 def double(request):
@@ -49,13 +49,6 @@ def outcome_of(request):
         return double(request)
     except TypeError as error:
         return error
-
-
-def wait_until(condition):
-    deadline = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.001)
 
 
 def test_who_finds_the_model_free_computes_alone():

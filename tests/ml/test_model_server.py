@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.waiting import PATIENCE_S, wait_until
+
 ML = Path(__file__).parents[2] / "ml"
 # The content type says what the model does; `gate` is a file that a test makes to let waiting requests go on.
 CODE = """
@@ -72,7 +74,7 @@ class Server:
         return self.client.get("/ping").status_code
 
     def connect(self):
-        return socket.create_connection(("127.0.0.1", self.port), timeout=30)
+        return socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE_S)
 
     def exchange(self, sent):
         """All that comes back for these bytes until the server closes the connection."""
@@ -96,10 +98,11 @@ class Server:
                 (self.code / "gate").touch()
 
     def until(self, condition):
-        deadline = time.monotonic() + 20
-        while not condition():
-            assert time.monotonic() < deadline and self.process.poll() is None
-            time.sleep(0.005)
+        def met():
+            assert self.process.poll() is None
+            return condition()
+
+        wait_until(met, every_s=0.005)
 
 
 def received(connection):
@@ -243,7 +246,7 @@ def test_a_full_queue_refuses_more_and_is_answered_in_full_at_sigterm(start):
         server.until(lambda: refused(server.port))
         assert server.process.poll() is None
     assert sorted(future.result().status_code for future in futures) == [200] * 64 + [429] * 16
-    assert server.process.wait(timeout=10) == 0
+    assert server.process.wait(PATIENCE_S) == 0
 
 
 def refused(port):
@@ -290,7 +293,7 @@ def test_a_call_that_never_ends_does_not_keep_the_process(start, tmp_path, envir
             connection.sendall(HEAD + b"content-type: wait\r\ncontent-length: 1\r\n\r\na")
             server.until((server.code / "waiting").exists)
             server.process.terminate()
-            _, stderr = server.process.communicate(timeout=20)
+            _, stderr = server.process.communicate(timeout=PATIENCE_S)
         assert server.process.returncode == 1
         assert b"was still running" in stderr
     finally:
@@ -301,7 +304,7 @@ def test_a_call_that_never_ends_does_not_keep_the_process(start, tmp_path, envir
 def test_a_taken_port_is_found_out_before_the_model_is_loaded(shared, environment, tmp_path):
     command = [sys.executable, str(ML / "serve.py"), "serve", "--host", "127.0.0.1", "--port", str(shared.port)]
     settings = environment | {"SM_MODEL_DIR": str(tmp_path / "none")}
-    done = subprocess.run(command, env=settings, capture_output=True, text=True, timeout=30)
+    done = subprocess.run(command, env=settings, capture_output=True, text=True, timeout=PATIENCE_S)
     assert done.returncode == 1
     assert done.stderr == f"serve.py: port {shared.port} of 127.0.0.1 cannot be taken: Address already in use\n"
 
@@ -317,16 +320,14 @@ def test_a_setting_that_is_no_number_is_named(environment, text):
 def test_sigterm_while_the_model_loads_is_a_normal_end(environment, tmp_path):
     (tmp_path / "code").mkdir()
     loading = tmp_path / "loading"
-    code = f"import pathlib, time\npathlib.Path({str(loading)!r}).touch()\ntime.sleep(60)"
+    code = f"import pathlib, time\npathlib.Path({str(loading)!r}).touch()\ntime.sleep(600)"
     (tmp_path / "code" / "inference.py").write_text(code)
     settings = environment | {"SM_MODEL_DIR": str(tmp_path)}
     process = subprocess.Popen([sys.executable, str(ML / "serve.py"), "--port", "0"], env=settings)
     try:
-        deadline = time.monotonic() + 20
-        while not loading.exists() and time.monotonic() < deadline:
-            time.sleep(0.01)
+        wait_until(loading.exists)
         process.terminate()
-        assert process.wait(20) == 0
+        assert process.wait(PATIENCE_S) == 0
     finally:
         process.kill()
         process.wait()

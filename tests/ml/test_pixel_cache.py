@@ -9,7 +9,6 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +18,7 @@ import torch
 from dataset import array_cache
 from dataset.array_cache import ArrayCache
 from dataset.channel import BadImage, Channel
+from tests.waiting import PATIENCE_S, wait_until
 
 ML = Path(__file__).parents[2] / "ml"
 CLASSES = ["blue", "green", "red"]
@@ -67,13 +67,6 @@ def maker(cache, tmp_path, pause=0.0):
 
 def never():
     raise AssertionError("it was made again")
-
-
-def wait_for(condition):
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def pictures(channel, order=None):
@@ -195,14 +188,14 @@ def test_a_named_folder_is_made_and_none_means_none(temporary, tmp_path):
 
 def test_of_several_at_once_one_makes_and_all_get_it(cache, tmp_path):
     processes = [maker(cache, tmp_path, pause=0.05) for _ in range(4)]
-    assert [process.communicate(timeout=60)[0].splitlines()[-1] for process in processes] == ["got 1770"] * 4
+    assert [process.communicate(timeout=PATIENCE_S)[0].splitlines()[-1] for process in processes] == ["got 1770"] * 4
     assert (tmp_path / "marks").read_text() == "made\n"
     assert cache.files == ["numbers.array"]
 
 
 def test_what_a_killed_maker_left_is_taken_over(cache, tmp_path):
     process = maker(cache, tmp_path, pause=30)
-    wait_for((tmp_path / "marks").exists)
+    wait_until((tmp_path / "marks").exists)
     assert cache.files == ["numbers.partial"]
     process.send_signal(signal.SIGKILL)
     process.communicate()
@@ -213,20 +206,20 @@ def test_what_a_killed_maker_left_is_taken_over(cache, tmp_path):
 
 def test_who_waits_takes_over_when_the_maker_is_killed(cache, tmp_path):
     process = maker(cache, tmp_path, pause=30)
-    wait_for((tmp_path / "marks").exists)
+    wait_until((tmp_path / "marks").exists)
     waiting = threading.Thread(target=cache.numbers)
     waiting.start()
-    wait_for(lambda: cache.said)
+    wait_until(lambda: cache.said)
     process.kill()
     process.communicate()
-    waiting.join(60)
+    waiting.join(PATIENCE_S)
     assert cache.said == ["another training makes what this one needs; waiting for it"]
     assert np.array_equal(cache.numbers(make=never), NUMBERS)
 
 
 def test_nobody_waits_for_a_maker_that_stands_still(cache, tmp_path, monkeypatch):
     process = maker(cache, tmp_path, pause=30)
-    wait_for((tmp_path / "marks").exists)
+    wait_until((tmp_path / "marks").exists)
     monkeypatch.setattr(array_cache, "PATIENCE_S", 0.2)
     assert cache.numbers() is None
     assert "writes nothing any more" in cache.said[-1]

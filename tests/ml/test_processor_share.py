@@ -13,6 +13,7 @@ from evaluate_rules import main as evaluate
 from profiler.report import advice
 from profiler.system_metrics import ProcessorShare, difference
 from profiler.system_usage import Share, read_shares
+from tests.waiting import PATIENCE_S
 
 ML = Path(__file__).parents[2] / "ml"
 BUSY = "import time\nend = time.monotonic() + {seconds}\nwhile time.monotonic() < end: pass"
@@ -39,9 +40,9 @@ def on_one_core(code, *arguments):
 def test_a_squeezed_training_is_told_who_had_the_processor(tmp_path):
     """Three busy processes on its only core leave it a quarter; a busier machine leaves it less."""
     training = on_one_core(TRAINING, str(tmp_path))
-    others = [on_one_core(BUSY.format(seconds=60)) for _ in range(3)]
+    others = [on_one_core(BUSY.format(seconds=PATIENCE_S)) for _ in range(3)]
     try:
-        assert training.wait(120) == 0
+        assert training.wait(PATIENCE_S) == 0
     finally:
         for process in others:
             process.kill()

@@ -15,6 +15,7 @@ from profiler.rules import DEFAULTS
 from profiler.system_usage import read_usage
 from recordings.notes import give_up
 from tests.ml.profiles import START, write_machine, write_steps
+from tests.waiting import PATIENCE_S
 
 STARVED = [("train", 0.64, 0.01, 0.1, 0.2, 0.05)] * 120 + [("eval", 0.64, 0, 0.1, 0, 0)] * 10
 HEALTHY = [("train", 0.01, 0.01, 0.1, 0.2, 0.05)] * 150 + [("eval", 0.01, 0, 0.1, 0, 0)] * 10
@@ -241,7 +242,7 @@ def test_a_machine_of_many_cores_and_a_long_training_stay_small(tmp_path):
     write_steps(tmp_path / "profiler", HEALTHY * 20)
     run = [sys.executable, evaluate_rules.__file__, "--tensors", str(tmp_path), "--rules", "ProfilerReport"]
     run += ["--profiler", str(tmp_path / "profiler"), "--output", str(tmp_path / "out")]
-    subprocess.run(run, check=True, capture_output=True, timeout=120)
+    subprocess.run(run, check=True, capture_output=True, timeout=PATIENCE_S)
     page = tmp_path / "out/ProfilerReport/profiler-output/profiler-report.html"
     assert page.stat().st_size < 1_000_000
 
@@ -319,10 +320,10 @@ def test_a_real_training_with_a_slow_decoder_is_called_starved(job, tmp_path):
         str(folder),
     ]
     settings = job.environment | {"PYTHONPATH": str(evaluate_rules.__file__).rpartition("/")[0]}
-    subprocess.run([sys.executable, "-c", SLOW_DECODE, *command], env=settings, check=True, timeout=240)
+    subprocess.run([sys.executable, "-c", SLOW_DECODE, *command], env=settings, check=True, timeout=PATIENCE_S)
     run = [sys.executable, evaluate_rules.__file__, "--tensors", str(tmp_path), "--rules", "ProfilerReport"]
     run += ["--profiler", str(folder), "--output", str(tmp_path / "out")]
-    subprocess.run(run, check=True, timeout=120)
+    subprocess.run(run, check=True, timeout=PATIENCE_S)
     verdict = json.loads((tmp_path / "out/ProfilerReport/verdict.json").read_text())
     assert verdict["Evidence"]["triggered"] == ["Dataloader"]
     page = (tmp_path / "out/ProfilerReport/profiler-output/profiler-report.html").read_text()

@@ -18,6 +18,7 @@ from PIL import Image
 import inference
 from pictures import remote
 from pictures.remote import Refused
+from tests.waiting import PATIENCE_S
 
 HOST = "images.example.com"
 URL = f"https://{HOST}/a/cat.png?size=2"
@@ -139,7 +140,7 @@ class Server:
         return self
 
     def __exit__(self, *_):
-        self.thread.join(20)
+        self.thread.join(PATIENCE_S)
         self.listener.close()
 
     def connect(self, *_):

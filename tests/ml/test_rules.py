@@ -11,6 +11,7 @@ import pytest
 import evaluate_rules
 from tests.ml.planted import judged
 from tests.ml.tensor_writer import TensorWriter
+from tests.waiting import PATIENCE_S
 
 LOSS, GRADIENT, STEM, DEEP = (
     "CrossEntropyLoss_output_0",
@@ -244,7 +245,9 @@ def judge(tmp_path, environment):
         files = {"tensors": tensors_dir, "profiler": tmp_path / "none", "output": tmp_path / "out"}
         files |= {"rules": tmp_path / "rules.json", "job": tmp_path / "job.json"}
         flags = [text for name, path in files.items() for text in (f"--{name}", str(path))]
-        subprocess.run([sys.executable, evaluate_rules.__file__, *flags], check=True, env=environment, timeout=120)
+        subprocess.run(
+            [sys.executable, evaluate_rules.__file__, *flags], check=True, env=environment, timeout=PATIENCE_S
+        )
         return {name: json.loads((tmp_path / "out" / name / "verdict.json").read_text()) for name in rules}
 
     return run

@@ -17,6 +17,7 @@ import evaluate_rules
 from debugger import watcher
 from network import model
 from recordings.output import UnusableOutput, opened
+from tests.waiting import PATIENCE_S
 from training import flags
 
 ML = Path(watcher.__file__).parents[1]
@@ -63,7 +64,7 @@ class Judged:
     def __call__(self, name, *arguments, program=(evaluate_rules.__file__,)):
         files = ["--rules", self.folder / "rules.json", "--job", self.folder / "job.json"]
         command = [sys.executable, *program, *arguments, *files, "--output", self.folder / name]
-        subprocess.run(list(map(str, command)), env=self.environment, check=True, timeout=60)
+        subprocess.run(list(map(str, command)), env=self.environment, check=True, timeout=PATIENCE_S)
         return self.verdicts(name)
 
     def verdicts(self, name):
@@ -229,7 +230,7 @@ def watched(tmp_path, environment):
     def run(**variables):
         settings = environment | variables | {"PYTHONPATH": str(ML)}
         command = [sys.executable, "-c", WATCHED, json.dumps(HOOK), str(tmp_path / "data")]
-        ended = subprocess.run(command, env=settings, capture_output=True, text=True, timeout=60, check=True)
+        ended = subprocess.run(command, env=settings, capture_output=True, text=True, timeout=PATIENCE_S, check=True)
         return tmp_path / "data/debug-output", ended.stdout
 
     return run

@@ -4,12 +4,13 @@ import contextlib
 import json
 import subprocess
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
 import pytest
+
+from tests.waiting import PATIENCE_S, wait_until
 
 ML = Path(__file__).parents[2] / "ml"
 
@@ -125,15 +126,16 @@ def output_fn(prediction, accept):
 def test_requests_that_queue_go_through_the_model_together(serve, user_model):
     client, _ = serve(user_model(BATCHES), SAGEMAKER_MODEL_SERVER_WORKERS="4")
     assert client.post("/invocations", content=b"4").text == "8 of 1"
-    company, deadline = 1, time.monotonic() + 20
+
+    def together():
+        answers = list(threads.map(lambda number: client.post("/invocations", content=b"%d" % number), range(8)))
+        assert [answer.status_code for answer in answers] == [200, 422] * 4
+        results = [answer.text.split(" of ") for answer in answers[::2]]
+        assert [result for result, _ in results] == ["0", "4", "8", "12"]
+        return max(int(count) for _, count in results) > 1
+
     with ThreadPoolExecutor(8) as threads:
-        while company == 1 and time.monotonic() < deadline:
-            answers = list(threads.map(lambda number: client.post("/invocations", content=b"%d" % number), range(8)))
-            assert [answer.status_code for answer in answers] == [200, 422] * 4
-            results = [answer.text.split(" of ") for answer in answers[::2]]
-            assert [result for result, _ in results] == ["0", "4", "8", "12"]
-            company = max(int(count) for _, count in results)
-    assert company > 1
+        wait_until(together)
 
 
 def test_a_body_beyond_the_limit_is_refused_while_it_comes(serve, user_model):
@@ -165,7 +167,7 @@ def test_a_body_beyond_the_limit_is_refused_while_it_comes(serve, user_model):
 def test_a_model_that_cannot_load_ends_the_process(code, message, user_model, environment):
     command = [sys.executable, str(ML / "serve.py"), "--port", "0"]
     settings = environment | {"SM_MODEL_DIR": str(user_model(code))}
-    done = subprocess.run(command, env=settings, capture_output=True, text=True, timeout=30)
+    done = subprocess.run(command, env=settings, capture_output=True, text=True, timeout=PATIENCE_S)
     assert done.returncode == 1
     assert "serve.py: the model could not be loaded: " in done.stderr
     assert message in done.stderr

@@ -9,6 +9,7 @@ from debugger import hook, reductions
 from debugger.hook_config import HookConfig
 from debugger.side_thread import SideThread
 from debugger.tensors.stream import TensorStream
+from tests.waiting import PATIENCE_S
 
 EVERY = {"save_interval": "1", "reductions": "max"}
 
@@ -41,7 +42,7 @@ def test_shared_work_is_done_once_by_either_thread():
 
     def work(thing):
         if thing < 2:
-            both.wait(20)  # so that each thread has one of the first two
+            both.wait(PATIENCE_S)  # so that each thread has one of the first two
         done.append((thing, threading.current_thread().name))
 
     reductions.shared(SideThread("beside"), range(40), work)
@@ -54,7 +55,7 @@ def test_what_fails_beside_fails_the_whole():
 
     def work(_):
         if threading.current_thread() is here:
-            failed.wait(20)
+            failed.wait(PATIENCE_S)
             return
         failed.set()
         raise OSError("no space")

@@ -18,6 +18,7 @@ from profiler.system_metrics import SystemMetrics
 from profiler.system_usage import read_usage
 from recordings.notes import failures
 from tests.ml.profiles import START, write_machine, write_steps
+from tests.waiting import wait_until
 
 
 def profiled(job, tmp_path, **configuration):
@@ -168,9 +169,7 @@ def test_a_hook_that_fails_leaves_a_note_beside_its_tensors(tmp_path, monkeypatc
 
 def test_steps_before_a_kill_are_kept(job, tmp_path):
     killed = job.start(epochs=500, **{"profiler-dir": tmp_path / "killed"})
-    deadline = time.monotonic() + 60
-    while not read_timeline(tmp_path / "killed").all(TRAIN) and time.monotonic() < deadline:
-        time.sleep(0.1)
+    wait_until(lambda: read_timeline(tmp_path / "killed").all(TRAIN), every_s=0.1)
     killed.kill()
     killed.communicate()
     assert read_timeline(tmp_path / "killed").seconds(TRAIN) > 0

@@ -14,6 +14,7 @@ from debugger.tensors.records import CorruptTensors, RecordReader
 from debugger.tensors.steps import MissingTensors
 from debugger.tensors.stream import TensorStream
 from tests.ml.tensor_writer import TensorWriter
+from tests.waiting import PATIENCE_S
 
 # Writes a training with smdebug's own writer, and what smdebug's own reader makes of it.
 WITH_SMDEBUG = """
@@ -95,7 +96,7 @@ def smdebug(tmp_path_factory, environment):
     def run(folder, num_workers, do):
         settings = environment | {"SMDEBUG_LOG_LEVEL": "error", "SMDEBUG_TRAINING_END_DELAY_REFRESH": "0"}
         command = [sys.executable, "-c", WITH_SMDEBUG, str(folder), str(num_workers), do]
-        done = subprocess.run(command, env=settings, capture_output=True, text=True, timeout=120)
+        done = subprocess.run(command, env=settings, capture_output=True, text=True, timeout=PATIENCE_S)
         assert done.returncode == 0, done.stderr
         return json.loads(next(line for line in done.stdout.splitlines() if line.startswith("TOLD "))[5:])
 

@@ -4,11 +4,11 @@ import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
+from tests.waiting import PATIENCE_S, wait_until
 from training import tracking
 
 ML = Path(tracking.__file__).parents[1]
@@ -42,7 +42,7 @@ def tracked(images, environment, tmp_path_factory):
         env=environment | variables,
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=PATIENCE_S,
     )
     assert done.returncode == 0, done.stderr
     done.base, done.history = base, json.loads((output / "history.json").read_text())
@@ -148,7 +148,7 @@ def follow(environment, tmp_path):
         command = [sys.executable, *options, "-c", FOLLOW, end, "resumed" if resumed else "new", *map(str, epochs)]
         variables = {"PYTHONPATH": str(ML), "EPOCH": json.dumps(EPOCH), "WANDB_DIR": str(tmp_path)} | variables
         return subprocess.run(
-            command, env=environment | variables, capture_output=True, text=True, timeout=120, cwd=tmp_path
+            command, env=environment | variables, capture_output=True, text=True, timeout=PATIENCE_S, cwd=tmp_path
         )
 
     return run
@@ -158,9 +158,8 @@ def follow(environment, tmp_path):
 def test_a_killed_training_is_closed_and_goes_on_in_its_run(follow, tmp_path):
     store = {"MLFLOW_TRACKING_URI": f"file://{tmp_path}/mlruns"}
     follow("killed", 1, **store)
-    client, deadline = mlflow_client(tmp_path / "mlruns"), time.monotonic() + 60
-    while time.monotonic() < deadline and not client.search_runs(["0"], filter_string="status = 'KILLED'"):
-        time.sleep(0.2)
+    client = mlflow_client(tmp_path / "mlruns")
+    wait_until(lambda: client.search_runs(["0"], filter_string="status = 'KILLED'"), every_s=0.2)
     assert only_run(client, "Default").info.status == "KILLED"
     assert "the training goes on" in follow("done", 2, resumed=True, **store).stdout
     run = only_run(client, "Default")

@@ -15,6 +15,7 @@ from PIL import Image
 
 import train
 from network import artifact, model
+from tests.waiting import PATIENCE_S
 from training import features, flags, loop, metrics
 from training.distributed import Group
 from training.tally import Tally
@@ -60,7 +61,7 @@ def test_sigterm_keeps_the_best_so_far(job):
         if line.startswith("epoch="):
             break
     process.send_signal(signal.SIGTERM)
-    stdout, stderr = process.communicate(timeout=60)
+    stdout, stderr = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 0, stderr
     assert "stopped by SIGTERM" in stdout
     assert stdout.splitlines()[-1].startswith("best epoch=")

@@ -9,6 +9,8 @@ from typing import Any
 
 from airflow.sdk.exceptions import TaskDeferred
 
+from tests.waiting import PATIENCE_S
+
 ROLE = "arn:aws:iam::000000000000:role/local-sagemaker"
 IMAGE = "763104351884.dkr.ecr.us-east-1.amazonaws.com/pytorch-training:2.0.1-cpu-py310"
 
@@ -48,7 +50,7 @@ def wait_for(trigger: Any) -> dict[str, Any]:
         async for event in trigger.run():
             return event.payload
 
-    return asyncio.run(asyncio.wait_for(first(), 60))
+    return asyncio.run(asyncio.wait_for(first(), PATIENCE_S))
 
 
 def finish(operator: Any, ctx: Any) -> Any:

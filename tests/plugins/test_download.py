@@ -190,5 +190,5 @@ def test_what_a_host_answers_is_bounded(
         download(f"https://pets.example/{path}", tmp_path / "a.zip", most, replace(network, resolve=resolve))
     assert "secret" not in str(refused.value)
     assert not (tmp_path / "a.zip").exists()
-    assert time.monotonic() - began < 15
+    assert time.monotonic() - began < 60
     assert all(asked.startswith("pets.example/") for asked in Site.asked)

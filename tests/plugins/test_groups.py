@@ -72,7 +72,7 @@ def test_a_pattern_that_never_ends_is_ended(monkeypatch: pytest.MonkeyPatch) -> 
     begun = time.monotonic()
     with pytest.raises(GroupError, match=r"took more than 1 s. A repetition within a repetition"):
         version(r"^((?:a+)+)$", ("a", None, "a" * 60 + "!"), *patients())
-    assert time.monotonic() - begun < 20
+    assert time.monotonic() - begun < 120
 
 
 def test_equal_bytes_under_two_names_join_their_groups() -> None:

@@ -23,6 +23,7 @@ from retraining.run import Run
 from retraining.steps import preflight
 from tests.object_store import KEY_ID, REGION, SECRET
 from tests.plugins.task_run import TaskInstance
+from tests.waiting import PATIENCE_S
 
 ROOT = Path(__file__).parents[2]
 ML_PYTHON = ROOT / ".venv/ml/bin/python"
@@ -163,7 +164,7 @@ def test_incomplete_safetensors_are_refused(tmp_path: Path, changes: dict[str, A
 def run(*words: object, **environment: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "retraining.pretrained", *map(str, words)]
     given = {"PYTHONPATH": str(ROOT / "plugins"), "PATH": os.environ["PATH"]} | environment
-    return subprocess.run(command, env=given, capture_output=True, text=True, check=False, timeout=120)
+    return subprocess.run(command, env=given, capture_output=True, text=True, check=False, timeout=PATIENCE_S)
 
 
 @pytest.fixture

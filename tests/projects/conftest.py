@@ -225,9 +225,7 @@ def endpoint(server: Server) -> Callable[[Trained], Callable[..., Any]]:
         server.sagemaker.create_model(**requests.model(plan, plan.model, trained.images.serving, artifact))
         server.sagemaker.create_endpoint_config(**requests.endpoint_config(plan))
         server.sagemaker.create_endpoint(**requests.endpoint(plan, plan.endpoint_config))
-        answer = server.wait(
-            lambda: server.sagemaker.describe_endpoint(EndpointName=plan.endpoint), "EndpointStatus", timeout_s=200
-        )
+        answer = server.wait(lambda: server.sagemaker.describe_endpoint(EndpointName=plan.endpoint), "EndpointStatus")
         assert answer["EndpointStatus"] == "InService", answer
         ready.add(plan.endpoint)
 

@@ -180,7 +180,6 @@ def test_batch_transform_of_the_test_images_gives_the_confusion_matrix(xrays: Tr
     job = server.wait(
         lambda: server.sagemaker.describe_transform_job(TransformJobName=plan.candidate_scoring_job),
         "TransformJobStatus",
-        timeout_s=200,
     )
     assert job["TransformJobStatus"] == "Completed", job.get("FailureReason")
     expected = {image.entry: image.label for image in version.images if image.split == "test"}

@@ -12,9 +12,10 @@ import pytest
 
 from stack import processes
 from stack.processes import Record
+from tests.waiting import wait_until
 
 # Says when it is ready to take a signal, then waits for one.
-SLEEPER = "import sys, time; print('ready', flush=True); time.sleep(60)"
+SLEEPER = "import sys, time; print('ready', flush=True); time.sleep(600)"
 STUBBORN = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); {SLEEPER}"
 
 
@@ -34,15 +35,8 @@ def start(run: Path, program: str, name: str = "sleeper") -> Record:
         log=run.parent / "logs" / f"{name}.log",
         run=run,
     )
-    wait_for(lambda: "ready" in processes.log_tail(record))
+    wait_until(lambda: "ready" in processes.log_tail(record))
     return record
-
-
-def wait_for(condition, timeout_s: float = 10) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.02)
 
 
 def test_a_started_process_leads_its_own_session_and_is_recorded(run: Path) -> None:
@@ -77,11 +71,11 @@ def test_stop_reaches_a_descendant_in_a_session_of_its_own(run: Path) -> None:
     child = f"[sys.executable, '-c', {STUBBORN!r}]"
     program = f"import subprocess, sys; p = subprocess.Popen({child}, start_new_session=True); print(p.pid); {STUBBORN}"
     record = start(run, program)
-    wait_for(lambda: processes.log_tail(record).count("ready") == 2)
+    wait_until(lambda: processes.log_tail(record).count("ready") == 2)
     child_pid = int(next(word for word in processes.log_tail(record).split() if word.isdigit()))
     assert os.getsid(child_pid) == child_pid
     processes.stop([record], run=run, patience_s=0.3)
-    wait_for(lambda: processes.birth(child_pid) is None)
+    wait_until(lambda: processes.birth(child_pid) is None)
 
 
 def test_stop_finds_what_a_killed_leader_left_behind(run: Path) -> None:
@@ -89,13 +83,13 @@ def test_stop_finds_what_a_killed_leader_left_behind(run: Path) -> None:
         f"import subprocess, sys; p = subprocess.Popen([sys.executable, '-c', {SLEEPER!r}]); print(p.pid); {SLEEPER}"
     )
     record = start(run, program)
-    wait_for(lambda: processes.log_tail(record).count("ready") == 2)
+    wait_until(lambda: processes.log_tail(record).count("ready") == 2)
     orphan = int(next(word for word in processes.log_tail(record).split() if word.isdigit()))
     os.kill(record.pid, signal.SIGKILL)
-    wait_for(lambda: not processes.is_running(record))
+    wait_until(lambda: not processes.is_running(record))
     assert processes.birth(orphan) is not None
     assert processes.stop([record], run=run, patience_s=3) == ["sleeper"]
-    wait_for(lambda: processes.birth(orphan) is None)
+    wait_until(lambda: processes.birth(orphan) is None)
 
 
 def test_a_process_that_got_the_recorded_number_is_not_touched(run: Path) -> None:

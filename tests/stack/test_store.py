@@ -23,6 +23,7 @@ from stack import store, store_keys
 from stack.errors import StackError
 from stack.settings import GRPC_OFFSET, STORE_PARTS, Settings
 from tests import object_store, stranger
+from tests.waiting import PATIENCE_S
 
 WEED = Path(sys.executable).with_name("weed")
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
@@ -88,7 +89,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
 def answer(port: int, sent: bytes, context: ssl.SSLContext | None = None) -> bytes:
     """The first bytes that come back; none where the door stays shut."""
     try:
-        with socket.create_connection(("127.0.0.1", port), timeout=3) as plain:
+        with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S) as plain:
             connection = context.wrap_socket(plain, server_hostname="127.0.0.1") if context else plain
             connection.sendall(sent)
             return connection.recv(2000)
@@ -198,7 +199,7 @@ def test_weed_shell_opens_for_the_owner(running: Running) -> None:
         cwd=running.folder,
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=PATIENCE_S,
     )
     assert "what is inside" in told.stdout
 

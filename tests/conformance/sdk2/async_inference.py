@@ -54,13 +54,13 @@ later = model().deploy(
     async_inference_config=AsyncInferenceConfig(output_path=f"s3://{bucket}/async/output"),
     **formats,
 )
-answer = later.predict_async([2]).get_result(WaiterConfig(max_attempts=30, delay=1))
+answer = later.predict_async([2]).get_result(WaiterConfig(max_attempts=120, delay=1))
 print("RESULT", json.dumps({"answer": answer}))
 later.delete_endpoint()
 
 session.wait_for_endpoint("capturing", poll=1)
 capturing.predict([2])
-deadline = time.monotonic() + 60
+deadline = time.monotonic() + 120
 while not (found := session.list_s3_files(bucket, "captured")) and time.monotonic() < deadline:
     time.sleep(1)
 line = session.read_s3_file(bucket, found[0]).splitlines()[0]

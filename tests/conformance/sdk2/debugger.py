@@ -45,7 +45,7 @@ print("RESULT", json.dumps({"losses": [m["Value"] for m in job.describe()["Final
 print("RESULT", json.dumps({"tensors": estimator.latest_job_debugger_artifacts_path()}))
 print("RESULT", json.dumps({"profile": estimator.latest_job_profiler_artifacts_path()}))
 
-deadline = time.monotonic() + 90
+deadline = time.monotonic() + 240
 while time.monotonic() < deadline:
     rules = job.rule_job_summary()
     if all(rule["RuleEvaluationStatus"] not in ("InProgress", "Stopping") for rule in rules):

@@ -34,7 +34,7 @@ try:
 finally:
     predictor.delete_endpoint()
     session.sagemaker_client.get_waiter("endpoint_deleted").wait(
-        EndpointName=predictor.endpoint_name, WaiterConfig={"Delay": 1, "MaxAttempts": 60}
+        EndpointName=predictor.endpoint_name, WaiterConfig={"Delay": 1, "MaxAttempts": 240}
     )
     left = session.sagemaker_client.list_endpoints(NameContains=predictor.endpoint_name)["Endpoints"]
     print("RESULT", json.dumps({"left": [entry["EndpointName"] for entry in left]}))

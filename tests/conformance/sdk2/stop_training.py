@@ -30,7 +30,7 @@ estimator = PyTorch(
 )
 estimator.fit(wait=False)
 job = estimator.latest_training_job
-deadline = time.monotonic() + 120
+deadline = time.monotonic() + 240
 while (described := job.describe())["TrainingJobStatus"] in ("InProgress", "Stopping"):
     if time.monotonic() > deadline:
         break
