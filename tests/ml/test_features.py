@@ -56,8 +56,8 @@ def trained(job, images, monkeypatch, tmp_path, capsys):
 
     def run(flags, short_cut, cache="none"):
         monkeypatch.setattr(features, "usable", usable if short_cut else lambda settings, watched: False)
-        options = f"--trainable head --weights channel --precision fp32 --batch-size 8 --epochs 3 --cache-dir {cache} --serving torch"
-        assert train.main([*options.split(), *flags.split()]) == 0
+        options = "--trainable head --weights channel --precision fp32 --batch-size 8 --epochs 3 --serving torch"
+        assert train.main([*options.split(), "--cache-dir", str(cache), *flags.split()]) == 0
         history = json.loads((Path(job.output_dir) / "data" / "history.json").read_text())
         state = model.read_state(Path(job.model_dir) / "model.safetensors")
         return state, history, capsys.readouterr().out
