@@ -20,6 +20,7 @@ import botocore.config
 import botocore.exceptions
 
 from local_sagemaker.jobs.life import InternalFailureError, JobFailedError
+from local_sagemaker.object_cache import Fetched, Listed, ObjectCache
 from local_sagemaker.settings import Settings
 
 # Small objects are latency-bound: 16 threads reach about what the store can give on two cores.
@@ -40,6 +41,8 @@ class Object:
     """Path below the channel's folder."""
     size_bytes: int = dataclasses.field(default=0, compare=False)
     """0 where a listing did not tell it."""
+    etag: str = dataclasses.field(default="", compare=False)
+    """What this very content is called; empty where a listing did not tell it."""
 
     @property
     def uri(self) -> str:
@@ -108,6 +111,7 @@ class ObjectStore:
     """S3 as the jobs need it. Any thread may call any method (boto3 clients are thread-safe)."""
 
     def __init__(self, settings: Settings) -> None:
+        self._cache = ObjectCache(settings.root / "objects")
         self._client = boto3.client(
             "s3",
             region_name=settings.region,
@@ -145,7 +149,7 @@ class ObjectStore:
         bucket, prefix = split_uri(uri)
         pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
         return [
-            Object(bucket, item["Key"], relative_path(prefix, item["Key"]), item["Size"])
+            Object(bucket, item["Key"], relative_path(prefix, item["Key"]), item["Size"], item["ETag"])
             for page in pages
             for item in page.get("Contents", [])
             if not item["Key"].endswith("/")
@@ -230,13 +234,20 @@ class ObjectStore:
         for item in objects:
             _inside(folder, item)
 
-        def fetch(item: Object, path: Path) -> int:
+        def fetch(item: Object, path: Path) -> Fetched:
+            answer = self._client.get_object(Bucket=item.bucket, Key=item.key)
+            with path.open("wb") as file:
+                for chunk in answer["Body"].iter_chunks(2**20):
+                    file.write(chunk)
+                return Fetched(file.tell(), str(answer.get("ETag", "")))
+
+        def bring(item: Object, path: Path) -> int:
             with _download_of(item.uri):
                 path.parent.mkdir(parents=True, exist_ok=True)
-                with path.open("wb") as file:
-                    for chunk in self._client.get_object(Bucket=item.bucket, Key=item.key)["Body"].iter_chunks(2**20):
-                        file.write(chunk)
-                    return file.tell()
+                if not item.etag:
+                    return fetch(item, path).size_bytes
+                listed = Listed(item.bucket, item.key, item.etag, item.size_bytes)
+                return self._cache.bring(listed, path, lambda path: fetch(item, path))
 
         size_bytes = 0
         with concurrent.futures.ThreadPoolExecutor(TRANSFER_THREADS) as pool:
@@ -244,7 +255,7 @@ class ObjectStore:
                 if stopped():
                     break
                 part = objects[start : start + _DOWNLOADED_AT_ONCE]
-                size_bytes += sum(pool.map(lambda item: fetch(item, _inside(folder, item)), part))
+                size_bytes += sum(pool.map(lambda item: bring(item, _inside(folder, item)), part))
         return size_bytes
 
     def upload_file(self, path: Path, uri: str) -> None:
