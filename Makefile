@@ -46,6 +46,10 @@ local-env: .venv/airflow/.installed  ## export lines for AWS clients: eval "$(ma
 lint: .venv/airflow/.installed  ## tell all that is wrong with your recipes; FILES='a.yaml b.yaml': with these
 	@PYTHONPATH=plugins .venv/airflow/bin/python -m retraining lint $(call given,FILES)
 
+.PHONY: release
+release: .venv/airflow/.installed  ## build what people install: two wheels in dist/
+	@$(STACK) release
+
 .PHONY: schema
 schema: .venv/airflow/.installed  ## write dags/recipes/recipe.schema.json anew: what editors know of recipes
 	@$(STACK) schema

@@ -1,37 +1,72 @@
-"""What a person asks of a recipe before Airflow sees it.
+"""What a person asks of this package before Airflow does.
 
-    python -m retraining lint [FILE…]
-
-reads recipes as the DAG does and tells everything that is wrong with them; without files those that Airflow would
-read. Exit status 1 if one is refused.
+python -m retraining lint [FILE…]     tell everything that is wrong with recipes; without files those Airflow reads
+python -m retraining init FOLDER      write the DAG files, and a first recipe, into a DAGs folder
+python -m retraining source           where ml/ lies, the code that SageMaker runs
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
-from retraining.environment import recipe_folders
+from retraining.environment import IN_WHEEL, recipe_folders, shipped
 from retraining.recipe import check_recipes, find_recipes
-
-DAGS = Path(__file__).parents[2] / "dags"
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m retraining", description="Checks of recipes, without Airflow.")
+    parser = argparse.ArgumentParser(prog="python -m retraining", description="Recipes and files, without Airflow.")
     commands = parser.add_subparsers(dest="command", required=True)
-    lint = commands.add_parser("lint", help="tell everything that is wrong with recipes")
+    lint = commands.add_parser("lint", help="tell everything that is wrong with recipes; exit status 1 if anything is")
     lint.add_argument("files", nargs="*", type=Path, metavar="FILE", help="default: what Airflow would read")
-    files: list[Path] = parser.parse_args(arguments).files or find_recipes(recipe_folders(os.environ, DAGS))
+    init = commands.add_parser("init", help="write the DAG files, and a first recipe, into a DAGs folder")
+    init.add_argument("folder", type=Path, help="Airflow's dags_folder")
+    commands.add_parser("source", help="where ml/ lies, the code that SageMaker runs")
+    options = parser.parse_args(arguments)
+    if options.command == "lint":
+        return _lint(options.files or find_recipes(recipe_folders(os.environ, dags_folder(os.environ))))
+    if options.command == "init":
+        _init(options.folder)
+    else:
+        print(shipped("ml"))
+    return 0
+
+
+def dags_folder(environ: Mapping[str, str]) -> Path:
+    """Airflow's, as far as the environment tells; in a clone dags/."""
+    if said := environ.get("AIRFLOW__CORE__DAGS_FOLDER"):
+        return Path(said)
+    home = Path(environ.get("AIRFLOW_HOME") or Path.home() / "airflow")
+    return home / "dags" if IN_WHEEL.is_dir() else shipped("dags")
+
+
+def _lint(files: list[Path]) -> int:
     refused = check_recipes(files)
     for path in files:
         if path not in refused:
             print(f"{path}: good")
     for complaint in refused.values():
         print(complaint, file=sys.stderr)
+    if not files:
+        print("there is no recipe", file=sys.stderr)
     return 1 if refused else 0
+
+
+def _init(folder: Path) -> None:
+    """The DAG files are this package's and follow it; recipes are their owner's and stay as they are."""
+    (folder / "recipes").mkdir(parents=True, exist_ok=True)
+    for path in sorted(shipped("dags").glob("*.py")):
+        shutil.copyfile(path, folder / path.name)
+        print(folder / path.name)
+    for name in ("recipe.schema.json", "digits.yaml"):
+        target = folder / "recipes" / name
+        if name.endswith(".json") or not target.exists():
+            shutil.copyfile(shipped("dags") / "recipes" / name, target)
+            print(target)
 
 
 if __name__ == "__main__":

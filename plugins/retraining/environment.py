@@ -9,6 +9,13 @@ from pathlib import Path
 
 AWS_CONN_ID = "aws_default"
 REPOSITORY = Path(__file__).resolve().parents[2]
+IN_WHEEL = Path(__file__).resolve().parent / "shipped"
+"""Only there where the package was installed as a wheel."""
+
+
+def shipped(folder: str) -> Path:
+    """`ml` or `dags` as this package was shipped with them: beside plugins/ in a clone, within it in a wheel."""
+    return (IN_WHEEL if IN_WHEEL.is_dir() else REPOSITORY) / folder
 
 
 class ConfigurationError(ValueError):
@@ -61,7 +68,7 @@ class Environment:
             bucket=need("RETRAINING_BUCKET", "my-retraining-bucket"),
             role_arn=role_arn,
             region=environ.get("AWS_REGION") or need("AWS_DEFAULT_REGION", "us-east-1"),
-            source_dir=Path(environ.get("RETRAINING_SOURCE_DIR") or REPOSITORY / "ml"),
+            source_dir=Path(environ.get("RETRAINING_SOURCE_DIR") or shipped("ml")),
             bucket_owner=environ.get("RETRAINING_BUCKET_OWNER") or None,
             endpoint_url=environ.get("AWS_ENDPOINT_URL_SAGEMAKER") or environ.get("AWS_ENDPOINT_URL") or None,
             training_image=environ.get("RETRAINING_TRAINING_IMAGE") or None,
