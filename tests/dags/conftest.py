@@ -31,8 +31,8 @@ os.environ.setdefault("AIRFLOW__CORE__PLUGINS_FOLDER", str(ROOT / "plugins"))
 class Stack:
     """A store, a SageMaker server and an Airflow database, for the DAG `retrain_colors`."""
 
-    def __init__(self, folder: Path, s3_endpoint: str) -> None:
-        self.bucket = f"retraining-{uuid4().hex[:12]}"  # the store is the session's
+    def __init__(self, folder: Path, s3_endpoint: str, bucket: str = "") -> None:
+        self.bucket = bucket or f"retraining-{uuid4().hex[:12]}"  # the store is the session's
         images = folder / "images.toml"
         images.write_text(
             f'[[image]]\nmatch = ["*"]\ninterpreter = "{sys.executable}"\nserve = ["{PROGRAMS / "serve.py"}"]\n'
