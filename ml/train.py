@@ -31,6 +31,7 @@ from dataset.channel import MEAN, STD, Channel, class_names, told
 from network import model
 from profiler import system_metrics
 from recordings import notes
+from recordings.job import tuning_job
 from recordings.rank import is_first_of_host
 from training import distributed, export, features, metrics
 from training.flags import HYPERPARAMETERS, UsageError, parse
@@ -109,7 +110,8 @@ def train(settings, group):
         as_served = None
         if settings.serving == "int8":  # which is calibrated on training images as they will be served
             as_served = Channel(settings.train_dir, classes, settings.image_size)
-        say(export.summary(export.export(settings.model_dir, pictures, settings.serving, as_served)))
+        wanted = export.TRIAL if settings.serving == "auto" and tuning_job(os.environ) else settings.serving
+        say(export.summary(export.export(settings.model_dir, pictures, wanted, as_served)))
     say(metrics.best_line(progress.best["epoch"], settings.epochs, progress.best))
 
 

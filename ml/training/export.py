@@ -54,10 +54,15 @@ class Candidate:
         return f"{self.runtime} {self.precision}"
 
 
+TRIAL = "trial"
+"""Of a search, whose artifact nobody serves: the best values are trained with once more."""
+NOT_MEASURED = {"torch": "--serving torch asked for it", TRIAL: "a trial of a search is not served"}
+
+
 def export(model_dir, validation_set, wanted="auto", train_set=None):
     """Choose how the artifact in `model_dir` is served, and write it there -> what model.json then says of it.
 
-    `validation_set` is a Channel of pixels; `wanted` is "auto", "torch" (nothing is measured), "openvino", or
+    `validation_set` is a Channel of pixels; `wanted` is "auto", "torch" or TRIAL (nothing is measured), "openvino", or
     "int8": auto, and OpenVINO in eight bits, for which `train_set` is needed, a Channel too. Never raises: a
     training that went well does not fail for want of a faster way to serve it, since torch remains.
     """
@@ -75,8 +80,8 @@ def export(model_dir, validation_set, wanted="auto", train_set=None):
 
 
 def choose(model_dir, validation_set, train_set, description, wanted):
-    if wanted == "torch":
-        return artifact.UNMEASURED | {"reason": "--serving torch asked for it"}
+    if wanted in NOT_MEASURED:
+        return artifact.UNMEASURED | {"reason": NOT_MEASURED[wanted]}
     candidates = make_candidates(model_dir, wanted, train_set)
     reference = next(candidate for candidate in candidates if str(candidate) == REFERENCE)
     measure(candidates, description)

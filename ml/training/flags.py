@@ -177,8 +177,9 @@ def add_computation(flag):
         "--serving",
         choices=("auto", "torch", "openvino", "int8"),
         default="auto",
-        help="what the model is served with; auto: the fastest that gives the same answers; torch: fp32, unmeasured; "
-        "int8: like auto, and 8-bit integers too if 99 %% of the validation images keep their class (needs nncf)",
+        help="what the model is served with; auto: the fastest that gives the same answers, not measured for trials of "
+        "a search; torch: fp32, unmeasured; int8: like auto, and 8-bit integers too if 99 %% of the validation images "
+        "keep their class (needs nncf)",
     )
 
 

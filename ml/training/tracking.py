@@ -14,16 +14,16 @@ import contextlib
 import importlib.util
 import json
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
+
+from recordings.job import tuning_job
 
 WANDB = ("WANDB_PROJECT", "WANDB_MODE", "WANDB_ENTITY", "WANDB_API_KEY")
 MLFLOW = ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME")
 FINISH_S = 60  # for all that is not sent yet; importing MLflow alone takes 4 s of CPU
 EARLY_FINISH_S = 20  # after SIGTERM or a failure, when time is short: 120 s on SageMaker, 30 s under torchrun
-TUNED_JOB = re.compile(r"(.+)-\d{3}-[0-9a-z]{8}")  # how SageMaker names the jobs of a tuning job
 
 
 def wanted(environment):
@@ -37,11 +37,10 @@ def wanted(environment):
 def tags(environment, fingerprint):
     """Where a run belongs: its jobs, its data, its code. Links are the S3 folder and, on AWS, the console's page."""
     job, region = environment.get("TRAINING_JOB_NAME", ""), environment.get("AWS_REGION", "")
-    tuned = TUNED_JOB.fullmatch(job)
     console = f"https://{region}.console.aws.amazon.com/sagemaker/home?region={region}#/jobs/{job}"
     found = {
         "training_job": job,
-        "tuning_job": tuned[1] if tuned else "",
+        "tuning_job": tuning_job(environment),
         "dataset_fingerprint": fingerprint or "",
         "code": environment.get("SM_MODULE_DIR", ""),
         "console": console if job and region and not environment.get("AWS_ENDPOINT_URL") else "",
@@ -57,8 +56,8 @@ class Tracking:
         self.environment = dict(os.environ if environment is None else environment)
         self.run, self.followers, self.best, self.stopped = run, [], None, False
         self.wanted = wanted(self.environment) if follow else {}
-        if tuned := TUNED_JOB.fullmatch(self.environment.get("TRAINING_JOB_NAME", "")):
-            self.environment.setdefault("WANDB_RUN_GROUP", tuned[1])  # the trials of one search
+        if search := tuning_job(self.environment):
+            self.environment.setdefault("WANDB_RUN_GROUP", search)  # its trials are a group
 
     def __enter__(self):
         return self

@@ -430,6 +430,15 @@ def test_a_training_that_is_stopped_does_not_measure(job):
     assert runtime.load(job.model_dir).predict(np.zeros((1, 16, 16, 3), np.uint8)).shape == (1, 3)
 
 
+def test_a_trial_is_not_measured(job):
+    """SageMaker names the trials of a tuning job so; the best values are trained with once more, by another name."""
+    job.environment["TRAINING_JOB_NAME"] = "flowers-261128-030000-001-1a2b3c4d"
+    status, stdout, stderr = job.run(serving="auto", epochs=1)
+    assert status == 0, stderr
+    assert "serving: torch in fp32 (a trial of a search is not served)" in stdout.splitlines()
+    assert runtime.load(job.model_dir).predict(np.zeros((1, 16, 16, 3), np.uint8)).shape == (1, 3)
+
+
 @pytest.mark.parametrize("wanted", ["auto", pytest.param("int8", marks=pytest.mark.slow)])
 def test_a_training_chooses_at_its_end(job, wanted):
     status, stdout, stderr = job.run(serving=wanted, epochs=1)
