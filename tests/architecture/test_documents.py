@@ -103,6 +103,14 @@ def test_every_command_of_make_that_is_named_exists() -> None:
     assert {(document, name) for document, name in named if name not in targets} == set()
 
 
+def test_every_hook_before_a_commit_is_a_target_of_make() -> None:
+    (repository,) = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
+    targets = set(re.findall(r"^([a-z][a-z0-9-]*):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    entries = [hook["entry"].split() for hook in repository["hooks"]]
+    assert repository["repo"] == "local"
+    assert all(words[:2] == ["make", "-s"] and words[2] in targets for words in entries)
+
+
 def test_every_task_of_a_run_is_told() -> None:
     first_column = re.findall(r"^\| (`[^|]+`) \|", (ROOT / "docs/operating.md").read_text(), re.MULTILINE)
     told = re.findall(r"`(\w+)`", " ".join(first_column))
