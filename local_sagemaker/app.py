@@ -23,12 +23,11 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from local_sagemaker import pages
-from local_sagemaker.batch import transform_job
 from local_sagemaker.hosting.async_inference import AsyncInference
 from local_sagemaker.hosting.data_capture import DataCapture
+from local_sagemaker.hosting.data_plane import DataPlane
 from local_sagemaker.hosting.endpoint import Endpoints
 from local_sagemaker.hosting.invocation import OPERATIONS
-from local_sagemaker.hosting.invoke import DataPlane
 from local_sagemaker.jobs import processing_job, training_job
 from local_sagemaker.operations import (
     admin,
@@ -60,9 +59,10 @@ from local_sagemaker.state.alarms import Alarms
 from local_sagemaker.state.logs import Logs
 from local_sagemaker.state.metrics import MetricStore
 from local_sagemaker.state.store import GoneError, Store
+from local_sagemaker.transform import transform_job
 from local_sagemaker.tuning import tuning_job
 from local_sagemaker.wire import service_model
-from local_sagemaker.wire.admission import Admission
+from local_sagemaker.wire.authentication import Admission
 from local_sagemaker.wire.errors import ApiError, unknown_operation
 from local_sagemaker.wire.protocol import Call
 

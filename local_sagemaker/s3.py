@@ -19,7 +19,7 @@ import boto3.exceptions
 import botocore.config
 import botocore.exceptions
 
-from local_sagemaker.jobs.life import InternalFailureError, JobFailedError
+from local_sagemaker.failures import InternalFailureError, JobFailedError
 from local_sagemaker.object_cache import Fetched, Listed, ObjectCache
 from local_sagemaker.settings import Settings
 

@@ -26,7 +26,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from local_sagemaker.settings import Settings
-from local_sagemaker.wire.admission import Admission
+from local_sagemaker.wire.authentication import Admission
 from local_sagemaker.wire.errors import ApiError
 from local_sagemaker.wire.signature import signing_service
 

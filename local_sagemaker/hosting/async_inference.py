@@ -27,11 +27,11 @@ from typing import Any
 import httpx
 
 from local_sagemaker import s3
+from local_sagemaker.failures import JobFailedError
 from local_sagemaker.hosting.async_queue import AsyncQueue, Queued, QueueFullError
 from local_sagemaker.hosting.async_work import AsyncRequest, AsyncWork, ShutDownError
 from local_sagemaker.hosting.deployed import Deployed
 from local_sagemaker.hosting.invocation import Invocation
-from local_sagemaker.jobs.life import JobFailedError
 from local_sagemaker.platform import Platform, log
 from local_sagemaker.wire.errors import ApiError
 

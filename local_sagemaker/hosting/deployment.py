@@ -11,7 +11,7 @@ import time
 from typing import Any
 
 from local_sagemaker.hosting.variant import Variant
-from local_sagemaker.jobs.life import told
+from local_sagemaker.jobs.status import told
 from local_sagemaker.state.store import Record
 
 KIND = "endpoint"

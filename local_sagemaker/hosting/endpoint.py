@@ -19,15 +19,15 @@ from local_sagemaker.hosting import deployment, serving
 from local_sagemaker.hosting.deployment import IN_PROGRESS as IN_PROGRESS
 from local_sagemaker.hosting.deployment import KIND as KIND
 from local_sagemaker.hosting.fleet import Fleet, Group
+from local_sagemaker.hosting.instance_metrics import InstanceMetrics
 from local_sagemaker.hosting.plan import Plan
 from local_sagemaker.hosting.retirement import Retirement
 from local_sagemaker.hosting.rollout import InterruptedRolloutError, RolledBackError, Rollout
-from local_sagemaker.hosting.slot import ABANDON_GRACE_S, Slot
 from local_sagemaker.hosting.traffic import INVOCATION_TIMEOUT_S as INVOCATION_TIMEOUT_S
 from local_sagemaker.hosting.traffic import Lease as Lease
 from local_sagemaker.hosting.traffic import Traffic
 from local_sagemaker.hosting.variant import Variant
-from local_sagemaker.hosting.vitals import Vitals
+from local_sagemaker.hosting.worker import ABANDON_GRACE_S, Worker
 from local_sagemaker.platform import Platform, log
 from local_sagemaker.state.store import Record
 from local_sagemaker.wire.errors import ApiError
@@ -46,7 +46,7 @@ class Endpoint:
         self._wake = threading.Event()
         self._closed = threading.Event()
         self._retirement = Retirement(f"{KIND}/{self.name}")
-        self._vitals = Vitals(platform.metrics, self.name)
+        self._instance_metrics = InstanceMetrics(platform.metrics, self.name)
         self._traffic = Traffic(self._restored(record))
         self._thread = threading.Thread(target=self._run, name=f"{KIND}/{self.name}", daemon=True)
         self._thread.start()
@@ -64,7 +64,7 @@ class Endpoint:
     def join(self, timeout_s: float) -> None:
         self._thread.join(timeout_s)
 
-    def acquire(self, variant: str | None, preferred: Slot | None = None) -> Lease | None:
+    def acquire(self, variant: str | None, preferred: Worker | None = None) -> Lease | None:
         """See Traffic.acquire. Raises a ValidationError when there is nothing in service, or no such variant."""
         try:
             return self._traffic.acquire(variant, preferred)
@@ -116,7 +116,7 @@ class Endpoint:
     def _tend(self) -> None:
         if fleet := self._traffic.serving:
             fleet.tend()
-            self._vitals.measure(fleet)
+            self._instance_metrics.measure(fleet)
 
     def _delete(self) -> None:
         """AWS says nothing of requests in flight. Here a real-time one is answered, what may take longer is cut off."""
@@ -245,7 +245,7 @@ class Endpoints:
                 endpoint.wake()
 
     def acquire(
-        self, platform: Platform, name: str, variant: str | None, preferred: Slot | None = None
+        self, platform: Platform, name: str, variant: str | None, preferred: Worker | None = None
     ) -> Lease | None:
         """See Endpoint.acquire; an endpoint that is not in service is not found, as on AWS."""
         with self._lock:

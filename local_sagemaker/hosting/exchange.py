@@ -17,8 +17,8 @@ from collections.abc import AsyncIterator
 import httpx
 
 from local_sagemaker.hosting.payload import MEMORY_BYTES, Payload
-from local_sagemaker.hosting.slot import Slot
 from local_sagemaker.hosting.traffic import Lease
+from local_sagemaker.hosting.worker import Worker
 from local_sagemaker.platform import Platform
 from local_sagemaker.state import logs
 from local_sagemaker.wire.errors import ApiError
@@ -116,7 +116,7 @@ async def send(
     headers: dict[str, str],
     *,
     variant: str | None,
-    preferred: Slot | None,
+    preferred: Worker | None,
     timeout_s: float,
 ) -> Exchange:
     """Have a worker (the preferred one, where it serves) begin to answer within `timeout_s` seconds.
@@ -198,7 +198,7 @@ async def _refuse(response: httpx.Response) -> None:
 
 
 async def _lease(
-    platform: Platform, endpoint: str, variant: str | None, preferred: Slot | None, give_up: float
+    platform: Platform, endpoint: str, variant: str | None, preferred: Worker | None, give_up: float
 ) -> Lease:
     """A worker for this request. Raises a ServiceUnavailable when none is ready by then."""
     while time.monotonic() < give_up:

@@ -10,8 +10,8 @@ import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from local_sagemaker.hosting.slot import Slot, num_threads
 from local_sagemaker.hosting.variant import Variant
+from local_sagemaker.hosting.worker import Worker, num_threads
 from local_sagemaker.platform import Platform
 
 
@@ -24,14 +24,14 @@ class Group:
         self._wake = wake
         self.variant = variant
         self.weight = variant.weight
-        self.slots: list[Slot] = []
+        self.slots: list[Worker] = []
 
-    def resize(self, num_workers: int) -> list[Slot]:
+    def resize(self, num_workers: int) -> list[Worker]:
         """Have so many slots; returns those taken out, the youngest first, for the caller to drain and stop."""
         missing = num_workers - len(self.slots)
         if missing > 0:
             threads = num_threads(self._platform, self.variant)
-            fresh = [Slot(self._platform, self._endpoint, self.variant, threads, self._wake) for _ in range(missing)]
+            fresh = [Worker(self._platform, self._endpoint, self.variant, threads, self._wake) for _ in range(missing)]
             self.slots = [*self.slots, *fresh]
             return []
         removed = self.slots[num_workers:]
@@ -51,7 +51,7 @@ class Fleet:
         self.groups = [Group(platform, endpoint, variant, wake) for variant in variants]
 
     @property
-    def slots(self) -> Iterator[Slot]:
+    def slots(self) -> Iterator[Worker]:
         return (slot for group in self.groups for slot in group.slots)
 
     def scale(self, part: float) -> None:

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Iterable
 
-from local_sagemaker.hosting.slot import ABANDON_GRACE_S, Slot
+from local_sagemaker.hosting.worker import ABANDON_GRACE_S, Worker
 from local_sagemaker.platform import log
 
 #: Longer than any answer may take: an asynchronous invocation has an hour. Its client gives up before.
@@ -26,7 +26,7 @@ class Retirement:
         self._end = math.inf
         """When all must be ended (time.monotonic), whatever they were given."""
 
-    def begin(self, slots: Iterable[Slot], limit_s: float = LONGEST_ANSWER_S) -> None:
+    def begin(self, slots: Iterable[Worker], limit_s: float = LONGEST_ANSWER_S) -> None:
         """End these workers when they are idle, at the latest after `limit_s` seconds."""
         self._threads = [thread for thread in self._threads if thread.is_alive()]
         for slot in slots:
@@ -52,7 +52,7 @@ class Retirement:
         """The server ends: whatever they do."""
         self._hurry.set()
 
-    def _retire(self, slot: Slot, limit_s: float) -> None:
+    def _retire(self, slot: Worker, limit_s: float) -> None:
         deadline = time.monotonic() + limit_s
         while slot.in_flight and not self._hurry.is_set():
             if time.monotonic() > min(deadline, self._end):

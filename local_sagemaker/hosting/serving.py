@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from local_sagemaker.jobs.life import JobFailedError
+from local_sagemaker.failures import JobFailedError
 from local_sagemaker.platform import Platform
 from local_sagemaker.sandbox import archives, cores, packages
 from local_sagemaker.sandbox.disk import Quota

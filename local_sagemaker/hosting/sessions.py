@@ -12,24 +12,24 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Mapping
 
-from local_sagemaker.hosting.slot import Slot
+from local_sagemaker.hosting.worker import Worker
 
 _MAX_SESSIONS = 10_000
 
 
 class Sessions:
     def __init__(self) -> None:
-        self._workers: OrderedDict[tuple[str, str], Slot] = OrderedDict()
+        self._workers: OrderedDict[tuple[str, str], Worker] = OrderedDict()
         """(endpoint, session) → worker, the longest unused first."""
 
-    def worker(self, endpoint: str, session: str | None) -> Slot | None:
+    def worker(self, endpoint: str, session: str | None) -> Worker | None:
         """Where the requests of a session go; None for any worker."""
         if session is None or (endpoint, session) not in self._workers:
             return None
         self._workers.move_to_end((endpoint, session))
         return self._workers[endpoint, session]
 
-    def note(self, endpoint: str, answer: Mapping[str, str], worker: Slot) -> None:
+    def note(self, endpoint: str, answer: Mapping[str, str], worker: Worker) -> None:
         """Remember what a worker's answer opens and closes; `answer` are its headers, in lower case."""
         if opened := answer.get("x-amzn-sagemaker-new-session-id"):
             self._workers[endpoint, opened.partition(";")[0].strip()] = worker

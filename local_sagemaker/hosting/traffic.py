@@ -12,7 +12,7 @@ import threading
 import time
 
 from local_sagemaker.hosting.fleet import Fleet, Group
-from local_sagemaker.hosting.slot import Slot
+from local_sagemaker.hosting.worker import Worker
 from local_sagemaker.wire.errors import ApiError
 
 INVOCATION_TIMEOUT_S = 60.0
@@ -24,7 +24,7 @@ class Lease:
     """The right to send one request to a worker; it is not stopped before the lease is given back."""
 
     traffic: Traffic
-    slot: Slot
+    slot: Worker
     url: str
     taken: float
     """time.monotonic"""
@@ -58,7 +58,7 @@ class Traffic:
         self.share = 0.0
         """The part of the requests that goes to the fresh fleet."""
 
-    def acquire(self, variant: str | None, preferred: Slot | None = None) -> Lease | None:
+    def acquire(self, variant: str | None, preferred: Worker | None = None) -> Lease | None:
         """A worker for one request, chosen by share and weight, or by name; None when none is ready.
 
         The `preferred` one is chosen where it serves.
@@ -98,7 +98,7 @@ class Traffic:
         with self._lock:
             self.fresh, self.share = None, 0.0
 
-    def resize(self, group: Group, num_workers: int) -> list[Slot]:
+    def resize(self, group: Group, num_workers: int) -> list[Worker]:
         """See Group.resize; requests in flight go on."""
         with self._lock:
             return group.resize(num_workers)
@@ -130,7 +130,7 @@ def _eligible(fleet: Fleet, variant: str | None) -> list[Group]:
     return [group for group in fleet.groups if group.weight > 0] or fleet.groups
 
 
-def _choose(groups: list[Group], preferred: Slot | None) -> tuple[Slot, int] | None:
+def _choose(groups: list[Group], preferred: Worker | None) -> tuple[Worker, int] | None:
     """A worker and its port: the preferred one, or by the groups' weights, within a group one of the least busy.
 
     Groups without a worker that answers are passed over.
@@ -147,6 +147,6 @@ def _choose(groups: list[Group], preferred: Slot | None) -> tuple[Slot, int] | N
     return random.choice([(slot, port) for slot, port in slots if slot.in_flight == least])
 
 
-def _answering(group: Group) -> list[tuple[Slot, int]]:
+def _answering(group: Group) -> list[tuple[Worker, int]]:
     """Any thread may set a slot's port to None at any time: it is read once."""
     return [(slot, port) for slot in group.slots if (port := slot.port) is not None]

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from local_sagemaker import s3
-from local_sagemaker.jobs.life import JobFailedError
+from local_sagemaker.failures import JobFailedError
 from local_sagemaker.jobs.opt_ml import OptMl
 from local_sagemaker.s3 import ObjectStore
 from local_sagemaker.sandbox import archives, left_file

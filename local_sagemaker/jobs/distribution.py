@@ -10,9 +10,9 @@ import socket
 import threading
 from pathlib import Path
 
+from local_sagemaker.failures import JobFailedError
 from local_sagemaker.jobs import cluster, script
 from local_sagemaker.jobs.cluster import Host
-from local_sagemaker.jobs.life import JobFailedError
 from local_sagemaker.jobs.script import Script
 
 #: What torchrun can honestly do.

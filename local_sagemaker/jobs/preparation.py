@@ -8,10 +8,10 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from local_sagemaker.failures import JobFailedError
 from local_sagemaker.jobs import channels, distribution, entrypoint, script
 from local_sagemaker.jobs.checkpoints import Checkpoints
 from local_sagemaker.jobs.host_process import HostProcess
-from local_sagemaker.jobs.life import JobFailedError
 from local_sagemaker.jobs.opt_ml import OptMl
 from local_sagemaker.jobs.script import Script
 from local_sagemaker.platform import Platform

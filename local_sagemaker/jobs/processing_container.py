@@ -15,9 +15,9 @@ from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from local_sagemaker.failures import JobFailedError
 from local_sagemaker.jobs import channels, entrypoint
 from local_sagemaker.jobs.host_process import HostProcess
-from local_sagemaker.jobs.life import JobFailedError
 from local_sagemaker.platform import Platform
 from local_sagemaker.s3 import Mirror, Object
 from local_sagemaker.sandbox import disk, left_file, overlay

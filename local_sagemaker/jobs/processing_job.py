@@ -15,12 +15,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from local_sagemaker.jobs import life, slot
+from local_sagemaker.failures import JobFailedError
 from local_sagemaker.jobs import processing_container as container
+from local_sagemaker.jobs import slot
+from local_sagemaker.jobs import status as job_status
 from local_sagemaker.jobs.attempt import Attempt, End
 from local_sagemaker.jobs.cluster import Host
 from local_sagemaker.jobs.host_process import HostProcess
-from local_sagemaker.jobs.life import JobFailedError
 from local_sagemaker.jobs.live_copies import LiveCopies
 from local_sagemaker.jobs.processing_container import ProcessingContainer
 from local_sagemaker.platform import Platform, log
@@ -102,7 +103,9 @@ class ProcessingJob:
             self._end("Failed", str(error))
         except Exception as error:
             log.exception("processing job '%s'", self._name)
-            self._end("Failed", life.fault_of_job(error) or f"InternalServerError: {type(error).__name__}: {error}")
+            self._end(
+                "Failed", job_status.fault_of_job(error) or f"InternalServerError: {type(error).__name__}: {error}"
+            )
 
     def _execute(self) -> None:
         adopted = self._adopt()
@@ -211,7 +214,7 @@ class ProcessingJob:
         def change(record: Record) -> None:
             record.describe |= {"ProcessingJobStatus": status, "ProcessingEndTime": time.time()}
             if reason:
-                record.describe["FailureReason"] = life.told(reason)
+                record.describe["FailureReason"] = job_status.told(reason)
             if message:
                 record.describe["ExitMessage"] = message
 

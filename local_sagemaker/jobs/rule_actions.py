@@ -10,7 +10,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from local_sagemaker.jobs import life, rule_records
+from local_sagemaker.jobs import rule_records
+from local_sagemaker.jobs import status as job_status
 from local_sagemaker.jobs.rule_evaluator import Verdict
 from local_sagemaker.jobs.rule_records import Rule
 from local_sagemaker.jobs.training_record import KIND, TrainingRecord
@@ -55,7 +56,7 @@ def _stop_training(
     (name,) = found
     why = f"rule {rule.name}{'' if name == job else f' of training job {job}'}: {_reason(verdict)}"
     record = TrainingRecord(platform, name)
-    record.request_stop(f"{life.MESSAGES['Stopping']}, as its action StopTraining asks; {why}")
+    record.request_stop(f"{job_status.MESSAGES['Stopping']}, as its action StopTraining asks; {why}")
     record.say(f"stopped by the action StopTraining of {why}")
     return f"stoptraining: training job '{name}' is being stopped", [name]
 

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from local_sagemaker import s3
+from local_sagemaker.failures import InternalFailureError, JobFailedError
 from local_sagemaker.jobs import rule_actions, rule_records
-from local_sagemaker.jobs.life import InternalFailureError, JobFailedError
 from local_sagemaker.jobs.opt_ml import OptMl
 from local_sagemaker.jobs.rule_evaluator import Evaluator, Inputs, Verdict, failed
 from local_sagemaker.jobs.rule_records import TIMEOUT_S, Rule

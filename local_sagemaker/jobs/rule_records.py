@@ -13,8 +13,8 @@ from collections.abc import Callable
 from typing import Any
 
 from local_sagemaker import s3
-from local_sagemaker.jobs.life import DEFAULT_MAX_RUNTIME_S
 from local_sagemaker.jobs.processing_job import KIND, RULE
+from local_sagemaker.jobs.status import DEFAULT_MAX_RUNTIME_S
 from local_sagemaker.platform import Platform
 from local_sagemaker.settings import Settings
 from local_sagemaker.state import logs

@@ -14,9 +14,9 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+from local_sagemaker.failures import JobFailedError
 from local_sagemaker.jobs import cluster, opt_ml
 from local_sagemaker.jobs.cluster import Host
-from local_sagemaker.jobs.life import JobFailedError
 from local_sagemaker.jobs.opt_ml import OptMl
 
 #: Hyperparameters the toolkit keeps to itself (sagemaker_training/params.py); every other sagemaker_* is a framework

@@ -6,7 +6,8 @@ import shutil
 import time
 from typing import Any
 
-from local_sagemaker.jobs import artifacts, cluster, life, rule_evaluation, rule_records
+from local_sagemaker.jobs import artifacts, cluster, rule_evaluation, rule_records
+from local_sagemaker.jobs import status as job_status
 from local_sagemaker.jobs.training_record import KIND, TrainingRecord
 from local_sagemaker.jobs.training_run import TrainingRun
 from local_sagemaker.platform import Platform
@@ -37,7 +38,7 @@ def create(
     describe = _described(platform, request)
     if tuning_job_arn:
         describe["TuningJobArn"] = tuning_job_arn
-    life.enter(describe, "Starting", describe["CreationTime"])
+    job_status.enter(describe, "Starting", describe["CreationTime"])
     internal = {"tags": request.get("Tags", []), "parallel": parallel, "metrics": {}, "tuned": tuned or {}}
     record = platform.store.insert(KIND, request["TrainingJobName"], describe, internal, parent=tuning_job_arn)
     carry(platform, record.name)
@@ -55,7 +56,7 @@ def resume(platform: Platform) -> None:
     left = [
         record
         for record in platform.store.list(KIND)
-        if record.status not in life.TERMINAL or rule_records.pending(record.describe)
+        if record.status not in job_status.TERMINAL or rule_records.pending(record.describe)
     ]
     for record in sorted(left, key=lambda record: "TrainingStartTime" not in record.describe):
         carry(platform, record.name)
@@ -117,7 +118,7 @@ def update(platform: Platform, request: dict[str, Any]) -> Record:
 def delete(platform: Platform, name: str) -> None:
     """Forget a job that has ended; its objects in S3 and its log stay. Raises ValueError while it has not ended."""
     record = platform.store.get(KIND, name)
-    if record and (record.status not in life.TERMINAL or rule_records.pending(record.describe)):
+    if record and (record.status not in job_status.TERMINAL or rule_records.pending(record.describe)):
         raise ValueError(f"Training job '{name}' is {record.status} or its rules are still evaluated.")
     deadline = time.monotonic() + _SETTLE_S
     while platform.background.carries(KIND, name):
@@ -140,7 +141,7 @@ def _described(platform: Platform, request: dict[str, Any]) -> dict[str, Any]:
         "SecondaryStatus": "Starting",
         "ModelArtifacts": {"S3ModelArtifacts": artifacts.model_uri(request)},
         "StoppingCondition": {
-            "MaxRuntimeInSeconds": life.DEFAULT_MAX_RUNTIME_S,
+            "MaxRuntimeInSeconds": job_status.DEFAULT_MAX_RUNTIME_S,
             **request.get("StoppingCondition", {}),
         },
         "ResourceConfig": _resources(request),

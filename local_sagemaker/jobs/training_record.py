@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from local_sagemaker.jobs import life
+from local_sagemaker.jobs import status as job_status
 from local_sagemaker.jobs.metrics import final_metrics
 from local_sagemaker.platform import Platform
 from local_sagemaker.sandbox.patterns import CPU_S
@@ -50,7 +50,7 @@ class TrainingRecord:
         def change(record: Record) -> None:
             current = record.describe["SecondaryStatus"]
             if current != secondary and (current != "Stopping" or secondary == "Uploading"):
-                life.enter(record.describe, secondary, time.time())
+                job_status.enter(record.describe, secondary, time.time())
 
         self._change(change)
 
@@ -60,7 +60,7 @@ class TrainingRecord:
         def change(record: Record) -> None:
             record.internal.setdefault("attempt", {}).update(started=True, command=command)
             if record.describe["SecondaryStatus"] != "Stopping":
-                life.enter(record.describe, "Training", time.time())
+                job_status.enter(record.describe, "Training", time.time())
 
         self._change(change)
 
@@ -107,7 +107,7 @@ class TrainingRecord:
         """
 
         def change(record: Record) -> None:
-            life.stop_requested(record.describe, time.time(), message)
+            job_status.stop_requested(record.describe, time.time(), message)
 
         self._change(change)
 
@@ -116,9 +116,9 @@ class TrainingRecord:
 
         def change(record: Record) -> None:
             record.internal.pop("interrupt", None)
-            life.enter(record.describe, "Interrupted", time.time())
+            job_status.enter(record.describe, "Interrupted", time.time())
             _next_attempt(record)
-            life.enter(record.describe, "Starting", time.time())
+            job_status.enter(record.describe, "Starting", time.time())
 
         self._change(change)
 
@@ -128,9 +128,9 @@ class TrainingRecord:
 
         def change(record: Record) -> None:
             nonlocal again
-            again = record.status == "InProgress" and life.retries_left(record.describe)
+            again = record.status == "InProgress" and job_status.retries_left(record.describe)
             if again:
-                life.enter(record.describe, "Restarting", time.time(), life.told(reason))
+                job_status.enter(record.describe, "Restarting", time.time(), job_status.told(reason))
                 _next_attempt(record)
 
         self._change(change)
@@ -138,7 +138,7 @@ class TrainingRecord:
 
     def end(self, status: str, reason: str | None = None, secondary: str | None = None) -> None:
         def change(record: Record) -> None:
-            life.finish(record.describe, status, time.time(), reason, secondary)
+            job_status.finish(record.describe, status, time.time(), reason, secondary)
             record.internal.pop("interrupt", None)
             if "WarmPoolStatus" in record.describe:  # nothing is kept warm here
                 record.describe["WarmPoolStatus"] = {"Status": "Terminated", "ResourceRetainedBillableTimeInSeconds": 0}

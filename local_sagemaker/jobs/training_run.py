@@ -14,11 +14,12 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from local_sagemaker.jobs import artifacts, cluster, entrypoint, life, live_copies, opt_ml, training_record
+from local_sagemaker.failures import InternalFailureError, JobFailedError
+from local_sagemaker.jobs import artifacts, cluster, entrypoint, live_copies, opt_ml, training_record
+from local_sagemaker.jobs import status as job_status
 from local_sagemaker.jobs.attempt import Attempt, End
 from local_sagemaker.jobs.checkpoints import Checkpoints
 from local_sagemaker.jobs.host_process import HostProcess
-from local_sagemaker.jobs.life import InternalFailureError, JobFailedError
 from local_sagemaker.jobs.live_copies import LiveCopies
 from local_sagemaker.jobs.metrics import MetricPatterns, MetricSeries
 from local_sagemaker.jobs.preparation import Preparation
@@ -75,7 +76,7 @@ class TrainingRun:
         self._patterns = MetricPatterns(platform.patterns, definitions, self._record.overran)
 
     def run(self) -> None:
-        if self._request["TrainingJobStatus"] not in life.TERMINAL:
+        if self._request["TrainingJobStatus"] not in job_status.TERMINAL:
             if self._request["TrainingJobStatus"] == "Stopping":
                 self._stop.set()
             while self._guarded(self._attempt) and not self._shutting_down:
@@ -98,7 +99,7 @@ class TrainingRun:
             self._record.end("Failed", str(error))
         except Exception as error:
             log.exception("training job '%s'", self._name)
-            if reason := life.fault_of_job(error):
+            if reason := job_status.fault_of_job(error):
                 self._record.end("Failed", reason)
                 return False
             return self._begin_again(f"InternalServerError: {type(error).__name__}: {error}")
@@ -269,7 +270,7 @@ class TrainingRun:
         self._copy_profile(record.describe)
         if self._rules:
             self._rules.follow(record.describe)
-        if limit := life.limit_exceeded(record.describe, now):
+        if limit := job_status.limit_exceeded(record.describe, now):
             return End("limit", grace_s, limit)
         return End("interrupted", grace_s) if record.internal.get("interrupt") else None
 
@@ -371,7 +372,9 @@ class TrainingRun:
                 "together with what it had started"
             )
         code, command = failed.exit_code or 0, attempt_record.get("command", [])
-        raise JobFailedError(life.failure_reason(code, failed.failure_file(), failed.last_lines, command, several))
+        raise JobFailedError(
+            job_status.failure_reason(code, failed.failure_file(), failed.last_lines, command, several)
+        )
 
     def _conclude(self, status: str, secondary: str | None = None) -> bool:
         """Upload what the hosts leave, if they ever ran, and end the job."""

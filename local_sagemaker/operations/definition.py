@@ -12,8 +12,8 @@ from typing import Any
 
 from local_sagemaker import s3
 from local_sagemaker.jobs import cluster, distribution, entrypoint, opt_ml, rule_records
-from local_sagemaker.jobs.life import DEFAULT_MAX_RUNTIME_S
 from local_sagemaker.jobs.script import Script
+from local_sagemaker.jobs.status import DEFAULT_MAX_RUNTIME_S
 from local_sagemaker.platform import Platform
 from local_sagemaker.wire.errors import ApiError, validation
 

@@ -8,9 +8,9 @@ from typing import Any
 import botocore.exceptions
 
 from local_sagemaker import s3
+from local_sagemaker.failures import InternalFailureError, JobFailedError
 from local_sagemaker.hosting import serving
 from local_sagemaker.hosting.serving import MODEL
-from local_sagemaker.jobs.life import InternalFailureError, JobFailedError
 from local_sagemaker.operations import listing, registry
 from local_sagemaker.platform import Platform
 from local_sagemaker.state.store import AlreadyExistsError, Record

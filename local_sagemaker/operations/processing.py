@@ -7,7 +7,8 @@ import shutil
 from typing import Any
 
 from local_sagemaker import s3
-from local_sagemaker.jobs import life, processing_container, processing_job, rule_records
+from local_sagemaker.jobs import processing_container, processing_job, rule_records
+from local_sagemaker.jobs import status as job_status
 from local_sagemaker.jobs.processing_job import KIND
 from local_sagemaker.operations import definition, listing
 from local_sagemaker.platform import Platform
@@ -45,7 +46,7 @@ def list_processing_jobs(platform: Platform, request: dict[str, Any]) -> dict[st
 def stop_processing_job(platform: Platform, request: dict[str, Any]) -> dict[str, Any]:
     """A job that has ended is refused, as the other kinds of jobs are."""
     record = _find(platform, request)
-    if record.status in life.TERMINAL:
+    if record.status in job_status.TERMINAL:
         raise not_stoppable("processing job", record.status)
     if processing_job.RULE in record.internal:
         rule_records.stop(platform, record)
@@ -60,7 +61,7 @@ def delete_processing_job(platform: Platform, request: dict[str, Any]) -> dict[s
         record = _find(platform, request)
     except ApiError as error:
         raise resource_not_found(error.message) from None
-    ended = record.status in life.TERMINAL and not platform.background.carries(KIND, record.name)
+    ended = record.status in job_status.TERMINAL and not platform.background.carries(KIND, record.name)
     if not ended:
         raise ApiError(
             "ResourceInUse",

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from local_sagemaker.jobs import life, training_job
+from local_sagemaker.jobs import status as job_status
+from local_sagemaker.jobs import training_job
 from local_sagemaker.operations import listing
 from local_sagemaker.operations.definition import check_account, check_definition
 from local_sagemaker.platform import Platform
@@ -52,7 +53,7 @@ def update_training_job(platform: Platform, request: dict[str, Any]) -> dict[str
 def stop_training_job(platform: Platform, request: dict[str, Any]) -> dict[str, Any]:
     """A job that has ended is refused, as on AWS; one that is being stopped is not."""
     record = _find(platform, request)
-    if record.status in life.TERMINAL:
+    if record.status in job_status.TERMINAL:
         raise not_stoppable("training job", record.status)
     training_job.stop(platform, record.name)
     return {}

@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from local_sagemaker import s3
-from local_sagemaker.batch import transform_job
-from local_sagemaker.batch.data_processing import DataProcessing
-from local_sagemaker.batch.model_client import DEFAULT_PAYLOAD_MB, MAX_MB_IN_FLIGHT
-from local_sagemaker.batch.transform_job import KIND
 from local_sagemaker.hosting import serving
-from local_sagemaker.jobs import life
+from local_sagemaker.jobs import status as job_status
 from local_sagemaker.operations import listing
 from local_sagemaker.platform import Platform
 from local_sagemaker.state.store import AlreadyExistsError, Record
+from local_sagemaker.transform import transform_job
+from local_sagemaker.transform.data_processing import DataProcessing
+from local_sagemaker.transform.model_client import DEFAULT_PAYLOAD_MB, MAX_MB_IN_FLIGHT
+from local_sagemaker.transform.transform_job import KIND
 from local_sagemaker.wire.errors import not_stoppable, resource_in_use, validation
 
 
@@ -43,7 +43,7 @@ def list_transform_jobs(platform: Platform, request: dict[str, Any]) -> dict[str
 def stop_transform_job(platform: Platform, request: dict[str, Any]) -> dict[str, Any]:
     """A job that has ended is refused, as on AWS."""
     record = _find(platform, request)
-    if record.status in life.TERMINAL:
+    if record.status in job_status.TERMINAL:
         raise not_stoppable("transform job", record.status)
     platform.stop_job(KIND, record.name)
     return {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from local_sagemaker.jobs.life import TERMINAL
+from local_sagemaker.jobs.status import TERMINAL
 from local_sagemaker.operations import listing, training
 from local_sagemaker.platform import Platform
 from local_sagemaker.state.store import AlreadyExistsError, Record

@@ -8,13 +8,13 @@ import urllib.parse
 from collections.abc import Callable
 from typing import Any
 
-from local_sagemaker.batch import transform_job
 from local_sagemaker.hosting.deployment import KIND as ENDPOINT
 from local_sagemaker.jobs import processing_job, training_job
 from local_sagemaker.pages.html import Html, tag
 from local_sagemaker.platform import Platform
 from local_sagemaker.state import logs
 from local_sagemaker.state.store import Record
+from local_sagemaker.transform import transform_job
 from local_sagemaker.tuning import tuning_job
 
 BUSY = ("InProgress", "Stopping", "Creating", "Updating", "SystemUpdating", "RollingBack", "Deleting")

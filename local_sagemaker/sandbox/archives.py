@@ -18,7 +18,7 @@ import zlib
 from pathlib import Path
 
 from local_sagemaker import s3
-from local_sagemaker.jobs.life import JobFailedError
+from local_sagemaker.failures import JobFailedError
 from local_sagemaker.sandbox import disk
 
 

@@ -8,7 +8,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from local_sagemaker.jobs.life import JobFailedError
+from local_sagemaker.failures import JobFailedError
 
 RESERVED_BYTES = 256 * 2**20
 """What is left free for the server's own state; no job may use it."""

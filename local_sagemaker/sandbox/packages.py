@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from local_sagemaker.jobs.life import JobFailedError
+from local_sagemaker.failures import JobFailedError
 from local_sagemaker.platform import Platform
 from local_sagemaker.sandbox import cores, disk
 from local_sagemaker.sandbox.process import JobProcess, OutputTail, output_path

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import psutil
 
-from local_sagemaker.jobs.life import JobFailedError
+from local_sagemaker.failures import JobFailedError
 
 _KEEPER = Path(__file__).with_name("keeper.py")
 

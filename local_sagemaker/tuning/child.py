@@ -10,8 +10,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from local_sagemaker.jobs import training_job
-from local_sagemaker.jobs.life import TERMINAL
 from local_sagemaker.jobs.metrics import as_float32
+from local_sagemaker.jobs.status import TERMINAL
 from local_sagemaker.platform import Platform
 from local_sagemaker.state.store import Record, Selection
 from local_sagemaker.tuning.definition import Definition

@@ -12,7 +12,7 @@ import uuid
 from typing import Any
 
 from local_sagemaker.jobs import training_job
-from local_sagemaker.jobs.life import TERMINAL, told
+from local_sagemaker.jobs.status import TERMINAL, told
 from local_sagemaker.platform import Platform, log
 from local_sagemaker.state.store import Record
 from local_sagemaker.tuning import child as child_jobs

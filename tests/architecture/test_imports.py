@@ -95,7 +95,7 @@ PURE_CORE = {
         "recipe/tracking", "recipe/tuning", "report", "requests/debugger", "requests/sagemaker", "tuning/warm_start",
     ],
     "local_sagemaker": [
-        "jobs/life", "jobs/metrics", "tuning/bayesian", "tuning/completion", "tuning/definition",
+        "jobs/status", "jobs/metrics", "tuning/bayesian", "tuning/completion", "tuning/definition",
         "tuning/early_stopping", "tuning/gaussian_process", "tuning/hyperband", "tuning/plan", "tuning/ranges",
         "tuning/search", "tuning/warm_start",
     ],

@@ -8,12 +8,12 @@ import urllib.parse
 from collections.abc import Callable
 from pathlib import Path
 
-from local_sagemaker.batch.data_processing import CSV, JSON_LINES, DataProcessing
-from local_sagemaker.batch.json_path import JsonPath
-from local_sagemaker.batch.records import BadRecordError, Body, gunzip, pack, split
-from local_sagemaker.jobs.life import JobFailedError
+from local_sagemaker.failures import JobFailedError
 from local_sagemaker.sandbox.archives import Limits, unpack
 from local_sagemaker.sandbox.requirements import Requirements
+from local_sagemaker.transform.data_processing import CSV, JSON_LINES, DataProcessing
+from local_sagemaker.transform.json_path import JsonPath
+from local_sagemaker.transform.records import BadRecordError, Body, gunzip, pack, split
 from local_sagemaker.wire import service_model
 from local_sagemaker.wire.errors import ApiError
 from local_sagemaker.wire.protocol import Call

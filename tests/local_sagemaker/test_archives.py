@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from local_sagemaker.jobs.life import JobFailedError
+from local_sagemaker.failures import JobFailedError
 from local_sagemaker.sandbox import archives, disk
 from local_sagemaker.sandbox.archives import Limits, pack, unpack
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from local_sagemaker.jobs.life import JobFailedError
+from local_sagemaker.failures import JobFailedError
 from local_sagemaker.sandbox import disk
 from local_sagemaker.sandbox.disk import Quota
 from tests.local_sagemaker.harness import Server, training_request

@@ -14,8 +14,8 @@ from local_sagemaker.hosting.deployment import KIND
 from local_sagemaker.hosting.endpoint import Endpoint
 from local_sagemaker.hosting.retirement import Retirement
 from local_sagemaker.hosting.serving import ServedModel
-from local_sagemaker.hosting.slot import Slot
 from local_sagemaker.hosting.variant import Variant
+from local_sagemaker.hosting.worker import Worker
 from local_sagemaker.operations import endpoints
 from local_sagemaker.platform import Platform
 from local_sagemaker.settings import Settings
@@ -101,7 +101,7 @@ def test_deletion_shortens_what_an_update_left_to_drain(platform: Platform) -> N
     """A worker of the fleet before may have an hour for an asynchronous answer, but not when its endpoint goes."""
     model = ServedModel(name="m", image=SERVING_IMAGE, data=None, environment={})
     variant = Variant(name="v", model=model, weight=1.0, instance_count=1, instance_type=None, startup_timeout_s=20)
-    slot = Slot(platform, NAME, variant, 1, lambda: None)
+    slot = Worker(platform, NAME, variant, 1, lambda: None)
     slot.in_flight = 1
     retirement = Retirement(NAME)
     retirement.begin([slot])

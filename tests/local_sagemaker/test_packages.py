@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from local_sagemaker import app
-from local_sagemaker.jobs.life import JobFailedError
+from local_sagemaker.failures import JobFailedError
 from local_sagemaker.platform import Platform
 from local_sagemaker.sandbox import packages
 from local_sagemaker.sandbox.environment import process_environment

@@ -14,13 +14,13 @@ from typing import Any, cast
 import httpx
 import pytest
 
-from local_sagemaker.batch import records
-from local_sagemaker.batch.data_processing import DataProcessing
-from local_sagemaker.batch.json_path import JsonPath
-from local_sagemaker.batch.model_client import ModelClient, Parameters
-from local_sagemaker.batch.object_transform import Budget, Instance
-from local_sagemaker.batch.records import BadRecordError, Body
 from local_sagemaker.s3 import Object, ObjectStore
+from local_sagemaker.transform import records
+from local_sagemaker.transform.data_processing import DataProcessing
+from local_sagemaker.transform.json_path import JsonPath
+from local_sagemaker.transform.model_client import ModelClient, Parameters
+from local_sagemaker.transform.object_transform import Budget, Instance
+from local_sagemaker.transform.records import BadRecordError, Body
 from tests.waiting import PATIENCE_S
 
 MAGIC = 0xCED7230A

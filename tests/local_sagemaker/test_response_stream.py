@@ -16,8 +16,7 @@ import psutil
 import pytest
 from starlette.responses import StreamingResponse
 
-from local_sagemaker.hosting import event_stream
-from local_sagemaker.hosting import invoke as data_plane
+from local_sagemaker.hosting import data_plane, event_stream
 from tests.local_sagemaker.harness import Server
 from tests.local_sagemaker.serving import create_config, create_model, deploy, invoke, wait_deleted, write_image_map
 from tests.waiting import PATIENCE_S, wait_until

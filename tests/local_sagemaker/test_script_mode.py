@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from local_sagemaker.failures import JobFailedError
 from local_sagemaker.jobs import opt_ml, script
-from local_sagemaker.jobs.life import JobFailedError
 from local_sagemaker.jobs.script import Script
 from tests.local_sagemaker.harness import BUCKET, Server, training_request
 from tests.local_sagemaker.test_training import archive, run

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from local_sagemaker import app
+from local_sagemaker.failures import JobFailedError
 from local_sagemaker.hosting import serving
 from local_sagemaker.hosting.serving import ModelServer, ServedModel
-from local_sagemaker.jobs.life import JobFailedError
 from local_sagemaker.platform import Platform
 from local_sagemaker.sandbox import disk
 from local_sagemaker.settings import Settings

@@ -10,7 +10,7 @@ from typing import Any
 import botocore.exceptions
 import pytest
 
-from local_sagemaker.jobs import life
+from local_sagemaker.jobs import status as job_status
 from tests.local_sagemaker.harness import BUCKET, Server, has_ended, last_line, training_request
 from tests.local_sagemaker.test_training import run, wait
 from tests.waiting import wait_until
@@ -34,22 +34,22 @@ def story(*phases: tuple[str, float], **describe: Any) -> dict[str, Any]:
         "ResourceConfig": {},
     } | describe
     for secondary, at in phases:
-        life.enter(made, secondary, at)
+        job_status.enter(made, secondary, at)
     return made
 
 
 def test_runtime_counts_over_all_attempts() -> None:
     job = story(("Starting", 0), ("Training", 10), ("Interrupted", 40), ("Starting", 40), ("Training", 100))
-    assert life.trained_s(job, 125) == 55
+    assert job_status.trained_s(job, 125) == 55
     job["StoppingCondition"] = {"MaxRuntimeInSeconds": 60, "MaxWaitTimeInSeconds": 1000}
-    assert life.limit_exceeded(job, 129) is None
-    assert life.limit_exceeded(job, 131) == "MaxRuntimeExceeded"
+    assert job_status.limit_exceeded(job, 129) is None
+    assert job_status.limit_exceeded(job, 131) == "MaxRuntimeExceeded"
 
 
 def test_wait_time_counts_from_the_creation() -> None:
     job = story(("Starting", 0), ("Pending", 1), StoppingCondition={"MaxWaitTimeInSeconds": 30})
-    assert life.limit_exceeded(job, 30) is None
-    assert life.limit_exceeded(job, 31) == "MaxWaitTimeExceeded"
+    assert job_status.limit_exceeded(job, 30) is None
+    assert job_status.limit_exceeded(job, 31) == "MaxWaitTimeExceeded"
 
 
 @pytest.mark.parametrize(("instance_type", "limit"), [("ml.g5.xlarge", "Stopped"), ("ml.m5.xlarge", None)])
@@ -57,21 +57,21 @@ def test_pending_time_bounds_accelerated_jobs_only(instance_type: str, limit: st
     condition = {"MaxPendingTimeInSeconds": 1800}
     resources = {"InstanceType": instance_type}
     job = story(("Starting", 0), ("Pending", 10), StoppingCondition=condition, ResourceConfig=resources)
-    assert life.limit_exceeded(job, 1809) is None
-    assert life.limit_exceeded(job, 1811) == limit
+    assert job_status.limit_exceeded(job, 1809) is None
+    assert job_status.limit_exceeded(job, 1811) == limit
 
 
 def test_spot_job_pays_for_running_only() -> None:
     phases = (("Starting", 0), ("Training", 10), ("Interrupted", 40), ("Training", 100), ("Uploading", 120))
     spot, on_demand = story(*phases, EnableManagedSpotTraining=True), story(*phases)
     for job in (spot, on_demand):
-        life.finish(job, "Completed", 125)
+        job_status.finish(job, "Completed", 125)
     assert (spot["TrainingTimeInSeconds"], spot["BillableTimeInSeconds"]) == (115, 55)
     assert (on_demand["TrainingTimeInSeconds"], on_demand["BillableTimeInSeconds"]) == (115, 115)
 
 
 def test_long_failure_file_keeps_the_exit_code() -> None:
-    reason = life.failure_reason(3, "x" * 5000, [], [])
+    reason = job_status.failure_reason(3, "x" * 5000, [], [])
     assert len(reason) <= 1024
     assert reason.endswith(", exit code: 3")
 

@@ -14,8 +14,8 @@ from typing import Any
 import botocore.exceptions
 import pytest
 
-from local_sagemaker.batch.object_transform import output_key
 from local_sagemaker.s3 import Object
+from local_sagemaker.transform.object_transform import output_key
 from tests.local_sagemaker.harness import BUCKET, OWN_CORES, ROLE, Server, error, has_ended
 from tests.local_sagemaker.serving import create_model, unique, write_image_map
 from tests.waiting import wait_until

@@ -9,8 +9,8 @@ import pytest
 
 from local_sagemaker import app
 from local_sagemaker.hosting import serving
-from local_sagemaker.hosting.slot import Slot
 from local_sagemaker.hosting.variant import Variant
+from local_sagemaker.hosting.worker import Worker
 from local_sagemaker.settings import Settings
 from tests.local_sagemaker.serving import SERVING_IMAGE, write_image_map
 from tests.object_store import KEY_ID, SECRET
@@ -29,7 +29,7 @@ http.server.HTTPServer(("127.0.0.1", int(os.environ["SAGEMAKER_BIND_TO_PORT"])),
 
 
 @pytest.fixture
-def slot(tmp_path: Path) -> Iterator[Slot]:
+def slot(tmp_path: Path) -> Iterator[Worker]:
     """A slot whose worker answers every ping, tended by the test."""
     (tmp_path / "serve.py").write_text(PROGRAM)
     images = write_image_map(tmp_path)
@@ -42,14 +42,14 @@ def slot(tmp_path: Path) -> Iterator[Slot]:
     variant = Variant(
         name="v", model=model, weight=1.0, instance_count=1, instance_type="ml.m5.large", startup_timeout_s=20
     )
-    slot = Slot(platform, "endpoint", variant, 1, lambda: None)
+    slot = Worker(platform, "endpoint", variant, 1, lambda: None)
     tend_until(slot, lambda: slot.port is not None)
     yield slot
     slot.stop(1.0)
     app.shut_down(platform)
 
 
-def tend_until(slot: Slot, condition: Callable[[], bool]) -> None:
+def tend_until(slot: Worker, condition: Callable[[], bool]) -> None:
     def tended() -> bool:
         if condition():
             return True
@@ -59,7 +59,7 @@ def tend_until(slot: Slot, condition: Callable[[], bool]) -> None:
     wait_until(tended, lambda: str(slot.failure))
 
 
-def test_worker_whose_invocations_all_time_out_is_replaced(slot: Slot) -> None:
+def test_worker_whose_invocations_all_time_out_is_replaced(slot: Worker) -> None:
     pid = slot.pid
     for _ in range(3):
         slot.timed_out()
@@ -71,7 +71,7 @@ def test_worker_whose_invocations_all_time_out_is_replaced(slot: Slot) -> None:
     assert slot.failure is None
 
 
-def test_worker_that_answers_in_between_is_kept(slot: Slot) -> None:
+def test_worker_that_answers_in_between_is_kept(slot: Worker) -> None:
     pid = slot.pid
     for _ in range(2):
         slot.timed_out()

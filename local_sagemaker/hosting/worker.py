@@ -16,11 +16,11 @@ import time
 import uuid
 from collections.abc import Callable
 
+from local_sagemaker.failures import JobFailedError
 from local_sagemaker.hosting import serving
 from local_sagemaker.hosting.serving import ModelServer
 from local_sagemaker.hosting.variant import Variant
-from local_sagemaker.jobs import life
-from local_sagemaker.jobs.life import JobFailedError
+from local_sagemaker.jobs import status as job_status
 from local_sagemaker.platform import Platform, log
 from local_sagemaker.sandbox import cores
 from local_sagemaker.state import logs
@@ -40,7 +40,7 @@ _STABLE_S = 60.0
 _MAX_BACKOFF_S = 30.0
 
 
-class Slot:
+class Worker:
     def __init__(
         self, platform: Platform, endpoint: str, variant: Variant, num_threads: int, wake: Callable[[], None]
     ) -> None:
@@ -174,7 +174,7 @@ class Slot:
             failure = str(error)
         except Exception as error:
             log.exception("endpoint '%s'", self._endpoint)
-            failure = life.fault_of_job(error) or f"InternalServerError: {type(error).__name__}: {error}"
+            failure = job_status.fault_of_job(error) or f"InternalServerError: {type(error).__name__}: {error}"
         with self._handover:
             abandoned = self._server is not server
             if not abandoned:

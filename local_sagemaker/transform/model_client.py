@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx
 
-from local_sagemaker.jobs.life import JobFailedError
+from local_sagemaker.failures import JobFailedError
 
 DEFAULT_PAYLOAD_MB = 6
 """SageMaker's own default of MaxPayloadInMB."""

@@ -21,19 +21,20 @@ from collections.abc import Iterator
 from typing import Any
 
 from local_sagemaker import s3
-from local_sagemaker.batch import object_transform
-from local_sagemaker.batch.data_processing import DataProcessing
-from local_sagemaker.batch.model_client import ModelClient, Parameters
-from local_sagemaker.batch.object_transform import Budget, Instance, Rejected
+from local_sagemaker.failures import JobFailedError
 from local_sagemaker.hosting import serving
 from local_sagemaker.hosting.serving import ModelServer, ServedModel
-from local_sagemaker.jobs import life, slot
-from local_sagemaker.jobs.life import JobFailedError
+from local_sagemaker.jobs import slot
+from local_sagemaker.jobs import status as job_status
 from local_sagemaker.platform import Platform, log
 from local_sagemaker.s3 import Object
 from local_sagemaker.sandbox import cores, packages
 from local_sagemaker.state import logs
 from local_sagemaker.state.store import Record
+from local_sagemaker.transform import object_transform
+from local_sagemaker.transform.data_processing import DataProcessing
+from local_sagemaker.transform.model_client import ModelClient, Parameters
+from local_sagemaker.transform.object_transform import Budget, Instance, Rejected
 
 KIND = "transform-job"
 
@@ -68,7 +69,7 @@ def carry(platform: Platform, name: str) -> None:
 def resume(platform: Platform) -> None:
     """After a restart: begin every unfinished job anew."""
     for record in platform.store.list(KIND):
-        if record.status not in life.TERMINAL:
+        if record.status not in job_status.TERMINAL:
             carry(platform, record.name)
 
 
@@ -98,7 +99,9 @@ class TransformJob:
             self._failed(str(error))
         except Exception as error:
             log.exception("transform job '%s'", self._name)
-            self._end("Failed", life.fault_of_job(error) or f"InternalServerError: {type(error).__name__}: {error}")
+            self._end(
+                "Failed", job_status.fault_of_job(error) or f"InternalServerError: {type(error).__name__}: {error}"
+            )
 
     def _execute(self) -> None:
         self._end_orphans()
@@ -318,7 +321,7 @@ class TransformJob:
             record.describe["TransformJobStatus"] = status
             record.describe["TransformEndTime"] = time.time()
             if reason:
-                record.describe["FailureReason"] = life.told(reason)
+                record.describe["FailureReason"] = job_status.told(reason)
 
         if reason:
             self._platform.logs.put(logs.TRANSFORM_JOBS, self._stream(1), [f"[local_sagemaker] {reason}"])

@@ -19,7 +19,7 @@ NAMESPACE = "/aws/sagemaker/Endpoints"
 _EVERY_S = 60.0
 
 
-class Vitals:
+class InstanceMetrics:
     """For the endpoint's thread."""
 
     def __init__(self, metrics: MetricStore, endpoint: str) -> None:

@@ -20,11 +20,11 @@ import botocore.exceptions
 import httpx
 
 from local_sagemaker import s3
-from local_sagemaker.batch import records
-from local_sagemaker.batch.data_processing import DataProcessing
-from local_sagemaker.batch.model_client import ModelClient, Parameters, Refused
-from local_sagemaker.batch.records import BadRecordError, Body
 from local_sagemaker.s3 import Object, ObjectStore
+from local_sagemaker.transform import records
+from local_sagemaker.transform.data_processing import DataProcessing
+from local_sagemaker.transform.model_client import ModelClient, Parameters, Refused
+from local_sagemaker.transform.records import BadRecordError, Body
 
 _IN_MEMORY_BYTES = 2**20
 _BUDGET_BYTES = 32 * 2**20

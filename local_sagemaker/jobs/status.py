@@ -41,14 +41,6 @@ _OF_NAMES = (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR)
 _PAID = frozenset({"Training", "Stopping", "Uploading"})
 
 
-class JobFailedError(Exception):
-    """A job cannot go on; the text becomes its FailureReason (`ClientError: …`, `AlgorithmError: …`, …)."""
-
-
-class InternalFailureError(JobFailedError):
-    """A job that ended through no fault of its own (`InternalServerError: …`); a RetryStrategy begins it again."""
-
-
 def told(reason: str) -> str:
     """A FailureReason as it is kept: of bounded length, and text also where it quotes names that are none."""
     text = reason[: _FAILURE_REASON_LIMIT + 1].encode("utf-8", "backslashreplace").decode()

@@ -20,8 +20,8 @@ import uuid
 from collections.abc import Iterator
 from typing import Any, Protocol
 
-from local_sagemaker.batch.json_path import JsonPath
-from local_sagemaker.batch.records import BadRecordError, Body
+from local_sagemaker.transform.json_path import JsonPath
+from local_sagemaker.transform.records import BadRecordError, Body
 
 CSV, JSON, JSON_LINES = "text/csv", "application/json", "application/jsonlines"
 
