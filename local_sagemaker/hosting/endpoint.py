@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from local_sagemaker.hosting import deployment, serving
+from local_sagemaker.hosting import deployment, model_server
 from local_sagemaker.hosting.deployment import IN_PROGRESS as IN_PROGRESS
 from local_sagemaker.hosting.deployment import KIND as KIND
 from local_sagemaker.hosting.fleet import Fleet, Group
@@ -229,7 +229,7 @@ class Endpoints:
         Workers that outlived a killed server are ended first: nobody counts their requests any more.
         """
         for folder in (platform.settings.root / KIND).glob("*"):
-            serving.end_orphan(folder)
+            model_server.end_orphan(folder)
         for record in platform.store.list(KIND):
             self.carry(platform, record)
 

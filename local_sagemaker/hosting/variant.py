@@ -6,8 +6,9 @@ import dataclasses
 import time
 from typing import Any
 
-from local_sagemaker.hosting import serving
-from local_sagemaker.hosting.serving import ServedModel
+from local_sagemaker.hosting import served_model
+from local_sagemaker.hosting.model_server import STARTUP_TIMEOUT_S
+from local_sagemaker.hosting.served_model import ServedModel
 from local_sagemaker.platform import Platform
 
 
@@ -28,11 +29,11 @@ class Variant:
         """From a ProductionVariant of an endpoint config. Raises a ValidationException when its model is gone."""
         return cls(
             name=variant["VariantName"],
-            model=serving.resolve(platform, variant["ModelName"]),
+            model=served_model.resolve(platform, variant["ModelName"]),
             weight=variant.get("InitialVariantWeight", 1.0),
             instance_count=variant.get("InitialInstanceCount"),
             instance_type=variant.get("InstanceType"),
-            startup_timeout_s=variant.get("ContainerStartupHealthCheckTimeoutInSeconds", serving.STARTUP_TIMEOUT_S),
+            startup_timeout_s=variant.get("ContainerStartupHealthCheckTimeoutInSeconds", STARTUP_TIMEOUT_S),
             serverless=variant.get("ServerlessConfig"),
         )
 

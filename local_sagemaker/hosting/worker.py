@@ -17,8 +17,8 @@ import uuid
 from collections.abc import Callable
 
 from local_sagemaker.failures import JobFailedError
-from local_sagemaker.hosting import serving
-from local_sagemaker.hosting.serving import ModelServer
+from local_sagemaker.hosting import model_server
+from local_sagemaker.hosting.model_server import ModelServer
 from local_sagemaker.hosting.variant import Variant
 from local_sagemaker.jobs import status as job_status
 from local_sagemaker.platform import Platform, log
@@ -199,5 +199,5 @@ class Worker:
 
 def num_threads(platform: Platform, variant: Variant) -> int:
     """Threads of each of a variant's workers: its instances' cores, shared fairly where there are fewer."""
-    total = serving.num_threads(platform, variant.instance_type)
+    total = model_server.num_threads(platform, variant.instance_type)
     return max(1, min(total, platform.cores.total // variant.num_workers(platform)))

@@ -9,8 +9,8 @@ import botocore.exceptions
 
 from local_sagemaker import s3
 from local_sagemaker.failures import InternalFailureError, JobFailedError
-from local_sagemaker.hosting import serving
-from local_sagemaker.hosting.serving import MODEL
+from local_sagemaker.hosting import served_model
+from local_sagemaker.hosting.served_model import MODEL
 from local_sagemaker.operations import listing, registry
 from local_sagemaker.platform import Platform
 from local_sagemaker.state.store import AlreadyExistsError, Record
@@ -98,7 +98,7 @@ def _check_container(platform: Platform, container: dict[str, Any]) -> dict[str,
         raise validation("ModelDataUrl and ModelDataSource cannot both be given.")
     container["Mode"] = "SingleModel"
     _check_data(platform, container)
-    if source := serving.data_source(container):
+    if source := served_model.data_source(container):
         container.setdefault("ModelDataSource", {"S3DataSource": source})
     return container
 
@@ -141,7 +141,7 @@ def _packaged(record: Record, name: str | None) -> dict[str, Any]:
 
 def _check_data(platform: Platform, container: dict[str, Any]) -> None:
     """Raises a ValidationException for model data that is not there or not of a kind that is fetched here."""
-    source = serving.data_source(container)
+    source = served_model.data_source(container)
     if source is None:
         return
     described = container.get("ModelDataSource", {}).get("S3DataSource", {})

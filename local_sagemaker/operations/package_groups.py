@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from local_sagemaker.hosting.serving import MODEL_PACKAGE
+from local_sagemaker.hosting.served_model import MODEL_PACKAGE
 from local_sagemaker.operations import listing
 from local_sagemaker.platform import Platform
 from local_sagemaker.state.store import AlreadyExistsError, Record

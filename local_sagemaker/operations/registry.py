@@ -12,8 +12,8 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from local_sagemaker.hosting import serving
-from local_sagemaker.hosting.serving import MODEL_PACKAGE
+from local_sagemaker.hosting import served_model
+from local_sagemaker.hosting.served_model import MODEL_PACKAGE
 from local_sagemaker.operations import listing, package_groups
 from local_sagemaker.operations.package_groups import TOKEN
 from local_sagemaker.platform import Platform
@@ -246,7 +246,7 @@ def _check_unique(specifications: list[dict[str, Any]]) -> None:
 
 def find(platform: Platform, arn_or_name: str) -> Record:
     """Raises a ValidationException, also for an ARN of another account or region."""
-    record = platform.store.get(MODEL_PACKAGE, serving.package_key(arn_or_name))
+    record = platform.store.get(MODEL_PACKAGE, served_model.package_key(arn_or_name))
     if record is None or (":" in arn_or_name and arn_or_name.lower() != record.describe["ModelPackageArn"]):
         raise validation(f"ModelPackage {arn_or_name} does not exist.")
     return record

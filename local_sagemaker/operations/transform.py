@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from local_sagemaker import s3
-from local_sagemaker.hosting import serving
+from local_sagemaker.hosting import served_model
 from local_sagemaker.jobs import status as job_status
 from local_sagemaker.operations import listing
 from local_sagemaker.platform import Platform
@@ -19,7 +19,7 @@ from local_sagemaker.wire.errors import not_stoppable, resource_in_use, validati
 
 def create_transform_job(platform: Platform, request: dict[str, Any]) -> dict[str, Any]:
     _check(request)
-    model = serving.resolve(platform, request["ModelName"])
+    model = served_model.resolve(platform, request["ModelName"])
     if model.data and model.data["S3DataType"] == "S3Prefix":
         raise validation(
             f"Model '{request['ModelName']}' has a ModelDataSource, which cannot be used with batch transform; make a "

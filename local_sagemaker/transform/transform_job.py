@@ -22,8 +22,9 @@ from typing import Any
 
 from local_sagemaker import s3
 from local_sagemaker.failures import JobFailedError
-from local_sagemaker.hosting import serving
-from local_sagemaker.hosting.serving import ModelServer, ServedModel
+from local_sagemaker.hosting import model_server
+from local_sagemaker.hosting.model_server import ModelServer
+from local_sagemaker.hosting.served_model import ServedModel
 from local_sagemaker.jobs import slot
 from local_sagemaker.jobs import status as job_status
 from local_sagemaker.platform import Platform, log
@@ -129,8 +130,8 @@ class TransformJob:
 
     def _end_orphans(self) -> None:
         for folder in self._folder.glob("algo-*"):
-            serving.end_orphan(folder)
-        serving.end_orphan(self._folder)
+            model_server.end_orphan(folder)
+        model_server.end_orphan(self._folder)
 
     @contextlib.contextmanager
     def _servers(self) -> Iterator[list[ModelServer]]:
@@ -163,7 +164,7 @@ class TransformJob:
                     server.stop(self._grace_s())
 
     def _await(self, servers: list[ModelServer]) -> bool:
-        return all(serving.await_ping(server, serving.STARTUP_TIMEOUT_S, self._stop) for server in servers)
+        return all(model_server.await_ping(server, model_server.STARTUP_TIMEOUT_S, self._stop) for server in servers)
 
     def _environment(self) -> dict[str, str]:
         """As AWS documents it for one's own inference code: what the request does not say is left out."""

@@ -13,7 +13,7 @@ from local_sagemaker import app
 from local_sagemaker.hosting.deployment import KIND
 from local_sagemaker.hosting.endpoint import Endpoint
 from local_sagemaker.hosting.retirement import Retirement
-from local_sagemaker.hosting.serving import ServedModel
+from local_sagemaker.hosting.served_model import ServedModel
 from local_sagemaker.hosting.variant import Variant
 from local_sagemaker.hosting.worker import Worker
 from local_sagemaker.operations import endpoints

@@ -13,8 +13,9 @@ import pytest
 
 from local_sagemaker import app
 from local_sagemaker.failures import JobFailedError
-from local_sagemaker.hosting import serving
-from local_sagemaker.hosting.serving import ModelServer, ServedModel
+from local_sagemaker.hosting import model_server
+from local_sagemaker.hosting.model_server import ModelServer
+from local_sagemaker.hosting.served_model import ServedModel
 from local_sagemaker.platform import Platform
 from local_sagemaker.sandbox import disk
 from local_sagemaker.settings import Settings
@@ -136,7 +137,7 @@ def test_isolated_model_serves_without_a_network(platform: Platform, start: Star
             "except OSError:\n    print('no way out', flush=True)\n"
         )
         server = start(reach + PING, isolated=True)
-        assert serving.await_ping(server, 20, threading.Event())
+        assert model_server.await_ping(server, 20, threading.Event())
         server.follow()
     assert platform.logs.read(*LOG)[0]["message"] == "no way out"
     server.stop()
@@ -145,7 +146,7 @@ def test_isolated_model_serves_without_a_network(platform: Platform, start: Star
 
 def test_waived_network_isolation_is_told_in_the_log(platform: Platform, start: Start, isolation: str) -> None:
     server = start(PING, isolated=True)
-    assert serving.await_ping(server, 20, threading.Event())
+    assert model_server.await_ping(server, 20, threading.Event())
     told = [event["message"] for event in platform.logs.read(*LOG) if "EnableNetworkIsolation" in event["message"]]
     assert bool(told) is not platform.isolation.networks
 
@@ -163,7 +164,7 @@ def test_server_that_fills_the_disk_is_ended_with_the_reason(
     platform: Platform, start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server = start(PING)
-    assert serving.await_ping(server, 20, threading.Event())
+    assert model_server.await_ping(server, 20, threading.Event())
     (server._folder / "tmp/written").write_bytes(b"x" * 40 * 2**20)
     monkeypatch.setattr(disk, "free_bytes", lambda folder: disk.RESERVED_BYTES - 1)
 
@@ -196,7 +197,7 @@ def test_flood_of_output_fills_neither_disk_nor_logs(platform: Platform, start: 
 
 def test_stopped_server_leaves_nothing(start: Start, tmp_path: Path) -> None:
     server = start(PING)
-    assert serving.await_ping(server, 20, threading.Event())
+    assert model_server.await_ping(server, 20, threading.Event())
     server.stop()
     assert not server.running()
     assert not server.ping()
@@ -205,19 +206,19 @@ def test_stopped_server_leaves_nothing(start: Start, tmp_path: Path) -> None:
 
 def test_waiting_for_a_server_ends_with_it(start: Start) -> None:
     with pytest.raises(JobFailedError, match=r"exit code 1\. Last output: no weights"):
-        serving.await_ping(start("import sys\nsys.exit('no weights')"), 20, threading.Event())
+        model_server.await_ping(start("import sys\nsys.exit('no weights')"), 20, threading.Event())
 
 
 def test_waiting_for_a_server_can_be_cancelled(start: Start) -> None:
     cancelled = threading.Event()
     cancelled.set()
-    assert not serving.await_ping(start("import time\ntime.sleep(60)"), 20, cancelled)
+    assert not model_server.await_ping(start("import time\ntime.sleep(60)"), 20, cancelled)
 
 
 def test_orphan_is_ended_by_its_folder(start: Start, tmp_path: Path) -> None:
     server = start(PING)
-    assert serving.await_ping(server, 20, threading.Event())
-    serving.end_orphan(tmp_path / "worker")
+    assert model_server.await_ping(server, 20, threading.Event())
+    model_server.end_orphan(tmp_path / "worker")
     wait_until(lambda: not server.running())
     assert not (tmp_path / "worker").exists()
 

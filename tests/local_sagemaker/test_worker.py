@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from local_sagemaker import app
-from local_sagemaker.hosting import serving
+from local_sagemaker.hosting import served_model
 from local_sagemaker.hosting.variant import Variant
 from local_sagemaker.hosting.worker import Worker
 from local_sagemaker.settings import Settings
@@ -38,7 +38,7 @@ def slot(tmp_path: Path) -> Iterator[Worker]:
     )
     settings = Settings(root=tmp_path / "root", images=images, access_key_id=KEY_ID, secret_access_key=SECRET)
     platform = app.build_platform(settings)
-    model = serving.ServedModel(name="m", image=SERVING_IMAGE, data=None, environment={})
+    model = served_model.ServedModel(name="m", image=SERVING_IMAGE, data=None, environment={})
     variant = Variant(
         name="v", model=model, weight=1.0, instance_count=1, instance_type="ml.m5.large", startup_timeout_s=20
     )

@@ -7,7 +7,6 @@ bind; the model's Environment) and must answer GET /ping and POST /invocations. 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import http.client
 import os
 import random
@@ -16,9 +15,9 @@ import socket
 import threading
 import time
 from pathlib import Path
-from typing import Any
 
 from local_sagemaker.failures import JobFailedError
+from local_sagemaker.hosting.served_model import ServedModel
 from local_sagemaker.platform import Platform
 from local_sagemaker.sandbox import archives, cores, packages
 from local_sagemaker.sandbox.disk import Quota
@@ -26,10 +25,7 @@ from local_sagemaker.sandbox.environment import process_environment, role_enviro
 from local_sagemaker.sandbox.images import Image
 from local_sagemaker.sandbox.isolation import CONTAINER_BASE
 from local_sagemaker.sandbox.process import JobProcess, OutputTail, output_path
-from local_sagemaker.wire.errors import ApiError, validation
-
-MODEL = "model"
-MODEL_PACKAGE = "model-package"
+from local_sagemaker.wire.errors import ApiError
 
 STARTUP_TIMEOUT_S = 480.0
 """How long a model may take until its first successful ping; SageMaker's default is about eight minutes."""
@@ -43,66 +39,6 @@ _CHUNKS_AT_ONCE = 16
 
 _DISK_EVERY_S = 1.0
 _SAFE_PORTS = 50
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class ServedModel:
-    """Everything a server of a model is made from. Copied into who uses it, so that deleting the model is harmless."""
-
-    name: str
-    image: str
-    data: dict[str, str] | None
-    """An S3ModelDataSource (S3Uri, S3DataType, CompressionType); None when the image brings its own model."""
-    environment: dict[str, str]
-    network_isolation: bool = False
-
-
-def resolve(platform: Platform, name: str) -> ServedModel:
-    """What model `name` consists of now; a registry version is looked up. Raises a ValidationException."""
-    record = platform.store.get(MODEL, name)
-    if record is None:
-        raise validation(f'Could not find model "{platform.settings.arn(MODEL, name)}".')
-    container = record.describe["PrimaryContainer"]
-    environment = container.get("Environment", {})
-    if package := container.get("ModelPackageName"):
-        container = record.internal.get("package_container") or package_container(platform, package)
-        environment = container.get("Environment", {}) | environment
-    return ServedModel(
-        name=name,
-        image=container["Image"],
-        data=data_source(container),
-        environment=environment,
-        network_isolation=record.describe.get("EnableNetworkIsolation", False),
-    )
-
-
-def package_key(arn_or_name: str) -> str:
-    """The key of a registry version in the store: `arn:…:model-package/Clf/3` and `clf/3` are both `clf/3`."""
-    return arn_or_name.rpartition(f":{MODEL_PACKAGE}/")[2].lower()
-
-
-def package_container(platform: Platform, arn_or_name: str) -> dict[str, Any]:
-    """The container of a registry version's InferenceSpecification. Raises a ValidationException."""
-    record = platform.store.get(MODEL_PACKAGE, package_key(arn_or_name))
-    if record is None:
-        raise validation(f"ModelPackage {arn_or_name} does not exist.")
-    containers = record.describe.get("InferenceSpecification", {}).get("Containers", [])
-    if len(containers) != 1 or "Image" not in containers[0]:
-        raise validation(
-            f"ModelPackage {record.describe['ModelPackageArn']} has {len(containers)} containers in its "
-            "InferenceSpecification; exactly one with an Image can be served here"
-        )
-    container: dict[str, Any] = containers[0]
-    return container
-
-
-def data_source(container: dict[str, Any]) -> dict[str, str] | None:
-    """A container's model data as S3ModelDataSource, from either of the two members that can hold it."""
-    if source := container.get("ModelDataSource", {}).get("S3DataSource"):
-        return {key: source[key] for key in ("S3Uri", "S3DataType", "CompressionType")}
-    if url := container.get("ModelDataUrl"):
-        return {"S3Uri": url, "S3DataType": "S3Object", "CompressionType": "Gzip"}
-    return None
 
 
 class ModelServer:
