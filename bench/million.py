@@ -23,7 +23,7 @@ from pathlib import Path
 import psutil
 
 from bench.local_server import REPOSITORY, Buckets, LocalServer, free_port
-from bench.server import fill, request
+from bench.server import accepts, fill, request
 
 CONNECTIONS = 8
 SIGNED_S = 300.0  # a signature is good for 15 minutes
@@ -60,7 +60,7 @@ def ask(port: int, make: Callable[[], list[bytes]], count: int, process: psutil.
                 continue
             key.data[1] = b""
             answered += 1
-            if answered == count // 100:
+            if answered == max(1, count // 100):
                 settled = megabytes(process)
             if time.monotonic() - signed > SIGNED_S:
                 requests, signed = make(), time.monotonic()
@@ -116,13 +116,10 @@ def of_the_model_server(folder: Path, count: int) -> tuple[float, float, float]:
         head.format("a/b").encode(),
     ]
     try:
-        deadline = time.monotonic() + 30
-        while time.monotonic() < deadline:
-            try:
-                socket.create_connection(("127.0.0.1", port)).close()
-                break
-            except OSError:
-                time.sleep(0.1)
+        while not accepts(port):
+            if process.poll() is not None:
+                raise RuntimeError(f"the model server ended with status {process.returncode}")
+            time.sleep(0.1)
         return ask(port, lambda: requests, count, psutil.Process(process.pid))
     finally:
         process.terminate()

@@ -66,7 +66,7 @@ class Moto:
             stderr=subprocess.DEVNULL,
         )
         atexit.register(self._process.kill)
-        while not _accepts(self.port):
+        while not accepts(self.port):
             if self._process.poll() is not None:
                 raise RuntimeError(f"{interpreter} -m moto.server ended with status {self._process.returncode}")
             time.sleep(0.01)
@@ -305,7 +305,7 @@ def _printed(api: Any, logs: Any, name: str) -> float:
     raise RuntimeError(f"{name} is {job['TrainingJobStatus']}: {job.get('FailureReason')}")
 
 
-def _accepts(port: int) -> bool:
+def accepts(port: int) -> bool:
     try:
         socket.create_connection(("127.0.0.1", port)).close()
     except OSError:
