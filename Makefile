@@ -46,6 +46,13 @@ local-env: .venv/airflow/.installed  ## export lines for AWS clients: eval "$(ma
 lint: .venv/airflow/.installed  ## tell all that is wrong with your recipes; FILES='a.yaml b.yaml': with these
 	@PYTHONPATH=plugins .venv/airflow/bin/python -m retraining lint $(call given,FILES)
 
+DOCUMENTS := README.md SECURITY.md CONTRIBUTING.md CHANGELOG.md LICENSE docs local_sagemaker/README.md bench/README.md
+.PHONY: docs
+docs: .venv/docs/.installed  ## the documents as a site in .local/site
+	@rm -rf .local/docs && mkdir -p .local/docs && cp -r --parents $(DOCUMENTS) .local/docs
+	@NO_MKDOCS_2_WARNING=1 .venv/docs/bin/mkdocs build --quiet --strict
+	@echo ".local/site/index.html"
+
 .PHONY: release
 release: .venv/airflow/.installed  ## build what people install: two wheels in dist/
 	@$(STACK) release
@@ -131,7 +138,7 @@ check: .venv/airflow/.installed  ## ruff and mypy
 
 .PHONY: lock
 lock: $(UV_MADE)  ## compile pyproject.toml's dependency groups into requirements/ with hashes, keeping pins that still fit
-	@for pair in airflow:3.11 ml:3.11 sdk2:3.11 moto:3.11 fuzz:3.11 peers:3.11 container-training:3.12 container-serving:3.13; do \
+	@for pair in airflow:3.11 ml:3.11 sdk2:3.11 moto:3.11 docs:3.11 fuzz:3.11 peers:3.11 container-training:3.12 container-serving:3.13; do \
 		group=$${pair%:*}; echo "locking requirements/$$group.txt"; \
 		$(UV) pip compile --quiet --group $$group --python-version $${pair#*:} --no-header --no-emit-index-url --generate-hashes \
 			--output-file requirements/$$group.txt || exit 1; \

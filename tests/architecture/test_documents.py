@@ -103,6 +103,19 @@ def test_every_command_of_make_that_is_named_exists() -> None:
     assert {(document, name) for document, name in named if name not in targets} == set()
 
 
+def test_the_site_has_every_document() -> None:
+    """`make docs` builds strictly, and says the same of a page that is left out; here without its environment."""
+
+    def pages(entries: object) -> Iterator[str]:
+        if isinstance(entries, str):
+            yield entries
+        for entry in entries.values() if isinstance(entries, dict) else entries if isinstance(entries, list) else ():
+            yield from pages(entry)
+
+    listed = set(pages(yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"]))
+    assert listed == {str(path.relative_to(ROOT)) for path in DOCUMENTS}
+
+
 def test_every_hook_before_a_commit_is_a_target_of_make() -> None:
     (repository,) = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
     targets = set(re.findall(r"^([a-z][a-z0-9-]*):", (ROOT / "Makefile").read_text(), re.MULTILINE))
