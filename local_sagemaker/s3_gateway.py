@@ -40,6 +40,7 @@ _AUTHORIZATION = re.compile(
     r"SignedHeaders=[a-z0-9_-]+(;[a-z0-9_-]+)*, ?Signature=[0-9a-f]{64}"
 )
 _TIMEOUT = httpx.Timeout(60.0)
+_SAFE_AGAIN = ("GET", "HEAD", "DELETE")
 _LIMITS = httpx.Limits(max_connections=64, max_keepalive_connections=16)
 
 
@@ -94,7 +95,13 @@ class S3Gateway:
         body = request.stream() if has_body else None
         raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
         sent = self._client.build_request(request.method, url, headers=raw, content=body)
-        answer = await self._client.send(sent, stream=True)
+        try:
+            answer = await self._client.send(sent, stream=True)
+        except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError):
+            # Most often the store has just closed a connection that was kept, after some other client's odd request.
+            if has_body or request.method not in _SAFE_AGAIN:
+                raise
+            answer = await self._client.send(sent, stream=True)
         response = StreamingResponse(relayed(answer), answer.status_code)
         response.raw_headers = [(name.lower(), value) for name, value in answer.headers.raw if kept(name)]
         return response

@@ -5,6 +5,8 @@ from __future__ import annotations
 import functools
 import os
 import socket
+import socketserver
+import threading
 from typing import Any
 
 import botocore.config
@@ -96,6 +98,29 @@ def test_a_store_that_is_not_there_is_told(make_server: Any) -> None:
     server.start()
     with pytest.raises(ClientError, match=r"the object store http://127\.0\.0\.1:9 cannot be reached"):
         server.client("s3").list_buckets()
+
+
+class ClosingStore(socketserver.StreamRequestHandler):
+    """Answers the first request of each connection, keeps it, and closes it when the next one has come."""
+
+    def handle(self) -> None:
+        for answer in (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", b""):
+            while (self.rfile.readline() or b"\r\n") != b"\r\n":
+                pass
+            self.wfile.write(answer)
+
+
+def test_a_kept_connection_that_the_store_closes_costs_no_reader(make_server: Any) -> None:
+    server = make_server()
+    server.stop()
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), ClosingStore) as store:
+        store.daemon_threads = True  # one waits for the next request on a connection that is kept
+        threading.Thread(target=store.serve_forever, daemon=True).start()
+        server.s3_endpoint = f"http://127.0.0.1:{store.server_address[1]}"
+        server.start()
+        client = server.client("s3")
+        assert [client.get_object(Bucket="b", Key="k")["Body"].read() for _ in range(6)] == [b"ok"] * 6
+        store.shutdown()
 
 
 def credential(service: str = "s3") -> str:
