@@ -177,6 +177,7 @@ KEYS = (
     credential().encode() + b", SignedHeaders=host;x-none, Signature=\xff\xff",
     credential().encode() + b", SignedHeaders=host;\xff;;, Signature=" + b"0" * 64,
     credential().encode() + b", SignedHeaders=host;x-none, Signature=" + b"0" * 64,
+    credential().encode() + b", SignedHeaders=x-amz-date, Signature=" + b"0" * 64,
     b"AWS4-HMAC-SHA256 Credential=a/b/c/s3/e, SignedHeaders=host;x-amz-date, Signature=" + b"f" * 64,
     b"AWS4-HMAC-SHA256 Credential=////s3, Credential=a/b/c/s3/e, SignedHeaders",
     b"AWS4-HMAC-SHA256 Credential=k/\xff/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=0",
