@@ -115,7 +115,12 @@ def _pyproject(name: str, project: dict[str, object]) -> str:
 
 
 def _copy(root: Path, source: str, target: Path) -> None:
-    listed = subprocess.run(["git", "ls-files", "-z", "--", source], cwd=root, capture_output=True, check=True).stdout
+    try:
+        command = ["git", "ls-files", "-z", "--", source]
+        listed = subprocess.run(command, cwd=root, capture_output=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError) as error:
+        why = getattr(error, "stderr", b"").decode(errors="replace").strip() or error
+        raise StackError(f"A release is made of what git knows, and git does not answer in {root}: {why}") from None
     for name in filter(None, listed.decode().split("\0")):
         path = target / Path(name).relative_to(source)
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -19,6 +19,7 @@ import boto3
 import pytest
 
 from stack import release
+from stack.errors import StackError
 from tests.object_store import CLIENT, free_ports
 from tests.shipped import RECIPES
 from tests.waiting import wait_until
@@ -28,8 +29,8 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def wheels(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    if not (ROOT / ".git").exists():
-        pytest.skip("wheels are built from a clone")
+    if subprocess.run(["git", "ls-files", "--error-unmatch", "LICENSE"], cwd=ROOT, capture_output=True).returncode:
+        pytest.skip("wheels are made of what git knows, and it knows nothing here")
     made = release.build(ROOT, tmp_path_factory.mktemp("dist"), print)
     return {path.name.partition("-")[0]: path for path in made}
 
@@ -59,6 +60,12 @@ def elsewhere(tmp_path: Path) -> dict[str, str]:
     """An environment in which nothing leads to the clone."""
     kept = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")}
     return kept | {"HOME": str(tmp_path), "AIRFLOW_HOME": str(tmp_path / "airflow")}
+
+
+def test_no_git_is_told(tmp_path: Path) -> None:
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    with pytest.raises(StackError, match=f"git does not answer in {tmp_path}: fatal: not a git repository"):
+        release.build(tmp_path, tmp_path / "dist", print)
 
 
 def test_every_file_that_runs_is_in_a_wheel(wheels: dict[str, Path]) -> None:
