@@ -16,6 +16,7 @@ from uuid import uuid4
 import pytest
 from PIL import Image
 
+from tests import airflow_database
 from tests.local_sagemaker.harness import Server
 from tests.object_store import KEY_ID, SECRET, free_ports
 from tests.shipped import ROOT, copy_dags
@@ -62,12 +63,7 @@ class Stack:
     def start(self) -> None:
         self.server.start()
         self.server.s3.create_bucket(Bucket=self.bucket)
-        subprocess.run(
-            [str(Path(sys.executable).with_name("airflow")), "db", "migrate"],
-            env=self.environment,
-            check=True,
-            capture_output=True,
-        )
+        airflow_database.make(Path(self.environment["AIRFLOW_HOME"]))
 
     def run(self, *confs: dict[str, Any], mark: str = "") -> list[dict[str, Any]]:
         """Trigger retrain_colors once per configuration → state and task states of each run.

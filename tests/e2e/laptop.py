@@ -109,10 +109,6 @@ class Laptop:
             for seed in range(12):
                 (self.source / kind / f"{seed}.png").write_bytes(draw(kind, seed))
 
-    def airflow(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [str(Path(sys.executable).with_name("airflow")), *arguments]
-        return subprocess.run(command, env=os.environ | self.environment, capture_output=True, text=True, timeout=900)
-
     def run(self, **conf: Any) -> tuple[dict[str, Any], str]:
         """Run the DAG once; its report and what Airflow printed."""
         state, output = run_dag("retrain_tiny", self.environment, **conf)

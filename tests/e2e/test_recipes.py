@@ -30,7 +30,7 @@ from retraining.recipe import load_recipe
 from retraining.recipe.hyperparameters import as_text
 from retraining.requests.sagemaker import training_job
 from retraining.source import Source
-from tests import look_alikes
+from tests import airflow_database, look_alikes
 from tests.e2e.laptop import airflow_environment, run_dag
 from tests.local_sagemaker.harness import REPOSITORY, Server
 from tests.object_store import CLIENT, free_ports
@@ -119,7 +119,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory, s3_endpoint: str) -> Iterato
     stack = Stack(folder, server)
     for recipe in RECIPES:
         stack.write_recipe(recipe)
-    stack.call(Path(sys.executable).with_name("airflow"), "db", "migrate")
+    airflow_database.make(folder / "airflow")
     yield stack
     server.stop()
 

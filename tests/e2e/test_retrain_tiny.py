@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tests import airflow_database
 from tests.e2e.laptop import BUCKET, Laptop, draw
 from tests.local_sagemaker.harness import REPOSITORY, Server
 from tests.object_store import delete_bucket, free_ports
@@ -27,7 +28,7 @@ def laptop(tmp_path_factory: pytest.TempPathFactory, s3_endpoint: str) -> Iterat
     server.start()
     server.s3.create_bucket(Bucket=BUCKET)
     prepared = Laptop(folder, server)
-    prepared.airflow("db", "migrate")
+    airflow_database.make(folder / "airflow")
     yield prepared
     server.stop()
     delete_bucket(server.s3, BUCKET)  # the store is the session's, and another stack makes it again
