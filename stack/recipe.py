@@ -167,7 +167,8 @@ def require_valid(root: Path, name: str) -> None:
         text=True,
         check=False,
     )
-    complaints = [line for line in checked.stderr.splitlines() if f"{os.sep}{name}.yaml: " in line]
+    told = re.split(r"\n(?!  also )", checked.stderr)  # one recipe's complaint may have several lines
+    complaints = [complaint.rstrip() for complaint in told if f"{os.sep}{name}.yaml: " in complaint]
     if checked.returncode and complaints:
         raise StackError("\n".join(complaints))
 

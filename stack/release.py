@@ -14,6 +14,7 @@ import sys
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from stack.errors import StackError
 
@@ -83,13 +84,14 @@ def build(root: Path, target: Path, say: Callable[[str], None]) -> list[Path]:
         folder.mkdir(parents=True)
         (folder / "pyproject.toml").write_text(stage(root, folder, project), encoding="utf-8")
         shutil.copy(root / "LICENSE", folder)
-        made.append(_wheel(root, folder, target))
+        _wheel(root, folder, target)
+        made.append(target / f"{name.replace('-', '_')}-{project['project']['version']}-py3-none-any.whl")
         say(f"{made[-1]}")
     shutil.rmtree(staging)
     return made
 
 
-def _stage_retraining(root: Path, folder: Path, project: dict[str, object]) -> str:
+def _stage_retraining(root: Path, folder: Path, project: dict[str, Any]) -> str:
     _copy(root, "plugins", folder)
     _copy(root, "ml", folder / "retraining/shipped/ml")
     _copy(root, "dags", folder / "retraining/shipped/dags")
@@ -97,17 +99,17 @@ def _stage_retraining(root: Path, folder: Path, project: dict[str, object]) -> s
     return _pyproject("retraining", project) + RETRAINING
 
 
-def _stage_local_sagemaker(root: Path, folder: Path, project: dict[str, object]) -> str:
+def _stage_local_sagemaker(root: Path, folder: Path, project: dict[str, Any]) -> str:
     _copy(root, "local_sagemaker", folder / "local_sagemaker")
     shutil.move(folder / "local_sagemaker/README.md", folder / "README.md")
     return _pyproject("local-sagemaker", project) + LOCAL_SAGEMAKER
 
 
-def _pyproject(name: str, project: dict[str, object]) -> str:
+def _pyproject(name: str, project: dict[str, Any]) -> str:
     said = {"retraining": "Weekly retraining of image classifiers on Amazon SageMaker with Airflow"}
     description = said.get(name, "A SageMaker-compatible server that really executes its jobs")
-    version = project["project"]["version"]  # type: ignore[index]
-    group: list[str] = project["dependency-groups"]["airflow"]  # type: ignore[index]
+    version = project["project"]["version"]
+    group: list[str] = project["dependency-groups"]["airflow"]
     asked = {re.split(r"[\[=<>;]", line)[0].strip(): line for line in group}
     # A wheel is installed beside others: it asks for what it was tested with, or newer.
     lines = [f'    "{asked.get(needed, needed).replace("==", ">=")}",' for needed in NEEDED[name]]
@@ -127,13 +129,9 @@ def _copy(root: Path, source: str, target: Path) -> None:
         shutil.copy(root / name, path)
 
 
-def _wheel(root: Path, folder: Path, target: Path) -> Path:
-    before = set(target.glob("*.whl"))
+def _wheel(root: Path, folder: Path, target: Path) -> None:
     command = [str(root / ".venv/uv/bin/uv"), "build", "--wheel", "--offline", "--no-build-isolation"]
     command += ["--python", sys.executable, "--out-dir", str(target), str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "NO_COLOR": "1"}, check=False)
     if done.returncode:
         raise StackError(f"the wheel of {folder.name} could not be built:\n{done.stdout}{done.stderr}")
-    name = folder.name.replace("-", "_")
-    made = set(target.glob(f"{name}-*.whl"))
-    return next(iter(made - before), None) or max(made, key=lambda path: path.stat().st_mtime_ns)

@@ -20,8 +20,7 @@ json.dump(recipe_schema(json.load(sys.stdin)), sys.stdout, indent=2, ensure_asci
 def meanings(document: str) -> dict[str, str]:
     """The last column of each table of keys, as plain text; hyperparameters under `hyperparameters.`."""
     sections, _, hyperparameters = document.partition("### Hyperparameters")
-    rows = {key: text for key, text in _rows(sections)}
-    return rows | {f"hyperparameters.{key}": text for key, text in _rows(hyperparameters)}
+    return dict(_rows(sections)) | {f"hyperparameters.{key}": text for key, text in _rows(hyperparameters)}
 
 
 def _rows(text: str) -> list[tuple[str, str]]:

@@ -11,6 +11,7 @@ import shutil
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -66,7 +67,9 @@ def test_a_deployment_goes_on_after_an_upgrade(stack: Stack) -> None:
     assert champion and [report["outcome"] for report in before] == ["promoted", "promoted", "kept"]
 
     # The server's databases: jobs, packages, the endpoint and its configuration.
-    describe = lambda: sagemaker.describe_endpoint(EndpointName="retraining-colors")  # noqa: E731
+    def describe() -> dict[str, Any]:
+        return dict(sagemaker.describe_endpoint(EndpointName="retraining-colors"))
+
     wait_until(lambda: describe()["EndpointStatus"] == "InService")
     assert (describe()["EndpointConfigName"], told(stack, (20, 20, 220))) == (champion["endpoint_config"], "blue")
     jobs = {job["TrainingJobName"] for job in sagemaker.list_training_jobs(MaxResults=100)["TrainingJobSummaries"]}

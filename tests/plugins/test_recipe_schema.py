@@ -81,7 +81,7 @@ def test_schema_and_check_of_a_hyperparameter_agree(name: str) -> None:
     one = HYPERPARAMETERS[name]
     bounds = [one.schema[word] for word in ("minimum", "maximum") if word in one.schema]
     beyond = [value + step for value in bounds if isinstance(value, int | float) for step in (-1, 1, 0.5)]
-    values = [*bounds, *beyond, *one.schema.get("enum", []), True, "none", "flip+crop", "flip+", "", None, 1.5]  # type: ignore[misc]
+    values = [*bounds, *beyond, *one.schema.get("enum", []), True, "none", "flip+crop", "flip+", "", None, 1.5]
     validator = Draft202012Validator(one.schema)
     for value in values:
         taken = value is not None and one.accepts(value)

@@ -174,6 +174,16 @@ def test_a_recipe_with_a_mistake_is_refused_in_one_line(
     recipe.require_valid(checkout, "digits")
 
 
+def test_all_that_is_wrong_is_told_before_a_run(checkout: Path) -> None:
+    path = checkout / "dags/recipes/pets.yaml"
+    path.write_text("name: pets\nsource: x\nhyperparameters: {}\napproval: perhaps\ntuning: {max_jobs: 0}\n")
+    with pytest.raises(StackError) as refusal:
+        recipe.require_valid(checkout, "pets")
+    first, second = str(refusal.value).splitlines()
+    assert first.startswith(f"{path}: tuning.max_jobs = 0: must be 1 to 750")
+    assert second == "  also approval = 'perhaps': must be true or false."
+
+
 def test_what_is_written_is_the_users_and_not_a_change_of_the_product() -> None:
     def git(*arguments: str) -> list[str]:
         command = ["git", "-C", str(ROOT), *arguments]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
@@ -20,16 +21,16 @@ SECTION = ConfigDict(extra="forbid", strict=True)
 """A section takes the keys it knows, and values of their own type alone: `yes` in quotes is no flag."""
 
 
-class Rule:
+class Rule(ABC):
     """What a value has to be; `schema` says as much of it as JSON Schema can, in its words."""
 
     @property
     def schema(self) -> dict[str, Any]:
         return {}
 
+    @abstractmethod
     def check(self, value: Any) -> None:
         """RecipeError, with an empty key, for a value that breaks the rule."""
-        raise NotImplementedError
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         def checked(value: Any) -> Any:
@@ -120,7 +121,7 @@ TYPES = {str: "string", int: "integer", float: "number", bool: "boolean"}
 
 
 def limits(section: type, field: str) -> dict[str, Any]:
-    """JSON Schema's words for one field: type, enum, and its rules'; without a union's parts but None."""
+    """JSON Schema's words for one field, which may also be None: its type, its choices, and those of its rules."""
     return _limits(get_type_hints(section, include_extras=True)[field])
 
 

@@ -41,5 +41,5 @@ def test_make_a_deployment(stack: Any, colors: Path, tmp_path: Path) -> None:
         place.write_bytes(stack.server.s3.get_object(Bucket=stack.bucket, Key=item["Key"])["Body"].read())
     shutil.copytree(colors, target / "images")
     shutil.copytree(tmp_path / "recipes", target / "recipes")
-    with tarfile.open("/tmp/before.tar.gz", "w:gz") as tar:
+    with tarfile.open("before.tar.gz", "w:gz") as tar:
         tar.add(target, "before")
