@@ -20,6 +20,8 @@ os.environ.setdefault("AIRFLOW_HOME", tempfile.mkdtemp(prefix="airflow-test-"))
 os.environ.setdefault("AIRFLOW__CORE__LOAD_EXAMPLES", "False")
 os.environ.setdefault("AIRFLOW__CORE__PLUGINS_FOLDER", str(Path(__file__).parents[2] / "plugins"))
 
+from airflow.providers.amazon.aws.hooks.base_aws import AwsGenericHook
+
 from retraining.environment import AWS_CONN_ID, Environment
 from retraining.operators.training import TrainingOperator
 from retraining.plan import Plan
@@ -27,6 +29,26 @@ from retraining.recipe import Recipe, read_recipe
 from tests.local_sagemaker.harness import Server
 from tests.object_store import CLIENT, KEY_ID, SECRET, delete_bucket, free_ports
 from tests.plugins.task_run import IMAGE, ROLE, archive
+
+
+@pytest.fixture(scope="session", autouse=True)
+def kept_clients() -> Iterator[None]:
+    """A boto3 client is made once for each address: a task makes its own, and tests would make thousands."""
+    made: dict[tuple[Any, ...], Any] = {}
+    make = AwsGenericHook.get_client_type
+
+    def kept(hook: Any, region_name: str | None = None, config: Any = None, deferrable: bool = False) -> Any:
+        if deferrable or config:
+            return make(hook, region_name, config, deferrable)
+        variables = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+        key = (hook.client_type, hook.aws_conn_id, region_name, *map(os.environ.get, variables))
+        if key not in made:
+            made[key] = make(hook, region_name)
+        return made[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(AwsGenericHook, "get_client_type", kept)
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -169,15 +191,26 @@ for rule in json.loads(given.rules.read_text()):
     (given.output / name / "verdict.json.new").rename(given.output / name / "verdict.json")
 """
 
-# A model server that starts only for a model that wants to.
+# A model server that starts only for a model that wants to, and gives every picture the model's one label.
 SERVE = """
-import http.server, os, pathlib, sys
-if (pathlib.Path(os.environ["SAGEMAKER_BASE_DIR"]) / "model" / "refuses").exists():
+import http.server, json, os, pathlib, sys
+model = pathlib.Path(os.environ["SAGEMAKER_BASE_DIR"]) / "model"
+if (model / "refuses").exists():
     sys.exit("this model refuses to start")
+label = (model / "label").read_text() if (model / "label").exists() else "a"
 class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
+        self.answer(b"")
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        several = json.loads(body).get("instances") if self.headers["Content-Type"] == "application/json" else None
+        one = {"label": label}
+        self.answer(json.dumps({"predictions": [one for _ in several]} if several else one).encode())
+    def answer(self, body):
         self.send_response(200)
-        self.send_header("Content-Length", "0")
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
         self.end_headers()
+        self.wfile.write(body)
 http.server.ThreadingHTTPServer(("127.0.0.1", int(os.environ["SAGEMAKER_BIND_TO_PORT"])), Handler).serve_forever()
 """
