@@ -53,6 +53,15 @@ docs: .venv/docs/.installed  ## the documents as a site in .local/site
 	@NO_MKDOCS_2_WARNING=1 .venv/docs/bin/mkdocs build --quiet --strict
 	@echo ".local/site/index.html"
 
+.PHONY: champions rollback
+champions rollback: export RETRAIN_TO := $(call given,TO)
+champions rollback: export RETRAIN_REASON := $(value REASON)
+champions: .venv/airflow/.installed  ## which models of a recipe were champion; NAME=recipe, digits when left out
+	@eval "$$($(STACK) env)" && PYTHONPATH=plugins .venv/airflow/bin/python -m retraining champions "$(or $(call given,NAME),digits)"
+rollback: .venv/airflow/.installed  ## let the champion before serve again: REASON='why' [NAME=recipe TO=run]
+	@eval "$$($(STACK) env)" && PYTHONPATH=plugins .venv/airflow/bin/python -m retraining rollback "$(or $(call given,NAME),digits)" \
+		--to="$$RETRAIN_TO" --reason="$$RETRAIN_REASON"
+
 .PHONY: release
 release: .venv/airflow/.installed  ## build what people install: two wheels in dist/
 	@$(STACK) release

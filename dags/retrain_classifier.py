@@ -1,8 +1,8 @@
-"""One DAG per recipe: `recipes/digits.yaml` becomes `retrain_digits`. A new classifier is a new YAML file, no Python.
+"""A recipe is two DAGs: `recipes/digits.yaml` becomes `retrain_digits`, and `rollback_digits` that takes a model back.
 
-The end of this file reads as the table of contents of a run. What each task does is in `plugins/retraining/steps/`
-and `operators/`, what it sends in `requests/tasks.py`. A recipe with an error makes no DAG; `recipe_errors.py` reports
-it.
+A new classifier is a new YAML file, no Python. `retrain` reads as the table of contents of a run. What each task does
+is in `plugins/retraining/steps/` and `operators/`, what it sends in `requests/tasks.py`. A recipe with an error makes
+no DAG; `recipe_errors.py` reports it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from retraining.operators.resources import EndpointConfigOperator, ModelOperator
 from retraining.operators.rules import RuleEvaluationOperator
 from retraining.operators.training import TrainingOperator
 from retraining.recipe import Recipe, RecipeError, find_recipes, load_recipe
-from retraining.recipe.trigger_form import trigger_form
+from retraining.recipe.trigger_form import rollback_form, trigger_form
 from retraining.release.served import while_serving
 from retraining.requests import tasks as task_requests
 from retraining.retries import RETRIES
@@ -46,15 +46,40 @@ retrains anyway. Clearing a task looks at its job again and never pays for a sec
 new run. `report` says what happened; `outcome` is red when the run failed, and its log says why.
 """
 
+BACK = """
+Lets a former champion of **{name}** serve again, now. It asks for a reason and, if it is not to be the one before,
+for a run; `python -m retraining champions {name}` lists them. The endpoint is updated without an interruption, golden
+images must be answered as they were, and then it is the champion; what it replaces is rejected in the registry and not
+trained again. Nothing is changed where something speaks against it; `choose` says what.
+"""
+
+
+def rollback(recipe: Recipe) -> DAG:
+    with DAG(
+        dag_id=f"rollback_{recipe.name}",
+        description=f"Lets a former champion of {recipe.name} serve again",
+        doc_md=BACK.format(name=recipe.name),
+        schedule=None,
+        catchup=False,
+        is_paused_upon_creation=False,  # it runs only when a person asks for it, and at once then
+        max_active_runs=1,
+        default_args=RETRIES,
+        params=rollback_form(),
+        tags=["retraining", "sagemaker", recipe.name],
+    ) as dag:
+        step(recipe, steps.choose) >> step(recipe, steps.go_back)
+    return dag
+
+
+def step(
+    recipe: Recipe, body: Callable[[Run], Any], operator: type[PythonOperator] = PythonOperator, **kwargs: Any
+) -> PythonOperator:
+    """A task of the same name as its function in `steps`."""
+    return operator(task_id=body.__name__, python_callable=lambda **context: body(Run(recipe, context)), **kwargs)
+
 
 def retrain(recipe: Recipe) -> DAG:
     waiting = {"poll_seconds": poll_seconds(os.environ)}
-
-    def step(
-        body: Callable[[Run], Any], operator: type[PythonOperator] = PythonOperator, **kwargs: Any
-    ) -> PythonOperator:
-        """A task of the same name as its function in `steps`."""
-        return operator(task_id=body.__name__, python_callable=lambda **context: body(Run(recipe, context)), **kwargs)
 
     def sagemaker(operator: type, task_id: str, build: Callable[[Run], dict[str, Any]], **kwargs: Any) -> Any:
         """A task that sends `build(run)` to SageMaker."""
@@ -76,12 +101,12 @@ def retrain(recipe: Recipe) -> DAG:
         tags=["retraining", "sagemaker", recipe.name],
     ) as dag:
         with section("data", "From images to one verified version"):
-            preflight = step(steps.preflight)
-            sync_dataset = step(steps.sync_dataset)
-            needs_retraining = step(steps.needs_retraining, ShortCircuitOperator)
-            package_source = step(steps.package_source)
+            preflight = step(recipe, steps.preflight)
+            sync_dataset = step(recipe, steps.sync_dataset)
+            needs_retraining = step(recipe, steps.needs_retraining, ShortCircuitOperator)
+            package_source = step(recipe, steps.package_source)
         with section("training", "The best of several trials, once more and watched"):
-            warm_start = step(steps.warm_start)
+            warm_start = step(recipe, steps.warm_start)
             tune = sagemaker(TuningOperator, "tune", task_requests.tuning_request, **waiting)
             refused = request(recipe, task_requests.refused_training)
             train = sagemaker(TrainingOperator, "train", task_requests.training_request, refused=refused, **waiting)
@@ -100,7 +125,7 @@ def retrain(recipe: Recipe) -> DAG:
                 trigger_rule="none_failed",
                 **waiting,
             )
-            profiler_report = step(steps.profiler_report, trigger_rule="all_done")
+            profiler_report = step(recipe, steps.profiler_report, trigger_rule="all_done")
         with section("evaluation", "Candidate against champion on the same images"):
             create_model = sagemaker(ModelOperator, "create_model", task_requests.model_request)
             score_candidate = sagemaker(
@@ -110,7 +135,7 @@ def retrain(recipe: Recipe) -> DAG:
                 TransformOperator, "score_champion", task_requests.champion_scoring_request, **waiting
             )
             # score_champion is skipped on the first run.
-            compare = step(steps.compare, ShortCircuitOperator, trigger_rule="none_failed")
+            compare = step(recipe, steps.compare, ShortCircuitOperator, trigger_rule="none_failed")
         with section("release", "Register, deploy, try, and go back if it fails"):
             approve = OptionalApprovalOperator(
                 task_id="approve",
@@ -127,15 +152,15 @@ def retrain(recipe: Recipe) -> DAG:
                 EndpointConfigOperator, "create_endpoint_config", task_requests.endpoint_config_request
             )
             deploy = sagemaker(DeployOperator, "deploy", task_requests.endpoint_request, **waiting)
-            smoke_test = step(while_serving(steps.smoke_test))
-            update_champion = step(steps.update_champion)
+            smoke_test = step(recipe, while_serving(steps.smoke_test))
+            update_champion = step(recipe, steps.update_champion)
             # Teardowns run whatever happened before them, also after a person marked the run or a task: then Airflow
             # skips all other tasks. Whether there is something to take back, rollback asks SageMaker and S3.
             rollback = sagemaker(RollbackOperator, "rollback", task_requests.rollback_request, **waiting).as_teardown()
-            prune = step(steps.prune)
-        report = step(steps.report).as_teardown()
+            prune = step(recipe, steps.prune)
+        report = step(recipe, steps.report).as_teardown()
         # The one teardown that gives the run its colour: it fails when the run did, for skipped tasks would be green.
-        outcome = step(steps.outcome).as_teardown(on_failure_fail_dagrun=True)
+        outcome = step(recipe, steps.outcome).as_teardown(on_failure_fail_dagrun=True)
 
         preflight >> sync_dataset >> needs_retraining >> package_source >> warm_start >> tune >> train
         train >> evaluate_rules >> debugger_verdict >> profiler_report
@@ -152,7 +177,7 @@ def retrain(recipe: Recipe) -> DAG:
 
 def make_dags() -> None:
     # A task, or a command, tells which DAG it wants of this file: only that one is made.
-    wanted = (get_parsing_context().dag_id or "").removeprefix("retrain_")
+    kind, _, wanted = (get_parsing_context().dag_id or "").partition("_")
     made: set[str] = set()
     for path in find_recipes(recipe_folders(os.environ, Path(__file__).parent), wanted):
         try:
@@ -161,7 +186,9 @@ def make_dags() -> None:
             continue  # recipe_errors.py turns it into an import error that leaves the other DAGs alone
         if recipe.name not in made:  # a second recipe of one name is an error too, reported there
             made.add(recipe.name)
-            globals()[f"retrain_{recipe.name}"] = retrain(recipe)
+            for make in (retrain, rollback):
+                if kind in ("", make.__name__):
+                    globals()[f"{make.__name__}_{recipe.name}"] = make(recipe)
 
 
 make_dags()

@@ -55,7 +55,6 @@ def retraining_environment() -> dict[str, str]:
         "RETRAINING_ENVIRONMENT": "local",
         "RETRAINING_BUCKET": BUCKET,
         "RETRAINING_ROLE_ARN": ROLE_ARN,
-        "AIRFLOW_CONN_AWS_DEFAULT": "aws://",
     }
 
 
@@ -85,7 +84,9 @@ def airflow_options(settings: Settings, credentials: Credentials) -> dict[str, s
         # A new recipe shows up in seconds; the default is five minutes.
         "DAG_PROCESSOR__REFRESH_INTERVAL": "10",
     }
-    return {"AIRFLOW_HOME": str(home)} | {f"AIRFLOW__{name}": value for name, value in options.items()}
+    return {"AIRFLOW_HOME": str(home), "AIRFLOW_CONN_AWS_DEFAULT": "aws://"} | {
+        f"AIRFLOW__{name}": value for name, value in options.items()
+    }
 
 
 def passwords_file(settings: Settings) -> Path:

@@ -3,17 +3,21 @@
 import shlex
 
 from stack.credentials import Credentials
-from stack.services import aws_environment
+from stack.services import aws_environment, retraining_environment
 from stack.settings import Settings
 
 
 def export_lines(settings: Settings, credentials: Credentials) -> str:
     """One `export NAME=value` a line: understood by sh, bash, zsh and fish."""
     # The server passes S3 requests on to the store, and those that only the real S3 would understand in a form it does.
-    variables = aws_environment(settings, credentials) | {
-        "AWS_ENDPOINT_URL_S3": settings.sagemaker_url,
-        "SAGEMAKER_USER_CONFIG_OVERRIDE": str(settings.state / "sagemaker" / "sagemaker-sdk.yaml"),
-    }
+    variables = (
+        aws_environment(settings, credentials)
+        | retraining_environment()
+        | {
+            "AWS_ENDPOINT_URL_S3": settings.sagemaker_url,
+            "SAGEMAKER_USER_CONFIG_OVERRIDE": str(settings.state / "sagemaker" / "sagemaker-sdk.yaml"),
+        }
+    )
     return "".join(f"export {name}={shlex.quote(value)}\n" for name, value in variables.items())
 
 

@@ -1,13 +1,17 @@
-"""What a person asks of this package before Airflow does.
+"""What a person asks of this package without Airflow.
 
 python -m retraining lint [FILE…]     tell everything that is wrong with recipes; without files those Airflow reads
 python -m retraining init FOLDER      write the DAG files, and a first recipe, into a DAGs folder
 python -m retraining source           where ml/ lies, the code that SageMaker runs
+python -m retraining champions NAME   which models of a recipe were champion, and which one its endpoint serves
+python -m retraining rollback NAME --reason TEXT [--to RUN] [--dry-run]
+                                      let the champion before, or another one, serve again
 """
 
 from __future__ import annotations
 
 import argparse
+import getpass
 import os
 import shutil
 import sys
@@ -26,9 +30,25 @@ def main(arguments: list[str] | None = None) -> int:
     init = commands.add_parser("init", help="write the DAG files, and a first recipe, into a DAGs folder")
     init.add_argument("folder", type=Path, help="Airflow's dags_folder")
     commands.add_parser("source", help="where ml/ lies, the code that SageMaker runs")
+    champions = commands.add_parser("champions", help="which models were champion, and which one the endpoint serves")
+    rollback = commands.add_parser("rollback", help="let the champion before, or another one, serve again")
+    for command in (champions, rollback):
+        command.add_argument("name", metavar="NAME", help="of the recipe")
+    rollback.add_argument("--to", default="", metavar="RUN", help="default: the champion before this one")
+    rollback.add_argument("--reason", required=True, help="recorded with the champion and in the registry")
+    rollback.add_argument("--by", default=None, metavar="PERSON", help="default: your user name")
+    rollback.add_argument("--dry-run", action="store_true", help="only look whether it could be done")
     options = parser.parse_args(arguments)
     if options.command == "lint":
         return _lint(options.files or find_recipes(recipe_folders(os.environ, dags_folder(os.environ))))
+    if options.command in ("champions", "rollback"):
+        from retraining import terminal  # boto3, which `lint` does without
+
+        folder = dags_folder(os.environ)
+        if options.command == "champions":
+            return terminal.list_champions(options.name, folder)
+        by = options.by or getpass.getuser()
+        return terminal.roll_back(options.name, options.to, options.reason, by, folder, dry_run=options.dry_run)
     if options.command == "init":
         _init(options.folder)
     else:

@@ -17,6 +17,8 @@ MAX_GENERATIONS = 3
 QUEUE_ALLOWANCE_SECONDS = 2 * 3600
 # SageMaker gives a transform job no time limit of its own: this is ours.
 TRANSFORM_LIMIT_SECONDS = 4 * 3600
+# Longer than any healthy blue/green update of these small containers.
+UPDATE_LIMIT_SECONDS = 3600
 
 RULES_DONE = ("NoIssuesFound", "IssuesFound", "Error", "Stopped")
 

@@ -121,6 +121,9 @@ class Plan:
     def champion_key(self) -> str:
         return f"{self.root}/champion.json"
 
+    def past_champion_key(self, run_name: str) -> str:
+        return f"{self.root}/champions/{run_name}.json"
+
     @property
     def rejections_key(self) -> str:
         return f"{self.root}/rejected-candidates.json"

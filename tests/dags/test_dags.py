@@ -23,7 +23,12 @@ TASKS = {
     "outcome",
 }  # fmt: skip
 
-SHIPPED = {"retrain_digits", "retrain_dogs", "retrain_cifar100", "retrain_cifar100-frozen", "retrain_chest-xray"}
+SHIPPED = {
+    f"{kind}_{name}"
+    for name in ("digits", "dogs", "cifar100", "cifar100-frozen", "chest-xray")
+    for kind in ("retrain", "rollback")
+}
+SECOND = {"retrain_second", "rollback_second"}
 
 GOOD = """
 name: second
@@ -64,7 +69,17 @@ def digits(dags: Any) -> Any:
 
 def test_each_recipe_is_a_dag_of_the_same_shape(dags: Any) -> None:
     assert set(dags) == SHIPPED
-    assert all(set(dag.task_ids) == TASKS for dag in dags.values())
+    for name, dag in dags.items():
+        assert set(dag.task_ids) == (TASKS if name.startswith("retrain_") else {"choose", "go_back"})
+
+
+def test_going_back_asks_for_a_reason(dags: Any) -> None:
+    back = dags["rollback_digits"]
+    assert back.params.get_param("reason").schema["minLength"] == 1
+    with pytest.raises(Exception, match="No value passed and Param has no default value"):
+        back.params.validate()
+    # Who wants a model back now does not look for a switch first.
+    assert (back.is_paused_upon_creation, back.max_active_runs, back.schedule) == (False, 1, None)
 
 
 def test_every_task_of_the_design_is_there(digits: Any) -> None:
@@ -160,7 +175,7 @@ def test_parsing_twice_gives_the_same_dag(digits: Any, parse: Parse) -> None:
 
 def test_another_recipe_is_another_dag(parse: Parse, write_recipe: Callable[[str, str], Path]) -> None:
     write_recipe("second.yaml", GOOD)
-    assert set(parse().dags) == {*SHIPPED, "retrain_second"}
+    assert set(parse().dags) == SHIPPED | SECOND
 
 
 @pytest.mark.parametrize("name", ["second", '"\\x73econd"'])
@@ -189,7 +204,7 @@ def test_a_bad_recipe_is_an_import_error_and_hides_no_other_dag(
     write_recipe("bad.yaml", text)
     write_recipe("second.yaml", GOOD)
     bag = parse()
-    assert set(bag.dags) == {*SHIPPED, "retrain_second"}
+    assert set(bag.dags) == SHIPPED | SECOND
     ((file, error),) = bag.import_errors.items()
     assert file.endswith("recipe_errors.py")
     assert complaint in error
@@ -199,7 +214,7 @@ def test_two_recipes_of_one_name_are_an_import_error(parse: Parse, write_recipe:
     write_recipe("one.yaml", GOOD)
     write_recipe("two.yaml", GOOD)
     bag = parse()
-    assert set(bag.dags) == {*SHIPPED, "retrain_second"}
+    assert set(bag.dags) == SHIPPED | SECOND
     assert "Give each recipe its own name" in next(iter(bag.import_errors.values()))
 
 

@@ -32,7 +32,7 @@ def test_the_export_lines_work_with_eval(interpreter: str) -> None:
 
 def test_every_line_for_the_shell_is_an_export() -> None:
     lines = shell.export_lines(SETTINGS, CREDENTIALS).splitlines()
-    assert all(line.startswith(("export AWS_", "export SAGEMAKER_")) for line in lines)
+    assert all(line.startswith(("export AWS_", "export SAGEMAKER_", "export RETRAINING_")) for line in lines)
     assert f"export AWS_ACCESS_KEY_ID={CREDENTIALS.aws_access_key_id}" in lines
 
 

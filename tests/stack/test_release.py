@@ -128,7 +128,7 @@ def test_airflow_finds_dags_and_plugin_of_the_wheel(
         [python, "-c", SEEN_BY_AIRFLOW, str(dags)], env=settings, cwd=tmp_path, capture_output=True, text=True
     )
     said = dict(line.split(" ", 1) for line in done.stdout.splitlines() if line.startswith(("dags", "plugins", "from")))
-    assert said["dags"] == "['retrain_digits'] {}", done.stdout + done.stderr
+    assert said["dags"] == "['retrain_digits', 'rollback_digits'] {}", done.stdout + done.stderr
     assert "'retraining'" in said["plugins"]
     assert said["from"].startswith(str(plugin_bin.parent))
 

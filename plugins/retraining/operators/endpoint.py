@@ -16,17 +16,14 @@ from airflow.providers.amazon.aws.operators.sagemaker import SageMakerEndpointOp
 from airflow.sdk import Context
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 
-from retraining.job_kinds import KINDS
+from retraining.job_kinds import KINDS, UPDATE_LIMIT_SECONDS
 from retraining.links import JOB_LINKS
 from retraining.operators.durable import log_tail
 from retraining.release import package
+from retraining.release.endpoint import describe_endpoint
 from retraining.release.intent import Intent, Intents
-from retraining.release.served import describe_endpoint
 from retraining.run import client
 from retraining.triggers import SageMakerJobTrigger
-
-# Longer than any healthy blue/green update of these small containers.
-UPDATE_LIMIT_SECONDS = 3600
 
 
 class EndpointOperator(SageMakerEndpointOperator):

@@ -9,8 +9,8 @@ from airflow.providers.amazon.aws.operators.sagemaker import SageMakerBaseOperat
 from airflow.sdk import Context
 from airflow.sdk.exceptions import AirflowFailException
 
+from retraining.creation import create_once
 from retraining.identity import require_own
-from retraining.operators.resources import create_once
 
 
 class RegisterOperator(SageMakerBaseOperator):

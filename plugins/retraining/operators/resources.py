@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from airflow.providers.amazon.aws.operators.sagemaker import SageMakerEndpointConfigOperator, SageMakerModelOperator
 from airflow.sdk import Context
-from botocore.exceptions import ClientError
 
+from retraining.creation import create_once
 from retraining.identity import require_own
-from retraining.job_kinds import already_exists
 from retraining.release.artifact import measure
 from retraining.run import client
 
@@ -36,14 +34,3 @@ class EndpointConfigOperator(SageMakerEndpointConfigOperator):
         config = self.hook.conn.describe_endpoint_config(EndpointConfigName=self.config["EndpointConfigName"])
         require_own("endpoint config", config["EndpointConfigName"], self.config, config)
         return {"name": config["EndpointConfigName"], "arn": config["EndpointConfigArn"]}
-
-
-def create_once(create: Any, request: Mapping[str, Any]) -> bool:
-    """Whether this call created the thing; False when its name was taken already, as by an earlier attempt of ours."""
-    try:
-        create(**request)
-    except ClientError as error:
-        if already_exists(error.response["Error"]["Code"], error.response["Error"]["Message"]):
-            return False
-        raise
-    return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,13 +54,15 @@ def own_champion(s3: Any, plan: Plan) -> Champion:
     A pointer that was copied from another bucket, account or region names a model that cannot be scored here.
     """
     champion = read_champion(s3, plan.environment.bucket, plan.champion_key)
-    if champion.document is not None and (problem := _foreign(champion.document, plan)):
+    if champion.document is not None and (problem := unusable(champion.document, plan)):
         raise ChampionUnusable(f"{plan.uri(plan.champion_key)} {problem}", champion.etag)
     return champion
 
 
-def _foreign(document: dict[str, Any], plan: Plan) -> str:
+def unusable(document: Any, plan: Plan) -> str:
     """Why a document is not about a model of this recipe in this deployment; empty when it is."""
+    if not isinstance(document, dict):
+        return "holds no JSON object"
     if missing := [key for key in NEEDED if not document.get(key)]:
         return f"lacks {', '.join(missing)}"
     if (recipe := document.get("recipe", plan.recipe.name)) != plan.recipe.name:
@@ -76,6 +79,11 @@ def _foreign(document: dict[str, Any], plan: Plan) -> str:
     if len(package) > 5 and tuple(package[3:5]) != home:
         return f"names a model package of account {package[4]} in {package[3]}; this is {home[1]} in {home[0]}"
     return ""
+
+
+def names_of(document: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """How the next champion names the one before it; None when there was none."""
+    return {key: document[key] for key in ("run_name", "model", "endpoint_config")} if document else None
 
 
 def replace_champion(s3: Any, bucket: str, key: str, before: Champion, document: dict[str, Any]) -> None:

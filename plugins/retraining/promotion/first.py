@@ -8,7 +8,7 @@ from botocore.exceptions import ClientError
 
 from retraining.job_kinds import is_missing
 from retraining.plan import Plan
-from retraining.release.served import describe_endpoint
+from retraining.release.endpoint import describe_endpoint
 
 
 class UncomparedPromotion(ValueError):

@@ -61,6 +61,21 @@ def trigger_form(recipe: Recipe) -> dict[str, Param]:
     return _whether() | {"source": _source(recipe)} | fixed | _consents()
 
 
+def rollback_form() -> dict[str, Param]:
+    """What a person says who wants a former champion back."""
+    return {
+        "reason": Param(
+            type="string", minLength=1, maxLength=500, title="Reason", description="Recorded with the champion."
+        ),
+        "to": Param(
+            "",
+            type="string",
+            title="Run",
+            description="The run whose model is to serve again; empty: the champion before this one.",
+        ),
+    }
+
+
 def _field(recipe: Recipe, name: str) -> Param:
     """The Param of one field of the recipe: its value, and the bounds of its rule."""
     *above, key = TRIGGER_PARAMS[name]

@@ -1,4 +1,4 @@
-"""Which golden images are sent to an endpoint, and how they are packed into requests it can take. Pure, but for Pillow.
+"""Which golden images are sent to an endpoint, and how they are packed into requests it can take.
 
 The limits are those of a real-time request: SageMaker's for the body, ml/pictures/request.py's for what is in it
 (tests/contract/test_picture_limits.py holds both sides together).
@@ -11,8 +11,10 @@ import io
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from retraining.dataset.limits import MAX_BYTES, MAX_PIXELS
+from retraining.plan import Plan
 
 # SageMaker's hosting FAQ says 25 MB, its service model still 6,291,456 bytes; what fits in the smaller is safe in both.
 SAFE_BODY_BYTES = 6_000_000
@@ -93,3 +95,8 @@ def pack(
 def instances(images: Iterable[Golden]) -> bytes:
     """The body of one request with several images."""
     return json.dumps({"instances": [image.as_text for image in images]}).encode()
+
+
+def read_image(s3: Any, plan: Plan, entry: str) -> bytes:
+    """A test image by its name in the manifest."""
+    return bytes(s3.get_object(Bucket=plan.environment.bucket, Key=f"{plan.images_key}{entry}")["Body"].read())

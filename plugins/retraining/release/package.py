@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+ROLLED_BACK = "Rolled back to "
+"""What our own rejections of a former champion begin with: they, unlike a person's, may be undone."""
+
 
 class PackageRejected(ValueError):
     """Somebody rejected the model package in the registry."""
@@ -18,6 +21,20 @@ def require_not_rejected(sagemaker: Any, arn: str) -> None:
             f"Model package {arn} is Rejected ({why}), so its model is not deployed. "
             "Trigger a new run, with force if data, code and recipe are the same."
         )
+
+
+def persons_rejection(sagemaker: Any, arn: str) -> str | None:
+    """Why a person rejected the package; None where nobody did, or where it only was rolled back."""
+    package = sagemaker.describe_model_package(ModelPackageName=arn)
+    said = str(package.get("ApprovalDescription") or "no reason given")
+    return said if package.get("ModelApprovalStatus") == "Rejected" and not said.startswith(ROLLED_BACK) else None
+
+
+def approve_again(sagemaker: Any, arn: str, reason: str) -> None:
+    """Also what was rolled back; PackageRejected where a person has said no."""
+    if said := persons_rejection(sagemaker, arn):
+        raise PackageRejected(f"Model package {arn} is Rejected ({said}), so its model does not serve again.")
+    _set(sagemaker, arn, "Approved", reason)
 
 
 def approve(sagemaker: Any, arn: str, reason: str) -> None:

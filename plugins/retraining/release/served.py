@@ -6,9 +6,7 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
-from botocore.exceptions import ClientError
-
-from retraining.job_kinds import is_missing
+from retraining.release.endpoint import describe_endpoint
 from retraining.run import Run
 
 SERVING = ("InService", "Updating", "SystemUpdating")
@@ -16,16 +14,6 @@ SERVING = ("InService", "Updating", "SystemUpdating")
 
 class EndpointMoved(ValueError):
     """The endpoint does not serve this run's model, or not only."""
-
-
-def describe_endpoint(sagemaker: Any, name: str) -> dict[str, Any] | None:
-    """DescribeEndpoint's answer; None where there is no endpoint of this name."""
-    try:
-        return dict(sagemaker.describe_endpoint(EndpointName=name))
-    except ClientError as error:
-        if is_missing(error.response["Error"]["Code"], error.response["Error"]["Message"]):
-            return None
-        raise
 
 
 def require_served(run: Run) -> None:

@@ -15,9 +15,9 @@ from retraining.job_kinds import is_missing
 from retraining.promotion.champion import ChampionUnusable, own_champion
 from retraining.recipe.debugger import Mode
 from retraining.release.artifact import require_own_model, require_unchanged
+from retraining.release.endpoint import describe_endpoint
 from retraining.release.intent import Intent
 from retraining.release.package import require_not_rejected
-from retraining.release.served import describe_endpoint
 from retraining.requests import debugger as debugger_requests
 from retraining.requests import sagemaker as requests
 from retraining.run import Run

@@ -1,11 +1,13 @@
 """The bodies of the DAG's plain tasks: each reads its facts from the run, does one thing, returns a small record.
 
 data, search, comparison, release   the DAG's own boxes
+back                                  the DAG that goes back to a former champion
 findings                              what all tasks left behind → the report
 
 Whatever raises ValueError or LookupError here is final: Airflow does not retry it.
 """
 
+from retraining.steps.back import choose, go_back
 from retraining.steps.comparison import compare
 from retraining.steps.data import needs_retraining, package_source, preflight, sync_dataset
 from retraining.steps.findings import outcome, report
@@ -13,7 +15,9 @@ from retraining.steps.release import prune, smoke_test, update_champion
 from retraining.steps.search import profiler_report, warm_start
 
 __all__ = [
+    "choose",
     "compare",
+    "go_back",
     "needs_retraining",
     "outcome",
     "package_source",

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import time
+from functools import partial
 from typing import Any
 
 from botocore.exceptions import ClientError
 
 from retraining.job_kinds import is_missing
 from retraining.plan import name_prefix
-from retraining.promotion.champion import Champion, own_champion, replace_champion
-from retraining.release.golden import MAX_BODY_BYTES, Golden, choose, instances, pack
+from retraining.promotion.champion import Champion, names_of, own_champion, replace_champion
+from retraining.promotion.history import keep
+from retraining.release.golden import choose, read_image
 from retraining.release.package import approve
 from retraining.release.served import require_served
+from retraining.release.trial import try_endpoint
 from retraining.requests.tasks import require_scored_model
 from retraining.run import Run
 
@@ -23,36 +24,10 @@ log = logging.getLogger(__name__)
 KEEP_RELEASES = 3
 
 
-class SmokeTestFailed(ValueError):
-    """The endpoint does not answer as the same model did in batch."""
-
-
 def smoke_test(run: Run) -> dict[str, Any]:
     """The endpoint, asked about images the candidate got right in batch, in every way clients ask."""
-    golden = choose(run.fact("compare", key="comparison")["golden"], lambda entry: _image(run, entry))
-    shown: dict[str, Any] = {}
-    asked = 0
-    for image in golden:
-        ways = [(image.content_type, image.body)]
-        if image.text_bytes <= MAX_BODY_BYTES:
-            ways.append(("application/json", json.dumps({"image": image.as_text}).encode()))
-        else:
-            log.warning("%s has %d bytes, too many for JSON; it is sent as it is.", image.entry, len(image.body))
-        for kind, body in ways:
-            began = time.perf_counter()
-            answer = _ask(run, kind, body)
-            latency_ms = 1000 * (time.perf_counter() - began)
-            _check_answer(image, kind, answer)
-            asked += 1
-            first = {"image": image.entry, "expected": image.label, "answer": answer}
-            shown = shown or first | {"latency_ms": round(latency_ms, 1)}
-    for request in pack(image for image in golden if image.text_bytes <= MAX_BODY_BYTES):
-        predictions = _ask(run, "application/json", instances(request))["predictions"]
-        log.info("%d golden images together in one request.", len(request))
-        for image, answer in zip(request, predictions, strict=True):
-            _check_answer(image, "application/json (instances)", answer)
-        asked += 1
-    return shown | {"requests": asked}
+    golden = choose(run.fact("compare", key="comparison")["golden"], partial(read_image, run.s3, run.plan))
+    return try_endpoint(run.runtime, run.plan.endpoint, golden)
 
 
 def update_champion(run: Run) -> dict[str, Any]:
@@ -66,6 +41,7 @@ def update_champion(run: Run) -> dict[str, Any]:
     known = run.fact("needs_retraining", key="champion")
     before = Champion(document=known["document"], etag=known["etag"])
     comparison, previous = run.fact("compare", key="comparison"), before.document
+    person = (run.find("approve") or {}).get("responded_by_user") or {}
     document = {
         "format": 1,
         "recipe": run.recipe.name,
@@ -83,8 +59,14 @@ def update_champion(run: Run) -> dict[str, Any]:
         "model_package_arn": run.fact("register")["arn"],
         "endpoint": run.plan.endpoint,
         "endpoint_config": run.plan.endpoint_config,
-        "previous": {k: previous[k] for k in ("run_name", "model", "endpoint_config")} if previous else None,
+        "reason": comparison["decision"]["reason"],
+        "approved_by": person.get("name"),
+        "golden": comparison.get("golden"),
+        "previous": names_of(previous),
     }
+    # Before the pointer: whatever serves can serve again. The one before may be of a version that kept none.
+    for champion in (previous, document):
+        keep(run.s3, run.plan, champion)
     replace_champion(run.s3, run.environment.bucket, run.plan.champion_key, before, document)
     run.release_intents.promote()
     return {"run_name": document["run_name"], "previous": (previous or {}).get("run_name")}
@@ -124,26 +106,6 @@ def _is_ours(run: Run, arn: str) -> bool:
     pages = run.sagemaker.get_paginator("list_tags").paginate(ResourceArn=arn)
     tags = [tag for page in pages for tag in page["Tags"]]
     return all(tag in tags for tag in run.plan.deployment_tags)
-
-
-def _image(run: Run, entry: str) -> bytes:
-    key = f"{run.plan.images_key}{entry}"
-    return bytes(run.s3.get_object(Bucket=run.environment.bucket, Key=key)["Body"].read())
-
-
-def _ask(run: Run, content_type: str, body: bytes) -> dict[str, Any]:
-    answer = run.runtime.invoke_endpoint(
-        EndpointName=run.plan.endpoint, ContentType=content_type, Accept="application/json", Body=body
-    )
-    return dict(json.loads(answer["Body"].read()))
-
-
-def _check_answer(image: Golden, kind: str, answer: dict[str, Any]) -> None:
-    if answer.get("label") != image.label:
-        raise SmokeTestFailed(
-            f"The endpoint answers {answer.get('label')!r} for {image.entry}, sent as {kind}; in batch the same model "
-            f"answered {image.label!r}, which is right. Real-time and batch serving differ."
-        )
 
 
 def _delete(delete: Any, key: str, name: str) -> None:

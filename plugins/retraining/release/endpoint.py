@@ -1,0 +1,19 @@
+"""An endpoint as SageMaker describes it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from retraining.job_kinds import is_missing
+
+
+def describe_endpoint(sagemaker: Any, name: str) -> dict[str, Any] | None:
+    """DescribeEndpoint's answer; None where there is no endpoint of this name."""
+    try:
+        return dict(sagemaker.describe_endpoint(EndpointName=name))
+    except ClientError as error:
+        if is_missing(error.response["Error"]["Code"], error.response["Error"]["Message"]):
+            return None
+        raise

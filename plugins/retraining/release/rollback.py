@@ -1,0 +1,299 @@
+"""Going back: a model that was champion serves again, because a person wants it. The same from the DAG and a terminal.
+
+In this order, each step found done by an attempt that follows a killed one: Model and endpoint configuration (made
+again where `prune` removed them), the endpoint, golden images, the registry, what was left remembered as rejected (so
+that the same is not trained and promoted again next week), and champion.json by compare-and-swap.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from retraining.creation import create_once
+from retraining.fingerprint import gate_fingerprint
+from retraining.identity import require_own
+from retraining.job_kinds import KINDS, UPDATE_LIMIT_SECONDS, is_missing
+from retraining.plan import Plan
+from retraining.promotion.champion import (
+    Champion,
+    ChampionMoved,
+    ChampionUnusable,
+    names_of,
+    own_champion,
+    replace_champion,
+)
+from retraining.promotion.history import keep, past_champions, recall
+from retraining.promotion.rejections import Rejection, remember_rejection
+from retraining.release.artifact import ArtifactChanged, require_champions
+from retraining.release.endpoint import describe_endpoint
+from retraining.release.golden import Golden, choose, read_image
+from retraining.release.package import ROLLED_BACK, approve_again, persons_rejection, reject
+from retraining.release.trial import WrongAnswer, try_endpoint
+from retraining.requests import sagemaker as requests
+from retraining.s3.documents import MISSING
+
+log = logging.getLogger(__name__)
+
+
+class NoWayBack(ValueError):
+    """There is no model to go back to, or what stands in the way; everything that is wrong, at once."""
+
+
+class RollbackFailed(RuntimeError):
+    """The endpoint did not get there; the message tells what it serves."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rollback:
+    """Of the endpoint of one recipe. `plan` gives its addresses; its run name is not used."""
+
+    s3: Any
+    sagemaker: Any
+    runtime: Any
+    plan: Plan
+    say: Callable[[str], None] = log.info
+
+    def choose(self, to: str = "") -> str:
+        """The run to go back to: `to`, or else the one before the champion. Checked as far as nothing is changed.
+
+        NoWayBack tells all that is wrong. Where the endpoint does not serve the champion, "back" may mean two things,
+        and `to` must say which.
+        """
+        champion = self._champion(to)
+        endpoint = describe_endpoint(self.sagemaker, self.plan.endpoint)
+        target = to or self._before(champion, endpoint)
+        document, wrong = self._document(champion, target), []
+        if document is None:
+            known = ", ".join(past["run_name"] for past in past_champions(self.s3, self.plan)) or "none"
+            wrong.append(f"run {target} is not known as a champion of {self.plan.recipe.name}; known are: {known}")
+        else:
+            wrong += self._obstacles(document)
+        if endpoint and endpoint["EndpointStatus"] != "InService" and not _on_its_way(endpoint, document):
+            wrong.append(
+                f"endpoint {self.plan.endpoint} is {endpoint['EndpointStatus']}; wait until it is InService, or delete "
+                f"it if it is Failed (aws sagemaker delete-endpoint --endpoint-name {self.plan.endpoint})"
+            )
+        if wrong:
+            raise NoWayBack(f"{self.plan.recipe.name} cannot go back to {target}: {'; '.join(wrong)}.")
+        return target
+
+    def go_back(self, to: str, *, reason: str, by: str) -> dict[str, Any]:
+        """The model of run `to` serves, and is the champion. Returns what was done, with seconds for each part."""
+        self.choose(to)
+        champion = self._champion(to)
+        document = self._document(champion, to)
+        assert document is not None  # choose() refuses it
+        leaving = champion.document if champion.document and champion.document["run_name"] != to else None
+        began = time.monotonic()
+        self._make_resources(document)
+        before = self._serve(document["endpoint_config"])
+        served = time.monotonic()
+        try:
+            tried = self._try(document)
+        except WrongAnswer as error:
+            self._undo(before, document["endpoint_config"])
+            raise RollbackFailed(f"{error} The endpoint serves {before or 'nothing'} as before.") from error
+        note = f"{ROLLED_BACK}{to} by {by}: {reason}"
+        if arn := document.get("model_package_arn"):
+            self._registry(partial(approve_again, self.sagemaker, arn, note))
+        if leaving:
+            self._leave(leaving, to, note)
+        if leaving or champion.document is None:
+            self._point(champion, document, leaving, {"reason": reason, "by": by})
+        record = {"run_name": to, "left": leaving and leaving["run_name"], "reason": reason, "by": by, "tried": tried}
+        return record | {
+            "update_seconds": round(served - began, 1),
+            "seconds": round(time.monotonic() - began, 1),
+        }
+
+    # -- whereto ---------------------------------------------------------------------------------------------------
+
+    def _champion(self, to: str) -> Champion:
+        try:
+            return own_champion(self.s3, self.plan)
+        except ChampionUnusable as error:
+            if not to:
+                raise NoWayBack(f"{error}. Name the run that is to serve.") from error
+            self.say(f"{error}; it will be written anew.")
+            return Champion(document=None, etag=error.etag)
+
+    def _before(self, champion: Champion, endpoint: Mapping[str, Any] | None) -> str:
+        now = champion.document
+        if now is None:
+            raise NoWayBack(f"{self.plan.recipe.name} has no champion, so there is none before it. Name the run.")
+        previous = (now.get("previous") or {}).get("run_name")
+        if endpoint and endpoint["EndpointConfigName"] != now["endpoint_config"]:
+            raise NoWayBack(
+                f"Endpoint {self.plan.endpoint} serves {endpoint['EndpointConfigName']}, and the champion is "
+                f"{now['run_name']}: name the run that is to serve, {now['run_name']} to put the endpoint back on the "
+                f"champion{f', {previous} for the one before it' if previous else ''}."
+            )
+        if previous is None:
+            raise NoWayBack(f"{now['run_name']} is the first champion of {self.plan.recipe.name}: none came before it.")
+        return str(previous)
+
+    def _document(self, champion: Champion, run_name: str) -> dict[str, Any] | None:
+        """How the run was promoted. The champion's own is the pointer, where an earlier version kept no other."""
+        known = recall(self.s3, self.plan, run_name)
+        return known or (champion.document if (champion.document or {}).get("run_name") == run_name else None)
+
+    def _obstacles(self, document: Mapping[str, Any]) -> list[str]:
+        wrong = []
+        try:
+            require_champions(self.s3, document)
+        except ArtifactChanged as error:
+            wrong.append(str(error))
+        if arn := document.get("model_package_arn"):
+            said = self._registry(partial(persons_rejection, self.sagemaker, arn))
+            if said:
+                wrong.append(f"its model package {arn} is Rejected ({said}); approve it in the registry first")
+        return wrong
+
+    # -- the endpoint ----------------------------------------------------------------------------------------------
+
+    def _make_resources(self, document: Mapping[str, Any]) -> None:
+        """What `prune` may have removed; made of the artifact that served then, or refused."""
+        plan = replace(self.plan, run_name=document["run_name"])
+        model = requests.model(plan, document["model"], document["image"], document["model_data_url"])
+        config = requests.endpoint_config(plan) | {"EndpointConfigName": document["endpoint_config"]}
+        for kind, name, create, describe, request in (
+            ("model", "ModelName", self.sagemaker.create_model, self.sagemaker.describe_model, model),
+            (
+                "endpoint config",
+                "EndpointConfigName",
+                self.sagemaker.create_endpoint_config,
+                self.sagemaker.describe_endpoint_config,
+                config,
+            ),
+        ):
+            try:
+                found = describe(**{name: request[name]})
+            except ClientError as error:
+                if not is_missing(error.response["Error"]["Code"], error.response["Error"]["Message"]):
+                    raise
+                self.say(f"{request[name]} ({kind}) was removed; it is made again.")
+                create_once(create, request)
+                found = describe(**{name: request[name]})
+            require_own(kind, request[name], request, found)
+
+    def _serve(self, config: str) -> str | None:
+        """Bring the endpoint to a configuration → the one that served before, None where there was no endpoint.
+
+        RollbackFailed where SageMaker did not, with its reason.
+        """
+        name = self.plan.endpoint
+        endpoint = self._settled()
+        before = str(endpoint["EndpointConfigName"]) if endpoint else None
+        if endpoint is None:
+            self.say(f"Creating endpoint {name} on {config}.")
+            self.sagemaker.create_endpoint(EndpointName=name, EndpointConfigName=config)
+        elif before != config:
+            self.say(f"Updating endpoint {name} from {before} to {config}.")
+            self.sagemaker.update_endpoint(EndpointName=name, EndpointConfigName=config)
+        endpoint = self._settled()
+        if endpoint is None or (endpoint["EndpointStatus"], endpoint["EndpointConfigName"]) != ("InService", config):
+            now = endpoint or {"EndpointStatus": "deleted", "EndpointConfigName": "nothing"}
+            raise RollbackFailed(
+                f"Endpoint {name} was asked to serve {config}, and is {now['EndpointStatus']} on "
+                f"{now['EndpointConfigName']}: {now.get('FailureReason', 'no reason given')}"
+            )
+        return before
+
+    def _settled(self) -> dict[str, Any] | None:
+        """The endpoint, once it no longer changes."""
+        deadline = time.monotonic() + UPDATE_LIMIT_SECONDS
+        while True:
+            endpoint = describe_endpoint(self.sagemaker, self.plan.endpoint)
+            if endpoint is None or not KINDS["endpoint"].in_progress(endpoint):
+                return endpoint
+            if time.monotonic() > deadline:
+                raise RollbackFailed(
+                    f"Endpoint {self.plan.endpoint} is {endpoint['EndpointStatus']} still after "
+                    f"{UPDATE_LIMIT_SECONDS} seconds. Look at its events; the same command goes on from there."
+                )
+            time.sleep(self.plan.environment.poll_seconds)
+
+    def _try(self, document: Mapping[str, Any]) -> dict[str, Any] | None:
+        """The endpoint's answers to the images that the model got right when it was promoted; None without any."""
+        present: dict[str, bytes] = {}
+        for entry in document.get("golden") or {}:
+            try:
+                present[entry] = read_image(self.s3, self.plan, entry)
+            except ClientError as error:
+                if error.response["Error"]["Code"] not in MISSING:
+                    raise
+        golden: list[Golden] = choose({entry: document["golden"][entry] for entry in present}, present.__getitem__)
+        if not golden:
+            self.say("No golden images are known of this model: that it answers rightly is not checked.")
+            return None
+        tried = try_endpoint(self.runtime, self.plan.endpoint, golden)
+        self.say(f"{tried['requests']} requests with golden images were answered rightly.")
+        return tried
+
+    def _undo(self, before: str | None, config: str) -> None:
+        if before is None:
+            self.sagemaker.delete_endpoint(EndpointName=self.plan.endpoint)
+            self._settled()
+        elif before != config:
+            self._serve(before)
+
+    # -- what is written -------------------------------------------------------------------------------------------
+
+    def _point(
+        self,
+        champion: Champion,
+        document: Mapping[str, Any],
+        leaving: Mapping[str, Any] | None,
+        why: Mapping[str, str],
+    ) -> None:
+        keep(self.s3, self.plan, leaving)
+        note = {"from": leaving and leaving["run_name"], "at": datetime.now(UTC).isoformat(timespec="seconds"), **why}
+        news = {"previous": names_of(leaving) or document.get("previous"), "rolled_back": note}
+        bucket, key = self.plan.environment.bucket, self.plan.champion_key
+        try:
+            replace_champion(self.s3, bucket, key, champion, dict(document) | news)
+        except ChampionMoved as error:
+            raise RollbackFailed(
+                f"{error} The endpoint serves {document['endpoint_config']}: look at both, then name again what is to "
+                "serve."
+            ) from error
+        self.say(f"{self.plan.uri(key)} names {document['run_name']}.")
+
+    def _leave(self, leaving: Mapping[str, Any], to: str, note: str) -> None:
+        if arn := leaving.get("model_package_arn"):
+            self._registry(partial(reject, self.sagemaker, arn, note))
+        rejection = Rejection(
+            run_name=leaving["run_name"],
+            ingredients=leaving["ingredients"],
+            gate=gate_fingerprint(self.plan.recipe),
+            champion=to,
+            reason=note,
+        )
+        bucket, key = self.plan.environment.bucket, self.plan.rejections_key
+        remember_rejection(self.s3, bucket, key, self.plan.recipe.name, rejection)
+
+    def _registry(self, ask: Callable[[], Any]) -> Any:
+        """What is served matters more than what the registry says, which may have lost the package."""
+        try:
+            return ask()
+        except ClientError as error:
+            if not is_missing(error.response["Error"]["Code"], error.response["Error"]["Message"]):
+                raise
+            self.say(f"The registry does not know the model package: {error.response['Error']['Message']}")
+            return None
+
+
+def _on_its_way(endpoint: Mapping[str, Any], document: Mapping[str, Any] | None) -> bool:
+    """Whether the endpoint changes to just what it is to serve, as after a killed attempt."""
+    pending = endpoint.get("PendingDeploymentSummary") or {}
+    wanted = (document or {}).get("endpoint_config")
+    creating = endpoint["EndpointStatus"] == "Creating" and endpoint["EndpointConfigName"] == wanted
+    return creating or (wanted is not None and pending.get("EndpointConfigName") == wanted)

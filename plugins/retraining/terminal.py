@@ -1,0 +1,113 @@
+"""What a person asks at a terminal about the champions of one recipe, with the AWS credentials of their shell."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import boto3
+from botocore.exceptions import BotoCoreError, ClientError
+
+from retraining.environment import ConfigurationError, Environment, recipe_folders
+from retraining.plan import Plan
+from retraining.promotion.champion import ChampionUnusable, own_champion
+from retraining.promotion.history import past_champions
+from retraining.recipe import Recipe, RecipeError, find_recipes, load_recipe
+from retraining.release.endpoint import describe_endpoint
+from retraining.release.rollback import NoWayBack, Rollback, RollbackFailed
+from retraining.release.trial import WrongAnswer
+
+REFUSALS = (
+    BotoCoreError,
+    ChampionUnusable,
+    ClientError,
+    ConfigurationError,
+    LookupError,
+    NoWayBack,
+    RecipeError,
+    RollbackFailed,
+    WrongAnswer,
+)
+
+
+def roll_back(name: str, to: str, reason: str, by: str, dags_folder: Path, *, dry_run: bool) -> int:
+    """The exit status: 0 when the endpoint serves what it is to, or when it could (`dry_run`)."""
+    try:
+        plan = _plan(name, dags_folder)
+        rollback = Rollback(plan=plan, say=print, **_clients(plan))
+        target = rollback.choose(to)
+        if dry_run:
+            print(f"{name} can go back to {target}; nothing was changed.")
+            return 0
+        done = rollback.go_back(target, reason=reason, by=by)
+    except REFUSALS as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(
+        f"{plan.endpoint} serves {target} after {done['update_seconds']} s, checked and recorded after "
+        f"{done['seconds']} s."
+    )
+    return 0
+
+
+def list_champions(name: str, dags_folder: Path) -> int:
+    """A line for each model that was champion, the newest first; * marks what the endpoint serves."""
+    try:
+        plan = _plan(name, dags_folder)
+        clients = _clients(plan)
+        known = past_champions(clients["s3"], plan)
+        now = own_champion(clients["s3"], plan).document
+        endpoint = describe_endpoint(clients["sagemaker"], plan.endpoint) or {}
+    except REFUSALS as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    if now:  # the pointer tells more than what was kept at the promotion
+        known = sorted(
+            [now, *(past for past in known if past["run_name"] != now["run_name"])],
+            key=lambda document: str(document["run_name"]),
+            reverse=True,
+        )
+    for document in known:
+        print(_line(document, (now or {}).get("run_name"), endpoint.get("EndpointConfigName")))
+    if not known:
+        print(f"{name} has had no champion.")
+    if now and endpoint.get("EndpointConfigName") != now["endpoint_config"]:
+        found = endpoint.get("EndpointConfigName", "does not exist")
+        print(f"endpoint {plan.endpoint}: {found}, and not {now['endpoint_config']}, the champion's", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _line(document: Mapping[str, Any], champion: str | None, served: str | None) -> str:
+    marks = ("*" if document["endpoint_config"] == served else " ", document["run_name"])
+    scores = document.get("metrics") or {}
+    told = [f"{name} {scores[name]:.4f}" for name in ("accuracy", "macro_f1") if isinstance(scores.get(name), float)]
+    if document["run_name"] == champion:
+        told.append("champion")
+    if back := document.get("rolled_back"):
+        told.append(f"rolled back to by {back['by']}: {back['reason']}")
+    elif reason := document.get("reason"):
+        told.append(str(reason))
+    return f"{' '.join(marks)}  {', '.join(told)}"
+
+
+def _plan(name: str, dags_folder: Path) -> Plan:
+    environment = Environment.of(os.environ)
+    for path in find_recipes(recipe_folders(os.environ, dags_folder), name):
+        try:
+            recipe: Recipe = load_recipe(path)
+        except RecipeError:
+            if path.stem == name:
+                raise
+            continue
+        if recipe.name == name:
+            return Plan(recipe=recipe, environment=environment, run_name="")
+    raise LookupError(f"there is no recipe {name!r} in {', '.join(map(str, recipe_folders(os.environ, dags_folder)))}")
+
+
+def _clients(plan: Plan) -> dict[str, Any]:
+    names = {"s3": "s3", "sagemaker": "sagemaker", "runtime": "sagemaker-runtime"}
+    return {key: boto3.client(service, region_name=plan.environment.region) for key, service in names.items()}

@@ -1,0 +1,273 @@
+"""Going back to a former champion, against a real server: what a person may ask for, and what a kill leaves."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from botocore.exceptions import ClientError
+from PIL import Image
+
+from retraining.promotion.champion import own_champion
+from retraining.promotion.history import past_champions
+from retraining.promotion.rejections import recall_rejections
+from retraining.release.rollback import NoWayBack, Rollback, RollbackFailed
+from retraining.run import Run
+from retraining.steps import prune, smoke_test, update_champion
+from tests.plugins.task_run import archive
+from tests.plugins.test_release import Runs, approval, deploy, runs, served
+
+__all__ = ["runs"]
+
+GOLDEN = "a/1.png"
+
+
+@dataclasses.dataclass
+class Promoted:
+    """Two models of one recipe, one after the other."""
+
+    first: Run
+    second: Run
+
+    def back(self, **changes: Any) -> Rollback:
+        run = self.second
+        plan = dataclasses.replace(run.plan, environment=dataclasses.replace(run.environment, poll_seconds=0.1))
+        clients = {"s3": run.s3, "sagemaker": run.sagemaker, "runtime": run.runtime}
+        return Rollback(plan=plan, **clients | changes)
+
+    def go_back(self, to: str = "", **changes: Any) -> dict[str, Any]:
+        back = self.back(**changes)
+        return back.go_back(back.choose(to), reason="it mistakes cats for dogs", by="ada")
+
+    @property
+    def champion(self) -> dict[str, Any]:
+        return own_champion(self.first.s3, self.first.plan).document or {}
+
+
+def promote(run: Run, before: Run | None = None, **files: str) -> None:
+    """What a run does from create_model on."""
+    facts: Any = run.context["ti"]
+    image = io.BytesIO()
+    Image.new("RGB", (4, 4)).save(image, "PNG")
+    run.s3.put_object(Bucket=run.environment.bucket, Key=f"{run.plan.images_key}{GOLDEN}", Body=image.getvalue())
+    facts.known["compare.comparison"]["golden"] = {GOLDEN: "a"}
+    champion = own_champion(run.s3, run.plan)
+    facts.known["needs_retraining.champion"] = {"document": champion.document, "etag": champion.etag}
+    facts.known["needs_retraining.need"] = {"needed": True}
+    facts.known["preflight.return_value"]["code"] = run.plan.run_name
+    facts.known["deploy.return_value"] = deploy(run, **files or {"label": "a"})
+    smoke_test(run)
+    update_champion(run)
+
+
+@pytest.fixture
+def promoted(runs: Runs) -> Iterator[Promoted]:
+    first, second = runs(1), runs(2)
+    promote(first)
+    promote(second)
+    yield Promoted(first, second)
+    second.sagemaker.delete_endpoint(EndpointName=second.plan.endpoint)
+
+
+def test_the_champion_before_serves_again(promoted: Promoted) -> None:
+    done = promoted.go_back()
+    assert done["run_name"] == promoted.first.plan.run_name == promoted.champion["run_name"]
+    assert served(promoted.first) == promoted.first.plan.endpoint_config
+    assert done["tried"]["requests"] == 3
+
+
+def test_who_went_back_and_why_is_recorded(promoted: Promoted) -> None:
+    promoted.go_back()
+    told = promoted.champion["rolled_back"]
+    assert (told["by"], told["reason"], told["from"]) == (
+        "ada", "it mistakes cats for dogs", promoted.second.plan.run_name,
+    )  # fmt: skip
+
+
+def test_the_registry_follows_the_endpoint(promoted: Promoted) -> None:
+    promoted.go_back()
+    assert (approval(promoted.first), approval(promoted.second)) == ("Approved", "Rejected")
+    promoted.go_back(promoted.second.plan.run_name)
+    assert (approval(promoted.first), approval(promoted.second)) == ("Rejected", "Approved")
+
+
+def test_what_was_left_is_not_trained_again(promoted: Promoted) -> None:
+    promoted.go_back()
+    run = promoted.second
+    (known,) = recall_rejections(run.s3, run.environment.bucket, run.plan.rejections_key, run.recipe.name)
+    assert (known.run_name, known.champion) == (run.plan.run_name, promoted.first.plan.run_name)
+    assert known.ingredients == run.ingredients.as_dict()
+
+
+def test_a_pruned_model_serves_again(promoted: Promoted, runs: Runs) -> None:
+    for number in range(3, 7):
+        promote(runs(number))
+    prune(runs(6))
+    with pytest.raises(ClientError, match="Could not find model"):
+        promoted.first.sagemaker.describe_model(ModelName=promoted.first.plan.model)
+    promoted.go_back(promoted.first.plan.run_name)
+    assert served(promoted.first) == promoted.first.plan.endpoint_config
+
+
+def test_a_deleted_endpoint_is_made_again(promoted: Promoted) -> None:
+    sagemaker, name = promoted.first.sagemaker, promoted.first.plan.endpoint
+    sagemaker.delete_endpoint(EndpointName=name)
+    sagemaker.get_waiter("endpoint_deleted").wait(EndpointName=name, WaiterConfig={"Delay": 1, "MaxAttempts": 60})
+    promoted.go_back()
+    assert served(promoted.first) == promoted.first.plan.endpoint_config
+
+
+def test_a_lost_pointer_is_written_again(promoted: Promoted) -> None:
+    run = promoted.second
+    run.s3.delete_object(Bucket=run.environment.bucket, Key=run.plan.champion_key)
+    with pytest.raises(NoWayBack, match=r"has no champion.*Name the run"):
+        promoted.back().choose()
+    promoted.go_back(run.plan.run_name)
+    assert promoted.champion["run_name"] == run.plan.run_name
+    assert approval(run) == "Approved"
+
+
+def test_a_wrong_answer_is_taken_back_at_once(promoted: Promoted) -> None:
+    run = promoted.second
+    recalled = promoted.first.plan.past_champion_key(promoted.first.plan.run_name)
+    document = promoted.first.read_json(recalled) | {"golden": {GOLDEN: "b"}}
+    run.write_json(recalled, document)
+    with pytest.raises(RollbackFailed, match=r"answers 'a' for a/1.png.*serves r.* as before"):
+        promoted.go_back()
+    assert served(run) == run.plan.endpoint_config
+    assert promoted.champion["run_name"] == run.plan.run_name
+    assert approval(run) == "Approved"
+
+
+def test_a_model_that_does_not_start_changes_nothing(promoted: Promoted, runs: Runs) -> None:
+    run, bad = promoted.second, promoted.first.model_data_url.rsplit("/", 1)[-1]
+    key = promoted.first.plan.past_champion_key(promoted.first.plan.run_name)
+    run.write_json(key, promoted.first.read_json(key) | {"artifact": None})
+    run.s3.put_object(Bucket=run.environment.bucket, Key=bad, Body=archive(refuses="x"))
+    with pytest.raises(RollbackFailed, match=r"was asked to serve .* and is InService on .*refuses to start"):
+        promoted.go_back()
+    assert promoted.champion["run_name"] == run.plan.run_name
+
+
+@pytest.mark.parametrize("moment", ["update_endpoint", "update_model_package", "put_object"])
+def test_a_killed_attempt_is_gone_on_with(promoted: Promoted, moment: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    back = promoted.back()
+    target = back.choose()
+    client = back.s3 if moment == "put_object" else back.sagemaker
+    done: Callable[..., Any] = getattr(client, moment)
+
+    def dies_after(**kwargs: Any) -> Any:
+        done(**kwargs)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(client, moment, dies_after)
+        with pytest.raises(KeyboardInterrupt):
+            back.go_back(target, reason="bad", by="ada")
+    promoted.back().go_back(target, reason="bad", by="ada")
+    assert served(promoted.first) == promoted.first.plan.endpoint_config
+    assert promoted.champion["run_name"] == target
+    assert (approval(promoted.first), approval(promoted.second)) == ("Approved", "Rejected")
+
+
+def test_what_a_person_rejected_stays_out(promoted: Promoted) -> None:
+    run = promoted.first
+    run.sagemaker.update_model_package(
+        ModelPackageArn=run.fact("register")["arn"],
+        ModelApprovalStatus="Rejected",
+        ApprovalDescription="trained on patients who did not consent",
+    )
+    with pytest.raises(NoWayBack, match=r"is Rejected \(trained on patients who did not consent\)"):
+        promoted.back().choose()
+    assert served(promoted.second) == promoted.second.plan.endpoint_config
+
+
+def test_a_swapped_artifact_stays_out(promoted: Promoted) -> None:
+    run = promoted.first
+    key = run.model_data_url.rsplit("/", 1)[-1]
+    run.s3.put_object(Bucket=run.environment.bucket, Key=key, Body=b"another")
+    with pytest.raises(NoWayBack, match=r"was replaced: its .* bytes had the SHA-256"):
+        promoted.back().choose()
+
+
+def test_an_unknown_run_is_told_with_the_known(promoted: Promoted) -> None:
+    names = f"{promoted.second.plan.run_name}, {promoted.first.plan.run_name}"
+    with pytest.raises(NoWayBack, match=f"run nonsense is not known as a champion.*known are: {names}"):
+        promoted.back().choose("nonsense")
+
+
+def test_before_the_first_champion_there_is_none(runs: Runs) -> None:
+    run = runs(1)
+    promote(run)
+    with pytest.raises(NoWayBack, match=r"is the first champion .*: none came before it"):
+        Promoted(run, run).back().choose()
+
+
+def test_a_foreign_configuration_asks_which_way_is_back(promoted: Promoted, runs: Runs) -> None:
+    deploy(runs(3))
+    with pytest.raises(NoWayBack, match="to put the endpoint back on the champion"):
+        promoted.back().choose()
+    promoted.go_back(promoted.second.plan.run_name)
+    assert served(promoted.second) == promoted.second.plan.endpoint_config
+    assert "rolled_back" not in promoted.champion
+
+
+def test_a_promotion_in_between_is_not_undone(promoted: Promoted, monkeypatch: pytest.MonkeyPatch) -> None:
+    back, bucket = promoted.back(), promoted.second.environment.bucket
+    written, key = back.s3.put_object, promoted.second.plan.champion_key
+
+    def after_another(**kwargs: Any) -> Any:
+        if kwargs["Key"] == key:
+            written(Bucket=bucket, Key=key, Body=json.dumps(promoted.champion | {"run_name": "theirs"}))
+        return written(**kwargs)
+
+    monkeypatch.setattr(back.s3, "put_object", after_another)
+    with pytest.raises(RollbackFailed, match="was changed by run theirs"):
+        back.go_back(back.choose(), reason="bad", by="ada")
+    assert promoted.champion["run_name"] == "theirs"
+
+
+def test_a_champion_of_an_earlier_version_is_kept_too(promoted: Promoted, runs: Runs) -> None:
+    run = promoted.first
+    for name in (promoted.first.plan.run_name, promoted.second.plan.run_name):
+        run.s3.delete_object(Bucket=run.environment.bucket, Key=run.plan.past_champion_key(name))
+    promote(runs(3))
+    assert [past["run_name"] for past in past_champions(run.s3, run.plan)] == [
+        runs(3).plan.run_name, promoted.second.plan.run_name,
+    ]  # fmt: skip
+    promoted.go_back()
+    assert served(run) == promoted.second.plan.endpoint_config
+
+
+def test_a_terminal_shows_and_goes_back(promoted: Promoted, recipe_data: dict[str, Any], tmp_path: Path) -> None:
+    run = promoted.second
+    recipe = recipe_data | {"name": run.recipe.name, "endpoint": run.plan.endpoint}
+    (tmp_path / "recipes").mkdir()
+    (tmp_path / "recipes" / "own.yaml").write_text(yaml.safe_dump(recipe))
+
+    def ask(*arguments: str) -> subprocess.CompletedProcess[str]:
+        environment = os.environ | {"AIRFLOW__CORE__DAGS_FOLDER": str(tmp_path), "RETRAINING_POLL_SECONDS": "0.1"}
+        command = [sys.executable, "-m", "retraining", *arguments]
+        cwd = Path(__file__).parents[2] / "plugins"
+        return subprocess.run(command, env=environment, cwd=cwd, capture_output=True, text=True, timeout=240)
+
+    names = [run.plan.run_name, promoted.first.plan.run_name]
+    shown = ask("champions", run.recipe.name)
+    assert [line.split()[0] for line in shown.stdout.splitlines()] == ["*", names[1]], shown.stderr
+    looked = ask("rollback", run.recipe.name, "--reason", "bad", "--dry-run")
+    assert (looked.returncode, served(run)) == (0, run.plan.endpoint_config), looked.stderr
+    done = ask("rollback", run.recipe.name, "--reason", "bad", "--by", "ada")
+    assert f"serves {names[1]} after" in done.stdout, done.stderr
+    assert "rolled back to by ada: bad" in ask("champions", run.recipe.name).stdout
+    refused = ask("rollback", run.recipe.name, "--reason", "bad", "--to", "nonsense")
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert refused.stderr.startswith("error: ") and "known are: " in refused.stderr
