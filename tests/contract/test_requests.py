@@ -23,6 +23,7 @@ from retraining.environment import Environment
 from retraining.plan import Plan
 from retraining.recipe import load_recipe, read_recipe
 from retraining.recipe.debugger import DEBUGGER_RULES
+from retraining.recipe.deployment import Deployment
 from retraining.recipe.hyperparameters import HYPERPARAMETERS
 from retraining.requests import debugger as debugger_requests
 from retraining.requests import sagemaker as requests
@@ -126,7 +127,8 @@ def every_request(recipe: Any) -> dict[str, dict[str, Any]]:
         "CreateTransformJob": requests.transform_job(plan, plan.candidate_scoring_job, plan.model, "f" * 20),
         "CreateEndpointConfig": requests.endpoint_config(plan),
         "CreateEndpoint": requests.endpoint(plan, plan.endpoint_config),
-        "UpdateEndpoint": requests.endpoint(plan, plan.endpoint_config),
+        "UpdateEndpoint": requests.endpoint(plan, plan.endpoint_config)
+        | {"DeploymentConfig": requests.deployment_config(recipe.deployment)},
         "CreateModelPackageGroup": requests.model_package_group(plan),
         "CreateModelPackage": requests.model_package(
             plan, images.serving, artifact, plan.uri("evaluation.json"), role, {"dataset": "f" * 20, "accuracy": "0.98"}
@@ -142,6 +144,25 @@ def every_request(recipe: Any) -> dict[str, dict[str, Any]]:
 @pytest.mark.parametrize("operation", every_request(DIGITS_RECIPE))
 def test_sagemaker_would_accept_the_request(operation: str, recipe: Any) -> None:
     assert problems(operation, every_request(recipe)[operation]) == []
+
+
+@pytest.mark.parametrize("strategy", ["all_at_once", "canary", "linear"])
+@pytest.mark.parametrize("percent", [None, 50])
+def test_sagemaker_would_accept_every_deployment(strategy: Any, percent: int | None) -> None:
+    deployment = Deployment(
+        strategy=strategy,
+        percent=None if strategy == "all_at_once" else percent,
+        bake_seconds=3600,
+        alarms=["shop-5xx"],
+        termination_wait_seconds=3600,
+    )
+    request = {
+        "EndpointName": "a",
+        "EndpointConfigName": "b",
+        "DeploymentConfig": requests.deployment_config(deployment),
+    }
+    assert problems("UpdateEndpoint", request) == []
+    assert deployment.timeout_seconds > deployment.wait_seconds  # SageMaker's rule
 
 
 def test_the_checker_sees_what_botocore_overlooks() -> None:

@@ -118,6 +118,21 @@ def test_what_is_left_out_has_its_default(recipe: Recipe) -> None:
         (put("debugger.rules", {"Overfit": "stop"}), r"debugger\.rules\.Overfit = 'stop': must be one of fail, warn"),
         (put("promotion.min_value", 97), r"promotion\.min_value = 97\.0: accuracy lies between 0 and 1"),
         (put("promotion.min_value", float("nan")), r"promotion\.min_value = nan: must be a number"),
+        (
+            put("deployment.strategy", "canary"),
+            r"strategy = 'canary': SageMaker shifts whole instances, .*instance_count",
+        ),
+        (put("deployment.percent", 10), r"deployment\.percent = 10: all_at_once shifts all requests"),
+        (
+            put("deployment", {"strategy": "linear", "percent": 5}),
+            r"deployment\.percent = 5: a linear step is 10 to 50 percent",
+        ),
+        (put("deployment", {"strategy": "canary", "percent": 60}), r"percent = 60: must be 1 to 50 percent"),
+        (
+            put("deployment", {"strategy": "linear", "percent": 10, "bake_seconds": 3600}),
+            r"bake_seconds = 3600: 10 shifts of 3600 s and 0 s in the end are 36000 s",
+        ),
+        (put("deployment.alarms", [" "]), r"deployment\.alarms = \[' '\]: must be names of CloudWatch alarms"),
         (put("promotion.min_class_recall", 60), r"promotion\.min_class_recall = 60\.0: must be 0 to 1, as a recall is"),
         (put("promotion.confidence", 95), r"promotion\.confidence = 95\.0: must be 0\.5 to 0\.99"),
         (put("promotion.evidence", "better"), r"must be one of point, clearly_better, not_clearly_worse\. Did"),

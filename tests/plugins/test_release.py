@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from types import SimpleNamespace
 from typing import Any
@@ -12,18 +13,20 @@ from uuid import uuid4
 import pytest
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, TaskDeferred
 
-from retraining.environment import AWS_CONN_ID
+from retraining.environment import AWS_CONN_ID, ConfigurationError
 from retraining.identity import NameTaken
 from retraining.operators.endpoint import DeployOperator, RollbackOperator
 from retraining.operators.register import RegisterOperator
 from retraining.operators.resources import EndpointConfigOperator, ModelOperator
 from retraining.recipe import read_recipe
+from retraining.recipe.deployment import Deployment
+from retraining.release.alarms import require_alarms
 from retraining.release.artifact import ArtifactChanged
 from retraining.release.intent import Intent
 from retraining.release.package import PackageRejected
 from retraining.release.served import EndpointMoved, while_serving
 from retraining.requests import tasks as task_requests
-from retraining.run import Run
+from retraining.run import Run, client
 from retraining.steps import prune, update_champion
 from tests.plugins.task_run import IMAGE, ROLE, archive, context, finish, wait_for
 
@@ -135,6 +138,65 @@ def modified(run: Run) -> Any:
 def approval(run: Run) -> str:
     arn = run.fact("register")["arn"]
     return str(run.sagemaker.describe_model_package(ModelPackageName=arn)["ModelApprovalStatus"])
+
+
+# --- a guarded deployment -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def alarm(sagemaker: Any) -> Iterator[str]:
+    """A CloudWatch alarm that nothing but a test sets off."""
+    name, cloudwatch = f"alarm-{uuid4().hex[:8]}", client("cloudwatch")
+    cloudwatch.put_metric_alarm(
+        AlarmName=name, Namespace="Test", MetricName=name, Statistic="Sum", Period=60, EvaluationPeriods=1, Threshold=0,
+        ComparisonOperator="GreaterThanThreshold",
+    )  # fmt: skip
+    yield name
+    cloudwatch.delete_alarms(AlarmNames=[name])
+
+
+def guarded(run: Run, alarm: str, **changes: Any) -> Run:
+    deployment = Deployment(strategy="canary", percent=50, bake_seconds=1, alarms=[alarm], **changes)
+    serving = replace(run.recipe.serving, instance_count=2)
+    run.recipe = replace(run.recipe, deployment=deployment, serving=serving)
+    run.plan = replace(run.plan, recipe=run.recipe)
+    return run
+
+
+def test_a_canary_is_asked_for_and_serves(runs: Runs, alarm: str) -> None:
+    for run in (guarded(runs(1), alarm), guarded(runs(2), alarm)):
+        assert deploy(run)["config"] == run.plan.endpoint_config
+    told = run.sagemaker.describe_endpoint(EndpointName=run.plan.endpoint)["LastDeploymentConfig"]
+    assert told["BlueGreenUpdatePolicy"]["TrafficRoutingConfiguration"]["CanarySize"]["Value"] == 50
+    assert told["AutoRollbackConfiguration"]["Alarms"] == [{"AlarmName": alarm}]
+
+
+def test_an_alarm_takes_the_canary_back(runs: Runs, alarm: str) -> None:
+    before, run = runs(1), guarded(runs(2), alarm)
+    deploy(before)
+    client("cloudwatch").set_alarm_state(AlarmName=alarm, StateValue="ALARM", StateReason="a test")
+    with pytest.raises(AirflowFailException, match=f"rolled the update back.*{alarm} went into the state ALARM"):
+        deploy(run)
+    assert served(run) == before.plan.endpoint_config
+
+
+def test_an_unknown_alarm_is_told_before_anything_is_paid(alarm: str) -> None:
+    require_alarms(client("cloudwatch"), [alarm])
+    with pytest.raises(ConfigurationError, match="there is no CloudWatch alarm nobody"):
+        require_alarms(client("cloudwatch"), [alarm, "nobody"])
+
+
+def test_an_alarm_that_rings_already_is_told(alarm: str, caplog: pytest.LogCaptureFixture) -> None:
+    client("cloudwatch").set_alarm_state(AlarmName=alarm, StateValue="ALARM", StateReason="a test")
+    require_alarms(client("cloudwatch"), [alarm])
+    assert f"{alarm} is in ALARM now" in caplog.text
+
+
+def test_a_long_bake_is_waited_for(runs: Runs) -> None:
+    run = runs(1)
+    run.recipe = replace(run.recipe, deployment=Deployment(bake_seconds=3600, termination_wait_seconds=3600))
+    register(run)
+    assert deploying(run).limit_seconds > 7200 + 1800
 
 
 # --- deploy ---------------------------------------------------------------------------------------------------------

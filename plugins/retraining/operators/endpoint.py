@@ -27,7 +27,10 @@ from retraining.triggers import SageMakerJobTrigger
 
 
 class EndpointOperator(SageMakerEndpointOperator):
-    """What deploying and rolling back share. `config` also holds {"Intent": {"bucket", "key"}}, where Intents are."""
+    """What deploying and rolling back share.
+
+    `config` also holds {"Intent": {"bucket", "key"}}, where Intents are, and perhaps the DeploymentConfig of updates.
+    """
 
     operator_extra_links = JOB_LINKS
 
@@ -44,6 +47,12 @@ class EndpointOperator(SageMakerEndpointOperator):
         """What SageMaker is sent."""
         return {key: self.config[key] for key in ("EndpointName", "EndpointConfigName")}
 
+    @property
+    def deployment(self) -> dict[str, Any]:
+        """What an update, and no creation, is sent besides."""
+        config = self.config.get("DeploymentConfig")
+        return {"DeploymentConfig": config} if config else {}
+
     def look(self, context: Context) -> dict[str, Any] | None:
         """The endpoint as SageMaker describes it now; the task's link leads to it."""
         name = self.config["EndpointName"]
@@ -56,22 +65,27 @@ class EndpointOperator(SageMakerEndpointOperator):
             trigger=SageMakerJobTrigger(
                 kind="endpoint",
                 name=self.config["EndpointName"],
-                deadline=time.time() + UPDATE_LIMIT_SECONDS,
+                deadline=time.time() + self.limit_seconds,
                 poll_seconds=self.poll_seconds,
                 aws_conn_id=self.aws_conn_id or "",
                 region_name=self.region_name,
             ),
             method_name="execute_complete",
             kwargs=kwargs,
-            timeout=timedelta(seconds=UPDATE_LIMIT_SECONDS + 600),
+            timeout=timedelta(seconds=self.limit_seconds + 600),
         )
         raise AssertionError("defer() does not return")
 
-    @staticmethod
-    def require_in_time(event: Mapping[str, Any] | None) -> None:
+    @property
+    def limit_seconds(self) -> int:
+        """Longer than SageMaker's own limit, after which it goes back by itself."""
+        policy = self.config.get("DeploymentConfig", {}).get("BlueGreenUpdatePolicy", {})
+        return UPDATE_LIMIT_SECONDS + int(policy.get("MaximumExecutionTimeoutInSeconds", 0))
+
+    def require_in_time(self, event: Mapping[str, Any] | None) -> None:
         if event and event["status"] == "Deadline":
             raise AirflowFailException(
-                f"Endpoint {event['name']} is still changing after {UPDATE_LIMIT_SECONDS} seconds; "
+                f"Endpoint {event['name']} is still changing after {self.limit_seconds} seconds; "
                 "look at its events before running again."
             )
 
@@ -126,7 +140,7 @@ class DeployOperator(EndpointOperator):
             self.hook.conn.create_endpoint(**self.request)
         else:
             self.log.info("Updating endpoint %s from %s to %s.", name, endpoint["EndpointConfigName"], wanted)
-            self.hook.conn.update_endpoint(**self.request)
+            self.hook.conn.update_endpoint(**self.request, **self.deployment)
         return self.wait()
 
     def _not_served(self, endpoint: Mapping[str, Any] | None, wanted: str) -> str:

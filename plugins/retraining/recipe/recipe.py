@@ -14,6 +14,7 @@ from typing import Annotated, Any
 
 from retraining.recipe.budget import Budget
 from retraining.recipe.debugger import Debugger
+from retraining.recipe.deployment import Deployment
 from retraining.recipe.file import mentions, read_yaml
 from retraining.recipe.hyperparameters import HYPERPARAMETERS, Value
 from retraining.recipe.layout import Layout
@@ -69,6 +70,7 @@ class Recipe:
     tuning: Tuning
     debugger: Debugger = field(default_factory=Debugger)
     promotion: Promotion = field(default_factory=Promotion)
+    deployment: Deployment = field(default_factory=Deployment)
     tracking: Tracking = field(default_factory=Tracking)
     budget: Budget = field(default_factory=Budget)
     approval: bool = False
@@ -89,6 +91,7 @@ class Recipe:
         self._check_hyperparameters()
         self._check_batches()
         self._check_debugger()
+        self._check_deployment()
         self._check_prices()
 
     def _check_hyperparameters(self) -> None:
@@ -128,6 +131,15 @@ class Recipe:
             self.debugger.mode,
             self.debugger_obstacle,
             "Set it to self_hosted or auto, or training.spot to false, or training.distribution to none.",
+        )
+
+    def _check_deployment(self) -> None:
+        require(
+            self.deployment.strategy == "all_at_once" or self.serving.instance_count > 1,
+            "deployment.strategy",
+            self.deployment.strategy,
+            "SageMaker shifts whole instances, and a part of one instance is all of it",
+            "Set serving.instance_count to 2 or more, or strategy to all_at_once.",
         )
 
     def _check_prices(self) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from retraining.container_images import Images, has_gpu
 from retraining.plan import Plan
+from retraining.recipe.deployment import Deployment
 from retraining.recipe.hyperparameters import as_text
 from retraining.requests.debugger import managed_members, self_hosted_hyperparameters
 from retraining.tuning.warm_start import config as warm_start_config
@@ -178,8 +179,30 @@ def endpoint_config(plan: Plan) -> Request:
 
 
 def endpoint(plan: Plan, endpoint_config_name: str) -> Request:
-    """CreateEndpoint or UpdateEndpoint. Without a DeploymentConfig SageMaker updates blue/green, all at once."""
+    """CreateEndpoint or, with `deployment_config` as DeploymentConfig, UpdateEndpoint."""
     return {"EndpointName": plan.endpoint, "EndpointConfigName": endpoint_config_name}
+
+
+def deployment_config(deployment: Deployment) -> Request:
+    """Of UpdateEndpoint; empty where SageMaker's own default, blue/green all at once, is what the recipe says."""
+    if not deployment.guarded:
+        return {}
+    size = {"Type": "CAPACITY_PERCENT", "Value": deployment.step_percent}
+    routing = {"Type": deployment.strategy.upper(), "WaitIntervalInSeconds": deployment.bake} | {
+        "all_at_once": {},
+        "canary": {"CanarySize": size},
+        "linear": {"LinearStepSize": size},
+    }[deployment.strategy]
+    policy = {
+        "TrafficRoutingConfiguration": routing,
+        "TerminationWaitInSeconds": deployment.termination_wait_seconds,
+        "MaximumExecutionTimeoutInSeconds": deployment.timeout_seconds,
+    }
+    alarms = [{"AlarmName": name} for name in deployment.alarms]
+    return {
+        "BlueGreenUpdatePolicy": policy,
+        **({"AutoRollbackConfiguration": {"Alarms": alarms}} if alarms else {}),
+    }
 
 
 def model_package_group(plan: Plan) -> Request:

@@ -117,7 +117,10 @@ def endpoint_request(run: Run) -> dict[str, Any]:
     """
     require_not_rejected(run.sagemaker, run.fact("register")["arn"])
     require_scored_model(run)
-    return requests.endpoint(run.plan, run.plan.endpoint_config) | {"Intent": run.release_intents.address}
+    return requests.endpoint(run.plan, run.plan.endpoint_config) | {
+        "DeploymentConfig": requests.deployment_config(run.recipe.deployment),
+        "Intent": run.release_intents.address,
+    }
 
 
 def require_scored_model(run: Run) -> None:

@@ -21,6 +21,7 @@ from retraining.pretrained.staging import require_staged
 from retraining.promotion.champion import Champion, ChampionUnusable, own_champion
 from retraining.promotion.first import UncomparedPromotion, signs_of_a_champion
 from retraining.promotion.rejections import Rejection, recall_rejections
+from retraining.release.alarms import require_alarms
 from retraining.release.artifact import ArtifactChanged, require_champions
 from retraining.run import Run, client
 from retraining.source import Source
@@ -62,6 +63,7 @@ def preflight(run: Run) -> dict[str, Any]:
         )
     if run.recipe.pretrained is not None:
         require_staged(run.recipe.pretrained, run.s3)
+    require_alarms(client("cloudwatch"), run.recipe.deployment.alarms)
     source = Source.read(environment.source_dir)
     debugger = _decide_mode(run, account)
     images = resolve_images(in_mode(run.recipe, debugger.mode), environment)
