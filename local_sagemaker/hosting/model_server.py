@@ -19,10 +19,9 @@ from pathlib import Path
 from local_sagemaker.failures import JobFailedError
 from local_sagemaker.hosting.served_model import ServedModel
 from local_sagemaker.platform import Platform
-from local_sagemaker.sandbox import archives, cores, packages
+from local_sagemaker.sandbox import archives, cores
+from local_sagemaker.sandbox.container import Container, moved
 from local_sagemaker.sandbox.disk import Quota
-from local_sagemaker.sandbox.environment import process_environment, role_environment
-from local_sagemaker.sandbox.images import Image
 from local_sagemaker.sandbox.isolation import CONTAINER_BASE
 from local_sagemaker.sandbox.process import JobProcess, OutputTail, output_path
 from local_sagemaker.wire.errors import ApiError
@@ -81,28 +80,31 @@ class ModelServer:
 
     def start(self) -> None:
         """Fetch the model and start the program; it is ready once `ping` says so. Raises JobFailedError."""
-        image = self._image()
+        container = Container.of(
+            self._model.image,
+            self._platform.images,
+            self._platform.isolation,
+            self._platform.settings,
+            network_isolation=self._model.network_isolation,
+            program="serve",
+        )
         end_orphan(self._folder)
         self._keep_isolation()
         self._fetch()
         code = self._fetch_code()
-        interpreter = self._interpreter(image, code / "requirements.txt")
+        interpreter = container.interpreter(code / "requirements.txt", self.say, self._stop)
         self.port = _free_port()
         model = f"{CONTAINER_BASE}/model"
-        command = self._platform.isolation.command(
-            [interpreter, *(image.serve or ())],
-            mounts={CONTAINER_BASE: self._base, model: self._base / "model"},
-            read_only={model},
-            network_isolation=self._model.network_isolation,
-            relay_port=self.port,
-        )
         try:
-            self._process = JobProcess.start(
-                command,
-                environment=self._environment(interpreter),
+            self._process = container.start(
+                [interpreter, *(container.image.serve or ())],
+                environment=self._environment(container, interpreter),
                 cwd=self._base,
                 folder=self._folder / "process",
                 nice=self._nice,
+                mounts={CONTAINER_BASE: self._base, model: self._base / "model"},
+                read_only={model},
+                relay_port=self.port,
             )
         except OSError as error:
             raise JobFailedError(f"InternalServerError: the model server cannot be started: {error}") from error
@@ -183,16 +185,6 @@ class ModelServer:
             self._ended_for = f"{problem.removeprefix('ClientError: ').replace('the job', 'the model server', 1)}."
             self._process.kill()
 
-    def _image(self) -> Image:
-        image = self._platform.images.find(self._model.image)
-        if image is None:
-            raise JobFailedError(f"ClientError: {self._platform.images.explain(self._model.image)} with 'serve'")
-        if image.serve is None:
-            raise JobFailedError(
-                f"ClientError: the entry for {', '.join(image.match)} in images.toml has no 'serve'; add a model server"
-            )
-        return image
-
     def _keep_isolation(self) -> None:
         if self._model.network_isolation:
             try:
@@ -219,45 +211,24 @@ class ModelServer:
         """The folder of the model's own code, fetched where the model's environment says where it is in S3."""
         submitted = self._given.get("SAGEMAKER_SUBMIT_DIRECTORY", f"{CONTAINER_BASE}/model/code")
         if not submitted.startswith("s3://"):
-            return Path(_moved(submitted, self._base))
+            return Path(moved(submitted, self._base))
         code = self._base / "code"
         archives.fetch_archive(self._platform.objects, submitted, code, archives.SOURCE)
         self._given["SAGEMAKER_SUBMIT_DIRECTORY"] = f"{CONTAINER_BASE}/code"
         return code
 
-    def _interpreter(self, image: Image, requirements: Path) -> str:
-        """The image's interpreter, or one that has what the model's code asks for beyond it."""
-        if not requirements.is_file():
-            return image.interpreter
-        return packages.interpreter_for(
-            self._platform,
-            image.interpreter,
-            requirements,
-            self.say,
-            network_isolation=self._model.network_isolation,
-            stop=self._stop,
-        )
-
-    def _environment(self, interpreter: str) -> dict[str, str]:
-        base = self._platform.isolation.base(self._base)
+    def _environment(self, container: Container, interpreter: str) -> dict[str, str]:
+        base = container.isolation.base(self._base)
         return {
-            **process_environment(interpreter, self._folder, self._num_threads),
-            **role_environment(self._platform.settings, network_isolation=self._model.network_isolation),
+            **container.environment(interpreter, self._folder, self._num_threads),
             "SAGEMAKER_BASE_DIR": str(base),
             "SM_MODEL_DIR": str(base / "model"),
             "SAGEMAKER_CONTAINER_LOG_LEVEL": "20",
             "SAGEMAKER_MULTI_MODEL": "false",
-            **{name: _moved(value, base) for name, value in self._given.items()},
+            **{name: moved(value, base) for name, value in self._given.items()},
             "SAGEMAKER_BIND_TO_PORT": str(self.port),
             "SAGEMAKER_SAFE_PORT_RANGE": f"{self.port + 1}-{self.port + _SAFE_PORTS}",
         }
-
-
-def _moved(value: str, base: Path) -> str:
-    """A path below the container's /opt/ml, below `base` instead."""
-    if value == CONTAINER_BASE or value.startswith(f"{CONTAINER_BASE}/"):
-        return str(base) + value.removeprefix(CONTAINER_BASE)
-    return value
 
 
 def await_ping(server: ModelServer, timeout_s: float, cancelled: threading.Event) -> bool:

@@ -87,10 +87,3 @@ def _probe(interpreter: str) -> tuple[str, str]:
     answer = subprocess.run([interpreter, "-c", _PROBE], capture_output=True, text=True, timeout=60, check=False)
     version, _, wheel = answer.stdout.strip().partition(" ")
     return version, wheel
-
-
-def write_hosts_file(path: Path, names: list[str]) -> Path:
-    """The machine's /etc/hosts with the names by which a job's hosts call each other: all of them are this machine."""
-    known = Path("/etc/hosts").read_text(errors="replace")
-    path.write_text(f"127.0.0.1 {' '.join(names)}\n{known}")
-    return path

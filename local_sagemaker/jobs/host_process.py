@@ -8,6 +8,7 @@ from pathlib import Path
 from local_sagemaker.jobs.cluster import Host
 from local_sagemaker.jobs.opt_ml import OptMl
 from local_sagemaker.sandbox import cores, left_file
+from local_sagemaker.sandbox.container import Container
 from local_sagemaker.sandbox.process import JobProcess, OutputTail, output_path
 
 
@@ -38,13 +39,26 @@ class HostProcess:
         self._process = JobProcess.adopt(self._process_folder)
         return self._process is not None
 
-    def start(self, command: list[str], environment: dict[str, str]) -> None:
-        self._process = JobProcess.start(
+    def start(
+        self,
+        container: Container,
+        command: list[str],
+        environment: dict[str, str],
+        *,
+        mounts: dict[str, Path],
+        hosts: list[HostProcess],
+    ) -> None:
+        """`hosts` are all hosts of the job, which know each other by name. Raises what Container.start raises."""
+        if container.isolation.mounts:
+            names = [other.host.name for other in hosts]
+            mounts = mounts | {"/etc/hosts": _write_hosts_file(self.folder / "hosts", names)}
+        self._process = container.start(
             command,
             environment=environment,
             cwd=self.opt_ml.code,
             folder=self._process_folder,
             nice=cores.NICE_TRAINING,
+            mounts=mounts,
         )
 
     def wait(self, timeout_s: float) -> None:
@@ -106,3 +120,10 @@ class HostProcess:
 
     def failure_file(self) -> str:
         return left_file.head(self.opt_ml.failure, 4096).decode(errors="replace")
+
+
+def _write_hosts_file(path: Path, names: list[str]) -> Path:
+    """The machine's /etc/hosts with the names by which a job's hosts call each other: all of them are this machine."""
+    known = Path("/etc/hosts").read_text(errors="replace")
+    path.write_text(f"127.0.0.1 {' '.join(names)}\n{known}")
+    return path

@@ -6,6 +6,7 @@ import glob
 import shutil
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from local_sagemaker.failures import JobFailedError
@@ -15,8 +16,8 @@ from local_sagemaker.jobs.host_process import HostProcess
 from local_sagemaker.jobs.opt_ml import OptMl
 from local_sagemaker.jobs.script import Script
 from local_sagemaker.platform import Platform
-from local_sagemaker.sandbox import archives, packages
-from local_sagemaker.sandbox.environment import process_environment, role_environment
+from local_sagemaker.sandbox import archives
+from local_sagemaker.sandbox.container import Container
 
 _GPU_FOLDERS = "/proc/driver/nvidia/gpus/*"
 _INPUT_FOLDER = "/opt/ml/input/data/"
@@ -40,7 +41,7 @@ class Preparation:
         self._say = say
         self._stop = stop
         self._script = Script.of(request)
-        self._container = entrypoint.command(request)
+        self._entrypoint = entrypoint.command(request)
         self.master_port = distribution.free_port()
 
     def fetch(self, checkpoints: Checkpoints | None, stopped: Callable[[], bool]) -> None:
@@ -65,11 +66,20 @@ class Preparation:
 
     def start(self, num_threads: int) -> list[str]:
         """Start every host's process; returns the first host's command. Leaves none running when one cannot start."""
-        interpreter = self._interpreter()
-        commands = [self._command(process, interpreter) for process in self._hosts]
+        container = Container.of(
+            self._request["AlgorithmSpecification"].get("TrainingImage", ""),
+            self._platform.images,
+            self._platform.isolation,
+            self._platform.settings,
+            network_isolation=bool(self._request.get("EnableNetworkIsolation")),
+        )
+        interpreter = container.interpreter(self._requirements(), self._say, self._stop)
+        commands = [self._command(process, container, interpreter) for process in self._hosts]
         try:
             for process, command in zip(self._hosts, commands, strict=True):
-                process.start(self._isolated(process, command), self._environment(process, interpreter, num_threads))
+                environment = self._environment(process, container, interpreter, num_threads)
+                mounts = process.opt_ml.mounts(self._request)
+                process.start(container, command, environment, mounts=mounts, hosts=self._hosts)
         except BaseException as error:
             for process in self._hosts:
                 process.kill()
@@ -83,7 +93,7 @@ class Preparation:
     def _fetch_code(self) -> None:
         """The source to the first host, and its copy to the others. As the toolkit does, a folder of a channel too."""
         source, first = self._script.source, self._hosts[0].opt_ml
-        if self._container or not source:
+        if self._entrypoint or not source:
             return
         if source.startswith("s3://"):
             archives.fetch_archive(self._platform.objects, source, first.code, archives.SOURCE)
@@ -92,32 +102,17 @@ class Preparation:
         for process in self._hosts[1:]:
             shutil.copytree(first.code, process.opt_ml.code, dirs_exist_ok=True)
 
-    def _interpreter(self) -> str:
-        """The image's interpreter, or one that has what requirements.txt asks for beyond it."""
-        uri = self._request["AlgorithmSpecification"].get("TrainingImage", "")
-        image = self._platform.images.find(uri)
-        if image is None:
-            raise JobFailedError(f"ClientError: {self._platform.images.explain(uri)}")
+    def _requirements(self) -> Path | None:
         first = self._hosts[0].opt_ml
-        requirements = entrypoint.requirements(first) if self._container else first.code / "requirements.txt"
-        if requirements is None or not requirements.is_file():
-            return image.interpreter
-        return packages.interpreter_for(
-            self._platform,
-            image.interpreter,
-            requirements,
-            self._say,
-            network_isolation=bool(self._request.get("EnableNetworkIsolation")),
-            stop=self._stop,
-        )
+        return entrypoint.requirements(first) if self._entrypoint else first.code / "requirements.txt"
 
     # -- processes ------------------------------------------------------------------------------------------------
 
-    def _command(self, process: HostProcess, interpreter: str) -> list[str]:
-        if self._container:
-            return self._container
+    def _command(self, process: HostProcess, container: Container, interpreter: str) -> list[str]:
+        if self._entrypoint:
+            return self._entrypoint
         if not self._script.program:
-            return self._own_program(interpreter)
+            return self._own_program(container, interpreter)
         return distribution.command(
             interpreter,
             self._script,
@@ -128,42 +123,30 @@ class Preparation:
             master_port=self.master_port,
         )
 
-    def _own_program(self, interpreter: str) -> list[str]:
+    def _own_program(self, container: Container, interpreter: str) -> list[str]:
         """What stands in for the image's own training program."""
         uri = self._request["AlgorithmSpecification"]["TrainingImage"]
-        image = self._platform.images.find(uri)
-        if image is None or image.train is None:
+        if container.image.train is None:
             raise JobFailedError(
                 "ClientError: hyperparameter 'sagemaker_program' is missing; local_sagemaker runs script mode: name "
                 "the training script there and its sourcedir.tar.gz in 'sagemaker_submit_directory', or give the "
                 f"image map an entry with 'train' for image '{uri}'"
             )
-        return [interpreter, *image.train]
+        return [interpreter, *container.image.train]
 
-    def _isolated(self, process: HostProcess, command: list[str]) -> list[str]:
-        isolation = self._platform.isolation
-        mounts = process.opt_ml.mounts(self._request)
-        if isolation.mounts:
-            names = [other.host.name for other in self._hosts]
-            mounts["/etc/hosts"] = entrypoint.write_hosts_file(process.folder / "hosts", names)
-        return isolation.command(
-            command, mounts=mounts, network_isolation=bool(self._request.get("EnableNetworkIsolation"))
-        )
-
-    def _environment(self, process: HostProcess, interpreter: str, num_threads: int) -> dict[str, str]:
+    def _environment(
+        self, process: HostProcess, container: Container, interpreter: str, num_threads: int
+    ) -> dict[str, str]:
         requested: dict[str, str] = self._request.get("Environment", {})
-        plain = process_environment(interpreter, process.folder, num_threads)
+        plain = container.environment(interpreter, process.folder, num_threads)
         paths = [script.python_path(process.opt_ml)]
-        if self._container:
+        if self._entrypoint:
             programs = entrypoint.write_programs(process.folder / "bin", interpreter)
             pip = entrypoint.pip_environment(interpreter, process.folder)
             paths.append(pip.pop("PYTHONPATH"))
             plain |= pip | {"PATH": f"{programs}:{plain['PATH']}"}
         environment = {
             **plain,
-            **role_environment(
-                self._platform.settings, network_isolation=bool(self._request.get("EnableNetworkIsolation"))
-            ),
             "TRAINING_JOB_ARN": self._request["TrainingJobArn"],
             **script.environment(
                 process.opt_ml,

@@ -16,12 +16,12 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from local_sagemaker.failures import JobFailedError
-from local_sagemaker.jobs import channels, entrypoint
+from local_sagemaker.jobs import channels
 from local_sagemaker.jobs.host_process import HostProcess
 from local_sagemaker.platform import Platform
 from local_sagemaker.s3 import Mirror, Object
 from local_sagemaker.sandbox import disk, left_file, overlay
-from local_sagemaker.sandbox.environment import process_environment, role_environment
+from local_sagemaker.sandbox.container import Container, moved
 from local_sagemaker.sandbox.images import Image
 
 BASE = "/opt/ml"
@@ -98,7 +98,6 @@ class ProcessingContainer:
         self._platform = platform
         self._request = request
         self._hosts = hosts
-        self._isolated = bool(request.get("NetworkConfig", {}).get("EnableNetworkIsolation"))
 
     def prepare(self, stopped: Callable[[], bool] = lambda: False) -> None:
         """Make the hosts' folders and fill them from S3, until `stopped()`."""
@@ -116,20 +115,30 @@ class ProcessingContainer:
     def start(self, num_threads: int) -> None:
         """Start every host's process; leaves none running when one cannot start."""
         uri = self._request["AppSpecification"]["ImageUri"]
-        image = self._platform.images.find(uri)
-        if image is None:
-            raise JobFailedError(f"ClientError: {self._platform.images.explain(uri)}")
-        words = command(self._request, image)
+        container = Container.of(
+            uri,
+            self._platform.images,
+            self._platform.isolation,
+            self._platform.settings,
+            network_isolation=bool(self._request.get("NetworkConfig", {}).get("EnableNetworkIsolation")),
+        )
+        words = command(self._request, container.image)
         if words is None:
             raise JobFailedError(
                 f"ClientError: image '{uri}' has no program of its own here; give a ContainerEntrypoint"
             )
         try:
             for process in self._hosts:
-                environment = self._environment(process, image.interpreter, num_threads)
+                environment = self._environment(process, container, num_threads)
                 if "/" not in words[0] and shutil.which(words[0], path=environment["PATH"]) is None:
                     raise JobFailedError(f"ClientError: program '{words[0]}' of the ContainerEntrypoint does not exist")
-                process.start(self._wrapped(process, words), environment)
+                process.start(
+                    container,
+                    [self._moved(process, word) for word in words],
+                    environment,
+                    mounts={BASE: process.opt_ml.base},
+                    hosts=self._hosts,
+                )
         except BaseException as error:
             for process in self._hosts:
                 process.kill()
@@ -203,29 +212,17 @@ class ProcessingContainer:
 
     def _moved(self, process: HostProcess, word: str) -> str:
         """A word as it has to be for the job to find what it means; the same where /opt/ml is its folder."""
-        if self._platform.isolation.mounts or not (word == BASE or word.startswith(f"{BASE}/")):
-            return word
-        return str(process.opt_ml.base) + word.removeprefix(BASE)
+        return moved(word, self._platform.isolation.base(process.opt_ml.base))
 
-    def _wrapped(self, process: HostProcess, words: list[str]) -> list[str]:
-        isolation = self._platform.isolation
-        mounts = {BASE: process.opt_ml.base}
-        if isolation.mounts:
-            names = [other.host.name for other in self._hosts]
-            mounts["/etc/hosts"] = entrypoint.write_hosts_file(process.folder / "hosts", names)
-        moved = [self._moved(process, word) for word in words]
-        return isolation.command(moved, mounts=mounts, network_isolation=self._isolated)
-
-    def _environment(self, process: HostProcess, interpreter: str, num_threads: int) -> dict[str, str]:
+    def _environment(self, process: HostProcess, container: Container, num_threads: int) -> dict[str, str]:
         """Of SageMaker's own there is little: the region and the role; everything else is in the two files."""
+        interpreter = container.image.interpreter
         own = overlay.make(process.folder / "environment", interpreter)
-        plain = process_environment(own, process.folder, num_threads)
         requested = {name: self._moved(process, value) for name, value in self._request.get("Environment", {}).items()}
         path = f"{Path(own).parent}:{Path(interpreter).parent}:{requested.get('PATH', os.defpath)}"
         return {
-            **plain,
-            **role_environment(self._platform.settings, network_isolation=self._isolated),
-            **({} if self._platform.isolation.mounts else {"SAGEMAKER_BASE_DIR": str(process.opt_ml.base)}),
+            **container.environment(own, process.folder, num_threads),
+            **({} if container.isolation.mounts else {"SAGEMAKER_BASE_DIR": str(process.opt_ml.base)}),
             "PIP_DISABLE_PIP_VERSION_CHECK": "1",
             "PIP_NO_INPUT": "1",
             **requested,

@@ -25,6 +25,7 @@ from local_sagemaker.jobs.rule_evaluator import Evaluator, Inputs, Verdict, fail
 from local_sagemaker.jobs.rule_records import TIMEOUT_S, Rule
 from local_sagemaker.jobs.training_record import END_MARKER, KIND, TrainingRecord
 from local_sagemaker.platform import Platform, log
+from local_sagemaker.sandbox.container import Container
 from local_sagemaker.sandbox.merged_folder import MergedFolder
 from local_sagemaker.sandbox.process import JobProcess
 
@@ -163,14 +164,15 @@ class RuleEvaluation:
         if by_image:
             rule_records.create(self._platform, self._job)
         for uri, rules in by_image.items():
-            image = self._platform.images.find(uri)
-            if image is None or image.rules is None:
-                why = f"ClientError: {self._platform.images.explain(uri)} with 'rules'"
-                self._end_all(rules, {"RuleEvaluationStatus": "Error", "StatusDetails": why})
+            platform = self._platform
+            try:
+                container = Container.of(uri, platform.images, platform.isolation, platform.settings, program="rules")
+            except JobFailedError as error:
+                self._end_all(rules, {"RuleEvaluationStatus": "Error", "StatusDetails": str(error)})
                 continue
             folder = self._folder / f"evaluator-{self._num_evaluators}"
             self._num_evaluators += 1
-            self._evaluators.append(Evaluator(self._platform, image, rules, folder, self._inputs))
+            self._evaluators.append(Evaluator(platform, container, rules, folder, self._inputs))
         for evaluator in self._evaluators:
             if not evaluator.started and (evaluator.follows or over):
                 try:

@@ -15,8 +15,7 @@ from local_sagemaker.jobs import rule_records
 from local_sagemaker.jobs.rule_records import Rule
 from local_sagemaker.platform import Platform
 from local_sagemaker.sandbox import cores
-from local_sagemaker.sandbox.environment import process_environment, role_environment
-from local_sagemaker.sandbox.images import Image
+from local_sagemaker.sandbox.container import Container
 from local_sagemaker.sandbox.process import JobProcess, OutputTail, output_path
 
 _LAST_LINES = 5
@@ -40,10 +39,12 @@ class Inputs:
 class Evaluator:
     """Not thread-safe: the thread that carries the evaluation owns it."""
 
-    def __init__(self, platform: Platform, image: Image, rules: list[Rule], folder: Path, inputs: Inputs) -> None:
+    def __init__(
+        self, platform: Platform, container: Container, rules: list[Rule], folder: Path, inputs: Inputs
+    ) -> None:
         self.rules = rules
         self._platform = platform
-        self._image = image
+        self._container = container
         self._folder = folder
         self._inputs = inputs
         self._tail = OutputTail(output_path(folder))
@@ -54,7 +55,7 @@ class Evaluator:
 
     @property
     def follows(self) -> bool:
-        return self._image.follow
+        return self._container.image.follow
 
     @property
     def started(self) -> bool:
@@ -67,10 +68,10 @@ class Evaluator:
         members = ("RuleConfigurationName", "RuleParameters")
         wanted = [{key: rule.configuration.get(key) for key in members} for rule in self.rules]
         (self._folder / "rules.json").write_text(json.dumps(wanted))
-        environment = process_environment(self._image.interpreter, self._folder, num_threads=1)
-        self._process = JobProcess.start(
-            [self._image.interpreter, *(self._image.rules or ()), *self._arguments(max_runtime_s)],
-            environment=environment | role_environment(self._platform.settings, network_isolation=False),
+        image = self._container.image
+        self._process = self._container.start(
+            [image.interpreter, *(image.rules or ()), *self._arguments(max_runtime_s)],
+            environment=self._container.environment(image.interpreter, self._folder, num_threads=1),
             cwd=self._folder,
             folder=self._folder,
             nice=cores.NICE_RULES,

@@ -19,8 +19,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from local_sagemaker.failures import JobFailedError
-from local_sagemaker.platform import Platform
 from local_sagemaker.sandbox import cores, disk
+from local_sagemaker.sandbox.isolation import Isolation
 from local_sagemaker.sandbox.process import JobProcess, OutputTail, output_path
 from local_sagemaker.sandbox.requirements import Packages, Requirements
 
@@ -62,7 +62,8 @@ class StoppedError(JobFailedError):
 
 
 def interpreter_for(
-    platform: Platform,
+    root: Path,
+    isolation: Isolation,
     interpreter: str,
     requirements: Path,
     say: Callable[[str], None],
@@ -73,8 +74,9 @@ def interpreter_for(
 ) -> str:
     """An interpreter that satisfies requirements.txt: the one given where it does, else one in an environment for it.
 
-    `say` gets lines for the job's log. With network isolation pip has no network either, as in a container. Raises
-    JobFailedError when the packages cannot be installed within `timeout_s` seconds, StoppedError when `stop` was set.
+    `root` is the server's folder; `say` gets lines for the job's log. With network isolation pip has no network either,
+    as in a container. Raises JobFailedError when the packages cannot be installed within `timeout_s` seconds,
+    StoppedError when `stop` was set.
     """
     wanted = Requirements.read(requirements)
     packages = Packages.of(interpreter)
@@ -82,7 +84,7 @@ def interpreter_for(
     if not missing:
         return interpreter
     key = hashlib.sha256(f"{interpreter}\n{packages.markers}\n{packages.site}\n{wanted.digest()}".encode()).hexdigest()
-    environment = Environment(platform, platform.settings.root / "environments" / key[:16], interpreter, packages)
+    environment = Environment(isolation, root / "environments" / key[:16], interpreter, packages)
     deadline = time.monotonic() + timeout_s
     with environment.locked(deadline, stop):
         if not environment.complete():
@@ -105,8 +107,8 @@ def end_orphans(root: Path) -> None:
 class Environment:
     """One folder below root/environments."""
 
-    def __init__(self, platform: Platform, folder: Path, parent: str, packages: Packages) -> None:
-        self._platform = platform
+    def __init__(self, isolation: Isolation, folder: Path, parent: str, packages: Packages) -> None:
+        self._isolation = isolation
         self._folder = folder
         self._parent = parent
         self._packages = packages
@@ -157,7 +159,7 @@ class Environment:
                 self._run(step, self._folder.parent, None, deadline, stop)
             self._show_parent()
             install = [str(self.interpreter), "-m", "pip", "install", "--no-input", "-r", str(requirements)]
-            install = self._platform.isolation.command(install, mounts={}, network_isolation=network_isolation)
+            install = self._isolation.command(install, mounts={}, network_isolation=network_isolation)
             self._run(install, requirements.parent, say, deadline, stop)
             (self._folder / "complete").touch()
         except BaseException:

@@ -11,6 +11,7 @@ import time
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -69,6 +70,13 @@ def wheel(folder: Path, name: str, version: str = "1.0", requires: str = "") -> 
         file.writestr(f"{info}/entry_points.txt", f"[console_scripts]\n{name}-tool = {name}:main\n")
         file.writestr(f"{info}/RECORD", "")
     return path
+
+
+def interpreter_for(
+    platform: Platform, interpreter: str, requirements: Path, say: Callable[[str], None], **options: Any
+) -> str:
+    root, isolation = platform.settings.root, platform.isolation
+    return packages.interpreter_for(root, isolation, interpreter, requirements, say, **options)
 
 
 def run(interpreter: str, code: str) -> str:
@@ -183,7 +191,7 @@ def test_pipe_is_no_requirements_file(demand: Callable[[str], Path], tmp_path: P
 def test_satisfied_requirements_make_no_environment(platform: Platform, demand: Callable[[str], Path]) -> None:
     said: list[str] = []
     path = demand("boto3>=1\nuvicorn[standard]; python_version < '3'\n")
-    assert packages.interpreter_for(platform, sys.executable, path, said.append) == sys.executable
+    assert interpreter_for(platform, sys.executable, path, said.append) == sys.executable
     assert said == [] and environments(platform) == []
 
 
@@ -196,7 +204,7 @@ def installed(platform: Platform, tmp_path_factory: pytest.TempPathFactory) -> t
     said: list[str] = []
 
     def install(_: int) -> str:
-        return packages.interpreter_for(platform, sys.executable, folder / "requirements.txt", said.append)
+        return interpreter_for(platform, sys.executable, folder / "requirements.txt", said.append)
 
     with concurrent.futures.ThreadPoolExecutor() as pool:
         made = list(pool.map(install, range(2)))
@@ -229,7 +237,7 @@ def test_two_jobs_at_once_install_it_once(installed: tuple[list[str], Path, list
 def test_same_demand_is_installed_once(platform: Platform, installed: tuple[list[str], Path, list[str]]) -> None:
     made, path, _ = installed
     said: list[str] = []
-    assert packages.interpreter_for(platform, sys.executable, path, said.append) == made[0]
+    assert interpreter_for(platform, sys.executable, path, said.append) == made[0]
     assert said == []
 
 
@@ -250,7 +258,7 @@ def test_package_that_is_nowhere_fails_with_pips_words(
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     before = environments(platform)
     with pytest.raises(JobFailedError) as caught:
-        packages.interpreter_for(
+        interpreter_for(
             platform, sys.executable, demand("no-such-package-anywhere==1"), lambda line: None, network_isolation=True
         )
     assert str(caught.value).startswith("AlgorithmError: InstallRequirementsError:\nExitCode 1\nErrorMessage ")
@@ -261,14 +269,14 @@ def test_package_that_is_nowhere_fails_with_pips_words(
 
 def test_installation_ends_at_its_time_limit(platform: Platform, tmp_path: Path) -> None:
     with pytest.raises(JobFailedError, match="did not come to an end within the time limit"):
-        packages.interpreter_for(platform, sys.executable, sleeping(tmp_path), lambda line: None, timeout_s=0.3)
+        interpreter_for(platform, sys.executable, sleeping(tmp_path), lambda line: None, timeout_s=0.3)
 
 
 def test_installation_ends_with_its_job(platform: Platform, tmp_path: Path) -> None:
     stop = threading.Event()
     stop.set()
     with pytest.raises(packages.StoppedError, match="was stopped"):
-        packages.interpreter_for(platform, sys.executable, sleeping(tmp_path), lambda line: None, stop=stop)
+        interpreter_for(platform, sys.executable, sleeping(tmp_path), lambda line: None, stop=stop)
 
 
 def sleeping(folder: Path) -> Path:
@@ -304,7 +312,7 @@ def test_killed_installation_is_made_anew(tmp_path: Path) -> None:
         "import sys; from pathlib import Path\nfrom local_sagemaker import app\n"
         "from local_sagemaker.settings import Settings\nfrom local_sagemaker.sandbox.packages import interpreter_for\n"
         "platform = app.build_platform(Settings(root=Path(sys.argv[1]), access_key_id='i', secret_access_key='s'))\n"
-        "interpreter_for(platform, sys.executable, Path(sys.argv[2]), print)"
+        "interpreter_for(platform.settings.root, platform.isolation, sys.executable, Path(sys.argv[2]), print)"
     )
     server = subprocess.Popen([sys.executable, "-c", script, str(root), str(path)], cwd=REPOSITORY)
     begun = tmp_path / "begun"
@@ -323,10 +331,10 @@ def test_killed_installation_is_made_anew(tmp_path: Path) -> None:
         app.resume(platform)
         assert has_ended(int(begun.read_text()))
         with pytest.raises(JobFailedError, match="time limit"):
-            packages.interpreter_for(platform, sys.executable, path, lambda line: None, timeout_s=0.2)
+            interpreter_for(platform, sys.executable, path, lambda line: None, timeout_s=0.2)
         assert not half.exists()
         (source / "backend.py").write_text(BACKEND)
-        made = packages.interpreter_for(platform, sys.executable, path, lambda line: None)
+        made = interpreter_for(platform, sys.executable, path, lambda line: None)
     finally:
         app.shut_down(platform)
     assert run(made, "import tinykilled; print(tinykilled.VERSION)") == "1.0"
@@ -338,7 +346,8 @@ def test_pip_gets_the_indexes_and_nothing_else_of_the_server(
     monkeypatch.setenv("PIP_INDEX_URL", "https://mirror.example/simple")
     monkeypatch.setenv("PIP_TARGET", "/somewhere")
     monkeypatch.setenv("MY_TOKEN", "secret")
-    environment = packages.Environment(platform, tmp_path / "environment", sys.executable, PACKAGES)._variables()
+    folder = tmp_path / "environment"
+    environment = packages.Environment(platform.isolation, folder, sys.executable, PACKAGES)._variables()
     assert environment["PIP_INDEX_URL"] == "https://mirror.example/simple"
     assert not {"PIP_TARGET", "MY_TOKEN", "AWS_ACCESS_KEY_ID"} & set(environment)
     assert environment["HOME"] != os.environ.get("HOME")
@@ -352,5 +361,5 @@ def test_environment_unused_for_a_month_is_removed(
     (old / "complete").touch()
     os.utime(old / "complete", (0, 0))
     made, path, _ = installed
-    packages.interpreter_for(platform, sys.executable, path, lambda line: None)
+    interpreter_for(platform, sys.executable, path, lambda line: None)
     assert not old.exists() and Path(made[0]).exists()
