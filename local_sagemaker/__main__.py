@@ -53,6 +53,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     try:
         platform = app.build_platform(settings)
+        hosting = app.Hosting.of(platform)
     except ValueError as error:
         print(f"local_sagemaker: {error}", file=sys.stderr)
         return 2
@@ -60,7 +61,7 @@ def main(arguments: list[str] | None = None) -> int:
     print(banner(settings, str(platform.isolation)), flush=True)
     server = uvicorn.Server(
         uvicorn.Config(
-            app.create_app(platform),
+            app.create_app(platform, hosting),
             http=Connection,
             ws="none",
             log_level="warning",

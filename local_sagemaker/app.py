@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import fcntl
+import functools
 import inspect
 import os
 import sqlite3
@@ -12,7 +14,7 @@ import sys
 import types
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import botocore
 from starlette.applications import Starlette
@@ -66,7 +68,8 @@ from local_sagemaker.wire.authentication import Admission
 from local_sagemaker.wire.errors import ApiError, unknown_operation
 from local_sagemaker.wire.protocol import Call
 
-Operation = Callable[[Platform, dict[str, Any]], dict[str, Any]]
+Operation = Callable[..., dict[str, Any]]
+"""From the platform and a request to its answer. One that changes endpoints also takes them, as `endpoints`."""
 
 _MODULES: dict[str, tuple[types.ModuleType, ...]] = {
     "sagemaker": (
@@ -122,23 +125,36 @@ def build_platform(settings: Settings) -> Platform:
     _keep_private(settings.root)
     _hold(settings)
     store, metrics = Store(settings.root / "state.db"), MetricStore(settings.root / "metrics.db")
-    objects = ObjectStore(settings)
     return Platform(
         settings=settings,
         store=store,
         logs=Logs(settings.root / "logs.db"),
         metrics=metrics,
         alarms=Alarms(store, metrics),
-        objects=objects,
+        objects=ObjectStore(settings),
         images=ImageMap.load(settings.images),
         cores=Cores(settings.cores),
         isolation=Isolation.probe(settings.isolation, needed=[settings.root, Path(sys.prefix)]),
         patterns=PatternProcesses(),
         background=Background(settings.max_concurrent_jobs),
-        endpoints=Endpoints(),
-        async_inference=AsyncInference(settings.root),
-        data_capture=DataCapture(settings.root / "data-capture", objects),
     )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Hosting:
+    """What serves endpoints and their invocations, upon the platform."""
+
+    endpoints: Endpoints
+    async_inference: AsyncInference
+    data_capture: DataCapture
+
+    @classmethod
+    def of(cls, platform: Platform) -> Self:
+        """Raises ValueError for a queue of asynchronous invocations that is broken."""
+        endpoints = Endpoints(platform)
+        data_capture = DataCapture(platform.settings.root / "data-capture", platform.objects)
+        async_inference = AsyncInference(platform, endpoints, data_capture)
+        return cls(endpoints=endpoints, async_inference=async_inference, data_capture=data_capture)
 
 
 def _keep_private(root: Path) -> None:
@@ -176,16 +192,19 @@ def _hold(settings: Settings) -> None:
     os.pwrite(descriptor, f"process {os.getpid()} at {settings.url}".encode(), 0)
 
 
-def create_app(platform: Platform) -> Starlette:
-    implemented = operations() | {admin.SERVICE: admin.OPERATIONS}
-    data_plane = DataPlane(platform)
+def create_app(platform: Platform, hosting: Hosting) -> Starlette:
+    implemented = {
+        service: {name: _bound(function, platform, hosting.endpoints) for name, function in found.items()}
+        for service, found in (operations() | {admin.SERVICE: admin.OPERATIONS}).items()
+    }
+    data_plane = DataPlane(platform, hosting.endpoints, hosting.async_inference, hosting.data_capture)
     admission = Admission(platform.settings)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        await run_in_threadpool(resume, platform)
+        await run_in_threadpool(resume, platform, hosting)
         yield
-        await run_in_threadpool(shut_down, platform)
+        await run_in_threadpool(shut_down, platform, hosting)
 
     async def control_plane(request: Request) -> Response:
         # What the headers say is enough to write an error in the format that the client reads.
@@ -202,7 +221,7 @@ def create_app(platform: Platform) -> Starlette:
             if call.service == "sagemaker":
                 service_model.check_text(checked)
                 tags.check(checked.get("Tags", []))
-            return call.response(await run_in_threadpool(_carry_out, function, platform, checked))
+            return call.response(await run_in_threadpool(_carry_out, function, checked))
         except ApiError as error:
             return call.error(error)
         except ClientDisconnect:
@@ -257,12 +276,17 @@ def create_app(platform: Platform) -> Starlette:
     )
 
 
-def _carry_out(function: Operation, platform: Platform, request: dict[str, Any]) -> dict[str, Any]:
+def _bound(function: Operation, platform: Platform, endpoints: Endpoints) -> Operation:
+    given = {"endpoints": endpoints} if "endpoints" in inspect.signature(function).parameters else {}
+    return functools.partial(function, platform, **given)
+
+
+def _carry_out(function: Operation, request: dict[str, Any]) -> dict[str, Any]:
     try:
-        return function(platform, request)
+        return function(request)
     except GoneError:
         # Deleted by another call after this one had found it. Asked again, the operation says so in its own words.
-        return function(platform, request)
+        return function(request)
 
 
 def _not_kept(settings: Settings, error: sqlite3.OperationalError) -> ApiError:
@@ -274,26 +298,22 @@ def _not_kept(settings: Settings, error: sqlite3.OperationalError) -> ApiError:
     )
 
 
-def resume(platform: Platform) -> None:
+def resume(platform: Platform, hosting: Hosting) -> None:
     """Take up what an earlier server left: endpoints to serve, jobs to follow or to fail truthfully."""
     packages.end_orphans(platform.settings.root)
-    platform.endpoints.restore(platform)
-    platform.data_capture.start()
-    platform.async_inference.start(platform)
+    hosting.endpoints.restore()
+    hosting.data_capture.start()
+    hosting.async_inference.start()
     training_job.resume(platform)
     transform_job.resume(platform)
     processing_job.resume(platform)
     tuning_job.resume(platform)
 
 
-def shut_down(platform: Platform) -> None:
-    platform.async_inference.close()
+def shut_down(platform: Platform, hosting: Hosting) -> None:
+    hosting.async_inference.close()
     platform.background.close(_SHUTDOWN_S)
-    platform.endpoints.close()
-    platform.async_inference.join()
-    platform.data_capture.close()
-    platform.patterns.close()
-    platform.alarms.close()
-    platform.metrics.close()
-    platform.store.close()
-    platform.logs.close()
+    hosting.endpoints.close()
+    hosting.async_inference.join()
+    hosting.data_capture.close()
+    platform.close()

@@ -9,7 +9,6 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from local_sagemaker.s3 import ObjectStore
 from local_sagemaker.sandbox.cores import Cores
@@ -21,11 +20,6 @@ from local_sagemaker.state.alarms import Alarms
 from local_sagemaker.state.logs import Logs
 from local_sagemaker.state.metrics import MetricStore
 from local_sagemaker.state.store import Record, Store
-
-if TYPE_CHECKING:
-    from local_sagemaker.hosting.async_inference import AsyncInference
-    from local_sagemaker.hosting.data_capture import DataCapture
-    from local_sagemaker.hosting.endpoint import Endpoints
 
 log = logging.getLogger("local_sagemaker")
 
@@ -46,9 +40,6 @@ class Platform:
     isolation: Isolation
     patterns: PatternProcesses
     background: Background
-    endpoints: Endpoints
-    async_inference: AsyncInference
-    data_capture: DataCapture
 
     @property
     def slots(self) -> threading.BoundedSemaphore:
@@ -68,6 +59,14 @@ class Platform:
 
         self.store.update(kind, name, change)
         self.background.stop(kind, name)
+
+    def close(self) -> None:
+        """Once nothing runs any more that writes here."""
+        self.patterns.close()
+        self.alarms.close()
+        self.metrics.close()
+        self.store.close()
+        self.logs.close()
 
 
 class Background:

@@ -21,7 +21,6 @@ import functools
 import threading
 import time
 import uuid
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -30,7 +29,9 @@ from local_sagemaker import s3
 from local_sagemaker.failures import JobFailedError
 from local_sagemaker.hosting.async_queue import AsyncQueue, Queued, QueueFullError
 from local_sagemaker.hosting.async_work import AsyncRequest, AsyncWork, ShutDownError
+from local_sagemaker.hosting.data_capture import DataCapture
 from local_sagemaker.hosting.deployed import Deployed
+from local_sagemaker.hosting.endpoint import Endpoints
 from local_sagemaker.hosting.invocation import Invocation
 from local_sagemaker.platform import Platform, log
 from local_sagemaker.wire.errors import ApiError
@@ -45,10 +46,13 @@ _CLOSE_S = 5.0
 
 
 class AsyncInference:
-    def __init__(self, root: Path) -> None:
+    def __init__(self, platform: Platform, endpoints: Endpoints, data_capture: DataCapture) -> None:
         """Raises ValueError for a queue file that is broken."""
-        self._queue = AsyncQueue(root / "async.db")
-        self._folder = root / "async"
+        self._platform = platform
+        self._endpoints = endpoints
+        self._data_capture = data_capture
+        self._queue = AsyncQueue(platform.settings.root / "async.db")
+        self._folder = platform.settings.root / "async"
         self._lock = threading.Lock()
         self._threads: dict[str, set[threading.Thread]] = {}
         """The threads at work, by endpoint."""
@@ -60,7 +64,7 @@ class AsyncInference:
         # Workers speak plain HTTP, so no certificates are loaded.
         return httpx.Client(limits=limits, trust_env=False, verify=False)
 
-    def start(self, platform: Platform) -> None:
+    def start(self) -> None:
         """Go on with what an earlier server has accepted."""
         self._folder.mkdir(parents=True, exist_ok=True)
         known = self._queue.ids()
@@ -69,7 +73,7 @@ class AsyncInference:
                 path.unlink()
         for endpoint in self._queue.endpoints():
             for _ in range(min(_MAX_THREADS, self._queue.backlog(endpoint))):
-                self._wake(platform, endpoint)
+                self._wake(endpoint)
 
     def close(self) -> None:
         """Begin nothing more, and leave what is not done to the next server. Called before the workers are ended."""
@@ -84,9 +88,9 @@ class AsyncInference:
             thread.join(max(0.0, deadline - time.monotonic()))
         self._queue.close()
 
-    def accept(self, platform: Platform, invocation: Invocation) -> AsyncRequest:
+    def accept(self, invocation: Invocation) -> AsyncRequest:
         """Queue an invocation, durably. Raises an ApiError for one that cannot be."""
-        config = Deployed.find(platform, invocation.endpoint).asynchronous
+        config = Deployed.find(self._platform, invocation.endpoint).asynchronous
         if config is None:
             raise ApiError(
                 "ValidationError",
@@ -108,34 +112,44 @@ class AsyncInference:
             )
         except QueueFullError as error:
             raise ApiError("ServiceUnavailable", f"{error}; try again.", 503) from None
-        self._wake(platform, invocation.endpoint)
+        self._wake(invocation.endpoint)
         return request
 
     # -- threads --------------------------------------------------------------------------------------------------
 
-    def _wake(self, platform: Platform, endpoint: str) -> None:
+    def _wake(self, endpoint: str) -> None:
         """Have one thread more at work for an endpoint, unless it has as many as it may."""
-        limit = _concurrency(platform, endpoint)
+        limit = _concurrency(self._platform, endpoint)
         with self._lock:
             threads = self._threads.setdefault(endpoint, set())
             if len(threads) >= limit or self._closed.is_set():
                 return
-            thread = threading.Thread(
-                target=self._run, args=(platform, endpoint), name=f"async/{endpoint}", daemon=True
-            )
+            thread = threading.Thread(target=self._run, args=(endpoint,), name=f"async/{endpoint}", daemon=True)
             threads.add(thread)
             thread.start()
 
-    def _run(self, platform: Platform, endpoint: str) -> None:
+    def _run(self, endpoint: str) -> None:
         while queued := self._next(endpoint):
             try:
-                AsyncWork(platform, self._queue, self._client, self._folder, self._closed, queued).run()
+                self._work(queued).run()
             except ShutDownError:
                 continue
             except Exception:
                 log.exception("asynchronous invocation '%s' of endpoint '%s'", queued.id, endpoint)
                 self._closed.wait(_PAUSE_S)
                 self._queue.unclaim(queued.id)
+
+    def _work(self, queued: Queued) -> AsyncWork:
+        return AsyncWork(
+            self._platform,
+            self._endpoints,
+            self._data_capture,
+            self._queue,
+            self._client,
+            self._folder,
+            self._closed,
+            queued,
+        )
 
     def _next(self, endpoint: str) -> Queued | None:
         """The next invocation of an endpoint, for a thread that ends when there is none."""

@@ -16,8 +16,9 @@ import httpx
 
 from local_sagemaker.hosting import data_capture, exchange
 from local_sagemaker.hosting.async_queue import AsyncQueue, Outcome, Queued
-from local_sagemaker.hosting.data_capture import Captured
+from local_sagemaker.hosting.data_capture import Captured, DataCapture
 from local_sagemaker.hosting.deployed import Deployed
+from local_sagemaker.hosting.endpoint import Endpoints
 from local_sagemaker.hosting.exchange import InvocationTimeoutError, ModelError
 from local_sagemaker.hosting.invocation import MAX_BODY_BYTES
 from local_sagemaker.hosting.payload import Payload
@@ -72,6 +73,8 @@ class AsyncWork:
     def __init__(
         self,
         platform: Platform,
+        endpoints: Endpoints,
+        data_capture: DataCapture,
         queue: AsyncQueue,
         client: httpx.Client,
         folder: Path,
@@ -79,6 +82,8 @@ class AsyncWork:
         queued: Queued,
     ) -> None:
         self._platform = platform
+        self._endpoints = endpoints
+        self._data_capture = data_capture
         self._queue = queue
         self._client = client
         self._closed = closed
@@ -143,7 +148,7 @@ class AsyncWork:
                 inference_id=self._request.inference_id,
                 custom_attributes=headers.get("x-amzn-sagemaker-custom-attributes"),
             )
-            self._platform.data_capture.put(config, captured)
+            self._data_capture.put(config, captured)
 
     # -- the model ------------------------------------------------------------------------------------------------
 
@@ -192,7 +197,7 @@ class AsyncWork:
     def _lease(self) -> Lease:
         for _ in self._attempts(_POLL_S, 1.0):
             try:
-                lease = self._platform.endpoints.acquire(self._platform, self._queued.endpoint, None)
+                lease = self._endpoints.acquire(self._queued.endpoint, None)
             except ApiError as error:
                 raise _FailedError(error.message) from None
             if lease:

@@ -22,8 +22,10 @@ from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from local_sagemaker.hosting import data_capture, event_stream, exchange
-from local_sagemaker.hosting.data_capture import Captured
+from local_sagemaker.hosting.async_inference import AsyncInference
+from local_sagemaker.hosting.data_capture import Captured, DataCapture
 from local_sagemaker.hosting.deployed import Deployed
+from local_sagemaker.hosting.endpoint import Endpoints
 from local_sagemaker.hosting.exchange import Exchange, InvocationTimeoutError, ModelError
 from local_sagemaker.hosting.invocation import MAX_BODY_BYTES, Authenticate, Invocation
 from local_sagemaker.hosting.payload import MEMORY_BYTES, Payload
@@ -57,8 +59,13 @@ _ANSWERED = (
 class DataPlane:
     """For the one event loop that serves."""
 
-    def __init__(self, platform: Platform) -> None:
+    def __init__(
+        self, platform: Platform, endpoints: Endpoints, async_inference: AsyncInference, data_capture: DataCapture
+    ) -> None:
         self._platform = platform
+        self._endpoints = endpoints
+        self._async_inference = async_inference
+        self._data_capture = data_capture
         self._in_flight = 0
         self._sessions = Sessions()
 
@@ -94,7 +101,9 @@ class DataPlane:
         """The `resources` are given back by the answer where it is made of them, else by the caller."""
         if invocation.operation == "InvokeEndpointAsync":
             return await self._accept(invocation)
-        call = _Call(self._platform, self._client, self._sessions, invocation, resources)
+        call = _Call(
+            self._platform, self._endpoints, self._data_capture, self._client, self._sessions, invocation, resources
+        )
         try:
             whole = invocation.operation == "InvokeEndpoint"
             answer = await (call.whole() if whole else call.streamed())
@@ -104,7 +113,7 @@ class DataPlane:
         return _Answer(call, answer, resources.pop_all())
 
     async def _accept(self, invocation: Invocation) -> Response:
-        accepted = await run_in_threadpool(self._platform.async_inference.accept, self._platform, invocation)
+        accepted = await run_in_threadpool(self._async_inference.accept, invocation)
         headers = {
             "x-amzn-sagemaker-outputlocation": accepted.output_uri,
             "x-amzn-sagemaker-failurelocation": accepted.failure_uri,
@@ -139,12 +148,16 @@ class _Call:
     def __init__(
         self,
         platform: Platform,
+        endpoints: Endpoints,
+        data_capture: DataCapture,
         client: httpx.AsyncClient,
         sessions: Sessions,
         invocation: Invocation,
         resources: contextlib.AsyncExitStack,
     ) -> None:
         self._platform = platform
+        self._endpoints = endpoints
+        self._data_capture = data_capture
         self._client = client
         self._sessions = sessions
         self._invocation = invocation
@@ -200,7 +213,7 @@ class _Call:
         if data_capture.wanted(deployed.data_capture):
             self._capture = deployed.data_capture
         worker = await exchange.send(
-            self._platform,
+            self._endpoints,
             self._client,
             invocation.endpoint,
             invocation.body,
@@ -267,7 +280,7 @@ class _Call:
             inference_id=members.get("InferenceId"),
             custom_attributes=members.get("CustomAttributes"),
         )
-        await run_in_threadpool(self._platform.data_capture.put, self._capture, captured)
+        await run_in_threadpool(self._data_capture.put, self._capture, captured)
 
 
 async def _while_connected(request: Request, work: Coroutine[Any, Any, Response]) -> Response:

@@ -219,24 +219,25 @@ class Endpoint:
 class Endpoints:
     """All endpoints of this server: the way from an endpoint's name to a worker."""
 
-    def __init__(self) -> None:
+    def __init__(self, platform: Platform) -> None:
+        self._platform = platform
         self._lock = threading.Lock()
         self._live: dict[str, Endpoint] = {}
 
-    def restore(self, platform: Platform) -> None:
+    def restore(self) -> None:
         """Serve again what was served when the server ended; it returns at once, the workers start behind it.
 
         Workers that outlived a killed server are ended first: nobody counts their requests any more.
         """
-        for folder in (platform.settings.root / KIND).glob("*"):
+        for folder in (self._platform.settings.root / KIND).glob("*"):
             model_server.end_orphan(folder)
-        for record in platform.store.list(KIND):
-            self.carry(platform, record)
+        for record in self._platform.store.list(KIND):
+            self.carry(record)
 
-    def carry(self, platform: Platform, record: Record) -> None:
+    def carry(self, record: Record) -> None:
         """Make reality follow the record of an endpoint that is new, or of an earlier server."""
         with self._lock:
-            self._live[record.name] = Endpoint(platform, record, self.forget)
+            self._live[record.name] = Endpoint(self._platform, record, self.forget)
 
     def wake(self, name: str) -> None:
         """Called after every change of an endpoint's record; one that is deleted meanwhile stays so."""
@@ -244,14 +245,12 @@ class Endpoints:
             if endpoint := self._live.get(name):
                 endpoint.wake()
 
-    def acquire(
-        self, platform: Platform, name: str, variant: str | None, preferred: Worker | None = None
-    ) -> Lease | None:
+    def acquire(self, name: str, variant: str | None, preferred: Worker | None = None) -> Lease | None:
         """See Endpoint.acquire; an endpoint that is not in service is not found, as on AWS."""
         with self._lock:
             endpoint = self._live.get(name)
         if endpoint is None:
-            raise not_found(platform, name)
+            raise not_found(self._platform, name)
         return endpoint.acquire(variant, preferred)
 
     def forget(self, name: str) -> None:

@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator
 
 import httpx
 
+from local_sagemaker.hosting.endpoint import Endpoints
 from local_sagemaker.hosting.payload import MEMORY_BYTES, Payload
 from local_sagemaker.hosting.traffic import Lease
 from local_sagemaker.hosting.worker import Worker
@@ -109,7 +110,7 @@ class Exchange:
 
 
 async def send(
-    platform: Platform,
+    endpoints: Endpoints,
     client: httpx.AsyncClient,
     endpoint: str,
     body: Payload,
@@ -128,7 +129,7 @@ async def send(
     give_up = time.monotonic() + _READY_TIMEOUT_S
     resets = 0
     while True:
-        lease = await _lease(platform, endpoint, variant, preferred, give_up)
+        lease = await _lease(endpoints, endpoint, variant, preferred, give_up)
         sent = time.monotonic()
         with contextlib.ExitStack() as unless_sent:
             unless_sent.callback(lease.release)
@@ -198,11 +199,11 @@ async def _refuse(response: httpx.Response) -> None:
 
 
 async def _lease(
-    platform: Platform, endpoint: str, variant: str | None, preferred: Worker | None, give_up: float
+    endpoints: Endpoints, endpoint: str, variant: str | None, preferred: Worker | None, give_up: float
 ) -> Lease:
     """A worker for this request. Raises a ServiceUnavailable when none is ready by then."""
     while time.monotonic() < give_up:
-        lease = platform.endpoints.acquire(platform, endpoint, variant, preferred)
+        lease = endpoints.acquire(endpoint, variant, preferred)
         if lease:
             return lease
         await asyncio.sleep(_POLL_S)

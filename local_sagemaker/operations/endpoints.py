@@ -8,6 +8,7 @@ from typing import Any
 
 from local_sagemaker.hosting import deployment
 from local_sagemaker.hosting.deployment import DATA_PLANE, IN_PROGRESS, KIND, Deployment
+from local_sagemaker.hosting.endpoint import Endpoints
 from local_sagemaker.hosting.plan import Plan
 from local_sagemaker.hosting.variant import Variant
 from local_sagemaker.operations import endpoint_configs, listing
@@ -16,7 +17,7 @@ from local_sagemaker.state.store import AlreadyExistsError, Record
 from local_sagemaker.wire.errors import validation
 
 
-def create_endpoint(platform: Platform, request: dict[str, Any]) -> dict[str, Any]:
+def create_endpoint(platform: Platform, request: dict[str, Any], *, endpoints: Endpoints) -> dict[str, Any]:
     name = request["EndpointName"]
     arn = platform.settings.arn(KIND, name)
     wanted = _deployment(platform, request["EndpointConfigName"], request.get("DeploymentConfig"))
@@ -34,7 +35,7 @@ def create_endpoint(platform: Platform, request: dict[str, Any]) -> dict[str, An
     if platform.store.find(KIND, name) is not None:  # a name is taken in any case of its letters, as on AWS
         raise validation(f'Cannot create already existing endpoint "{arn}".')
     try:
-        platform.endpoints.carry(platform, platform.store.insert(KIND, name, record.describe, record.internal))
+        endpoints.carry(platform.store.insert(KIND, name, record.describe, record.internal))
     except AlreadyExistsError:
         raise validation(f'Cannot create already existing endpoint "{arn}".') from None
     return {"EndpointArn": arn}
@@ -48,7 +49,7 @@ def list_endpoints(platform: Platform, request: dict[str, Any]) -> dict[str, Any
     return listing.page(platform.store.list(KIND), request, member="Endpoints", summary=_summary)
 
 
-def update_endpoint(platform: Platform, request: dict[str, Any]) -> dict[str, Any]:
+def update_endpoint(platform: Platform, request: dict[str, Any], *, endpoints: Endpoints) -> dict[str, Any]:
     """The answer comes at once with the endpoint Updating, while the workers that serve go on."""
     found = _find(platform, request["EndpointName"])
     policy = request.get("DeploymentConfig")
@@ -67,10 +68,12 @@ def update_endpoint(platform: Platform, request: dict[str, Any]) -> dict[str, An
             )
         deployment.request(record, _retaining(record, wanted, request))
 
-    return {"EndpointArn": _change(platform, found.name, change).describe["EndpointArn"]}
+    return {"EndpointArn": _change(platform, endpoints, found.name, change).describe["EndpointArn"]}
 
 
-def update_endpoint_weights_and_capacities(platform: Platform, request: dict[str, Any]) -> dict[str, Any]:
+def update_endpoint_weights_and_capacities(
+    platform: Platform, request: dict[str, Any], *, endpoints: Endpoints
+) -> dict[str, Any]:
     """Weights hold at once; instances are started and ended behind the answer, without losing a request."""
     found = _find(platform, request["EndpointName"])
 
@@ -87,10 +90,10 @@ def update_endpoint_weights_and_capacities(platform: Platform, request: dict[str
             changes[name] = _capacities(serving[name], item)
         deployment.request_capacities(record, changes)
 
-    return {"EndpointArn": _change(platform, found.name, change).describe["EndpointArn"]}
+    return {"EndpointArn": _change(platform, endpoints, found.name, change).describe["EndpointArn"]}
 
 
-def delete_endpoint(platform: Platform, request: dict[str, Any]) -> dict[str, Any]:
+def delete_endpoint(platform: Platform, request: dict[str, Any], *, endpoints: Endpoints) -> dict[str, Any]:
     """New requests find no endpoint. Those in flight are answered, but for what takes longer than a minute."""
     found = _find(platform, request["EndpointName"])
 
@@ -98,7 +101,7 @@ def delete_endpoint(platform: Platform, request: dict[str, Any]) -> dict[str, An
         _refuse_in_progress(record)
         record.describe["EndpointStatus"] = "Deleting"
 
-    _change(platform, found.name, change)
+    _change(platform, endpoints, found.name, change)
     return {}
 
 
@@ -147,13 +150,13 @@ def _capacities(variant: Variant, item: dict[str, Any]) -> dict[str, Any]:
     return changes
 
 
-def _change(platform: Platform, name: str, change: Callable[[Record], None]) -> Record:
+def _change(platform: Platform, endpoints: Endpoints, name: str, change: Callable[[Record], None]) -> Record:
     """Change an endpoint's record and have its thread act on it."""
     try:
         record = platform.store.update(KIND, name, change)
     except KeyError:  # deleted in this very moment
         record = _find(platform, name)
-    platform.endpoints.wake(name)
+    endpoints.wake(name)
     return record
 
 

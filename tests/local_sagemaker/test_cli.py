@@ -89,13 +89,13 @@ def test_open_root_is_closed_to_others(tmp_path: Path, held: str) -> None:
     if held != "nothing":
         (root / held).touch()
     root.chmod(0o755)
-    app.shut_down(app.build_platform(Settings(root=root, access_key_id="id", secret_access_key="secret")))
+    app.build_platform(Settings(root=root, access_key_id="id", secret_access_key="secret")).close()
     assert stat.S_IMODE(root.stat().st_mode) == 0o700
 
 
 def test_root_with_other_files_keeps_its_rights(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "thesis.tex").touch()
     tmp_path.chmod(0o755)
-    app.shut_down(app.build_platform(Settings(root=tmp_path, access_key_id="id", secret_access_key="secret")))
+    app.build_platform(Settings(root=tmp_path, access_key_id="id", secret_access_key="secret")).close()
     assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o755
     assert "other users can read" in caplog.text and "give --root an empty folder" in caplog.text

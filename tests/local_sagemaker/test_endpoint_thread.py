@@ -11,7 +11,7 @@ import pytest
 
 from local_sagemaker import app
 from local_sagemaker.hosting.deployment import KIND
-from local_sagemaker.hosting.endpoint import Endpoint
+from local_sagemaker.hosting.endpoint import Endpoint, Endpoints
 from local_sagemaker.hosting.retirement import Retirement
 from local_sagemaker.hosting.served_model import ServedModel
 from local_sagemaker.hosting.variant import Variant
@@ -34,7 +34,14 @@ def platform(tmp_path: Path) -> Iterator[Platform]:
     )
     platform = app.build_platform(settings)
     yield platform
-    app.shut_down(platform)
+    platform.close()
+
+
+@pytest.fixture
+def live(platform: Platform) -> Iterator[Endpoints]:
+    live = Endpoints(platform)
+    yield live
+    live.close()
 
 
 def insert(platform: Platform) -> Record:
@@ -43,8 +50,8 @@ def insert(platform: Platform) -> Record:
     return platform.store.insert(KIND, NAME, describe)
 
 
-def delete(platform: Platform) -> None:
-    endpoints.delete_endpoint(platform, {"EndpointName": NAME})
+def delete(platform: Platform, live: Endpoints) -> None:
+    endpoints.delete_endpoint(platform, {"EndpointName": NAME}, endpoints=live)
 
 
 def await_end(platform: Platform) -> None:
@@ -66,8 +73,8 @@ class LatePause(threading.Event):
         return woken
 
 
-def test_change_at_the_very_end_of_a_pause_is_noticed(platform: Platform) -> None:
-    endpoint = Endpoint(platform, insert(platform), platform.endpoints.forget)
+def test_change_at_the_very_end_of_a_pause_is_noticed(platform: Platform, live: Endpoints) -> None:
+    endpoint = Endpoint(platform, insert(platform), live.forget)
 
     def change() -> None:
         platform.store.update(KIND, NAME, lambda record: record.describe.update(EndpointStatus="Deleting"))
@@ -78,22 +85,22 @@ def test_change_at_the_very_end_of_a_pause_is_noticed(platform: Platform) -> Non
 
 
 def test_deletion_that_is_faster_than_its_answer_leaves_the_name_free(
-    platform: Platform, monkeypatch: pytest.MonkeyPatch
+    platform: Platform, live: Endpoints, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    platform.endpoints.carry(platform, insert(platform))
+    live.carry(insert(platform))
     update = platform.store.update
 
     def slow_update(*arguments: Any) -> Record:
         record = update(*arguments)
-        platform.endpoints._live[NAME].wake()
+        live._live[NAME].wake()
         await_end(platform)
         return record
 
     with monkeypatch.context() as patched:
         patched.setattr(platform.store, "update", slow_update)
-        delete(platform)
-    platform.endpoints.carry(platform, insert(platform))
-    delete(platform)
+        delete(platform, live)
+    live.carry(insert(platform))
+    delete(platform, live)
     await_end(platform)
 
 

@@ -41,7 +41,7 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
     root = tmp_path_factory.mktemp("packages")
     platform = app.build_platform(Settings(root=root, access_key_id="id", secret_access_key="secret"))
     yield platform
-    app.shut_down(platform)
+    platform.close()
 
 
 @pytest.fixture
@@ -327,8 +327,9 @@ def test_killed_installation_is_made_anew(tmp_path: Path) -> None:
     (half,) = (root / "environments").glob("*/bin")
     assert not (half.parent / "complete").exists()
     platform = app.build_platform(Settings(root=root, access_key_id="i", secret_access_key="s"))
+    hosting = app.Hosting.of(platform)
     try:
-        app.resume(platform)
+        app.resume(platform, hosting)
         assert has_ended(int(begun.read_text()))
         with pytest.raises(JobFailedError, match="time limit"):
             interpreter_for(platform, sys.executable, path, lambda line: None, timeout_s=0.2)
@@ -336,7 +337,7 @@ def test_killed_installation_is_made_anew(tmp_path: Path) -> None:
         (source / "backend.py").write_text(BACKEND)
         made = interpreter_for(platform, sys.executable, path, lambda line: None)
     finally:
-        app.shut_down(platform)
+        app.shut_down(platform, hosting)
     assert run(made, "import tinykilled; print(tinykilled.VERSION)") == "1.0"
 
 

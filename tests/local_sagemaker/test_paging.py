@@ -59,7 +59,7 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
         made.logs.put(LOG_GROUP, f"stream-{number:02}", [f"line {line}" for line in range(3)])
         _alarm(made, f"alarm-{number:02}")
     yield made
-    app.shut_down(made)
+    made.close()
 
 
 def _describe(kind: str, name: str, number: int) -> dict[str, Any]:

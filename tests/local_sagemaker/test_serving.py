@@ -59,7 +59,7 @@ def platform(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Platfor
     )
     platform = app.build_platform(settings)
     yield platform
-    app.shut_down(platform)
+    platform.close()
 
 
 @pytest.fixture

@@ -46,7 +46,7 @@ def slot(tmp_path: Path) -> Iterator[Worker]:
     tend_until(slot, lambda: slot.port is not None)
     yield slot
     slot.stop(1.0)
-    app.shut_down(platform)
+    platform.close()
 
 
 def tend_until(slot: Worker, condition: Callable[[], bool]) -> None:
