@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib.util
 import sys
 from pathlib import Path
 
@@ -102,6 +103,15 @@ PURE_CORE = {
 }  # fmt: skip
 PURE_ALLOWED = {"retraining", "local_sagemaker", "yaml", "croniter", "pydantic", "pydantic_core"}
 
+#: What lies below others in local_sagemaker, each with what it never imports, not even for a type.
+ABOVE_PLATFORM = {"app", "hosting", "jobs", "operations", "pages", "transform", "tuning"}
+ABOVE = {
+    "platform.py": ABOVE_PLATFORM,
+    "s3.py": {"platform", *ABOVE_PLATFORM},
+    "sandbox": {"platform", *ABOVE_PLATFORM},
+    "state": {"platform", *ABOVE_PLATFORM},
+}
+
 
 def imports(path: Path, *, top_level_only: bool = False) -> set[str]:
     """Top-level package names a file imports (relative imports count as the package itself)."""
@@ -114,6 +124,19 @@ def imports(path: Path, *, top_level_only: bool = False) -> set[str]:
         elif isinstance(node, ast.ImportFrom) and node.module:
             names.add(node.module.split(".")[0])
     return names - STANDARD_LIBRARY
+
+
+def parts(path: Path) -> set[str]:
+    """The parts of local_sagemaker that one of its files imports, wherever in it and for whatever."""
+    names: set[str] = set()
+    package = ".".join(path.relative_to(ROOT).parts[:-1])
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            module = importlib.util.resolve_name("." * node.level + (node.module or ""), package)
+            names |= {f"{module}.{alias.name}" for alias in node.names}
+    return {name.split(".")[1] for name in names if name.startswith("local_sagemaker.")}
 
 
 @pytest.mark.parametrize("program", sorted(ALLOWED))
@@ -136,6 +159,15 @@ def test_machinery_never_imports_operations() -> None:
     machinery = [path for path in root.rglob("*.py") if path.parent.name != "operations" and path not in above]
     guilty = [path.name for path in machinery if "local_sagemaker.operations" in path.read_text()]
     assert guilty == []
+
+
+@pytest.mark.parametrize("part", sorted(ABOVE))
+def test_what_lies_below_never_imports_what_lies_above(part: str) -> None:
+    place = ROOT / "local_sagemaker" / part
+    files = sorted(place.rglob("*.py")) if place.is_dir() else [place]
+    assert files
+    upward = {str(file.relative_to(ROOT)): parts(file) & ABOVE[part] for file in files}
+    assert {name: found for name, found in upward.items() if found} == {}
 
 
 def test_only_the_hook_knows_smdebug() -> None:
