@@ -1,6 +1,5 @@
 """Runs one DAG to its end in a process of its own, as `airflow dags test` does, which carries its triggers as well:
-run_dag.py DAG_ID CONF_JSON… prints the states of each run.
-
+run_dag.py DAG_ID CONF_JSON… prints the states of each run; before a CONF_JSON may stand another DAG_ID and a space.
 
 MARK_RUN=failed:deploy (or success:deploy) in the environment marks the last run so, as a person in the UI would, while
 that task waits.
@@ -50,12 +49,13 @@ def mark_while_waiting(state: str, task_id: str) -> None:
     dag_module._run_inline_trigger = marked
 
 
-for number, conf in enumerate(sys.argv[2:], start=3):
+for number, argument in enumerate(sys.argv[2:], start=3):
+    other, brace, conf = argument.partition("{")
     if number == len(sys.argv) and (mark := os.environ.get("MARK_RUN")):
         mark_while_waiting(*mark.split(":"))
     # Parsed anew for each run: dag.test() leaves one run's parameters in the DAG object.
     bag = DagBag(os.environ["AIRFLOW__CORE__DAGS_FOLDER"])
     assert not bag.import_errors, bag.import_errors
-    run = bag.dags[sys.argv[1]].test(run_conf=json.loads(conf))
+    run = bag.dags[other.strip() or sys.argv[1]].test(run_conf=json.loads(brace + conf))
     states = {task.task_id: str(task.state) for task in run.get_task_instances()}
     print("RUN " + json.dumps({"state": str(run.state), "run_id": run.run_id, "tasks": states}), flush=True)

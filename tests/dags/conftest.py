@@ -65,16 +65,17 @@ class Stack:
         self.server.s3.create_bucket(Bucket=self.bucket)
         airflow_database.make(Path(self.environment["AIRFLOW_HOME"]))
 
-    def run(self, *confs: dict[str, Any], mark: str = "") -> list[dict[str, Any]]:
+    def run(self, *confs: dict[str, Any], mark: str = "", back: dict[str, Any] | None = None) -> list[dict[str, Any]]:
         """Trigger retrain_colors once per configuration → state and task states of each run.
 
-        `mark`, such as failed:deploy, marks the last run so while that task waits.
+        With `back` then rollback_colors. `mark`, such as failed:deploy, marks the last run so while that task waits.
         """
         command = [sys.executable, str(ROOT / "tests/run_dag.py"), "retrain_colors", *map(json.dumps, confs)]
+        command += [f"rollback_colors {json.dumps(back)}"] if back else []
         environment = self.environment | {"MARK_RUN": mark}
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900)
         runs = [json.loads(line[4:]) for line in done.stdout.splitlines() if line.startswith("RUN ")]
-        assert len(runs) == len(confs), done.stdout[-3000:] + done.stderr[-3000:]
+        assert len(runs) == len(confs) + bool(back), done.stdout[-3000:] + done.stderr[-3000:]
         return runs
 
     def reports(self) -> list[dict[str, Any]]:

@@ -20,9 +20,15 @@ def more_colors(tmp_path: Path, colors: Path) -> Path:
 
 @pytest.mark.slow
 def test_a_classifier_lives_through_every_outcome(stack: Any, more_colors: Path) -> None:
-    """Withdrawn, promoted, skipped, kept on new data, not tried again, promoted by an update, rolled back, failed."""
+    """Withdrawn, promoted, skipped, kept on new data, not tried again, promoted by an update, rolled back, failed.
+
+    And then a person wants the champion before.
+    """
     new = {"epochs": 1, "source": str(more_colors)}
-    runs = stack.run({"epochs": 4}, {}, {}, new, new, {"epochs": 5}, {"epochs": 4}, {"epochs": 3})
+    runs = stack.run(
+        {"epochs": 4}, {}, {}, new, new, {"epochs": 5}, {"epochs": 4}, {"epochs": 3}, back={"reason": "it is too red"}
+    )
+    *runs, back = runs
     reports = stack.reports()
     outcomes = ["failed", "promoted", "skipped", "kept", "skipped", "promoted", "failed", "failed"]
     assert [report["outcome"] for report in reports] == outcomes, [report["reason"] for report in reports]
@@ -44,10 +50,12 @@ def test_a_classifier_lives_through_every_outcome(stack: Any, more_colors: Path)
     tried = f"run {kept} already tried this data, code and recipe, and champion {champion_then} stayed"
     assert reports[4]["reason"] == f"{tried} ({reports[3]['reason']}); trigger with force to try again"
 
-    champion = stack.champion()
     assert update["score_champion"] == "success"
-    assert champion["run_name"] == reports[5]["run_name"] == reports[5]["endpoint"]["config"]
-    assert champion["previous"]["run_name"] == reports[1]["run_name"]
+    assert back["tasks"] == {"choose": "success", "go_back": "success"}
+    champion = stack.champion()
+    assert champion["run_name"] == reports[1]["run_name"] == reports[1]["endpoint"]["config"]
+    told = (champion["rolled_back"]["from"], champion["previous"]["run_name"], champion["rolled_back"]["reason"])
+    assert told == (reports[5]["run_name"], reports[5]["endpoint"]["config"], "it is too red")
 
     assert (wrong["smoke_test"], wrong["rollback"], wrong["update_champion"]) == (
         "failed",
