@@ -11,6 +11,7 @@ and smdebug (the second) make them all the time:
 from __future__ import annotations
 
 import contextlib
+import datetime
 import hmac
 import re
 import urllib.parse
@@ -34,7 +35,7 @@ _KMS = "x-amz-server-side-encryption"
 #: Headers that belong to one connection.
 _HOP_HEADERS = {"connection", "keep-alive", "transfer-encoding", "upgrade", "te", "trailer"}
 # Of what is signed in any other way the store makes little: at some it closes the connection.
-_CREDENTIAL = r"[!-+\--~]+/[0-9]{8}/[a-z0-9-]+/s3/aws4_request"
+_CREDENTIAL = r"[!-+\--~]+/(?P<day>[0-9]{8})/[a-z0-9-]+/s3/aws4_request"
 _AUTHORIZATION = re.compile(
     rf"AWS4-HMAC-SHA256 Credential={_CREDENTIAL}, ?"
     r"SignedHeaders=[a-z0-9_-]+(;[a-z0-9_-]+)*, ?Signature=[0-9a-f]{64}"
@@ -79,7 +80,8 @@ class S3Gateway:
         if query := request.scope["query_string"].decode("ascii"):
             target += f"?{query}"
         if "authorization" in headers:
-            if not _AUTHORIZATION.fullmatch(headers["authorization"]) or "x-amz-content-sha256" not in headers:
+            found = _AUTHORIZATION.fullmatch(headers["authorization"])
+            if not (found and is_of(found["day"], headers.get("x-amz-date")) and "x-amz-content-sha256" in headers):
                 return s3_error(400, "AuthorizationHeaderMalformed", "The authorization header is malformed.")
             asked = without_kms(headers), without_start_at_prefix(target)
             if asked != (headers, target):
@@ -87,7 +89,9 @@ class S3Gateway:
                     return s3_error(403, "SignatureDoesNotMatch", "The request signature does not match.")
                 headers, target = asked
                 headers = self._signed_anew(request.method, target, headers)
-        elif not re.fullmatch(_CREDENTIAL, presigned_by(request)):
+        elif not (found := re.fullmatch(_CREDENTIAL, presigned(request, "X-Amz-Credential"))) or not is_of(
+            found["day"], presigned(request, "X-Amz-Date")
+        ):
             return s3_error(400, "AuthorizationQueryParametersError", "X-Amz-Credential is malformed.")
         self._client = self._client or httpx.AsyncClient(timeout=_TIMEOUT, limits=_LIMITS, trust_env=False)
         url = httpx.URL(store).copy_with(raw_path=target.encode())
@@ -134,14 +138,24 @@ def is_for_s3(request: Request) -> bool:
     """By the service in the signature, which is in the header or, for presigned addresses, in the query."""
     if signing_service(request.headers.get("authorization", "")) == "s3":
         return True
-    return presigned_by(request).endswith("/s3/aws4_request")
+    return presigned(request, "X-Amz-Credential").endswith("/s3/aws4_request")
 
 
-def presigned_by(request: Request) -> str:
-    """The X-Amz-Credential of a presigned address, else nothing."""
+def is_of(day: str, moment: str | None) -> bool:
+    """Whether a signature's day is one, and that of the moment at which it was made; None: it tells no moment."""
+    try:
+        signed_on = datetime.datetime.strptime(day, "%Y%m%d")
+        at = signed_on if moment is None else datetime.datetime.strptime(moment, "%Y%m%dT%H%M%SZ")
+    except ValueError:
+        return False
+    return signed_on.date() == at.date()
+
+
+def presigned(request: Request, name: str) -> str:
+    """A parameter of a presigned address, else nothing."""
     query = request.scope["query_string"].decode("latin-1")
     given: dict[str, str] = dict(urllib.parse.parse_qsl(query)) if "X-Amz-Credential" in query else {}
-    return given.get("X-Amz-Credential", "")
+    return given.get(name, "")
 
 
 def authorization_parts(headers: dict[str, str]) -> tuple[str, list[str], str]:

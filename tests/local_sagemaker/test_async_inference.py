@@ -296,7 +296,7 @@ def test_no_acknowledged_invocation_is_lost(mortal: Server, number: signal.Signa
     found = [outcome(mortal, answer) for answer in acknowledged]
     assert all((output is None) != (failed is None) for output, failed in found)
     assert {output is None for output, _ in found} == {True, False}
-    assert not list((mortal.root / "async").iterdir())
+    wait_until(lambda: not list((mortal.root / "async").iterdir()), mortal.log)  # each a moment after its upload
     mortal.sagemaker.delete_endpoint(EndpointName=name)
 
 

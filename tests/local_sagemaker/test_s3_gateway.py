@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 import socket
 import socketserver
 import threading
 from typing import Any
 
+import botocore.auth
+import botocore.awsrequest
 import botocore.config
+import botocore.credentials
 import httpx
 import pytest
 from botocore.exceptions import ClientError
 
 from tests.local_sagemaker.harness import BUCKET, Server
-from tests.object_store import CLIENT
+from tests.object_store import CLIENT, KEY_ID, REGION, SECRET
 from tests.waiting import PATIENCE_S
 
 
@@ -199,3 +203,22 @@ def test_no_odd_request_is_a_failure_of_the_server(server: Server, key: bytes) -
             failed.append((odd[:80], answer))
     assert failed == []
     assert "Traceback" not in server.log()
+
+
+@pytest.mark.parametrize("day", ["20261928", "00000000", "20260230", "20200101"])
+def test_a_signature_of_no_such_day_is_refused(server: Server, day: str) -> None:
+    """The store closes the connection at some of them."""
+    signed = botocore.awsrequest.AWSRequest("GET", f"{server.url}/{BUCKET}/k")
+    botocore.auth.S3SigV4Auth(botocore.credentials.Credentials(KEY_ID, SECRET), "s3", REGION).add_auth(signed)
+    given = dict(signed.headers.items())
+    headers = given | {"Authorization": re.sub(r"/\d{8}/", f"/{day}/", given["Authorization"])}
+    answer = httpx.get(f"{server.url}/{BUCKET}/k", headers=headers, timeout=PATIENCE_S)
+    assert (answer.status_code, "AuthorizationHeaderMalformed" in answer.text) == (400, True)
+
+
+@pytest.mark.parametrize("moment", ["20261928T000000Z", "20200101T000000Z", "x", ""])
+def test_a_presigned_address_of_no_such_moment_is_refused(server: Server, moment: str) -> None:
+    client = server.client("s3", config=botocore.config.Config(signature_version="s3v4"))
+    address = client.generate_presigned_url("get_object", Params={"Bucket": BUCKET, "Key": "k"})
+    answer = httpx.get(re.sub(r"(X-Amz-Date=)\w+", rf"\g<1>{moment}", address), timeout=PATIENCE_S)
+    assert (answer.status_code, "AuthorizationQueryParametersError" in answer.text) == (400, True)
