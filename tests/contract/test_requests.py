@@ -22,7 +22,7 @@ from retraining.debugger.mode import HOOK_HYPERPARAMETER, MANAGED_MEMBERS, PROFI
 from retraining.environment import Environment
 from retraining.plan import Plan
 from retraining.recipe import load_recipe, read_recipe
-from retraining.recipe.debugger import DEBUGGER_RULES
+from retraining.recipe.debugger import ALL_RULES
 from retraining.recipe.deployment import Deployment
 from retraining.recipe.hyperparameters import HYPERPARAMETERS
 from retraining.requests import debugger as debugger_requests
@@ -340,7 +340,7 @@ def test_recipes_and_rule_engine_know_the_same_rules() -> None:
     """The engine's names, read from its text: it belongs to another interpreter."""
     text = (DIGITS.parents[2] / "ml/debugger/rules/catalogue.py").read_text()
     (listed,) = re.findall(r"for rule in \((.*?)\)", text, re.DOTALL)
-    assert set(re.findall(r"\w+", listed)) == set(DEBUGGER_RULES)
+    assert set(re.findall(r"\w+", listed)) == set(ALL_RULES)
 
 
 def test_the_hook_saves_what_a_rule_reads_and_what_a_recipe_adds() -> None:

@@ -44,6 +44,7 @@ PARAMETERS = {
     "Confusion": {},
     "SimilarAcrossRuns": {},
     "StalledTrainingRule": {"threshold": "60"},
+    "LossSpike": {},
 }
 
 
@@ -335,6 +336,7 @@ HEALTHY = {
     "cnn, batch norm, sigmoid": Plan(kind="cnn", norm=True, last="sigmoid", lr=0.005),
 }
 BASE, CNN = HEALTHY["mlp, adam"], HEALTHY["cnn, adam"]
+MOMENTUM = HEALTHY["mlp, momentum"]
 MEMORISED = replace(BASE, num_images=16, wrong_labels=0.5, lr=0.01)
 FAULTS = {
     "LossNotDecreasing": {
@@ -421,6 +423,11 @@ FAULTS = {
         "stops for a while": replace(BASE, pauses={30: 100.0}),
         "at the second step": replace(CNN, pauses={1: 61.0}),
         "at the end": replace(BASE, end_pause=500.0),
+    },
+    "LossSpike": {
+        "one NaN pixel": replace(CNN, before_step=at_step(30, one_nan)),
+        "learning rate jumps": replace(MOMENTUM, before_step=at_step(30, raise_learning_rate(1000.0))),
+        "units die": replace(CNN, before_step=at_step(30, kill_units)),
     },
 }
 assert FAULTS.keys() == PARAMETERS.keys() == RULES.keys()

@@ -55,7 +55,9 @@ FALLING = [2.0 * 0.93**i for i in range(60)]
 HEALTHY = dict(losses=FALLING, validation=[loss * 1.05 for loss in FALLING[3::4]])
 
 
-LOSS_RULES = ("LossNotDecreasing", "VanishingGradient", "Overfit", "Overtraining", "PoorWeightInitialization")
+LOSS_RULES = (
+    *("LossNotDecreasing", "LossSpike", "VanishingGradient", "Overfit", "Overtraining", "PoorWeightInitialization"),
+)
 
 
 @pytest.mark.parametrize("rule", LOSS_RULES)
@@ -82,6 +84,7 @@ def test_a_healthy_training_has_no_issues(rule, training):
         ),
         ("PoorWeightInitialization", HEALTHY | {"gradients": [1e-5]}, 0, "every gradient lies within"),
         ("PoorWeightInitialization", {"losses": [2.0] * 20}, 5, "did not fall below 2"),
+        ("LossSpike", {"losses": [*FALLING[:20], 5.0, *FALLING[20:]]}, 20, "times the median"),
     ],
 )
 def test_a_planted_fault_is_found(rule, fault, step, words, training):
@@ -125,6 +128,7 @@ def test_evaluations_take_precedence_once_there_are_any(training):
         ("LossNotDecreasing", [1.0], "saved at 1 TRAIN step"),
         ("VanishingGradient", [], "the collection 'gradients' was not saved"),
         ("Overfit", FALLING, "in both modes, TRAIN and EVAL"),
+        ("LossSpike", [1.0] * 10, "saved at 10 TRAIN step(s), and 10 are needed"),
         ("PoorWeightInitialization", [], "matching '.*relu_input'"),
         ("DeadRelu", FALLING, "matching '.*relu_output' was not saved"),
         ("ClassImbalance", FALLING, "matching '.*labels' was not saved"),

@@ -154,5 +154,6 @@ def test_the_champions_own_ingredients_need_no_memory(trigger: Trigger) -> None:
     serve(run, **run.ingredients.as_dict())
     assert asked(trigger(2)) == (
         False,
-        "data, code and recipe are those of champion run-0; trigger with force to retrain anyway",
+        "data, code and recipe are those of champion run-0 (rules, gates and machines make no other model); "
+        "trigger with force to retrain anyway",
     )

@@ -119,6 +119,10 @@ def test_what_is_left_out_has_its_default(recipe: Recipe) -> None:
         (put("promotion.min_value", 97), r"promotion\.min_value = 97\.0: accuracy lies between 0 and 1"),
         (put("promotion.min_value", float("nan")), r"promotion\.min_value = nan: must be a number"),
         (
+            put("debugger", {"mode": "managed", "rules": {"LossSpike": "warn"}}),
+            r"debugger\.mode = 'managed': SageMaker Debugger has no rule LossSpike\. Set it to self_hosted or auto\.",
+        ),
+        (
             put("deployment.strategy", "canary"),
             r"strategy = 'canary': SageMaker shifts whole instances, .*instance_count",
         ),

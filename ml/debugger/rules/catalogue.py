@@ -3,7 +3,7 @@
 from debugger.rules.activations import DeadRelu, SaturatedActivation
 from debugger.rules.data import CheckInputImages, ClassImbalance, Confusion
 from debugger.rules.gradients import VanishingGradient
-from debugger.rules.loss import LossNotDecreasing, Overfit, Overtraining
+from debugger.rules.loss import LossNotDecreasing, LossSpike, Overfit, Overtraining
 from debugger.rules.runs import SimilarAcrossRuns, StalledTrainingRule
 from debugger.rules.values import AllZero, ExplodingTensor, TensorVariance, UnchangedTensor
 from debugger.rules.weights import PoorWeightInitialization, WeightUpdateRatio
@@ -28,6 +28,7 @@ RULES = {
         Confusion,
         SimilarAcrossRuns,
         StalledTrainingRule,
+        LossSpike,
     )
 }
 NOT_FOR_CLASSIFIERS = ("NLPSequenceRatio", "TreeDepth", "FeatureImportanceOverweight", "CreateXgboostReport")

@@ -1,7 +1,7 @@
 """Rules about how the loss goes: not down, down on the training set only, or no further."""
 
 from collections import deque
-from statistics import fmean
+from statistics import fmean, median
 
 from debugger.rules.parameters import FLAG, Parameter, choice, number, whole
 from debugger.rules.rule import COLLECTION_NAMES, TENSOR_REGEX, Rule, Verdict, mode_matches, where
@@ -264,3 +264,44 @@ class Overtraining(PhaseRule):
             )
         counted = {"train_steps": self.counted["train"], "evaluations": self.counted["validation"]}
         return Verdict(evidence={"tensor": self.tensor()} | counted)
+
+
+class LossSpike(LossRule):
+    """The loss of a training step exceeds `factor` times the median of the `num_steps` before. SageMaker has none."""
+
+    ADVICE = "Look at the images of that step, clip the gradients, or warm the learning rate up."
+    PARAMETERS = (
+        Parameter("num_steps", whole(1), 10, "saved training steps before, whose median a loss is compared with"),
+        Parameter("factor", number(1), 3.0, "how many times that median a loss may be"),
+    )
+
+    def prepare(self):
+        super().prepare()
+        self.window, self.compared, self.largest = deque(maxlen=self.parameters.num_steps), 0, 0.0
+
+    def look(self, step):
+        if step.mode != "TRAIN" or not (losses := self.losses(step)):
+            return None
+        loss = fmean(losses)
+        if len(self.window) == self.parameters.num_steps and (usual := median(self.window)) > 0:
+            self.compared += 1
+            ratio, factor = loss / usual, self.parameters.factor
+            if not ratio <= factor:  # NaN as well
+                issue = f"the training loss {loss:.4g} is {ratio:.3g} times the median {usual:.4g} of the"
+                evidence = {"tensor": self.tensor(), "value": ratio, "threshold": factor, "loss": loss, "median": usual}
+                num_steps = self.parameters.num_steps
+                return Verdict(
+                    f"{issue} {num_steps} steps before, over {factor:g} times", step.number, evidence | where(step)
+                )
+            self.largest = max(self.largest, ratio)
+        self.window.append(loss)
+        return None
+
+    def end(self):
+        self.seen(self.names, str(self.selection))
+        if not self.compared:
+            raise MissingTensors(
+                f"losses were saved at {len(self.window)} TRAIN step(s), and {self.parameters.num_steps} are needed "
+                "before the first comparison; lower num_steps or their save_interval"
+            )
+        return Verdict(evidence={"tensor": self.tensor(), "comparisons": self.compared, "largest_ratio": self.largest})

@@ -18,8 +18,11 @@ DEBUGGER_RULES = (
     "Overfit", "Overtraining", "PoorWeightInitialization", "SaturatedActivation", "SimilarAcrossRuns",
     "StalledTrainingRule", "TensorVariance", "UnchangedTensor", "VanishingGradient", "WeightUpdateRatio",
 )  # fmt: skip
-"""SageMaker's built-in rules for such networks; ml/debugger/rules/catalogue.py judges the same ones."""
-
+"""SageMaker's built-in rules for such networks."""
+OWN_RULES = ("LossSpike",)
+"""Rules that SageMaker Debugger does not have, judged in the mode self_hosted only."""
+ALL_RULES = tuple(sorted(DEBUGGER_RULES + OWN_RULES))
+"""What ml/debugger/rules/catalogue.py judges."""
 
 Mode = Literal["managed", "self_hosted", "off"]
 """How one training is really watched; a recipe may also say auto."""
@@ -57,11 +60,14 @@ class Debugger:
     instance_type: InstanceType = "ml.t3.medium"
     """Where the rules are evaluated in the mode self_hosted; AWS evaluates managed ones on machines of its own."""
 
+    @property
+    def own_rules(self) -> list[str]:
+        """Those of the rules that SageMaker Debugger does not have."""
+        return [rule for rule in self.rules if rule in OWN_RULES]
+
     def __post_init__(self) -> None:
         for rule in self.rules:
-            require(
-                rule in DEBUGGER_RULES, "rules", rule, "is not a rule known here", did_you_mean(rule, DEBUGGER_RULES)
-            )
+            require(rule in ALL_RULES, "rules", rule, "is not a rule known here", did_you_mean(rule, ALL_RULES))
         for rule in self.rule_parameters:
             require(rule in self.rules, "rule_parameters", rule, "is not in rules", did_you_mean(rule, self.rules))
         for name in self.collections:

@@ -130,7 +130,8 @@ class Recipe:
             "debugger.mode",
             self.debugger.mode,
             self.debugger_obstacle,
-            "Set it to self_hosted or auto, or training.spot to false, or training.distribution to none.",
+            "Set it to self_hosted or auto"
+            + ("." if self.debugger.own_rules else ", or training.spot to false, or training.distribution to none."),
         )
 
     def _check_deployment(self) -> None:
@@ -167,9 +168,12 @@ class Recipe:
     def debugger_obstacle(self) -> str:
         """Why SageMaker Debugger cannot watch this training, whatever the account; empty when it can.
 
-        Of several processes, checkpoints and Debugger, AWS allows two; only spot trainings keep checkpoints here.
+        It has its own rules and no others. Of several processes, checkpoints and Debugger, AWS allows two; only spot
+        trainings keep checkpoints here.
         """
         training, debugger = self.training, self.debugger
+        if debugger.own_rules:
+            return f"SageMaker Debugger has no rule {', '.join(debugger.own_rules)}"
         watched = bool(debugger.rules or debugger.profiler)
         distributed = training.distribution != "none" or training.instance_count > 1
         if not (watched and distributed and training.spot):

@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from retraining.recipe.debugger import DEBUGGER_RULES
+from retraining.recipe.debugger import ALL_RULES
 from retraining.recipe.hyperparameters import HYPERPARAMETERS
 from retraining.recipe.recipe import Recipe
 
@@ -38,7 +38,7 @@ def recipe_schema(meanings: Mapping[str, str]) -> dict[str, Any]:
     }
     schema["$defs"]["Tuning"]["properties"]["ranges"]["propertyNames"] = {"enum": list(HYPERPARAMETERS)}
     debugger = schema["$defs"]["Debugger"]["properties"]
-    debugger["rules"]["propertyNames"] = debugger["stop_training"]["items"] = {"enum": list(DEBUGGER_RULES)}
+    debugger["rules"]["propertyNames"] = debugger["stop_training"]["items"] = {"enum": list(ALL_RULES)}
     dialect = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "Recipe of a classifier"}
     return dialect | {key: value for key, value in schema.items() if key != "title"}
 

@@ -109,6 +109,7 @@ def needs_retraining(run: Run) -> bool:
         reason = f"changed since champion {champion.document['run_name']}: {', '.join(changed)}"
     else:
         reason = f"data, code and recipe are those of champion {champion.document['run_name']}"
+        reason += " (rules, gates and machines make no other model)"
         reason += "; retraining was forced" if forced else "; trigger with force to retrain anyway"
     uncompared += _changed_classes(run, champion)
     needed = forced or (bool(changed) and tried is None)
