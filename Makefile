@@ -55,7 +55,7 @@ docs: .venv/docs/.installed  ## the documents as a site in .local/site
 
 .PHONY: champions rollback
 champions rollback: export RETRAIN_TO := $(call given,TO)
-champions rollback: export RETRAIN_REASON := $(value REASON)
+champions rollback: export RETRAIN_REASON := $(call given,REASON)
 champions: .venv/airflow/.installed  ## which models of a recipe were champion; NAME=recipe, digits when left out
 	@eval "$$($(STACK) env)" && PYTHONPATH=plugins .venv/airflow/bin/python -m retraining champions "$(or $(call given,NAME),digits)"
 rollback: .venv/airflow/.installed  ## let the champion before serve again: REASON='why' [NAME=recipe TO=run]

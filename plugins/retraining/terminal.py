@@ -36,6 +36,8 @@ REFUSALS = (
 def roll_back(name: str, to: str, reason: str, by: str, dags_folder: Path, *, dry_run: bool) -> int:
     """The exit status: 0 when the endpoint serves what it is to, or when it could (`dry_run`)."""
     try:
+        if not reason.strip():
+            raise NoWayBack("A rollback needs a reason: it is recorded with the champion and in the registry")
         plan = _plan(name, dags_folder)
         rollback = Rollback(plan=plan, say=print, **_clients(plan))
         target = rollback.choose(to)
@@ -88,10 +90,10 @@ def _line(document: Mapping[str, Any], champion: str | None, served: str | None)
     if document["run_name"] == champion:
         told.append("champion")
     if back := document.get("rolled_back"):
-        told.append(f"rolled back to by {back['by']}: {back['reason']}")
-    elif reason := document.get("reason"):
-        told.append(str(reason))
-    return f"{' '.join(marks)}  {', '.join(told)}"
+        why = f"; rolled back to by {back['by']}: {back['reason']}"
+    else:
+        why = f"; promoted: {document['reason']}" if document.get("reason") else ""
+    return f"{' '.join(marks)}  {', '.join(told)}{why}"
 
 
 def _plan(name: str, dags_folder: Path) -> Plan:

@@ -268,6 +268,7 @@ def test_a_terminal_shows_and_goes_back(promoted: Promoted, recipe_data: dict[st
     done = ask("rollback", run.recipe.name, "--reason", "bad", "--by", "ada")
     assert f"serves {names[1]} after" in done.stdout, done.stderr
     assert "rolled back to by ada: bad" in ask("champions", run.recipe.name).stdout
+    assert "needs a reason" in ask("rollback", run.recipe.name, "--reason", " ").stderr
     refused = ask("rollback", run.recipe.name, "--reason", "bad", "--to", "nonsense")
     assert (refused.returncode, refused.stdout) == (1, "")
     assert refused.stderr.startswith("error: ") and "known are: " in refused.stderr
