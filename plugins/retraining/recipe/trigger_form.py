@@ -68,8 +68,8 @@ def rollback_form() -> dict[str, Param]:
             type="string", minLength=1, maxLength=500, title="Reason", description="Recorded with the champion."
         ),
         "to": Param(
-            "",
-            type="string",
+            None,  # the form asks for every value that may not be null
+            type=["null", "string"],
             title="Run",
             description="The run whose model is to serve again; empty: the champion before this one.",
         ),
