@@ -44,6 +44,11 @@ def test_auto_is_managed_until_something_speaks_against_it(recipe_data: dict[str
     assert "training.distribution: torchrun, instance_count: 2) that keeps checkpoints (training.spot: true)" in reason
 
 
+def test_a_rule_of_our_own_is_judged_self_hosted(recipe_data: dict[str, Any]) -> None:
+    own = recipe_in(recipe_data, debugger={"rules": {"LossSpike": "warn", "Overfit": "warn"}})
+    assert decided(own) == ("self_hosted", "SageMaker Debugger has no rule LossSpike")
+
+
 @pytest.mark.parametrize("mode", ["off", "self_hosted"])
 def test_what_needs_no_debugger_of_sagemaker_is_not_questioned(recipe_data: dict[str, Any], mode: str) -> None:
     assert decided(recipe_in(recipe_data, mode, **TRIPLE), rule_image=None, refusal=KNOWN)[0] == mode
