@@ -148,14 +148,45 @@ def test_a_wrong_answer_is_taken_back_at_once(promoted: Promoted) -> None:
     assert approval(run) == "Approved"
 
 
-def test_a_model_that_does_not_start_changes_nothing(promoted: Promoted, runs: Runs) -> None:
+@pytest.mark.parametrize(
+    ("fault", "told"),
+    [
+        ("refuses", r"was asked to serve .* and is InService on .*refuses to start"),
+        ("breaks", r"(?s)\(ModelError\).* The endpoint serves r.* as before"),
+    ],
+)
+def test_a_model_that_has_gone_bad_changes_nothing(promoted: Promoted, fault: str, told: str) -> None:
     run, bad = promoted.second, promoted.first.model_data_url.rsplit("/", 1)[-1]
     key = promoted.first.plan.past_champion_key(promoted.first.plan.run_name)
     run.write_json(key, promoted.first.read_json(key) | {"artifact": None})
-    run.s3.put_object(Bucket=run.environment.bucket, Key=bad, Body=archive(refuses="x"))
-    with pytest.raises(RollbackFailed, match=r"was asked to serve .* and is InService on .*refuses to start"):
+    run.s3.put_object(Bucket=run.environment.bucket, Key=bad, Body=archive(**{fault: "x"}))
+    with pytest.raises(RollbackFailed, match=told):
         promoted.go_back()
-    assert promoted.champion["run_name"] == run.plan.run_name
+    assert (served(run), promoted.champion["run_name"]) == (run.plan.endpoint_config, run.plan.run_name)
+
+
+def test_weather_does_not_take_a_rollback_back(promoted: Promoted, monkeypatch: pytest.MonkeyPatch) -> None:
+    back = promoted.back()
+
+    def throttled(**_: Any) -> Any:
+        raise ClientError({"Error": {"Code": "ThrottlingException", "Message": "slow down"}}, "InvokeEndpoint")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(back.runtime, "invoke_endpoint", throttled)
+        with pytest.raises(ClientError, match="slow down"):
+            back.go_back(back.choose(), reason="bad", by="ada")
+    back.go_back(promoted.first.plan.run_name, reason="bad", by="ada")
+    assert promoted.champion["run_name"] == promoted.first.plan.run_name
+
+
+def test_a_rejection_after_a_rollback_is_a_persons(promoted: Promoted) -> None:
+    """In SageMaker's console, which keeps the description."""
+    promoted.go_back()
+    promoted.go_back(promoted.second.plan.run_name)
+    arn = promoted.second.fact("register")["arn"]
+    promoted.second.sagemaker.update_model_package(ModelPackageArn=arn, ModelApprovalStatus="Rejected")
+    with pytest.raises(NoWayBack, match=r"is Rejected \(Serves again, by ada"):
+        promoted.back().choose(promoted.second.plan.run_name)
 
 
 @pytest.mark.parametrize("moment", ["update_endpoint", "update_model_package", "put_object"])

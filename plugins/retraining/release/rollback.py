@@ -36,7 +36,7 @@ from retraining.release.artifact import ArtifactChanged, require_champions
 from retraining.release.endpoint import describe_endpoint
 from retraining.release.golden import Golden, choose, read_image
 from retraining.release.package import ROLLED_BACK, approve_again, persons_rejection, reject
-from retraining.release.trial import WrongAnswer, try_endpoint
+from retraining.release.trial import try_endpoint
 from retraining.requests import sagemaker as requests
 from retraining.s3.documents import MISSING
 
@@ -47,8 +47,8 @@ class NoWayBack(ValueError):
     """There is no model to go back to, or what stands in the way; everything that is wrong, at once."""
 
 
-class RollbackFailed(RuntimeError):
-    """The endpoint did not get there; the message tells what it serves."""
+class RollbackFailed(ValueError):
+    """The endpoint did not get there; the message tells what it serves. To try the same again would change nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,12 +98,14 @@ class Rollback:
         served = time.monotonic()
         try:
             tried = self._try(document)
-        except WrongAnswer as error:
+        except (ClientError, LookupError, TypeError, ValueError) as error:
+            if isinstance(error, ClientError) and error.response["Error"]["Code"] != "ModelError":
+                raise  # says nothing of the model; an attempt that follows finds the endpoint where it is
             self._undo(before, document["endpoint_config"])
             raise RollbackFailed(f"{error} The endpoint serves {before or 'nothing'} as before.") from error
         note = f"{ROLLED_BACK}{to} by {by}: {reason}"
         if arn := document.get("model_package_arn"):
-            self._registry(partial(approve_again, self.sagemaker, arn, note))
+            self._registry(partial(approve_again, self.sagemaker, arn, f"Serves again, by {by}: {reason}"))
         if leaving:
             self._leave(leaving, to, note)
         if leaving or champion.document is None:
