@@ -258,10 +258,8 @@ def judge(tmp_path, environment):
 
 
 def test_a_real_training_is_judged_from_what_smdebug_saved(finished, judge):
-    verdicts = judge(
-        finished.tensors_dir,
-        {rule: {"mode": "TRAIN", "num_steps": "3"} if rule == "LossNotDecreasing" else {} for rule in LOSS_RULES},
-    )
+    short = {"LossNotDecreasing": {"mode": "TRAIN", "num_steps": "3"}, "LossSpike": {"num_steps": "3"}}  # of 9 steps
+    verdicts = judge(finished.tensors_dir, {rule: short.get(rule, {}) for rule in LOSS_RULES})
     assert all(verdict["RuleEvaluationStatus"] in ("NoIssuesFound", "IssuesFound") for verdict in verdicts.values())
     assert verdicts["LossNotDecreasing"]["RuleEvaluationStatus"] == "NoIssuesFound"
     assert verdicts["VanishingGradient"]["RuleEvaluationStatus"] == "NoIssuesFound"
