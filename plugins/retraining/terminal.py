@@ -18,7 +18,6 @@ from retraining.promotion.history import past_champions
 from retraining.recipe import Recipe, RecipeError, find_recipes, load_recipe
 from retraining.release.endpoint import describe_endpoint
 from retraining.release.rollback import NoWayBack, Rollback, RollbackFailed
-from retraining.release.trial import WrongAnswer
 
 REFUSALS = (
     BotoCoreError,
@@ -29,7 +28,6 @@ REFUSALS = (
     NoWayBack,
     RecipeError,
     RollbackFailed,
-    WrongAnswer,
 )
 
 
@@ -40,16 +38,15 @@ def roll_back(name: str, to: str, reason: str, by: str, dags_folder: Path, *, dr
             raise NoWayBack("A rollback needs a reason: it is recorded with the champion and in the registry")
         plan = _plan(name, dags_folder)
         rollback = Rollback(plan=plan, say=print, **_clients(plan))
-        target = rollback.choose(to)
         if dry_run:
-            print(f"{name} can go back to {target}; nothing was changed.")
+            print(f"{name} can go back to {rollback.choose(to)}; nothing was changed.")
             return 0
-        done = rollback.go_back(target, reason=reason, by=by)
+        done = rollback.go_back(to, reason=reason, by=by)
     except REFUSALS as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     print(
-        f"{plan.endpoint} serves {target} after {done['update_seconds']} s, checked and recorded after "
+        f"{plan.endpoint} serves {done['run_name']} after {done['update_seconds']} s, checked and recorded after "
         f"{done['seconds']} s."
     )
     return 0

@@ -86,8 +86,8 @@ class Rollback:
         return target
 
     def go_back(self, to: str, *, reason: str, by: str) -> dict[str, Any]:
-        """The model of run `to` serves, and is the champion. Returns what was done, with seconds for each part."""
-        self.choose(to)
+        """The model that `choose` names serves, and is the champion. Returns what was done, with seconds for it."""
+        to = self.choose(to)
         champion = self._champion(to)
         document = self._document(champion, to)
         assert document is not None  # choose() refuses it
