@@ -9,7 +9,7 @@ COPY requirements/ml.txt requirements/airflow.txt requirements/
 RUN pip install --no-cache-dir uv==0.13.8 \
     && uv venv .venv/ml && uv pip sync --no-cache --require-hashes --python .venv/ml/bin/python requirements/ml.txt \
     && uv venv /opt/venv && uv pip install --no-cache --python /opt/venv/bin/python \
-      --constraints requirements/airflow.txt boto3 httptools httpx packaging psutil starlette uvicorn \
+      --constraints requirements/airflow.txt boto3 cbor2 httptools httpx numpy packaging psutil starlette uvicorn \
     && pip uninstall --yes uv
 COPY docker/healthcheck.py /
 COPY local_sagemaker local_sagemaker

@@ -68,7 +68,9 @@ NEEDED = {
         "apache-airflow", "apache-airflow-providers-amazon", "apache-airflow-providers-standard", "sagemaker",
         "scikit-learn", "pillow", "pyyaml", "croniter",
     ),
-    "local-sagemaker": ("boto3", "httptools", "httpx", "packaging", "psutil", "starlette", "uvicorn"),
+    "local-sagemaker": (
+        "boto3", "cbor2", "httptools", "httpx", "numpy", "packaging", "psutil", "starlette", "uvicorn",
+    ),
 }  # fmt: skip
 
 

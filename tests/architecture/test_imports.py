@@ -53,8 +53,10 @@ ALLOWED = {
         "local_sagemaker",
         "boto3",
         "botocore",
+        "cbor2",
         "httptools",  # the parser beneath uvicorn's connection
         "httpx",
+        "numpy",  # only a Bayesian search
         "packaging",
         "psutil",
         "starlette",
@@ -98,10 +100,10 @@ PURE_CORE = {
     "local_sagemaker": [
         "jobs/status", "jobs/metrics", "tuning/bayesian", "tuning/completion", "tuning/definition",
         "tuning/early_stopping", "tuning/gaussian_process", "tuning/hyperband", "tuning/plan", "tuning/ranges",
-        "tuning/search", "tuning/warm_start",
+        "tuning/search", "tuning/standard_scores", "tuning/warm_start",
     ],
 }  # fmt: skip
-PURE_ALLOWED = {"retraining", "local_sagemaker", "yaml", "croniter", "pydantic", "pydantic_core"}
+PURE_ALLOWED = {"retraining", "local_sagemaker", "numpy", "yaml", "croniter", "pydantic", "pydantic_core"}
 
 #: What lies below others in local_sagemaker, each with what it never imports, not even for a type.
 ABOVE_PLATFORM = {"app", "hosting", "jobs", "operations", "pages", "transform", "tuning"}

@@ -8,6 +8,7 @@ from typing import Any
 
 import botocore.parsers
 import botocore.serialize
+import cbor2
 import pytest
 
 from local_sagemaker.wire import cbor, query, service_model
@@ -111,8 +112,17 @@ def test_what_is_not_cbor_is_refused(data: str) -> None:
 
 
 def test_deep_nesting_is_refused() -> None:
-    with pytest.raises(ApiError, match="nested more than 64 deep"):
-        cbor.loads(b"\x81" * 100_000 + b"\x00")
+    for head in (b"\x81", b"\x9f", b"\xa1\x61a", b"\xc1"):  # lists of both lengths, maps, tags
+        with pytest.raises(ApiError, match=r"nesting depth \(64\)|only timestamps"):
+            cbor.loads(head * 100_000 + b"\x00")
+
+
+@pytest.mark.parametrize("tag", [0, 2, 3, 4, 5, 25, 28, 29, 30, 35, 36, 256, 258, 260, 999, 55799])
+def test_no_tag_but_timestamps_is_read(tag: int) -> None:
+    """Of these a reader makes numbers of any size, patterns, or a value that holds itself."""
+    for content in ([10**9, 5], "(a+)+$", b"\xff" * 64, 0):
+        with pytest.raises(ApiError, match=f"tag {tag} with"):
+            cbor.loads(cbor2.dumps({"Namespace": cbor2.CBORTag(tag, content)}))
 
 
 def test_broken_bodies_end_in_an_error_or_a_value() -> None:
