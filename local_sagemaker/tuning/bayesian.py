@@ -14,12 +14,18 @@ import math
 import random
 import statistics
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from local_sagemaker.tuning.gaussian_process import MAX_POINTS, GaussianProcess, Point, standardize
 from local_sagemaker.tuning.ranges import Categorical, Continuous, Range
+from local_sagemaker.tuning.standard_scores import standardize
+
+if TYPE_CHECKING:
+    from local_sagemaker.tuning.gaussian_process import GaussianProcess
 
 Position = list[float]
 """A point of the search: one number from 0 to 1 per range, in their order."""
+Point = tuple[float, ...]
+"""Coordinates in which distance means difference."""
 
 # Chosen with the functions of bench/tuner.py, on other seeds than it prints.
 STARTUP = 6
@@ -29,6 +35,7 @@ EXPLORE_EVERY = 7
 _CANDIDATES, _NEIGHBOURS, _NEAR = 300, 75, 0.1
 _REFINEMENTS, _REFINED, _KEPT = 4, 25, 6
 _MAX_PENDING = 20
+_MAX_POINTS = 50
 
 #: How far from a result others still say something about it, in parts of an axis.
 _CLOSE = 0.1
@@ -56,13 +63,15 @@ def best_first(
     `observed` are positions and their objectives, higher is better, at least one; `pending` run and have none yet.
     """
     model, kept = _model(ranges, observed, rng)
-    best = sorted(kept, key=lambda position: -model.mean(coordinates(ranges, position)))[:_KEPT]
+    means = model.mean([coordinates(ranges, position) for position in kept])
+    best = [position for _, position in sorted(zip(means, kept, strict=True), key=lambda pair: -pair[0])][:_KEPT]
     if pending:
         model.expect([coordinates(ranges, position) for position in pending[-_MAX_PENDING:]])
 
     def scored(positions: list[Position]) -> list[tuple[float, Position]]:
         snapped = [_snap(ranges, position) for position in positions]
-        return [(model.expected_improvement(coordinates(ranges, position)), position) for position in snapped]
+        gains = model.expected_improvement([coordinates(ranges, position) for position in snapped])
+        return list(zip(gains, snapped, strict=True))
 
     found = scored([[rng.random() for _ in ranges] for _ in range(_CANDIDATES)])
     found += scored([_near(ranges, rng.choice(best), _NEAR, rng) for _ in range(_NEIGHBOURS)])
@@ -111,6 +120,9 @@ def coordinates(ranges: Sequence[Range], position: Position) -> Point:
 def _model(
     ranges: Sequence[Range], observed: Sequence[tuple[Position, float]], rng: random.Random
 ) -> tuple[GaussianProcess, list[Position]]:
+    # NumPy: a third of the server's own start, for what few of its days need.
+    from local_sagemaker.tuning.gaussian_process import GaussianProcess
+
     kept = _thin(observed)
     positions = [_snap(ranges, position) for position, _ in kept]
     axes = [
@@ -123,12 +135,12 @@ def _model(
 
 
 def _thin(observed: Sequence[tuple[Position, float]]) -> list[tuple[Position, float]]:
-    """At most MAX_POINTS of them: the best third whole, of the others every so many, from good to bad."""
-    if len(observed) <= MAX_POINTS:
+    """At most _MAX_POINTS of them: the best third whole, of the others every so many, from good to bad."""
+    if len(observed) <= _MAX_POINTS:
         return list(observed)
     ranked = sorted(observed, key=lambda pair: -pair[1])
-    best, others = ranked[: MAX_POINTS // 3], ranked[MAX_POINTS // 3 :]
-    room = MAX_POINTS - len(best)
+    best, others = ranked[: _MAX_POINTS // 3], ranked[_MAX_POINTS // 3 :]
+    room = _MAX_POINTS - len(best)
     return best + [others[index * len(others) // room] for index in range(room)]
 
 

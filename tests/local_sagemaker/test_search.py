@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from local_sagemaker.tuning import ranges, search
-from local_sagemaker.tuning.gaussian_process import standardize
 from local_sagemaker.tuning.search import Trial
+from local_sagemaker.tuning.standard_scores import standardize
 
 Function = Callable[[dict[str, str]], float]
 
