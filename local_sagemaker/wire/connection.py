@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 import resource
+import weakref
 from typing import Any
 
 import httptools
@@ -56,7 +57,7 @@ class Flow(FlowControl):
 
     def __init__(self, connection: Any) -> None:
         super().__init__(connection.transport)
-        self.connection = connection
+        self.connection = weakref.proxy(connection)
 
     def resume_reading(self) -> None:
         if self.connection.unread:
@@ -117,6 +118,7 @@ class Connection(HttpToolsProtocol, asyncio.BufferedProtocol):
         self.ticks.cancel()
         self.unread.clear()
         super().connection_lost(exc)
+        self.cycle: Any = None  # it points back here: so all goes at once, not when the collector of cycles comes by
 
     # Who may stay
 

@@ -11,6 +11,7 @@ local_sagemaker/wire/connection.py does the same for the other program; tests/co
 import asyncio
 import heapq
 import resource
+import weakref
 
 import httptools
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
@@ -53,7 +54,7 @@ class Flow(FlowControl):
 
     def __init__(self, connection):
         super().__init__(connection.transport)
-        self.connection = connection
+        self.connection = weakref.proxy(connection)
 
     def resume_reading(self):
         if self.connection.unread:
@@ -114,6 +115,7 @@ class Connection(HttpToolsProtocol, asyncio.BufferedProtocol):
         self.ticks.cancel()
         self.unread.clear()
         super().connection_lost(exc)
+        self.cycle = None  # it points back here: so all goes at once, not when the collector of cycles comes by
 
     # Who may stay
 

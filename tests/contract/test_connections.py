@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import importlib.util
 import resource
 import socket
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -298,3 +300,33 @@ def test_a_server_in_work_everywhere_says_so(server: Server) -> None:
         assert server.exchange(LAST).startswith(b"HTTP/1.1 503 ")
         server.gate = True
         assert all(received(connection).startswith(b"HTTP/1.1 200 ") for connection in working)
+
+
+@pytest.mark.parametrize(
+    ("sent", "answers"),
+    [
+        (b"", 0),
+        (PING, 1),
+        (PING + PING, 2),
+        (b"no request\r\n\r\n", 0),
+        (POST + b"content-length: 9\r\n\r\nhalf", 0),
+        (b"GET /wait HTTP/1.1\r\nhost: a\r\n\r\n", 0),
+    ],
+    ids=["empty", "answered", "pipelined", "refused", "half a body", "in work"],
+)
+def test_nothing_of_a_connection_outlives_it(server: Server, sent: bytes, answers: int) -> None:
+    """Not even until the collector of cycles comes by: what piles up meanwhile a long-lived server keeps."""
+    gc.collect()
+    gc.disable()
+    try:
+        with server.connect() as connection:
+            connection.sendall(sent)
+            for _ in range(answers):
+                one_answer(connection)
+            wait_until(lambda: server.open_connections() == 1)
+            begun = [weakref.ref(one) for one in server.uvicorn.server_state.connections]
+            wait_until(lambda: b"/wait" not in sent or server.at_once == 1)
+        server.gate = True
+        wait_until(lambda: not any(one() for one in begun))
+    finally:
+        gc.enable()
