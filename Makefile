@@ -157,11 +157,12 @@ lock: $(UV_MADE)  ## compile pyproject.toml's dependency groups into requirement
 python_for = $(if $(filter container-training,$1),$(or $(PYTHON312),python3.12),$(if $(filter container-serving,$1),$(or \
 	$(PYTHON313),python3.13),.venv/uv/bin/python))
 
+# A job writes no bytecode, as in AWS's containers, and would compile torch anew each time: 7 s of a small training.
 # Progress goes to stderr: what `make -s local-env` prints is meant for a shell.
 .venv/%/.installed: requirements/%.txt $(UV_MADE)
 	@echo "setup: .venv/$* from requirements/$*.txt$(if $(filter ml,$*), (torch is large: some minutes on a slow line))" >&2
 	@.venv/$*/bin/python -c '' 2>/dev/null || $(UV) venv --quiet --clear --python $(call python_for,$*) .venv/$*
-	@[ -t 2 ] || quiet=--quiet; $(UV) pip sync $$quiet --require-hashes --python .venv/$*/bin/python requirements/$*.txt >&2
+	@[ -t 2 ] || quiet=--quiet; $(UV) pip sync $$quiet $(if $(filter ml,$*),--compile-bytecode) --require-hashes --python .venv/$*/bin/python requirements/$*.txt >&2
 	@touch $@
 
 $(UV_MADE):

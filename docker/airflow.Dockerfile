@@ -4,7 +4,7 @@ FROM ${PYTHON_IMAGE} AS build
 RUN pip install --no-cache-dir uv==0.13.8
 COPY requirements/airflow.txt /pins.txt
 # The pins also hold what the local stack and the tests need; the image takes only its part of them.
-RUN uv venv /opt/venv && uv pip install --no-cache --python /opt/venv/bin/python --constraints /pins.txt \
+RUN uv venv /opt/venv && uv pip install --no-cache --compile-bytecode --python /opt/venv/bin/python --constraints /pins.txt \
       apache-airflow "apache-airflow-providers-amazon[aiobotocore]" apache-airflow-providers-standard \
       sagemaker scikit-learn pillow pyyaml psycopg2-binary==2.9.13 asyncpg==0.32.0
 

@@ -7,8 +7,8 @@ WORKDIR /app
 # uv leaves again within the layer: the jobs have no use for it.
 COPY requirements/ml.txt requirements/airflow.txt requirements/
 RUN pip install --no-cache-dir uv==0.13.8 \
-    && uv venv .venv/ml && uv pip sync --no-cache --require-hashes --python .venv/ml/bin/python requirements/ml.txt \
-    && uv venv /opt/venv && uv pip install --no-cache --python /opt/venv/bin/python \
+    && uv venv .venv/ml && uv pip sync --no-cache --compile-bytecode --require-hashes --python .venv/ml/bin/python requirements/ml.txt \
+    && uv venv /opt/venv && uv pip install --no-cache --compile-bytecode --python /opt/venv/bin/python \
       --constraints requirements/airflow.txt boto3 cbor2 httptools httpx numpy packaging psutil starlette uvicorn \
     && pip uninstall --yes uv
 COPY docker/healthcheck.py /

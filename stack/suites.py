@@ -9,8 +9,20 @@ from pathlib import Path
 NOTHING_COLLECTED = 5  # pytest's exit status
 ML_TESTS = "tests/ml"
 CONTAINER_TESTS = "tests/containers"  # on other Pythons: `make test-containers`
-# What configures AWS clients, SageMaker's scripts, Airflow, our stack and the trackers: a test sets what it needs.
-NOT_FOR_TESTS = ("AWS_", "AIRFLOW_", "RETRAINING_", "SAGEMAKER_", "SM_", "LOCAL_SAGEMAKER_", "WANDB_", "MLFLOW_")
+# What configures AWS clients, SageMaker's scripts, Airflow, our stack and the trackers: a test sets what it needs. And
+# what would let each of their thousand processes compile anew what it imports.
+NOT_FOR_TESTS = (
+    "PYTHONDONTWRITEBYTECODE",
+    "AWS_",
+    "AIRFLOW_",
+    "RETRAINING_",
+    "SAGEMAKER_",
+    "SM_",
+    "LOCAL_SAGEMAKER_",
+    "WANDB_",
+    "MLFLOW_",
+)
+SHARED = {"GOMP_SPINCOUNT": "1000"}  # as local_sagemaker gives it to its jobs
 # Two at a time, in the order and in the groups of tests/conftest.py.
 TWO_AT_A_TIME = ("--numprocesses=2", "--dist=loadscope")
 IN_ORDER = ("--no-loadscope-reorder",)  # of that conftest; in ml/ the files with most tests go first
@@ -55,8 +67,11 @@ def verdict(statuses: list[int], *, narrowed: bool) -> int:
 
 
 def environment(shell: Mapping[str, str]) -> dict[str, str]:
-    """What the tests see of a shell: not the stack or the account that it works with, after `make local-env` say."""
-    return {name: value for name, value in shell.items() if not name.startswith(NOT_FOR_TESTS)}
+    """What the tests see of a shell: not the stack or the account that it works with, after `make local-env` say.
+
+    Where two trainings share two cores, OpenMP's threads do not spin for long while they wait for each other.
+    """
+    return SHARED | {name: value for name, value in shell.items() if not name.startswith(NOT_FOR_TESTS)}
 
 
 def run(root: Path, arguments: list[str]) -> int:

@@ -55,6 +55,7 @@ def test_role_is_given_to_those_with_a_network(tmp_path: Path) -> None:
     assert with_network["AWS_ACCESS_KEY_ID"] == "id" and "AWS_ACCESS_KEY_ID" not in without
     assert {environment["HOME"] for environment in (with_network, without)} == {str(tmp_path / "job")}
     assert {environment["OMP_NUM_THREADS"] for environment in (with_network, without)} == {"3"}
+    assert with_network["GOMP_SPINCOUNT"] == "1000"
 
 
 def test_process_starts_with_the_environment_it_is_given(tmp_path: Path) -> None:

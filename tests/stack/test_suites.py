@@ -41,8 +41,16 @@ def test_one_status_speaks_for_all(statuses: list[int], narrowed: bool, status: 
 def test_tests_do_not_see_the_stack_of_a_shell() -> None:
     """After `eval "$(make -s local-env)"`, or with an account of one's own."""
     shell = {"HOME": "/home/ada", "PATH": "/bin", "OMP_NUM_THREADS": "1"}
-    theirs = ("AWS_ENDPOINT_URL", "AIRFLOW_HOME", "RETRAINING_RECIPES", "SAGEMAKER_USER_CONFIG_OVERRIDE", "SM_HPS")
-    assert environment(shell | dict.fromkeys(theirs, "x")) == shell
+    theirs = (
+        "AWS_ENDPOINT_URL",
+        "AIRFLOW_HOME",
+        "RETRAINING_RECIPES",
+        "SAGEMAKER_USER_CONFIG_OVERRIDE",
+        "SM_HPS",
+        "PYTHONDONTWRITEBYTECODE",
+    )
+    assert environment(shell | dict.fromkeys(theirs, "x")) == shell | {"GOMP_SPINCOUNT": "1000"}
+    assert environment({"GOMP_SPINCOUNT": "1"}) == {"GOMP_SPINCOUNT": "1"}
 
 
 def test_the_quick_circle_is_one_suite() -> None:
