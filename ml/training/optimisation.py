@@ -1,6 +1,8 @@
 """How weights move: the optimizer, the rate over the steps, clipping, and averaged weights."""
 
 import contextlib
+import functools
+import inspect
 import math
 
 import torch
@@ -19,14 +21,27 @@ def make_optimizer(settings, network):
     ]
     options = {"lr": settings.lr}
     if settings.optimizer == "sgd":
-        kind = torch.optim.SGD
+        kind = "SGD"
         options |= {"momentum": settings.momentum, "nesterov": settings.momentum > 0}
     else:
-        kind = torch.optim.AdamW if settings.optimizer == "adamw" else torch.optim.Adam
+        kind = "AdamW" if settings.optimizer == "adamw" else "Adam"
+    kind = getattr(torch.optim, kind) if settings.compile else uncompiled(kind)
     try:
         return kind(groups, fused=True, **options)  # halves an Adam step of ResNet-18 on one core
     except (RuntimeError, TypeError):  # torch before 2.4 has none for this device or optimizer
         return kind(groups, **options)
+
+
+@functools.cache
+def uncompiled(name):
+    """The optimizer of torch by that name, without what torch.compile needs around its methods.
+
+    That imports the compiler at the first step: 1.7 s of processor time, in a training that may last five.
+    """
+    kind = getattr(torch.optim, name)
+    guarded = ("add_param_group", "load_state_dict", "state_dict", "zero_grad")
+    methods = {method: inspect.unwrap(getattr(kind, method)) for method in guarded}
+    return type(name, (kind,), methods | {"step": torch.no_grad()(inspect.unwrap(kind.step))})
 
 
 def rate(settings, progress):

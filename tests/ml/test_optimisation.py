@@ -1,3 +1,6 @@
+import subprocess
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -6,8 +9,9 @@ from torch import nn
 
 from training.losses import BinaryLoss, class_weights, make_loss
 from training.numerics import fast_in_bfloat16, precision
-from training.optimisation import Ema, make_optimizer, rate
+from training.optimisation import Ema, make_optimizer, rate, uncompiled
 
+ML = Path(__file__).parents[2] / "ml"
 SETTINGS = {
     "optimizer": "adamw",
     "lr": 0.1,
@@ -19,6 +23,7 @@ SETTINGS = {
     "class_weights": "none",
     "label_smoothing": 0.0,
     "head": "softmax",
+    "compile": False,
 }
 
 
@@ -112,3 +117,41 @@ def test_the_instructions_for_bfloat16_alone_do_not_make_a_processor_fast(vendor
 def test_half_precision_is_refused_without_a_gpu():
     with pytest.raises(ValueError, match=r"--precision fp16 needs a GPU; .* use bf16, fp32 or auto"):
         precision(SimpleNamespace(precision="fp16", image_size=224), torch.device("cpu"), needs_float32=False)
+
+
+@pytest.mark.parametrize("name", ["SGD", "Adam", "AdamW"])
+def test_weights_move_as_by_torchs_own_optimizer(name):
+    networks = [nn.Linear(3, 2), nn.Linear(3, 2)]
+    networks[1].load_state_dict(networks[0].state_dict())
+    options = {"lr": 0.1, "weight_decay": 0.01} | ({"momentum": 0.9} if name == "SGD" else {})
+    kinds = uncompiled(name), getattr(torch.optim, name)
+    optimizers = [kind(network.parameters(), **options) for kind, network in zip(kinds, networks, strict=True)]
+    for _ in range(5):
+        images = torch.randn(4, 3)
+        for optimizer, network in zip(optimizers, networks, strict=True):
+            optimizer.zero_grad()
+            network(images).square().sum().backward()
+            optimizer.step()
+    assert torch.equal(networks[0].weight, networks[1].weight)
+    ours, theirs = (optimizer.state_dict() for optimizer in optimizers)
+    assert ours["param_groups"] == theirs["param_groups"]
+    optimizers[1].load_state_dict(ours)
+    optimizers[0].load_state_dict(theirs)
+
+
+def test_no_compiler_is_imported_to_step():
+    code = """
+import sys, torch
+from types import SimpleNamespace
+from training.optimisation import make_optimizer
+network = torch.nn.Linear(3, 2)
+settings = SimpleNamespace(optimizer="sgd", lr=0.1, momentum=0.9, weight_decay=0.1, decay_all=True, compile=False)
+optimizer = make_optimizer(settings, network)
+optimizer.zero_grad()
+network(torch.ones(1, 3)).sum().backward()
+optimizer.step()
+optimizer.load_state_dict(optimizer.state_dict())
+print("torch._dynamo" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ML, capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
