@@ -23,7 +23,10 @@ ROOT = HERE.parents[1]
 
 #: Client → interpreter, and what each of its programs imports anyway.
 CLIENTS = {
-    "sdk2": (".venv/sdk2", ("sagemaker", "sagemaker.pytorch", "sagemaker.tuner", "sagemaker.processing", "pandas")),
+    "sdk2": (
+        ".venv/sdk2",
+        ("sagemaker", "sagemaker.pytorch", "sagemaker.tuner", "sagemaker.processing", "pandas", "schema_once"),
+    ),
     "sdk3": (".venv/airflow", ("sagemaker.train.model_trainer", "sagemaker.core.resources")),
     "airflow": (".venv/airflow", ("airflow.providers.amazon.aws.operators.sagemaker",)),
     "smdebug": (".venv/ml", ("torch", "smdebug.pytorch")),
