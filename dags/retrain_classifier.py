@@ -140,7 +140,8 @@ def retrain(recipe: Recipe) -> DAG:
             approve = OptionalApprovalOperator(
                 task_id="approve",
                 subject=f"Let the new {recipe.name} model serve?",
-                body="{{ ti.xcom_pull(task_ids='compare', key='comparison')['decision']['reason'] }}",
+                body="{% set found = ti.xcom_pull(task_ids='compare', key='comparison') %}"
+                "{{ found['decision']['reason'] }}.\n\n{{ found['gate'] }}",
                 response_timeout=timedelta(days=3),
                 defaults="Reject",
             )

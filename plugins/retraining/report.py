@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from retraining.dataset.summary import cell, summary
+from retraining.promotion.check import table
 
 Outcome = Literal["promoted", "kept", "skipped", "failed"]
 BAD_STATES = ("failed", "upstream_failed")
@@ -74,6 +75,7 @@ def run_report(found: Findings) -> dict[str, Any]:
         "champion": comparison.get("champion"),
         "uncompared": list((found.need or {}).get("uncompared", ())),
         "evidence": (comparison.get("decision") or {}).get("evidence"),
+        "gate": list((comparison.get("decision") or {}).get("gate", ())),
         "changed_classes": list(comparison.get("changed_classes", ())),
         "confused_pairs": list(comparison.get("confused_pairs", ())),
         "endpoint": ({key: found.endpoint[key] for key in ("name", "config")} if found.endpoint else None),
@@ -129,6 +131,8 @@ def as_markdown(report: Mapping[str, Any]) -> str:
             f"| {who} | {s['accuracy']:.4f} | {s['macro_f1']:.4f} | {s['log_loss']:.4f} | {s['n']} |"
             for who, s in scored
         ]
+    if report["gate"]:
+        lines += ["", *table(report["gate"])]
     lines += _differences(report)
     if tuning := report["tuning"]:
         lines += ["", f"**Tuning** `{tuning['job']}`, begun from {_beginning(tuning)}.", ""]

@@ -7,11 +7,14 @@ from dataclasses import dataclass
 from operator import eq
 from typing import Any
 
+from retraining.promotion.check import Check, Verdict
 from retraining.promotion.evidence import ROUNDING, Evidence, weigh
+from retraining.promotion.parts import clearly_worse, parts, too_small
 from retraining.promotion.scores import Evaluation
 from retraining.recipe.promotion import Promotion
 
 NO_CHAMPION = "there is no champion yet"
+SHOWN = 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,33 +23,74 @@ class Decision:
     reason: str
     evidence: Evidence | None = None
     """None without a champion, or where the two cannot be compared."""
+    checks: tuple[Check, ...] = ()
+    """Every rule that was asked; none where the numbers are no evidence at all."""
 
     def as_dict(self) -> dict[str, Any]:
         evidence = self.evidence.as_dict() if self.evidence else None
-        return {"promote": self.promote, "reason": self.reason, "evidence": evidence}
+        gate = [check.as_dict() for check in self.checks]
+        return {"promote": self.promote, "reason": self.reason, "evidence": evidence, "gate": gate}
 
 
 def decide(candidate: Evaluation, champion: Evaluation | None, rule: Promotion, absent: str = NO_CHAMPION) -> Decision:
-    """Promote the candidate or keep the champion, and why, in one sentence a person can check.
+    """Promote the candidate or keep the champion, and why, in words a person can check: all that is wrong.
 
     `absent` says why there is no champion to compare with. Evidence that is not valid never promotes.
     """
     if problem := _invalid(candidate) or (_not_comparable(candidate, champion) if champion else ""):
         return Decision(promote=False, reason=problem)
-    evidence = weigh(candidate, champion, rule.metric, rule.confidence) if champion else None
-    if obstacle := _below_a_floor(candidate, rule):
-        return Decision(promote=False, reason=obstacle, evidence=evidence)
+    checks = list(filter(None, (_value(candidate, rule), _class_recall(candidate, rule))))
+    evidence = None
+    if champion:
+        evidence = weigh(candidate, champion, rule.metric, rule.confidence)
+        checks.append(_improvement(candidate, champion, evidence, rule))
+        if rule.worse_classes != "ignore":
+            checks.append(_worse_parts(candidate, champion, rule))
+    failed = [check.reason for check in checks if check.verdict == "failed"]
+    if failed:
+        return Decision(promote=False, reason="; and ".join(failed), evidence=evidence, checks=tuple(checks))
     ours = float(getattr(candidate, rule.metric))
-    if champion is None or evidence is None:
-        return Decision(promote=True, reason=f"{absent}, and {rule.metric} {ours:.4f} is good enough")
+    told = [check.reason for check in checks if check.rule == "min_improvement" or check.verdict == "warned"]
+    reason = "; but ".join(told) if champion else f"{absent}, and {rule.metric} {ours:.4f} is good enough"
+    return Decision(promote=True, reason=reason, evidence=evidence, checks=tuple(checks))
+
+
+def _improvement(candidate: Evaluation, champion: Evaluation, evidence: Evidence, rule: Promotion) -> Check:
     promote, verdict = _judge(evidence, rule)
-    theirs = float(getattr(champion, rule.metric))
-    return Decision(
-        promote=promote,
+    ours, theirs = (float(getattr(model, rule.metric)) for model in (candidate, champion))
+    return Check(
+        rule="min_improvement",
+        value=f"{rule.metric} {ours:.4f} against {theirs:.4f}: {evidence.gain:+.4f}",
+        bound=f"{rule.min_improvement:+.4f}, {rule.evidence.replace('_', ' ')}",
+        verdict="passed" if promote else "failed",
         reason=f"{rule.metric} {ours:.4f} against the champion's {theirs:.4f}: a gain of {evidence.gain:+.4f} "
         f"{verdict} the required {rule.min_improvement:+.4f}; {evidence}",
-        evidence=evidence,
     )
+
+
+def _worse_parts(candidate: Evaluation, champion: Evaluation, rule: Promotion) -> Check:
+    """No class and no slice in which the candidate is clearly worse."""
+    alpha, judged = 1 - rule.confidence + ROUNDING, parts(candidate, champion, rule.slices)
+    worse, small = clearly_worse(judged, alpha), too_small(judged, alpha)
+    asked = {"rule": "worse_classes", "bound": f"none clearly, at {100 * rule.confidence:g} %"}
+    if worse:
+        found = [
+            f"{part.name} (of {part.n} test images {len(part.lost)} are now wrong that were right, {part.won} the "
+            f"other way; p = {p:.2g})"
+            for part, p in worse
+        ]
+        lost = dict.fromkeys(name for part, _ in worse for name in part.lost)
+        reason = f"it is clearly worse in {_few(found)}; now wrong: {_few(list(lost))}"
+        verdict: Verdict = "failed" if rule.worse_classes == "fail" else "warned"
+        return Check(value=_few(found), verdict=verdict, reason=reason, **asked)
+    hidden = f"too few test images to tell in {_few([part.name for part in small])}"
+    if len(small) == len(judged):
+        return Check(value=hidden, verdict="not judged", reason=hidden, **asked)
+    return Check(value=f"none; {hidden}" if small else "none", verdict="passed", reason="", **asked)
+
+
+def _few(names: list[str]) -> str:
+    return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
 
 
 def _judge(evidence: Evidence, rule: Promotion) -> tuple[bool, str]:
@@ -97,26 +141,37 @@ def _not_comparable(candidate: Evaluation, champion: Evaluation) -> str:
     return ""
 
 
-def _below_a_floor(candidate: Evaluation, rule: Promotion) -> str:
-    ours = float(getattr(candidate, rule.metric))
-    if rule.min_value is not None and (ours > rule.min_value if rule.metric == "log_loss" else ours < rule.min_value):
-        side = "above the largest" if rule.metric == "log_loss" else "below the smallest"
-        return f"{rule.metric} {ours:.4f} is {side} value that may serve, {rule.min_value:.4f}"
-    if rule.min_class_recall is None:
-        return ""
+def _value(candidate: Evaluation, rule: Promotion) -> Check | None:
+    """The floor of the metric, which is a ceiling for log_loss."""
+    if rule.min_value is None:
+        return None
+    ours, loss = float(getattr(candidate, rule.metric)), rule.metric == "log_loss"
+    failed = ours > rule.min_value if loss else ours < rule.min_value
+    side = "above the largest" if loss else "below the smallest"
+    return Check(
+        rule="min_value",
+        value=f"{rule.metric} {ours:.4f}",
+        bound=f"at {'most' if loss else 'least'} {rule.min_value:.4f}",
+        verdict="failed" if failed else "passed",
+        reason=f"{rule.metric} {ours:.4f} is {side} value that may serve, {rule.min_value:.4f}" if failed else "",
+    )
+
+
+def _class_recall(candidate: Evaluation, rule: Promotion) -> Check | None:
     # A class without test images has no recall; its 0 is a convention.
     measured = {label: scores for label, scores in candidate.per_class.items() if scores["n"]}
-    low = sorted(
-        (scores["recall"], label)
-        for label, scores in measured.items()
-        if not scores["recall"] >= rule.min_class_recall - ROUNDING
-    )
-    if not low:
-        return ""
-    recall, label = low[0]
+    if rule.min_class_recall is None or not measured:
+        return None
+    order = sorted((scores["recall"], label) for label, scores in measured.items())
+    recall, label = order[0]
     n = int(measured[label]["n"])
+    low = [recall for recall, _ in order if not recall >= rule.min_class_recall - ROUNDING]
     others = f", nor are those of {len(low) - 1} other classes" if len(low) > 1 else ""
-    return (
-        f"recall {recall:.4f} of class {label!r} ({round(recall * n)} of {n} test images) is not the "
-        f"{rule.min_class_recall:.4f} that every class needs{others}"
+    lowest = f"recall {recall:.4f} of class {label!r} ({round(recall * n)} of {n} test images)"
+    return Check(
+        rule="min_class_recall",
+        value=f"the lowest, {lowest}",
+        bound=f"at least {rule.min_class_recall:.4f} in every class",
+        verdict="failed" if low else "passed",
+        reason=f"{lowest} is not the {rule.min_class_recall:.4f} that every class needs{others}" if low else "",
     )

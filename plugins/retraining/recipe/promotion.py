@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 from retraining.recipe.refusal import require
@@ -29,7 +29,14 @@ class Promotion:
     min_class_recall: Annotated[float, Between(0, 1, ", as a recall is")] | None = None
     """Share of each class's test images that must be recognised: an average hides a class that was lost."""
 
+    worse_classes: Literal["fail", "warn", "ignore"] = "fail"
+    """What happens where the candidate is clearly worse than the champion in one class or slice, by `confidence`."""
+    slices: dict[str, str] = field(default_factory=dict)
+    """Name → pattern for `class/file` of a test image, such as {night: "*_night_*"}: judged like a class."""
+
     def __post_init__(self) -> None:
+        for name, pattern in self.slices.items():
+            require(bool(name and pattern), "slices", {name: pattern}, "needs a name and a pattern for class/file")
         if self.min_value is not None:
             require(math.isfinite(self.min_value), "min_value", self.min_value, "must be a number")
             if self.metric != "log_loss":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+from retraining.promotion.check import table
 from retraining.promotion.decision import NO_CHAMPION, decide
 from retraining.promotion.differences import changed_classes, changed_images, confused_pairs
 from retraining.promotion.scores import Evaluation, evaluate
@@ -52,6 +53,7 @@ def compare(run: Run) -> bool:
             "champion": champion.summary() if champion else None,
             "evaluation_uri": evaluation_uri,
             "artifact": artifact,
+            "gate": "\n".join(table([check.as_dict() for check in decision.checks])),
             "golden": _golden_images(classes, expected, answers),
         },
     )
