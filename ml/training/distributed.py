@@ -45,7 +45,7 @@ def join():
         torch.cuda.set_device(device)
     # Imported once there is a group, as DistributedDataParallel does, it holds that group for ever: see `close`.
     importlib.import_module("torch.distributed.nn.functional")
-    with meeting():
+    with lost_process_errors():
         distributed.init_process_group(backend, timeout=TIMEOUT)
         # Decisions are talked over on the processors: no wait for a GPU, and a lost process shows at once.
         control = distributed.new_group(backend="gloo", timeout=TIMEOUT) if backend == "nccl" else None
@@ -95,7 +95,7 @@ class Group:
         if self.size == 1:
             return values
         total = torch.tensor(values, dtype=torch.float64)
-        with meeting():
+        with lost_process_errors():
             distributed.all_reduce(total, group=self.control)
         return total.tolist()
 
@@ -107,7 +107,7 @@ class Group:
         if self.size == 1:
             return [thing]
         things = [None] * self.size
-        with meeting():
+        with lost_process_errors():
             distributed.all_gather_object(things, thing, group=self.control)
         return things
 
@@ -121,7 +121,7 @@ class Group:
                 made[0] = make()
             except ValueError as error:
                 made[1] = str(error)
-        with meeting():
+        with lost_process_errors():
             distributed.broadcast_object_list(made, group=self.control)
         if made[1] is not None:
             raise ValueError(made[1])
@@ -132,7 +132,7 @@ class Group:
         if self.size == 1 or not tensors:
             return
         flat = torch.cat([tensor.detach().reshape(-1) for tensor in tensors])
-        with meeting():
+        with lost_process_errors():
             distributed.all_reduce(flat)
         flat /= self.size
         for tensor, mean in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
@@ -165,7 +165,7 @@ class Group:
 
 
 @contextlib.contextmanager
-def meeting():
+def lost_process_errors():
     """Errors of talking to the other processes become LostProcess; others stay what they are."""
     try:
         yield

@@ -16,9 +16,9 @@ from profiler.step_times import StepTimes
 from recordings.rank import is_first
 from training import checkpoint, features, metrics
 from training.best import Best
-from training.distributed import meeting
+from training.distributed import lost_process_errors
 from training.flags import HYPERPARAMETERS
-from training.losses import make_loss, mass
+from training.losses import batch_weight, make_loss
 from training.numerics import make_scaler, precision
 from training.optimisation import Ema, make_optimizer, rate
 from training.progress import Progress
@@ -95,10 +95,10 @@ class Training:
         with self.autocast():
             logits = self.learner(images)
         logits = logits.float()
-        loss, weight = self.criterion(logits, labels), mass(self.criterion, labels)
+        loss, weight = self.criterion(logits, labels), batch_weight(self.criterion, labels)
         if settings.mixup:
             loss = share * loss + (1 - share) * self.criterion(logits, others)
-            weight = share * weight + (1 - share) * mass(self.criterion, others)
+            weight = share * weight + (1 - share) * batch_weight(self.criterion, others)
         value = loss.item()
         tally.add(logits, labels, value, weight)
         self.debugger.batch(labels, logits)
@@ -107,7 +107,7 @@ class Training:
         self.optimizer.zero_grad()
         if self.group.size > 1:  # their mean over the processes is then the gradient of the whole batch's loss
             loss = loss * (self.group.size * weight / total)
-        with meeting():
+        with lost_process_errors():
             self.scaler.scale(loss).backward()
         self.times.ended(BACKWARD)
         if settings.clip_norm or self.debugger.active:
@@ -157,7 +157,7 @@ class Training:
                 with self.autocast():
                     logits = self.forward(self.prepare(pixels))
                 logits = logits.float()
-                tally.add(logits, labels, self.criterion(logits, labels).item(), mass(self.criterion, labels))
+                tally.add(logits, labels, self.criterion(logits, labels).item(), batch_weight(self.criterion, labels))
                 self.debugger.batch(labels, logits)
                 self.times.ended(FORWARD)
         values, count = tally.results("validation", self.group)

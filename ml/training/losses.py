@@ -19,7 +19,7 @@ def class_weights(labels, num_classes):
     return len(labels) / (num_classes * counts.float())
 
 
-def mass(criterion, labels):
+def batch_weight(criterion, labels):
     """What a mean over `labels` was divided by: losses of parts of a batch, weighted by it, add up to the batch's."""
     weights = getattr(criterion, "weight", None)  # torch's CrossEntropyLoss divides by the labels' class weights
     return float(len(labels) if weights is None else weights[labels].sum())

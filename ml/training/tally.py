@@ -17,7 +17,7 @@ class Tally:
         self.broken = 0
 
     def add(self, logits, labels, loss, weight):
-        """`loss` is a mean over the batch in which it counts `weight`, see losses.mass."""
+        """`loss` is a mean over the batch in which it counts `weight`, see losses.batch_weight."""
         self.loss_sum += loss * weight
         self.weight_sum += weight
         self.labels += labels.tolist()

@@ -227,7 +227,7 @@ def test_losses_of_shares_add_up_to_the_batchs(head, weights):
     labels = torch.tensor([0, 1, 1, 1, 0, 1, 1])
     logits = torch.randn(7, 1 if head == "binary" else 2)
     criterion = losses.make_loss(settings, labels, 2)
-    parts = [(criterion(logits[part], labels[part]), losses.mass(criterion, labels[part])) for part in SHARES]
+    parts = [(criterion(logits[part], labels[part]), losses.batch_weight(criterion, labels[part])) for part in SHARES]
     together = sum(loss * mass for loss, mass in parts) / sum(mass for _, mass in parts)
     torch.testing.assert_close(together, criterion(logits, labels))
 
