@@ -102,6 +102,10 @@ bench-server: .venv/airflow/.installed .venv/moto/.installed  ## start, rates be
 bench-tuner: .venv/airflow/.installed  ## Bayesian search and Hyperband beside random search; ARGS='--seeds 10'
 	@.venv/airflow/bin/python -m bench.tuner --seeds 30 $(ARGS)
 
+.PHONY: bench-promotion
+bench-promotion: .venv/airflow/.installed  ## years of weekly retrains under each promotion policy; ARGS='--quick'
+	@.venv/airflow/bin/python -m bench.promotion $(ARGS)
+
 .PHONY: bench-memory
 bench-memory: setup  ## memory of both servers over a million requests; ARGS='--requests 100000'
 	@.venv/airflow/bin/python -m bench.million $(ARGS)

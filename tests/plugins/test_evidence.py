@@ -100,6 +100,6 @@ def test_equally_good_models_are_rarely_called_different(metric: str, monkeypatc
     chance, rule = random.Random(3), Promotion(metric=metric, evidence="clearly_better")  # type: ignore[arg-type]
     pairs = [(noisy("abcd" * 12, 0.2, chance), noisy("abcd" * 12, 0.2, chance)) for _ in range(400)]
     better = sum(decide(ours, theirs, rule).promote for ours, theirs in pairs)
-    spared = Promotion(metric=metric, evidence="not_clearly_worse")  # type: ignore[arg-type]
+    spared = Promotion(metric=metric, evidence="not_clearly_worse", confidence=0.95)  # type: ignore[arg-type]
     worse = sum(not decide(ours, theirs, spared).promote for ours, theirs in pairs)
     assert better <= 18 and worse <= 18  # binomial(400, 0.025): more than 18 in one of 250 cases

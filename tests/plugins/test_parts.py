@@ -68,7 +68,7 @@ def test_classes_too_small_to_judge_are_named() -> None:
     assert check(CHAMPION, CHAMPION) == {
         "rule": "worse_classes",
         "value": "none; too few test images to tell in class 'c'",
-        "bound": "none clearly, at 95 %",
+        "bound": "none clearly, by a test at 5 %",
         "verdict": "passed",
         "reason": "",
     }

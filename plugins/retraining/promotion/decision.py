@@ -15,6 +15,7 @@ from retraining.recipe.promotion import Promotion
 
 NO_CHAMPION = "there is no champion yet"
 SHOWN = 5
+ALPHA = 0.05  # how often a candidate as good as the champion may be called worse in some class
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +43,7 @@ def decide(candidate: Evaluation, champion: Evaluation | None, rule: Promotion, 
     checks = list(filter(None, (_value(candidate, rule), _class_recall(candidate, rule))))
     evidence = None
     if champion:
-        evidence = weigh(candidate, champion, rule.metric, rule.confidence)
+        evidence = weigh(candidate, champion, rule.metric, rule.interval)
         checks.append(_improvement(candidate, champion, evidence, rule))
         if rule.worse_classes != "ignore":
             checks.append(_worse_parts(candidate, champion, rule))
@@ -56,12 +57,12 @@ def decide(candidate: Evaluation, champion: Evaluation | None, rule: Promotion, 
 
 
 def _improvement(candidate: Evaluation, champion: Evaluation, evidence: Evidence, rule: Promotion) -> Check:
-    promote, verdict = _judge(evidence, rule)
+    promote, verdict = judge(evidence, rule)
     ours, theirs = (float(getattr(model, rule.metric)) for model in (candidate, champion))
     return Check(
         rule="min_improvement",
         value=f"{rule.metric} {ours:.4f} against {theirs:.4f}: {evidence.gain:+.4f}",
-        bound=f"{rule.min_improvement:+.4f}, {rule.evidence.replace('_', ' ')}",
+        bound=f"{rule.min_improvement:+.4f}, {rule.how_sure.replace('_', ' ')}",
         verdict="passed" if promote else "failed",
         reason=f"{rule.metric} {ours:.4f} against the champion's {theirs:.4f}: a gain of {evidence.gain:+.4f} "
         f"{verdict} the required {rule.min_improvement:+.4f}; {evidence}",
@@ -70,9 +71,9 @@ def _improvement(candidate: Evaluation, champion: Evaluation, evidence: Evidence
 
 def _worse_parts(candidate: Evaluation, champion: Evaluation, rule: Promotion) -> Check:
     """No class and no slice in which the candidate is clearly worse."""
-    alpha, judged = 1 - rule.confidence + ROUNDING, parts(candidate, champion, rule.slices)
-    worse, small = clearly_worse(judged, alpha), too_small(judged, alpha)
-    asked = {"rule": "worse_classes", "bound": f"none clearly, at {100 * rule.confidence:g} %"}
+    judged = parts(candidate, champion, rule.slices)
+    worse, small = clearly_worse(judged, ALPHA), too_small(judged, ALPHA)
+    asked = {"rule": "worse_classes", "bound": f"none clearly, by a test at {100 * ALPHA:g} %"}
     if worse:
         found = [
             f"{part.name} (of {part.n} test images {len(part.lost)} are now wrong that were right, {part.won} the "
@@ -93,15 +94,15 @@ def _few(names: list[str]) -> str:
     return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
 
 
-def _judge(evidence: Evidence, rule: Promotion) -> tuple[bool, str]:
+def judge(evidence: Evidence, rule: Promotion) -> tuple[bool, str]:
     """Promote or not, and the verb between gain and required gain."""
     required = rule.min_improvement - ROUNDING
     reached = evidence.gain >= required
-    if rule.evidence == "clearly_better":
+    if rule.how_sure == "clearly_better":
         # A gain that may be a loss needs no proof that there is a difference at all.
         clear = reached and evidence.low >= required and (rule.min_improvement < 0 or evidence.significant)
         return clear, "clearly reaches" if clear else "does not clearly reach"
-    if rule.evidence == "not_clearly_worse" and not reached:
+    if rule.how_sure == "not_clearly_worse" and not reached:
         clear = evidence.high < required and (rule.min_improvement > 0 or evidence.significant)
         return not clear, "clearly misses" if clear else "does not clearly miss"
     return reached, "reaches" if reached else "misses"

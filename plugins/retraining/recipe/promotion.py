@@ -9,6 +9,9 @@ from typing import Annotated, Literal
 from retraining.recipe.refusal import require
 from retraining.recipe.rules import SECTION, Above, Between
 
+#: How sure the gain must be → confidence, where a recipe says none. bench/promotion.py tried them on years of retrains.
+CONFIDENCE = {"point": 0.95, "clearly_better": 0.95, "not_clearly_worse": 0.6}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Promotion:
@@ -19,18 +22,19 @@ class Promotion:
     metric: Literal["accuracy", "macro_f1", "log_loss"] = "accuracy"
     min_improvement: Annotated[float, Above(-1)] = 0.0
     """May be negative: a loss that is accepted."""
-    evidence: Literal["point", "clearly_better", "not_clearly_worse"] = "point"
+    evidence: Literal["point", "clearly_better", "not_clearly_worse"] | None = None
     """How sure the gain must be. point: as measured, and the reason tells how sure that is. clearly_better: only where
     chance does not explain it. not_clearly_worse: unless it is clear that the gain is missed; many small losses,
-    none of them clear, may then add up over the weeks, which is what min_value is for."""
-    confidence: Annotated[float, Between(0.5, 0.99, "; the tails beyond are too thin for the resamples")] = 0.95
-    """Of the two-sided interval that "clearly" goes by."""
+    none of them clear, may then add up over the weeks, which is what min_value is for. None: not_clearly_worse, but
+    point where a gain is required."""
+    confidence: Annotated[float, Between(0.5, 0.99, "; the tails beyond are too thin for the resamples")] | None = None
+    """Of the two-sided interval that "clearly" goes by; None: as CONFIDENCE has it."""
     min_value: float | None = None
     min_class_recall: Annotated[float, Between(0, 1, ", as a recall is")] | None = None
     """Share of each class's test images that must be recognised: an average hides a class that was lost."""
 
     worse_classes: Literal["fail", "warn", "ignore"] = "fail"
-    """What happens where the candidate is clearly worse than the champion in one class or slice, by `confidence`."""
+    """What happens where the candidate is clearly worse than the champion in one class or slice."""
     slices: dict[str, str] = field(default_factory=dict)
     """Name → pattern for `class/file` of a test image, such as {night: "*_night_*"}: judged like a class."""
 
@@ -41,3 +45,13 @@ class Promotion:
             require(math.isfinite(self.min_value), "min_value", self.min_value, "must be a number")
             if self.metric != "log_loss":
                 require(0 <= self.min_value <= 1, "min_value", self.min_value, f"{self.metric} lies between 0 and 1")
+
+    @property
+    def how_sure(self) -> str:
+        """The evidence that is asked for."""
+        return self.evidence or ("point" if self.min_improvement > 0 else "not_clearly_worse")
+
+    @property
+    def interval(self) -> float:
+        """The confidence that holds."""
+        return CONFIDENCE[self.how_sure] if self.confidence is None else self.confidence

@@ -138,4 +138,5 @@ def _limits(hint: Any) -> dict[str, Any]:
         return {"type": TYPES[hint]}
     (known,) = [part for part in get_args(hint) if part is not type(None)]
     found = _limits(known)
-    return found | {"type": [found["type"], "null"]}
+    choices = {"enum": [*found["enum"], None]} if "enum" in found else {}
+    return found | choices | {"type": [found["type"], "null"]}
