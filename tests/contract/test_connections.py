@@ -321,8 +321,9 @@ def test_nothing_of_a_connection_outlives_it(server: Server, sent: bytes, answer
     try:
         with server.connect() as connection:
             connection.sendall(sent)
-            for _ in range(answers):
-                one_answer(connection)
+            answer = b""
+            while answer.count(b"\r\n\r\n0") < answers:
+                answer += connection.recv(65536)
             wait_until(lambda: server.open_connections() == 1)
             begun = [weakref.ref(one) for one in server.uvicorn.server_state.connections]
             wait_until(lambda: b"/wait" not in sent or server.at_once == 1)
