@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from retraining.dataset.summary import cell, summary
+from retraining.promotion.approval import person, rejects
 from retraining.promotion.check import table
 
 Outcome = Literal["promoted", "kept", "skipped", "failed"]
@@ -76,6 +77,7 @@ def run_report(found: Findings) -> dict[str, Any]:
         "uncompared": list((found.need or {}).get("uncompared", ())),
         "evidence": (comparison.get("decision") or {}).get("evidence"),
         "gate": list((comparison.get("decision") or {}).get("gate", ())),
+        "approved_by": None if rejects(found.approval) else person(found.approval),
         "changed_classes": list(comparison.get("changed_classes", ())),
         "confused_pairs": list(comparison.get("confused_pairs", ())),
         "endpoint": ({key: found.endpoint[key] for key in ("name", "config")} if found.endpoint else None),
@@ -99,9 +101,9 @@ def judge(found: Findings) -> tuple[Outcome, str]:
         return "failed", "rollback: the endpoint was taken back from this run's model; see the log of this task"
     if found.need is not None and not found.need["needed"]:
         return "skipped", str(found.need["reason"])
-    if found.approval and "Reject" in found.approval.get("chosen_options", []):
-        person = found.approval.get("responded_by_user")
-        return "kept", f"rejected by {person.get('name', 'a person')}" if person else "nobody approved it in time"
+    if rejects(found.approval):
+        who = person(found.approval)
+        return "kept", f"rejected by {who}" if who else "nobody approved it in time"
     decision = (found.comparison or {}).get("decision")
     if decision and not decision["promote"]:
         return "kept", decision["reason"]
@@ -119,6 +121,8 @@ def as_markdown(report: Mapping[str, Any]) -> str:
         "",
         f"Run `{report['run_name']}`.",
     ]
+    if report["approved_by"]:
+        lines += ["", f"Approved by {report['approved_by']}."]
     if uncompared := report["uncompared"]:
         lines += ["", "**Compared with nothing**, as this run was told to (`first_promotion`), although:", ""]
         lines += [f"- {sign}" for sign in uncompared]

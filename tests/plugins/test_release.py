@@ -475,6 +475,16 @@ def test_a_package_is_approved_when_its_release_is_done(runs: Runs) -> None:
     assert approval(run) == "Approved"
 
 
+def test_a_package_says_who_approved_it(runs: Runs) -> None:
+    """A name may have signs in it that SageMaker does not take."""
+    run = runs(1)
+    facts: Any = run.context["ti"]
+    facts.known["approve.return_value"] = {"chosen_options": ["Approve"], "responded_by_user": {"name": "Ada (ops)"}}
+    register(run)
+    package = run.sagemaker.describe_model_package(ModelPackageName=run.fact("register")["arn"])
+    assert package["CustomerMetadataProperties"]["approved_by"] == "Ada _ops_"
+
+
 def test_a_package_whose_release_failed_is_rejected(runs: Runs) -> None:
     run = runs(1)
     deploy(run)

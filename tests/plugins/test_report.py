@@ -59,6 +59,22 @@ def test_kept_by_a_person() -> None:
     assert outcome(unanswered) == ("kept", "nobody approved it in time")
 
 
+def test_who_approved_is_told() -> None:
+    answer = {"chosen_options": ["Approve"], "responded_by_user": {"id": "1", "name": "ada"}}
+    report = run_report(replace(PROMOTED, approval=answer))
+    assert (report["outcome"], report["approved_by"]) == ("promoted", "ada")
+    assert "Approved by ada." in as_markdown(report)
+    assert run_report(PROMOTED)["approved_by"] is None
+
+
+def test_all_rules_of_the_gate_are_told() -> None:
+    check = {"rule": "min_value", "value": "accuracy 0.98", "bound": "at least 0.9", "verdict": "passed", "reason": ""}
+    decision = {"promote": True, "reason": "better", "gate": [check]}
+    report = run_report(replace(PROMOTED, comparison={**(PROMOTED.comparison or {}), "decision": decision}))
+    assert report["gate"] == [check]
+    assert "| `min_value` | accuracy 0.98 | at least 0.9 | **passed** |" in as_markdown(report)
+
+
 def test_skipped() -> None:
     assert outcome(replace(PROMOTED, need={"needed": False, "reason": "unchanged"})) == ("skipped", "unchanged")
 

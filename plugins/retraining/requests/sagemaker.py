@@ -234,7 +234,7 @@ def model_package(
             "ModelQuality": {"Statistics": {"ContentType": "application/json", "S3Uri": evaluation_uri}},
         },
         "MetadataProperties": {"GeneratedBy": training_job_arn},
-        "CustomerMetadataProperties": {"run_name": plan.run_name} | {key: value[:256] for key, value in facts.items()},
+        "CustomerMetadataProperties": {"run_name": plan.run_name} | {key: _metadata(facts[key]) for key in facts},
         "Domain": "COMPUTER_VISION",
         "Task": "IMAGE_CLASSIFICATION",
         "ClientToken": plan.run_name,
@@ -242,6 +242,11 @@ def model_package(
 
 
 # --- parts ----------------------------------------------------------------------------------------------------------
+
+
+def _metadata(fact: str) -> str:
+    """As a value of CustomerMetadataProperties: 256 letters, digits, spaces and _.:/=+-@ at most."""
+    return "".join(sign if sign.isalnum() or sign in " _.:/=+-@" else "_" for sign in fact)[:256]
 
 
 def _algorithm(images: Images) -> Request:

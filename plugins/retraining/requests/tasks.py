@@ -12,6 +12,7 @@ from botocore.exceptions import ClientError
 
 from retraining.debugger.mode import in_mode
 from retraining.job_kinds import is_missing
+from retraining.promotion.approval import person, rejects
 from retraining.promotion.champion import ChampionUnusable, own_champion
 from retraining.recipe.debugger import Mode
 from retraining.release.artifact import require_own_model, require_unchanged
@@ -93,10 +94,12 @@ def registration_request(run: Run) -> dict[str, Any]:
     comparison, training = run.fact("compare", key="comparison"), run.fact("train")
     if not comparison["decision"]["promote"]:
         raise NotPromoted(f"The candidate stays out: {comparison['decision']['reason']}. Nothing is registered.")
-    if "Reject" in (run.find("approve") or {}).get("chosen_options", ()):
+    if rejects(run.find("approve")):
         raise NotPromoted("A person rejected the candidate, or nobody approved it in time. Nothing is registered.")
     facts = run.ingredients.as_dict() | {"test_accuracy": f"{comparison['candidate']['accuracy']:.6f}"}
     facts["tuning_job"] = run.fact("tune")["name"]
+    if who := person(run.find("approve")):
+        facts["approved_by"] = who
     if artifact := comparison.get("artifact"):
         require_unchanged(run.s3, artifact, "when it was scored")
         facts["artifact_sha256"] = artifact["sha256"]

@@ -8,6 +8,7 @@ from typing import Any
 
 from retraining.cost.paid_jobs import bill
 from retraining.fingerprint import gate_fingerprint
+from retraining.promotion.approval import person, rejects
 from retraining.promotion.rejections import Rejection, remember_rejection
 from retraining.report import Findings, as_markdown, judge, run_report
 from retraining.run import Run
@@ -88,11 +89,7 @@ def _remember(run: Run, reason: str) -> None:
 
 def _unanswered(approval: Mapping[str, Any] | None) -> bool:
     """Whether the time to answer ran out: nobody has decided anything then."""
-    return (
-        approval is not None
-        and "Reject" in approval.get("chosen_options", [])
-        and not approval.get("responded_by_user")
-    )
+    return rejects(approval) and person(approval) is None
 
 
 def _verdicts(run: Run) -> list[dict[str, str]]:

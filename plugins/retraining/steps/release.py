@@ -10,6 +10,7 @@ from botocore.exceptions import ClientError
 
 from retraining.job_kinds import is_missing
 from retraining.plan import name_prefix
+from retraining.promotion.approval import person
 from retraining.promotion.champion import Champion, names_of, own_champion, replace_champion
 from retraining.promotion.history import keep
 from retraining.release.golden import choose, read_image
@@ -41,7 +42,6 @@ def update_champion(run: Run) -> dict[str, Any]:
     known = run.fact("needs_retraining", key="champion")
     before = Champion(document=known["document"], etag=known["etag"])
     comparison, previous = run.fact("compare", key="comparison"), before.document
-    person = (run.find("approve") or {}).get("responded_by_user") or {}
     document = {
         "format": 1,
         "recipe": run.recipe.name,
@@ -60,7 +60,7 @@ def update_champion(run: Run) -> dict[str, Any]:
         "endpoint": run.plan.endpoint,
         "endpoint_config": run.plan.endpoint_config,
         "reason": comparison["decision"]["reason"],
-        "approved_by": person.get("name"),
+        "approved_by": person(run.find("approve")),
         "golden": comparison.get("golden"),
         "previous": names_of(previous),
     }
