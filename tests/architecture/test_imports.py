@@ -92,9 +92,8 @@ PURE_CORE = {
     "plugins/retraining": [
         "container_support", "cost/billing", "cost/ceiling", "debugger/mode",
         "debugger/rule_verdicts", "fingerprint", "identity", "imports", "plan", "promotion/decision",
-        "promotion/approval", "promotion/check", "promotion/differences", "promotion/evidence", "promotion/parts",
-        "promotion/scores",
-        "recipe/budget", "recipe/debugger",
+        "promotion/approval", "promotion/bounds", "promotion/check", "promotion/differences", "promotion/evidence",
+        "promotion/parts", "promotion/scores", "recipe/budget", "recipe/debugger",
         "recipe/hyperparameters", "recipe/layout", "recipe/machines", "recipe/promotion", "recipe/reading",
         "recipe/recipe", "recipe/refusal", "recipe/rules", "recipe/schedule", "recipe/schema", "recipe/split",
         "recipe/tracking", "recipe/tuning", "report", "requests/debugger", "requests/sagemaker", "tuning/warm_start",

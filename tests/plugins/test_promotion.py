@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from retraining.promotion import evidence
+from retraining.promotion import bounds, evidence
 from retraining.promotion.decision import decide
-from retraining.promotion.scores import Evaluation, Outcomes, ScoreError, evaluate
+from retraining.promotion.scores import Evaluation, Outcomes, ScoreError, calibration_error, evaluate
 from retraining.recipe import Promotion
 from tests.plugins.scored import scored
 
@@ -264,3 +264,44 @@ def test_the_stricter_rule_never_promotes_what_the_looser_one_keeps(monkeypatch:
             ours, theirs = wrong(count), wrong(10, begin=begin)
             strict, point, loose = (decide(ours, theirs, Promotion(evidence=how)).promote for how in kinds)  # type: ignore[arg-type]
             assert strict <= point <= loose
+
+
+# --- calibration and size ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("certainties", "right", "error"),
+    [
+        ([0.9] * 10, [True] * 9 + [False], 0.0),
+        ([1.0] * 4, [True, True, False, False], 0.5),
+        ([0.6, 0.6, 0.99, 0.99], [True, True, False, True], (0.8 + 0.98) / 4),
+        ([0.6, 0.7], [True, False], (0.4 + 0.7) / 2),  # two bins: what is too much in one is no excuse for the other
+    ],
+)
+def test_calibration_error_is_that_of_its_formula(certainties: list[float], right: list[bool], error: float) -> None:
+    assert calibration_error(certainties, right) == pytest.approx(error)
+
+
+def test_a_model_too_sure_of_itself_stays_out() -> None:
+    rule = Promotion(max_calibration_error=0.05)
+    careful, sure = wrong(10, sure=0.9), wrong(10, sure=0.999)
+    assert decide(careful, None, rule).promote
+    decision = decide(sure, careful, rule)
+    assert decision.reason == (
+        "its certainty is off by 0.0990 (expected calibration error), more than the 0.0500 that may serve"
+    )
+
+
+def test_an_artifact_too_large_stays_out() -> None:
+    rule = Promotion(max_size_ratio=1.5)
+
+    def judged(size: int | None, champions: int | None) -> Any:
+        check = bounds.size(size, champions, rule)
+        assert check
+        return decide(PERFECT, PERFECT, rule, others=[check])
+
+    assert judged(45_000_000, 44_000_000).promote
+    decision = judged(90_000_000, 44_000_000)
+    assert decision.reason == "its artifact is 2.05 times the champion's (90.0 MB against 44.0 MB), more than 1.5"
+    assert judged(90_000_000, None).checks[0].verdict == "not judged"
+    assert bounds.size(2, 1, Promotion()) is None

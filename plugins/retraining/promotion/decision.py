@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from operator import eq
 from typing import Any
 
+from retraining.promotion import bounds
 from retraining.promotion.check import Check, Verdict
 from retraining.promotion.evidence import ROUNDING, Evidence, weigh
 from retraining.promotion.parts import clearly_worse, parts, too_small
@@ -33,14 +35,22 @@ class Decision:
         return {"promote": self.promote, "reason": self.reason, "evidence": evidence, "gate": gate}
 
 
-def decide(candidate: Evaluation, champion: Evaluation | None, rule: Promotion, absent: str = NO_CHAMPION) -> Decision:
+def decide(
+    candidate: Evaluation,
+    champion: Evaluation | None,
+    rule: Promotion,
+    absent: str = NO_CHAMPION,
+    others: Sequence[Check] = (),
+) -> Decision:
     """Promote the candidate or keep the champion, and why, in words a person can check: all that is wrong.
 
-    `absent` says why there is no champion to compare with. Evidence that is not valid never promotes.
+    `absent` says why there is no champion to compare with; `others` were made of more than answers. Evidence that is
+    not valid never promotes.
     """
     if problem := _invalid(candidate) or (_not_comparable(candidate, champion) if champion else ""):
         return Decision(promote=False, reason=problem)
-    checks = list(filter(None, (_value(candidate, rule), _class_recall(candidate, rule))))
+    floors = (bounds.value(candidate, rule), bounds.class_recall(candidate, rule), bounds.calibration(candidate, rule))
+    checks = [*filter(None, floors), *others]
     evidence = None
     if champion:
         evidence = weigh(candidate, champion, rule.metric, rule.interval)
@@ -110,7 +120,7 @@ def judge(evidence: Evidence, rule: Promotion) -> tuple[bool, str]:
 
 def _invalid(evaluation: Evaluation) -> str:
     """Why these numbers cannot be what a model scored; empty when they can."""
-    scores = {"accuracy": evaluation.accuracy, "macro_f1": evaluation.macro_f1, "log_loss": evaluation.log_loss}
+    scores = {name: getattr(evaluation, name) for name in ("accuracy", "macro_f1", "log_loss", "calibration_error")}
     for name, value in scores.items():
         if not (math.isfinite(value) and value >= 0 and (name == "log_loss" or value <= 1)):
             return f"{name} is {value}, which is no score: nothing can be decided by it"
@@ -140,39 +150,3 @@ def _not_comparable(candidate: Evaluation, champion: Evaluation) -> str:
             f"{candidate.n} images; {champion.test_digest}, {champion.n} images)"
         )
     return ""
-
-
-def _value(candidate: Evaluation, rule: Promotion) -> Check | None:
-    """The floor of the metric, which is a ceiling for log_loss."""
-    if rule.min_value is None:
-        return None
-    ours, loss = float(getattr(candidate, rule.metric)), rule.metric == "log_loss"
-    failed = ours > rule.min_value if loss else ours < rule.min_value
-    side = "above the largest" if loss else "below the smallest"
-    return Check(
-        rule="min_value",
-        value=f"{rule.metric} {ours:.4f}",
-        bound=f"at {'most' if loss else 'least'} {rule.min_value:.4f}",
-        verdict="failed" if failed else "passed",
-        reason=f"{rule.metric} {ours:.4f} is {side} value that may serve, {rule.min_value:.4f}" if failed else "",
-    )
-
-
-def _class_recall(candidate: Evaluation, rule: Promotion) -> Check | None:
-    # A class without test images has no recall; its 0 is a convention.
-    measured = {label: scores for label, scores in candidate.per_class.items() if scores["n"]}
-    if rule.min_class_recall is None or not measured:
-        return None
-    order = sorted((scores["recall"], label) for label, scores in measured.items())
-    recall, label = order[0]
-    n = int(measured[label]["n"])
-    low = [recall for recall, _ in order if not recall >= rule.min_class_recall - ROUNDING]
-    others = f", nor are those of {len(low) - 1} other classes" if len(low) > 1 else ""
-    lowest = f"recall {recall:.4f} of class {label!r} ({round(recall * n)} of {n} test images)"
-    return Check(
-        rule="min_class_recall",
-        value=f"the lowest, {lowest}",
-        bound=f"at least {rule.min_class_recall:.4f} in every class",
-        verdict="failed" if low else "passed",
-        reason=f"{lowest} is not the {rule.min_class_recall:.4f} that every class needs{others}" if low else "",
-    )

@@ -11,6 +11,7 @@ from typing import Any
 SMALLEST_PROBABILITY = 1e-15
 # Probabilities computed in bfloat16 add up to 1 within half a percent.
 SUM_TOLERANCE = 0.02
+CALIBRATION_BINS = 15
 
 
 class ScoreError(ValueError):
@@ -40,6 +41,8 @@ class Evaluation:
     macro_f1: float
     log_loss: float
     """Mean of -ln(probability of the right class)."""
+    calibration_error: float
+    """By how much the model's certainty differs from how often it is right; 0 to 1."""
     classes: tuple[str, ...]
     per_class: dict[str, dict[str, float]]
     """Class → precision, recall, f1, n."""
@@ -73,13 +76,14 @@ def evaluate(
     names = tuple(sorted(expected))
     truths = tuple(positions[expected[name]] for name in names)
     confusion = [[0] * len(classes) for _ in classes]
-    answered, losses = [], []
+    answered, losses, certainties = [], [], []
     for name, truth in zip(names, truths, strict=True):
         given = answers[name]
         _check_probabilities(name, given, len(order))
         probabilities = [given[position] for position in order]
         answered.append(probabilities.index(max(probabilities)))
         confusion[truth][answered[-1]] += 1
+        certainties.append(probabilities[answered[-1]])
         losses.append(-math.log(max(probabilities[truth], SMALLEST_PROBABILITY)))
     per_class = _class_scores(classes, confusion)
     n = len(names)
@@ -89,11 +93,24 @@ def evaluate(
         accuracy=sum(confusion[i][i] for i in range(len(classes))) / n,
         macro_f1=sum(scores["f1"] for scores in per_class.values()) / len(classes),
         log_loss=sum(losses) / n,
+        calibration_error=calibration_error(certainties, [a == t for a, t in zip(answered, truths, strict=True)]),
         classes=tuple(classes),
         per_class=per_class,
         confusion=confusion,
         outcomes=Outcomes(names=names, truths=truths, answered=tuple(answered), losses=tuple(losses)),
     )
+
+
+def calibration_error(certainties: Sequence[float], right: Sequence[bool]) -> float:
+    """The expected calibration error over bins of equal width (Guo et al. 2017, arXiv:1706.04599, formula 5).
+
+    `certainties` are the probabilities of the answered classes. A bin's error is how far their mean is from the share
+    of right answers in it; the bins count by their images.
+    """
+    gaps = [0.0] * CALIBRATION_BINS
+    for certainty, is_right in zip(certainties, right, strict=True):
+        gaps[min(int(certainty * CALIBRATION_BINS), CALIBRATION_BINS - 1)] += certainty - is_right
+    return sum(map(abs, gaps)) / len(certainties)
 
 
 def _check_complete(expected: Mapping[str, str], answers: Mapping[str, Any]) -> None:

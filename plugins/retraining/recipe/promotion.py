@@ -33,6 +33,9 @@ class Promotion:
     min_class_recall: Annotated[float, Between(0, 1, ", as a recall is")] | None = None
     """Share of each class's test images that must be recognised: an average hides a class that was lost."""
 
+    max_calibration_error: Annotated[float, Between(0, 1, ", as an expected calibration error is")] | None = None
+    max_size_ratio: Annotated[float, Above(0)] | None = None
+    """Of the artifact, against the champion's."""
     worse_classes: Literal["fail", "warn", "ignore"] = "fail"
     """What happens where the candidate is clearly worse than the champion in one class or slice."""
     slices: dict[str, str] = field(default_factory=dict)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+from retraining.promotion import bounds
 from retraining.promotion.check import table
 from retraining.promotion.decision import NO_CHAMPION, decide
 from retraining.promotion.differences import changed_classes, changed_images, confused_pairs
@@ -30,7 +31,9 @@ def compare(run: Run) -> bool:
     champion = _evaluate_champion(run, classes, expected)
     absent = NO_CHAMPION if run.champion is None else "the champion knows other classes and cannot be compared"
     artifact = _scored_artifacts(run)
-    decision = decide(candidate, champion, run.recipe.promotion, absent)
+    rule, champions = run.recipe.promotion, (run.comparable_champion or {}).get("artifact") or {}
+    size = bounds.size((artifact or {}).get("size_bytes"), champions.get("size_bytes"), rule)
+    decision = decide(candidate, champion, rule, absent, [size] if size else [])
     log.info("%s: %s.", "Promote" if decision.promote else "Keep", decision.reason)
     compared = champion if decision.evidence else None
     found = {
