@@ -100,14 +100,18 @@ def weigh(candidate: Evaluation, champion: Evaluation, metric: str, confidence: 
 
 
 def mcnemar(won: int, lost: int) -> float:
-    """The exact two-sided p: twice the smaller tail of Binomial(won + lost, 1/2), in whole numbers until the end."""
-    n = won + lost
-    tail, term = 0, 1
-    for k in range(min(won, lost) + 1):
-        tail += term
+    """The exact two-sided p: twice the smaller tail of Binomial(won + lost, 1/2)."""
+    return min(1.0, 2 * tail(min(won, lost), won + lost))
+
+
+def tail(most: int, n: int) -> float:
+    """P(X <= most) for X of Binomial(n, 1/2), in whole numbers until the end."""
+    ways, term = 0, 1
+    for k in range(most + 1):
+        ways += term
         term = term * (n - k) // (k + 1)
-    both_tails: float = 2 * tail / 2**n
-    return min(1.0, both_tails)
+    share: float = ways / 2**n
+    return share
 
 
 # --- parts ----------------------------------------------------------------------------------------------------------

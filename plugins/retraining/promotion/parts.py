@@ -17,7 +17,9 @@ import fnmatch
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
+from retraining.promotion.evidence import tail
 from retraining.promotion.scores import Evaluation
 
 NAMED_IMAGES = 20
@@ -39,10 +41,8 @@ class Part:
 
     @property
     def p(self) -> float:
-        """P(X >= lost) for X of Binomial(won + lost, 1/2)."""
-        n = self.won + len(self.lost)
-        tail: float = sum(math.comb(n, k) for k in range(len(self.lost), n + 1)) / 2**n
-        return tail
+        """P(X >= lost) for X of Binomial(won + lost, 1/2), which is P(X <= won)."""
+        return tail(self.won, self.won + len(self.lost))
 
     @property
     def least_p(self) -> float:
@@ -50,23 +50,34 @@ class Part:
         return math.ldexp(1.0, -self.won - len(self.lost))
 
 
+class Image(NamedTuple):
+    """One test image."""
+
+    name: str
+    label: str
+    right: bool
+    """Whether the candidate gets it right."""
+    known: bool
+    """Whether the champion does."""
+
+
 def parts(candidate: Evaluation, champion: Evaluation, slices: Mapping[str, str]) -> list[Part]:
     """Every class and every slice (name → pattern of `fnmatch` for `class/file`), also one without a test image."""
     images = list(_images(candidate, champion))
-    classes = {f"class {label!r}": [one for one in images if one[1] == label] for label in candidate.classes}
-    chosen = {
-        f"slice {name!r}": [one for one in images if fnmatch.fnmatchcase(one[0], pattern)]
-        for name, pattern in slices.items()
-    }
+    members: dict[str, list[Image]] = {f"class {label!r}": [] for label in candidate.classes}
+    for image in images:
+        members[f"class {image.label!r}"].append(image)
+    for name, pattern in slices.items():
+        members[f"slice {name!r}"] = [image for image in images if fnmatch.fnmatchcase(image.name, pattern)]
     return [
         Part(
             name=name,
-            n=len(members),
-            known=sum(theirs for _, _, _, theirs in members),
-            won=sum(ours > theirs for _, _, ours, theirs in members),
-            lost=tuple(image for image, _, ours, theirs in members if ours < theirs),
+            n=len(these),
+            known=sum(image.known for image in these),
+            won=sum(image.right > image.known for image in these),
+            lost=tuple(image.name for image in these if image.right < image.known),
         )
-        for name, members in (classes | chosen).items()
+        for name, these in members.items()
     ]
 
 
@@ -87,8 +98,7 @@ def too_small(judged: list[Part], alpha: float) -> list[Part]:
     return [part for part in judged if 0.5**part.known > alpha]
 
 
-def _images(candidate: Evaluation, champion: Evaluation) -> Iterator[tuple[str, str, bool, bool]]:
-    """Name, class, whether the candidate is right, whether the champion is."""
+def _images(candidate: Evaluation, champion: Evaluation) -> Iterator[Image]:
     ours, theirs = candidate.outcomes, champion.outcomes
     for name, truth, our, their in zip(ours.names, ours.truths, ours.answered, theirs.answered, strict=True):
-        yield name, candidate.classes[truth], truth == our, truth == their
+        yield Image(name, candidate.classes[truth], truth == our, truth == their)
