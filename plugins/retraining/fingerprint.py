@@ -8,7 +8,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from retraining.recipe import Recipe
+from retraining.recipe import Promotion, Recipe
+
+#: Of `promotion`: always part of the gate's digest.
+FIRST_KEYS = ("metric", "min_improvement", "evidence", "confidence", "min_value", "min_class_recall")
 
 
 def dataset_fingerprint(images: Iterable[tuple[str, str, str]]) -> str:
@@ -31,8 +34,14 @@ def recipe_fingerprint(recipe: Recipe) -> str:
 
 
 def gate_fingerprint(recipe: Recipe) -> str:
-    """Digest of what a candidate has to pass; another gate may let a model through that this one did not."""
-    return hashlib.sha256(json.dumps(asdict(recipe.promotion), sort_keys=True).encode()).hexdigest()[:20]
+    """Digest of what a candidate has to pass; another gate may let a model through that this one did not.
+
+    Keys that came later count only where a recipe says something: an upgrade alone tries nobody twice.
+    """
+    rule, silent = recipe.promotion, asdict(Promotion())
+    asked = asdict(rule) | {"evidence": rule.how_sure, "confidence": rule.interval}
+    asked = {key: value for key, value in asked.items() if key in FIRST_KEYS or value != silent[key]}
+    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:20]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -36,7 +36,9 @@ def stack(tmp_path: Path, s3_endpoint: str) -> Iterator[Stack]:
     shutil.copytree(before / "recipes", tmp_path / "recipes")
     recipe = tmp_path / "recipes/colors.yaml"
     lines = recipe.read_text().splitlines()
-    recipe.write_text("\n".join(f"source: {before}/images" if "source:" in line else line for line in lines))
+    # The gate of that version; by default this one's is another, and a rejected candidate is tried again.
+    said = {"source": f"source: {before}/images", "promotion": "promotion: {min_value: 0.2, evidence: point}"}
+    recipe.write_text("\n".join(said.get(line.partition(":")[0], line) for line in lines))
     upgraded.server.root.mkdir()
     for path in before.glob("*.db"):
         shutil.copy(path, upgraded.server.root)

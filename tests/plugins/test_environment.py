@@ -9,9 +9,9 @@ import pytest
 
 from retraining.container_images import resolve_images, rule_image
 from retraining.environment import ConfigurationError, Environment, poll_seconds, recipe_folders
-from retraining.fingerprint import Ingredients, recipe_fingerprint
+from retraining.fingerprint import Ingredients, gate_fingerprint, recipe_fingerprint
 from retraining.links import job_url
-from retraining.recipe import Recipe
+from retraining.recipe import Promotion, Recipe
 
 AWS = {
     "RETRAINING_BUCKET": "b",
@@ -140,3 +140,12 @@ def test_a_region_without_the_containers_is_told_the_way_out(recipe: Recipe) -> 
     environment = Environment.of(AWS | {"AWS_DEFAULT_REGION": "cn-north-1"})
     with pytest.raises(ConfigurationError, match=r"no pytorch-amzn2023 container .* in cn-north-1.*_TRAINING_IMAGE"):
         resolve_images(recipe.with_params({"debugger": "off"}), environment)
+
+
+def test_new_keys_leave_the_gate_what_it_was(recipe: Recipe) -> None:
+    """The digest that the version before `worse_classes` and `slices` made of the same rules."""
+    rules = {"min_value": 0.2, "evidence": "point"}
+    assert gate_fingerprint(replace(recipe, promotion=Promotion(**rules))) == "13470ae7a5ae07f4f681"  # type: ignore[arg-type]
+    for more in ({"worse_classes": "warn"}, {"slices": {"night": "*n*"}}, {"max_size_ratio": 2.0}, {"confidence": 0.9}):
+        other = replace(recipe, promotion=Promotion(**rules, **more))  # type: ignore[arg-type]
+        assert gate_fingerprint(other) != "13470ae7a5ae07f4f681"
