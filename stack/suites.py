@@ -23,9 +23,7 @@ NOT_FOR_TESTS = (
     "MLFLOW_",
 )
 SHARED = {"GOMP_SPINCOUNT": "1000"}  # as local_sagemaker gives it to its jobs
-# How many at a time on the two cores that CI has, in the groups of tests/conftest.py. What runs with Airflow waits for
-# jobs and servers a third of its time; what runs with torch computes.
-THREE_AT_A_TIME = ("--numprocesses=3", "--dist=loadscope")
+# Two at a time, in the order and in the groups of tests/conftest.py.
 TWO_AT_A_TIME = ("--numprocesses=2", "--dist=loadscope")
 IN_ORDER = ("--no-loadscope-reorder",)  # of that conftest; in ml/ the files with most tests go first
 
@@ -46,7 +44,7 @@ def chosen(arguments: list[str]) -> list[Suite]:
     options = tuple(word for word in arguments if word not in paths)
     ml_paths = [path for path in paths if path == ML_TESTS or path.startswith(f"{ML_TESTS}/")]
     # A few chosen tests would wait longer for the workers than they take.
-    paced = not arguments or arguments == [QUICK]
+    pace = TWO_AT_A_TIME if not arguments or arguments == [QUICK] else ()
     everything = not paths or any(path in ("tests", "tests/") for path in paths)
     airflow_paths = ["tests"] if everything else [path for path in paths if path not in ml_paths]
     if everything and not ml_paths and QUICK not in options:
@@ -54,11 +52,10 @@ def chosen(arguments: list[str]) -> list[Suite]:
     suites = []
     if airflow_paths:
         elsewhere = (f"--ignore={ML_TESTS}", f"--ignore={CONTAINER_TESTS}")
-        pace = (*(TWO_AT_A_TIME if arguments else THREE_AT_A_TIME), *IN_ORDER)
-        suites.append(Suite("airflow", (*airflow_paths, *elsewhere, *(pace if paced else ()), *options)))
+        suites.append(Suite("airflow", (*airflow_paths, *elsewhere, *pace, *(IN_ORDER if pace else ()), *options)))
     if ml_paths:
         # The scripts of ml/ import each other by bare name, as in a container.
-        suites.append(Suite("ml", ("-o", "pythonpath=ml", *ml_paths, *(TWO_AT_A_TIME if paced else ()), *options)))
+        suites.append(Suite("ml", ("-o", "pythonpath=ml", *ml_paths, *pace, *options)))
     return suites
 
 

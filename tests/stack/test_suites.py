@@ -1,11 +1,11 @@
 import pytest
 
-from stack.suites import IN_ORDER, THREE_AT_A_TIME, TWO_AT_A_TIME, Suite, chosen, environment, verdict
+from stack.suites import IN_ORDER, TWO_AT_A_TIME, Suite, chosen, environment, verdict
 
 
-def test_without_arguments_each_interpreter_runs_all_its_tests() -> None:
+def test_without_arguments_each_interpreter_runs_its_tests_two_at_a_time() -> None:
     assert chosen([]) == [
-        Suite("airflow", ("tests", "--ignore=tests/ml", "--ignore=tests/containers", *THREE_AT_A_TIME, *IN_ORDER)),
+        Suite("airflow", ("tests", "--ignore=tests/ml", "--ignore=tests/containers", *TWO_AT_A_TIME, *IN_ORDER)),
         Suite("ml", ("-o", "pythonpath=ml", "tests/ml", *TWO_AT_A_TIME)),
     ]
 
