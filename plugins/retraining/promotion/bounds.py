@@ -15,16 +15,13 @@ def value(candidate: Evaluation, rule: Promotion) -> Check | None:
     ours, loss = float(getattr(candidate, rule.metric)), rule.metric == "log_loss"
     failed = ours > rule.min_value if loss else ours < rule.min_value
     side = "above the largest" if loss else "below the smallest"
-    return Check(
-        rule="min_value",
-        value=f"{rule.metric} {ours:.4f}",
-        bound=f"at {'most' if loss else 'least'} {rule.min_value:.4f}",
-        verdict="failed" if failed else "passed",
-        reason=f"{rule.metric} {ours:.4f} is {side} value that may serve, {rule.min_value:.4f}" if failed else "",
-    )
+    problem = f"{rule.metric} {ours:.4f} is {side} value that may serve, {rule.min_value:.4f}"
+    bound = f"at {'most' if loss else 'least'} {rule.min_value:.4f}"
+    return Check.judged("min_value", f"{rule.metric} {ours:.4f}", bound, problem if failed else "")
 
 
 def class_recall(candidate: Evaluation, rule: Promotion) -> Check | None:
+    """The floor of every class."""
     # A class without test images has no recall; its 0 is a convention.
     measured = {label: scores for label, scores in candidate.per_class.items() if scores["n"]}
     if rule.min_class_recall is None or not measured:
@@ -35,47 +32,32 @@ def class_recall(candidate: Evaluation, rule: Promotion) -> Check | None:
     low = [recall for recall, _ in order if not recall >= rule.min_class_recall - ROUNDING]
     others = f", nor are those of {len(low) - 1} other classes" if len(low) > 1 else ""
     lowest = f"recall {recall:.4f} of class {label!r} ({round(recall * n)} of {n} test images)"
-    return Check(
-        rule="min_class_recall",
-        value=f"the lowest, {lowest}",
-        bound=f"at least {rule.min_class_recall:.4f} in every class",
-        verdict="failed" if low else "passed",
-        reason=f"{lowest} is not the {rule.min_class_recall:.4f} that every class needs{others}" if low else "",
-    )
+    problem = f"{lowest} is not the {rule.min_class_recall:.4f} that every class needs{others}"
+    bound = f"at least {rule.min_class_recall:.4f} in every class"
+    return Check.judged("min_class_recall", f"the lowest, {lowest}", bound, problem if low else "")
 
 
 def calibration(candidate: Evaluation, rule: Promotion) -> Check | None:
+    """How far its certainty may be from how often it is right."""
     if rule.max_calibration_error is None:
         return None
-    error, failed = candidate.calibration_error, candidate.calibration_error > rule.max_calibration_error + ROUNDING
-    return Check(
-        rule="max_calibration_error",
-        value=f"{error:.4f}",
-        bound=f"at most {rule.max_calibration_error:.4f}",
-        verdict="failed" if failed else "passed",
-        reason=f"its certainty is off by {error:.4f} (expected calibration error), more than the "
-        f"{rule.max_calibration_error:.4f} that may serve"
-        if failed
-        else "",
+    error, most = candidate.calibration_error, rule.max_calibration_error
+    problem = (
+        f"its certainty is off by {error:.4f} (expected calibration error), more than the {most:.4f} that may serve"
     )
+    failed = error > most + ROUNDING
+    return Check.judged("max_calibration_error", f"{error:.4f}", f"at most {most:.4f}", problem if failed else "")
 
 
 def size(size_bytes: int | None, champions_bytes: int | None, rule: Promotion) -> Check | None:
     """The artifact's size against the champion's; None where the recipe does not ask."""
     if rule.max_size_ratio is None:
         return None
-    asked = {"rule": "max_size_ratio", "bound": f"at most {rule.max_size_ratio:g} times the champion's"}
+    name, bound = "max_size_ratio", f"at most {rule.max_size_ratio:g} times the champion's"
     if not size_bytes or not champions_bytes:
         unknown = "no champion's size is known to compare with"
-        return Check(value=unknown, verdict="not judged", reason=unknown, **asked)
+        return Check(rule=name, value=unknown, bound=bound, verdict="not judged", reason=unknown)
     ratio = size_bytes / champions_bytes
     found = f"{size_bytes / 1e6:.1f} MB against {champions_bytes / 1e6:.1f} MB"
-    failed = ratio > rule.max_size_ratio
-    return Check(
-        value=found,
-        verdict="failed" if failed else "passed",
-        reason=f"its artifact is {ratio:.2f} times the champion's ({found}), more than {rule.max_size_ratio:g}"
-        if failed
-        else "",
-        **asked,
-    )
+    problem = f"its artifact is {ratio:.2f} times the champion's ({found}), more than {rule.max_size_ratio:g}"
+    return Check.judged(name, found, bound, problem if ratio > rule.max_size_ratio else "")

@@ -21,6 +21,11 @@ class Check:
     reason: str
     """The sentence a person can check."""
 
+    @classmethod
+    def judged(cls, rule: str, value: str, bound: str, problem: str) -> Check:
+        """Failed where there is a problem, which is then the reason."""
+        return cls(rule=rule, value=value, bound=bound, verdict="failed" if problem else "passed", reason=problem)
+
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
 

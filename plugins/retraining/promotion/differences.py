@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from retraining.promotion.parts import compared
 from retraining.promotion.scores import Evaluation
 
 SHOWN = 5
@@ -51,13 +52,7 @@ def confused_pairs(candidate: Evaluation, champion: Evaluation | None) -> list[d
 
 def changed_images(candidate: Evaluation, champion: Evaluation) -> dict[str, list[str]]:
     """The first images that only one of the two got right: "won" by the candidate, "lost" by it."""
-    ours, theirs = candidate.outcomes, champion.outcomes
-    won, lost = [], []
-    for name, truth, our_answer, their_answer in zip(
-        ours.names, ours.truths, ours.answered, theirs.answered, strict=True
-    ):
-        if truth == our_answer != their_answer:
-            won.append(name)
-        elif truth == their_answer != our_answer:
-            lost.append(name)
+    images = list(compared(candidate, champion))
+    won = [image.name for image in images if image.right > image.known]
+    lost = [image.name for image in images if image.right < image.known]
     return {"won": won[:NAMED_IMAGES], "lost": lost[:NAMED_IMAGES]}

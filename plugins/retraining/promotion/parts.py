@@ -22,8 +22,6 @@ from typing import NamedTuple
 from retraining.promotion.evidence import tail
 from retraining.promotion.scores import Evaluation
 
-NAMED_IMAGES = 20
-
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
@@ -63,7 +61,7 @@ class Image(NamedTuple):
 
 def parts(candidate: Evaluation, champion: Evaluation, slices: Mapping[str, str]) -> list[Part]:
     """Every class and every slice (name → pattern of `fnmatch` for `class/file`), also one without a test image."""
-    images = list(_images(candidate, champion))
+    images = list(compared(candidate, champion))
     members: dict[str, list[Image]] = {f"class {label!r}": [] for label in candidate.classes}
     for image in images:
         members[f"class {image.label!r}"].append(image)
@@ -98,7 +96,8 @@ def too_small(judged: list[Part], alpha: float) -> list[Part]:
     return [part for part in judged if 0.5**part.known > alpha]
 
 
-def _images(candidate: Evaluation, champion: Evaluation) -> Iterator[Image]:
+def compared(candidate: Evaluation, champion: Evaluation) -> Iterator[Image]:
+    """Every test image, in the order of the names."""
     ours, theirs = candidate.outcomes, champion.outcomes
     for name, truth, our, their in zip(ours.names, ours.truths, ours.answered, theirs.answered, strict=True):
         yield Image(name, candidate.classes[truth], truth == our, truth == their)
