@@ -141,7 +141,7 @@ def retrain(recipe: Recipe) -> DAG:
                 task_id="approve",
                 subject=f"Let the new {recipe.name} model serve?",
                 body="{% set found = ti.xcom_pull(task_ids='compare', key='comparison') %}"
-                "{{ found['decision']['reason'] }}.\n\n{{ found['gate'] }}",
+                "{{ found['decision']['reason'] }}.\n\n{{ found.get('gate', '') }}",
                 response_timeout=timedelta(days=3),
                 defaults="Reject",
             )

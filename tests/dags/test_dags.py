@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -137,6 +138,14 @@ def test_every_job_of_a_run_is_in_its_price_ceiling(digits: Any) -> None:
     plan = Plan(recipe=load_recipe(DIGITS), environment=environment, run_name="r")
     jobs = {task.task_id for task in digits.tasks if isinstance(task, DurableJob)}
     assert jobs == {item.task for item in ceiling(plan, resolve_images(plan.recipe, environment)).items}
+
+
+def test_who_approves_sees_the_gate(digits: Any) -> None:
+    """Also of a run that compared before an upgrade, when there was no table."""
+    for gate, told in (({"gate": "| gate |"}, "worse.\n\n| gate |"), ({}, "worse.\n\n")):
+        found = {"decision": {"reason": "worse"}} | gate
+        ti = SimpleNamespace(xcom_pull=lambda found=found, **names: found)
+        assert digits.get_template_env().from_string(digits.get_task("approve").body).render(ti=ti) == told
 
 
 def test_every_wait_is_deferred(digits: Any) -> None:
