@@ -30,7 +30,7 @@ from local_sagemaker.hosting.exchange import Exchange, InvocationTimeoutError, M
 from local_sagemaker.hosting.invocation import MAX_BODY_BYTES, Authenticate, Invocation
 from local_sagemaker.hosting.payload import MEMORY_BYTES, Payload
 from local_sagemaker.hosting.sessions import Sessions
-from local_sagemaker.hosting.traffic import INVOCATION_TIMEOUT_S
+from local_sagemaker.hosting.traffic import INVOCATION_TIMEOUT_S, Lease
 from local_sagemaker.platform import Platform, log
 from local_sagemaker.state import logs
 from local_sagemaker.wire.errors import ApiError
@@ -162,7 +162,8 @@ class _Call:
         self._sessions = sessions
         self._invocation = invocation
         self._resources = resources
-        self._variant: str | None = invocation.members.get("TargetVariant")
+        self._lease: Lease | None = None
+        """Whom it was sent to, by now."""
         self._asked = time.time()
         self._capture: dict[str, Any] | None = None
         """The DataCaptureConfig, when this call is one of those to be captured."""
@@ -218,11 +219,11 @@ class _Call:
             invocation.endpoint,
             invocation.body,
             invocation.forwarded,
-            variant=self._variant,
+            variant=self._invocation.members.get("TargetVariant"),
             preferred=self._sessions.worker(invocation.endpoint, invocation.members.get("SessionId")),
             timeout_s=timeout_s,
         )
-        self._variant = worker.lease.variant
+        self._lease = worker.lease
         self._sessions.note(invocation.endpoint, worker.headers, worker.lease.slot)
         return worker
 
@@ -244,8 +245,8 @@ class _Call:
 
     def count(self, error: ModelError | None, model_latency_s: float | None = None) -> None:
         """What CloudWatch shows of it: one value of each metric per call, so that averages are rates."""
-        if error and error.variant:
-            self._variant = error.variant
+        if error and error.lease:
+            self._lease = error.lease
         status = error.status if error else 200
         values = {
             "Invocations": 1.0,
@@ -261,8 +262,16 @@ class _Call:
             self._put("OverheadLatency", 1e6 * (total_s - model_latency_s), "Microseconds")
 
     def _put(self, name: str, value: float, unit: str) -> None:
-        dimensions = {"EndpointName": self._invocation.endpoint, "VariantName": self._variant or ""}
+        dimensions = {"EndpointName": self._invocation.endpoint, "VariantName": self._variant}
         self._platform.metrics.put("AWS/SageMaker", name, dimensions, value, unit)
+        if self._lease and self._lease.config:  # so that an alarm can watch one of the two fleets
+            dimensions["EndpointConfigName"] = self._lease.config
+            self._platform.metrics.put("AWS/SageMaker", name, dimensions, value, unit)
+
+    @property
+    def _variant(self) -> str:
+        """The one that was asked; before that, the one that is wanted."""
+        return self._lease.variant if self._lease else self._invocation.members.get("TargetVariant", "")
 
     async def capture(self, headers: Any) -> None:
         """After the answer has been sent, so that nobody waits for it."""
@@ -271,7 +280,7 @@ class _Call:
         members = self._invocation.members
         captured = Captured(
             endpoint=self._invocation.endpoint,
-            variant=self._variant or "",
+            variant=self._variant,
             request=self._invocation.body,
             request_type=members.get("ContentType", ""),
             answer=self._answer,

@@ -130,7 +130,7 @@ class Endpoint:
     # -- deployments ----------------------------------------------------------------------------------------------
 
     def _roll_out(self, record: Record, pending: deployment.Deployment) -> None:
-        fresh = self._fleet(pending.variants)
+        fresh = self._fleet(pending.config, pending.variants)
         if self._traffic.serving:
             plan = Plan.of(pending.policy, [variant.instance_count or 1 for variant in pending.variants])
         else:
@@ -208,12 +208,12 @@ class Endpoint:
         variants = deployment.serving(record)
         if not variants:
             return None
-        fleet = self._fleet(variants)
+        fleet = self._fleet(record.describe["EndpointConfigName"], variants)
         fleet.scale(1)
         return fleet
 
-    def _fleet(self, variants: list[Variant]) -> Fleet:
-        return Fleet(self._platform, self.name, variants, self.wake)
+    def _fleet(self, config: str, variants: list[Variant]) -> Fleet:
+        return Fleet(self._platform, self.name, config, variants, self.wake)
 
 
 class Endpoints:

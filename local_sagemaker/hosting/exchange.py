@@ -48,8 +48,8 @@ class ModelError(Exception):
         super().__init__(original)
         self.status = status
         self.original = original[:_ORIGINAL_MESSAGE_LIMIT]
-        self.variant: str | None = None
-        """The variant that was asked, where `send` has chosen it."""
+        self.lease: Lease | None = None
+        """Whom `send` had chosen to be asked."""
 
     def message(self, platform: Platform, endpoint: str) -> str:
         """As SageMaker words it."""
@@ -148,7 +148,7 @@ async def send(
                 lease.lost()
                 raise _crashed(lease) from error
             except ModelError as error:
-                error.variant = lease.variant
+                error.lease = lease
                 raise
             unless_sent.pop_all()
         return Exchange(lease=lease, response=response, deadline=sent + timeout_s, sent=sent)
@@ -172,7 +172,7 @@ async def _begin(
 
 def _crashed(lease: Lease) -> ModelError:
     error = ModelError(0, CRASHED)
-    error.variant = lease.variant
+    error.lease = lease
     return error
 
 

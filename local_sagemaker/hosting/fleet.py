@@ -45,8 +45,11 @@ class Group:
 
 
 class Fleet:
-    def __init__(self, platform: Platform, endpoint: str, variants: list[Variant], wake: Callable[[], None]) -> None:
-        """Nothing is started before `scale` and `tend`."""
+    def __init__(
+        self, platform: Platform, endpoint: str, config: str, variants: list[Variant], wake: Callable[[], None]
+    ) -> None:
+        """Nothing is started before `scale` and `tend`. `config` names the endpoint configuration."""
+        self.config = config
         self._platform = platform
         self.groups = [Group(platform, endpoint, variant, wake) for variant in variants]
 

@@ -28,6 +28,8 @@ class Lease:
     url: str
     taken: float
     """time.monotonic"""
+    config: str | None
+    """In the middle of a deployment, the endpoint configuration that the worker serves."""
 
     @property
     def variant(self) -> str:
@@ -74,7 +76,8 @@ class Traffic:
                 if chosen := _choose([group for its, group in groups if its is fleet], preferred):
                     slot, port = chosen
                     slot.in_flight += 1
-                    return Lease(self, slot, f"http://127.0.0.1:{port}", time.monotonic())
+                    config = fleet.config if self.fresh else None
+                    return Lease(self, slot, f"http://127.0.0.1:{port}", time.monotonic(), config)
         return None
 
     def release(self, lease: Lease) -> None:

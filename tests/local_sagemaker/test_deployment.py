@@ -194,6 +194,35 @@ def test_failing_canary_sets_off_its_alarm_and_is_rolled_back(server: Server, en
     assert "greater than the threshold (0" in found["StateReason"]
 
 
+def test_one_fleet_is_watched_by_its_configuration(server: Server, endpoint: str) -> None:
+    """CloudWatch tells both fleets apart, while there are two: one errs, and only what watches that one sees it."""
+    before, fresh = describe(server, endpoint)["EndpointConfigName"], config_of(server, version=2, answers="errors")
+    names = {"EndpointName": endpoint, "VariantName": "AllTraffic"}
+
+    def alarm_of(config: str) -> str:
+        dimensions = [{"Name": key, "Value": value} for key, value in (names | {"EndpointConfigName": config}).items()]
+        watched = {"Namespace": "AWS/SageMaker", "MetricName": "Invocation5XXErrors", "Statistic": "Average"}
+        return manual_alarm(server, Dimensions=dimensions, TreatMissingData="notBreaching", **watched)
+
+    old, new = alarm_of(before), alarm_of(fresh)
+    policy = blue_green("CANARY", CanarySize=percent(30)) | {
+        "AutoRollbackConfiguration": {"Alarms": [{"AlarmName": old}, {"AlarmName": new}]}
+    }
+    policy["BlueGreenUpdatePolicy"]["TrafficRoutingConfiguration"]["WaitIntervalInSeconds"] = 3600
+    with Hammer(server, endpoint) as hammer:
+        update(server, endpoint, fresh, policy)
+        answer = wait_endpoint(server, endpoint)
+        hammer.wait_for(100)
+    assert new in answer["FailureReason"]
+    assert old not in answer["FailureReason"]
+    states = server.client("cloudwatch").describe_alarms(AlarmNames=[old])["MetricAlarms"]
+    assert [alarm["StateValue"] for alarm in states] == ["OK"]
+    metrics = server.client("cloudwatch").list_metrics(MetricName="Invocations", Namespace="AWS/SageMaker")["Metrics"]
+    ours = [{item["Name"]: item["Value"] for item in metric["Dimensions"]} for metric in metrics]
+    for dimensions in (names, names | {"EndpointConfigName": before}, names | {"EndpointConfigName": fresh}):
+        assert dimensions in ours
+
+
 @pytest.mark.parametrize(
     "policy",
     [
