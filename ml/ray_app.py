@@ -17,6 +17,9 @@ import inference
 MAX_ONGOING = 16  # requests that one replica decodes and computes at a time; Ray lets the others wait
 # Ray hides the GPU of the machine from a replica that has not asked for it.
 NUM_GPUS = 1 if Path("/dev/nvidia0").exists() else 0
+# As serve.py: what SageMaker hands to the caller, to tell which of two models has answered.
+ATTRIBUTES = os.environ.get("MODEL_CUSTOM_ATTRIBUTES", "")
+HEADERS = {"x-amzn-sagemaker-custom-attributes": ATTRIBUTES} if ATTRIBUTES else {}
 
 
 @serve.deployment(max_ongoing_requests=MAX_ONGOING, ray_actor_options={"num_gpus": NUM_GPUS})
@@ -38,7 +41,7 @@ class Classifier:
             content, kind = inference.output_fn(prediction, accept)
         except inference.RequestError as error:
             return Response(error.message, error.status_code, media_type="application/json")
-        return Response(content, media_type=kind)
+        return Response(content, media_type=kind, headers=HEADERS)
 
 
 app = Classifier.bind(os.environ.get("SM_MODEL_DIR", "/opt/ml/model"))

@@ -14,7 +14,8 @@ SAGEMAKER_BASE_DIR, SM_MODEL_DIR, SAGEMAKER_SUBMIT_DIRECTORY, SAGEMAKER_PROGRAM,
 SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT mean what they do in AWS's containers. What bounds the server has several names
 there, TorchServe's and MMS's too: VARIABLES lists them, the one that counts first, as in those containers. A value that
 is no whole number from 1 ends the process with the variable's name. SAGEMAKER_TS_MAX_BATCH_DELAY is read and changes
-nothing: nobody waits for company.
+nothing: nobody waits for company. MODEL_CUSTOM_ATTRIBUTES goes with every answer as X-Amzn-SageMaker-Custom-Attributes,
+which SageMaker hands to the caller: in the middle of a deployment it tells which of two models has answered.
 """
 
 import argparse
@@ -35,7 +36,7 @@ from server.micro_batch import MAX_REQUESTS
 
 PAYLOAD_MB = 25  # what a real-time endpoint accepts
 TIMEOUT_S = 60  # what a real-time endpoint waits
-MAX_DIGITS = 12
+MAX_DIGITS, MAX_ATTRIBUTES = 12, 1024
 DRAIN_S = 25  # SageMaker kills 30 s after SIGTERM
 VARIABLES = {
     "workers": (
@@ -160,6 +161,7 @@ def parse(arguments):
         settings.max_payload_bytes = first("max_payload_bytes") or payload_mb * 2**20
         settings.max_answer_bytes = first("max_answer_bytes")
         settings.max_batch = first("max_batch") or MAX_REQUESTS
+        settings.custom_attributes = custom_attributes(environment("MODEL_CUSTOM_ATTRIBUTES", ""))
     except ValueError as error:
         parser.error(str(error))
     settings.default_accept = environment("SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT") or DEFAULT_ACCEPT
@@ -170,6 +172,13 @@ def first(setting):
     """The value of the first of its variables that is set; all that are set must be sound."""
     found = [number for name in VARIABLES[setting] if (number := whole_number(name)) is not None]
     return found[0] if found else None
+
+
+def custom_attributes(text):
+    """`text`, if SageMaker takes it for CustomAttributes: visible US-ASCII, 1,024 characters at most."""
+    if not (text.isascii() and text.isprintable() and len(text) <= MAX_ATTRIBUTES):
+        raise ValueError(f"MODEL_CUSTOM_ATTRIBUTES={text[:20]!r} must be at most {MAX_ATTRIBUTES} visible ASCII signs")
+    return text
 
 
 def whole_number(name):

@@ -27,6 +27,7 @@ HELD_BODIES = 8  # so many of the largest allowed size may be in memory at a tim
 PING_S = 1  # SageMaker waits two seconds for an answer to /ping
 A_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 OURS = {"content-length", "transfer-encoding", "connection", "content-type", "keep-alive", "upgrade", "trailer", "te"}
+CUSTOM_ATTRIBUTES = "x-amzn-sagemaker-custom-attributes"
 NOT_A_HEADER = re.compile(r"[\x00-\x1f\x7f]|[^\x00-\xff]")
 
 
@@ -48,6 +49,7 @@ class ModelServer:
         self.workers = Workers(settings.workers)
         self.max_bytes, self.held_bytes = settings.max_payload_bytes, 0
         self.max_answer_bytes = settings.max_answer_bytes
+        self.headers = {CUSTOM_ATTRIBUTES: settings.custom_attributes} if settings.custom_attributes else {}
         self.waiting, self.max_waiting = 0, settings.workers * WAITING_PER_WORKER
         self.failed, self.probe = False, None
 
@@ -98,7 +100,7 @@ class ModelServer:
         )
         outcome = await self.outcome(work, request)
         problem = outcome.error or not_to_be_sent(outcome.value, self.max_answer_bytes)
-        response = failure(problem) if problem else success(outcome.value)
+        response = failure(problem) if problem else success(outcome.value, self.headers)
         self.failed = response.status_code >= 500
         return response
 
@@ -119,9 +121,10 @@ class ModelServer:
                 future.cancel()
 
 
-def success(answer):
-    own = {name: str(value) for name, value in answer.headers.items() if name.lower() not in OURS}
-    return Response(answer.content, answer.status, headers={**own, "content-type": answer.content_type})
+def success(answer, headers):
+    """What the user's code says itself goes before `headers`."""
+    own = {name.lower(): str(value) for name, value in answer.headers.items() if name.lower() not in OURS}
+    return Response(answer.content, answer.status, headers={**headers, **own, "content-type": answer.content_type})
 
 
 def not_to_be_sent(answer, max_bytes):

@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 from starlette.requests import Request
 
+SENT, ATTRIBUTES = "x-amzn-sagemaker-custom-attributes", "model=colors-20261128"
+
 
 @pytest.fixture
 def replica(finished, monkeypatch):
@@ -31,6 +33,7 @@ def replica(finished, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", ray)
     monkeypatch.setitem(sys.modules, "ray.serve", serve)
     monkeypatch.setenv("SM_MODEL_DIR", str(finished.model_dir))
+    monkeypatch.setenv("MODEL_CUSTOM_ATTRIBUTES", ATTRIBUTES)
     monkeypatch.delitem(sys.modules, "ray_app", raising=False)
     cls, given = importlib.import_module("ray_app").app
     assert cls.options["ray_actor_options"]["num_gpus"] in (0, 1)
@@ -49,13 +52,14 @@ def ask(replica, body, content_type, accept="application/json"):
 
 
 def test_a_replica_answers_as_the_model_server(replica, finished, serve, images):
-    client, _ = serve(finished.model_dir)
+    client, _ = serve(finished.model_dir, MODEL_CUSTOM_ATTRIBUTES=ATTRIBUTES)
     body = (images / "train/red/0.png").read_bytes()
 
     def both(accept):
         theirs = client.post("/invocations", content=body, headers={"content-type": "image/png", "accept": accept})
         ours = ask(replica, body, "image/png", accept)
         assert (ours.status_code, ours.headers["content-type"].partition(";")[0]) == (200, accept)
+        assert ours.headers[SENT] == theirs.headers[SENT] == ATTRIBUTES
         return ours.body, theirs.content
 
     ours, theirs = map(json.loads, both("application/json"))

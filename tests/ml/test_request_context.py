@@ -201,6 +201,14 @@ def test_documented_variables_of_the_containers_count(monkeypatch, variables, se
     assert getattr(serve_module.parse([]), setting) == value
 
 
+@pytest.mark.parametrize("text", ["a\r\nb: c", "ü", "a" * 1025])
+def test_attributes_that_are_no_header_are_refused(monkeypatch, capsys, text):
+    monkeypatch.setenv("MODEL_CUSTOM_ATTRIBUTES", text)
+    with pytest.raises(SystemExit):
+        serve_module.parse([])
+    assert "MODEL_CUSTOM_ATTRIBUTES=" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     "name", ["TS_MAX_REQUEST_SIZE", "MMS_DEFAULT_RESPONSE_TIMEOUT", "SAGEMAKER_TS_MAX_BATCH_DELAY"]
 )

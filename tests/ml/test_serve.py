@@ -173,6 +173,28 @@ def test_a_model_that_cannot_load_ends_the_process(code, message, user_model, en
     assert message in done.stderr
 
 
+OWN_ATTRIBUTES = """
+def model_fn(model_dir, context):
+    return context
+
+def transform_fn(model, body, content_type, accept, context):
+    if body == b"own":
+        context.set_response_header(0, "X-Amzn-SageMaker-Custom-Attributes", "of the user")
+    return "answer", "text/plain"
+"""
+
+
+def test_an_answer_tells_its_model(serve, user_model):
+    client, _ = serve(user_model(OWN_ATTRIBUTES), MODEL_CUSTOM_ATTRIBUTES="model=one")
+
+    def attributes(body):
+        answer = client.post("/invocations", content=body, headers={"content-type": "image/png"})
+        return answer.headers.get_list("x-amzn-sagemaker-custom-attributes")
+
+    assert attributes(b"any") == ["model=one"]
+    assert attributes(b"own") == ["of the user"]
+
+
 def test_a_bare_torchscript_file_is_served(serve, tmp_path):
     import torch
 

@@ -107,13 +107,20 @@ def training_job(
 
 
 def model(plan: Plan, name: str, image: str, model_data_url: str) -> Request:
-    """CreateModel: the artifact with its own inference code, in the serving image."""
+    """CreateModel: the artifact with its own inference code, in the serving image. Its answers tell its name."""
+    container = serving_container(plan, image, model_data_url)
+    container["Environment"] |= {"MODEL_CUSTOM_ATTRIBUTES": custom_attributes(name)}
     return {
         "ModelName": name,
         "ExecutionRoleArn": plan.environment.role_arn,
-        "PrimaryContainer": serving_container(plan, image, model_data_url),
+        "PrimaryContainer": container,
         "Tags": plan.tags,
     }
+
+
+def custom_attributes(model: str) -> str:
+    """CustomAttributes of InvokeEndpoint's answers, by which a caller knows the Model that answered."""
+    return f"model={model}"
 
 
 def serving_container(plan: Plan, image: str, model_data_url: str) -> Request:
