@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import itertools
 import os
 import re
 import socket
 import socketserver
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 import botocore.auth
@@ -109,22 +112,51 @@ class ClosingStore(socketserver.StreamRequestHandler):
 
     def handle(self) -> None:
         for answer in (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", b""):
-            while (self.rfile.readline() or b"\r\n") != b"\r\n":
-                pass
+            read_head(self)
             self.wfile.write(answer)
 
 
-def test_a_kept_connection_that_the_store_closes_costs_no_reader(make_server: Any) -> None:
+class StumblingStore(socketserver.StreamRequestHandler):
+    """Fails at every other request."""
+
+    numbers = itertools.count()
+
+    def handle(self) -> None:
+        read_head(self)
+        status = b"200 OK" if next(self.numbers) % 2 else b"500 Internal Server Error"
+        self.wfile.write(b"HTTP/1.1 " + status + b"\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok")
+
+
+def read_head(handler: socketserver.StreamRequestHandler) -> None:
+    while (handler.rfile.readline() or b"\r\n") != b"\r\n":
+        pass
+
+
+@contextlib.contextmanager
+def served_by(make_server: Any, store: type[socketserver.BaseRequestHandler]) -> Iterator[Any]:
+    """An S3 client of a server whose object store is another; it asks once."""
     server = make_server()
     server.stop()
-    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), ClosingStore) as store:
-        store.daemon_threads = True  # one waits for the next request on a connection that is kept
-        threading.Thread(target=store.serve_forever, daemon=True).start()
-        server.s3_endpoint = f"http://127.0.0.1:{store.server_address[1]}"
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), store) as listener:
+        listener.daemon_threads = True  # one waits for the next request on a connection that is kept
+        threading.Thread(target=listener.serve_forever, daemon=True).start()
+        server.s3_endpoint = f"http://127.0.0.1:{listener.server_address[1]}"
         server.start()
-        client = server.client("s3")
+        once = botocore.config.Config(retries={"total_max_attempts": 1}, s3={"addressing_style": "path"})
+        yield server.client("s3", config=once)
+        listener.shutdown()
+
+
+def test_a_kept_connection_that_the_store_closes_costs_no_reader(make_server: Any) -> None:
+    with served_by(make_server, ClosingStore) as client:
         assert [client.get_object(Bucket="b", Key="k")["Body"].read() for _ in range(6)] == [b"ok"] * 6
-        store.shutdown()
+
+
+def test_a_failing_store_is_read_once_more(make_server: Any) -> None:
+    with served_by(make_server, StumblingStore) as client:
+        assert [client.get_object(Bucket="b", Key="k")["Body"].read() for _ in range(3)] == [b"ok"] * 3
+        with pytest.raises(ClientError, match="500"):
+            client.put_object(Bucket="b", Key="k", Body=b"written once")
 
 
 def credential(service: str = "s3") -> str:
