@@ -80,7 +80,11 @@ def run_report(found: Findings) -> dict[str, Any]:
         "approved_by": None if rejects(found.approval) else person(found.approval),
         "changed_classes": list(comparison.get("changed_classes", ())),
         "confused_pairs": list(comparison.get("confused_pairs", ())),
-        "endpoint": ({key: found.endpoint[key] for key in ("name", "config")} if found.endpoint else None),
+        "endpoint": (
+            {key: found.endpoint[key] for key in ("name", "config", "canary") if key in found.endpoint}
+            if found.endpoint
+            else None
+        ),
         "smoke_test": dict(found.smoke_test) if found.smoke_test else None,
         "model_package_arn": found.model_package["arn"] if found.model_package else None,
         "ceiling": dict(found.ceiling) if found.ceiling else None,
@@ -152,11 +156,21 @@ def as_markdown(report: Mapping[str, Any]) -> str:
     if report["profiler_report"]:
         lines += ["", f"**Profiler** {report['profiler_report']}"]
     if endpoint := report["endpoint"]:
-        lines += ["", f"**Endpoint** `{endpoint['name']}` serves `{endpoint['config']}`."]
+        lines += ["", f"**Endpoint** `{endpoint['name']}` serves `{endpoint['config']}`.", *_canary(endpoint)]
     if smoke := report["smoke_test"]:
         lines += [f"It calls {smoke['image']} a {smoke['answer']['label']!r}, in {smoke['latency_ms']:.0f} ms."]
     lines += _cost(report)
     return "\n".join(lines) + "\n"
+
+
+def _canary(endpoint: Mapping[str, Any]) -> list[str]:
+    """How the new model answered while the one before still served."""
+    if not (found := endpoint.get("canary")):
+        return []
+    answers = ", ".join(f"{count} as {way}" for way, count in found["answered"].items())
+    return [
+        f"While the update baked, it answered golden images rightly: {answers} ({found['requests']} requests sent)."
+    ]
 
 
 def _differences(report: Mapping[str, Any]) -> list[str]:

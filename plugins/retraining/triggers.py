@@ -15,7 +15,8 @@ from airflow.providers.amazon.aws.hooks.sagemaker import SageMakerHook
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 from botocore.exceptions import BotoCoreError, ClientError
 
-from retraining.job_kinds import KINDS, is_missing
+from retraining.job_kinds import KINDS, Description, is_missing
+from retraining.release.endpoint import is_baking
 
 
 class SageMakerJobTrigger(BaseTrigger):
@@ -37,7 +38,7 @@ class SageMakerJobTrigger(BaseTrigger):
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         return (
-            "retraining.triggers.SageMakerJobTrigger",
+            f"{type(self).__module__}.{type(self).__qualname__}",
             {
                 "kind": self.kind,
                 "name": self.name,
@@ -65,13 +66,18 @@ class SageMakerJobTrigger(BaseTrigger):
                 except BotoCoreError as error:
                     self.log.warning("Cannot reach SageMaker yet: %s", error)
                 else:
-                    if not kind.in_progress(description):
-                        yield self._event(kind.status(description))
+                    if (status := self.reached(description)) is not None:
+                        yield self._event(status)
                         return
                 if late:
                     yield self._event("Deadline")
                     return
                 await asyncio.sleep(self.poll_seconds)
+
+    def reached(self, description: Description) -> str | None:
+        """What is waited for, in a word; None as long as it has not come."""
+        kind = KINDS[self.kind]
+        return None if kind.in_progress(description) else kind.status(description)
 
     async def on_kill(self) -> None:
         """A person took the waiting task away: stop the job, which would otherwise go on costing money."""
@@ -93,3 +99,10 @@ class SageMakerJobTrigger(BaseTrigger):
 
     def _event(self, status: str) -> TriggerEvent:
         return TriggerEvent({"name": self.name, "status": status})  # type: ignore[no-untyped-call]
+
+
+class DeploymentTrigger(SageMakerJobTrigger):
+    """Waits for an endpoint, and fires "Baking" as soon as an update's fresh fleet has requests."""
+
+    def reached(self, description: Description) -> str | None:
+        return "Baking" if is_baking(description) else super().reached(description)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
 
@@ -26,8 +27,10 @@ from retraining.environment import AWS_CONN_ID, Environment
 from retraining.operators.training import TrainingOperator
 from retraining.plan import Plan
 from retraining.recipe import Recipe, read_recipe
+from retraining.run import Run
 from tests.local_sagemaker.harness import Server
 from tests.object_store import CLIENT, KEY_ID, SECRET, delete_bucket, free_ports
+from tests.plugins.release_run import ARN, IMAGES, Facts, Runs
 from tests.plugins.task_run import IMAGE, ROLE, archive
 
 
@@ -174,6 +177,33 @@ def training(s3: Any, bucket: str) -> Callable[[str], TrainingOperator]:
     return make
 
 
+@pytest.fixture
+def runs(sagemaker: Any, bucket: str, recipe_data: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> Runs:
+    """runs(number): a run of one recipe up to `compare`, with an endpoint of this test's own."""
+    for name, value in (("ENVIRONMENT", "local"), ("BUCKET", bucket), ("ROLE_ARN", ROLE)):
+        monkeypatch.setenv(f"RETRAINING_{name}", value)
+    own = uuid4().hex[:8]
+    recipe = read_recipe(recipe_data | {"name": f"r{own}", "endpoint": f"ep-{own}"}, where="test")
+
+    def make(number: int) -> Run:
+        dag_run = SimpleNamespace(run_after=datetime(2026, 11, number, tzinfo=UTC), run_id=f"manual__{number}")
+        ti: Any = Facts(**{"needs_retraining.champion": {"document": None, "etag": None}})
+        fake: Any = {"ti": ti, "params": {}, "dag_run": dag_run}
+        run = Run(recipe, fake)
+        ti.known["preflight.return_value"] = {"code": "c", "images": dict.fromkeys(IMAGES, IMAGE)}
+        ti.known["sync_dataset.return_value"] = {"fingerprint": "f", "classes": ["a"]}
+        ti.known["train.return_value"] = {"name": "t", "arn": ARN, "model_data_url": run.plan.uri(f"{number}.tar.gz")}
+        ti.known["tune.return_value"] = {"name": "t"}
+        ti.known["compare.comparison"] = {
+            "decision": {"promote": True, "reason": "better"},
+            "candidate": {"accuracy": 1.0},
+            "evaluation_uri": run.plan.uri("evaluation.json"),
+        }
+        return run
+
+    return make
+
+
 # An evaluator of rules: those that can stop a training find an issue at once, the others none.
 JUDGE = """
 import argparse, json, pathlib
@@ -193,7 +223,7 @@ for rule in json.loads(given.rules.read_text()):
 
 # A model server that starts only for a model that wants to, and gives every picture the model's one label.
 SERVE = """
-import http.server, json, os, pathlib, sys
+import http.server, json, os, pathlib, sys, time
 model = pathlib.Path(os.environ["SAGEMAKER_BASE_DIR"]) / "model"
 if (model / "refuses").exists():
     sys.exit("this model refuses to start")
@@ -208,11 +238,13 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if (model / "breaks").exists():
             self.send_error(500, "this model breaks")
             return
+        time.sleep(float((model / "slow").read_text()) if (model / "slow").exists() else 0)
         self.answer(json.dumps({"predictions": [one for _ in several]} if several else one).encode())
     def answer(self, body):
         self.send_response(200)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
+        self.send_header("X-Amzn-SageMaker-Custom-Attributes", os.environ.get("MODEL_CUSTOM_ATTRIBUTES", ""))
         self.end_headers()
         self.wfile.write(body)
 http.server.ThreadingHTTPServer(("127.0.0.1", int(os.environ["SAGEMAKER_BIND_TO_PORT"])), Handler).serve_forever()

@@ -136,6 +136,15 @@ def test_what_is_left_out_has_its_default(recipe: Recipe) -> None:
             put("deployment", {"strategy": "linear", "percent": 10, "bake_seconds": 3600}),
             r"bake_seconds = 3600: 10 shifts of 3600 s and 0 s in the end are 36000 s",
         ),
+        (put("deployment.max_latency_ratio", 0.9), r"deployment\.max_latency_ratio = 0\.9: must be 1 to 100"),
+        (
+            put("deployment", {"bake_seconds": 30, "max_5xx_percent": 1}),
+            r"bake_seconds = 30: CloudWatch judges max_5xx_percent by the minute\. Bake 60 seconds or more",
+        ),
+        (
+            put("deployment", {"max_4xx_percent": 1, "alarms": list("abcdefghi")}),
+            r"SageMaker watches 10 alarms at most, and 2 are the run's own",
+        ),
         (put("deployment.alarms", [" "]), r"deployment\.alarms = \[' '\]: must be names of CloudWatch alarms"),
         (put("promotion.min_class_recall", 60), r"promotion\.min_class_recall = 60\.0: must be 0 to 1, as a recall is"),
         (put("promotion.confidence", 95), r"promotion\.confidence = 95\.0: must be 0\.5 to 0\.99"),

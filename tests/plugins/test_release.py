@@ -3,201 +3,33 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
-from types import SimpleNamespace
 from typing import Any
-from uuid import uuid4
 
 import pytest
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, TaskDeferred
 
-from retraining.environment import AWS_CONN_ID, ConfigurationError
 from retraining.identity import NameTaken
-from retraining.operators.endpoint import DeployOperator, RollbackOperator
-from retraining.operators.register import RegisterOperator
-from retraining.operators.resources import EndpointConfigOperator, ModelOperator
-from retraining.recipe import read_recipe
-from retraining.recipe.deployment import Deployment
-from retraining.release.alarms import require_alarms
 from retraining.release.artifact import ArtifactChanged
 from retraining.release.intent import Intent
 from retraining.release.package import PackageRejected
 from retraining.release.served import EndpointMoved, while_serving
 from retraining.requests import tasks as task_requests
-from retraining.run import Run, client
+from retraining.run import Run
 from retraining.steps import prune, update_champion
-from tests.plugins.task_run import IMAGE, ROLE, archive, context, finish, wait_for
-
-Runs = Callable[..., Run]
-
-
-class Facts:
-    """The XComs of one run."""
-
-    def __init__(self, **known: Any) -> None:
-        self.known = known
-
-    def xcom_push(self, key: str, value: Any) -> None:
-        self.known[f"pushed.{key}"] = value
-
-    def xcom_pull(self, task_ids: str, key: str = "return_value") -> Any:
-        return self.known.get(f"{task_ids}.{key}")
-
-
-@pytest.fixture
-def runs(sagemaker: Any, bucket: str, recipe_data: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> Runs:
-    """runs(number): a run of one recipe up to `compare`, with an endpoint of this test's own."""
-    for name, value in (("ENVIRONMENT", "local"), ("BUCKET", bucket), ("ROLE_ARN", ROLE)):
-        monkeypatch.setenv(f"RETRAINING_{name}", value)
-    own = uuid4().hex[:8]
-    recipe = read_recipe(recipe_data | {"name": f"r{own}", "endpoint": f"ep-{own}"}, where="test")
-
-    def make(number: int) -> Run:
-        dag_run = SimpleNamespace(run_after=datetime(2026, 11, number, tzinfo=UTC), run_id=f"manual__{number}")
-        ti: Any = Facts(**{"needs_retraining.champion": {"document": None, "etag": None}})
-        fake: Any = {"ti": ti, "params": {}, "dag_run": dag_run}
-        run = Run(recipe, fake)
-        ti.known["preflight.return_value"] = {"code": "c", "images": dict.fromkeys(IMAGES, IMAGE)}
-        ti.known["sync_dataset.return_value"] = {"fingerprint": "f", "classes": ["a"]}
-        ti.known["train.return_value"] = {"name": "t", "arn": ARN, "model_data_url": run.plan.uri(f"{number}.tar.gz")}
-        ti.known["tune.return_value"] = {"name": "t"}
-        ti.known["compare.comparison"] = {
-            "decision": {"promote": True, "reason": "better"},
-            "candidate": {"accuracy": 1.0},
-            "evaluation_uri": run.plan.uri("evaluation.json"),
-        }
-        return run
-
-    return make
-
-
-IMAGES = ("training", "training_self_hosted", "serving", "rules", "evaluation")
-ARN = "arn:aws:sagemaker:us-east-1:000000000000:training-job/t"
-
-
-def register(run: Run, **files: str) -> str:
-    """The tasks before deploy; returns the package's ARN."""
-    facts: Any = run.context["ti"]
-    put_artifact(run, **files or {"weights": "1"})
-    for kind, build in (
-        (ModelOperator, task_requests.model_request),
-        (EndpointConfigOperator, task_requests.endpoint_config_request),
-        (RegisterOperator, task_requests.registration_request),
-    ):
-        operator: Any = kind(task_id="t", config=build(run), aws_conn_id=AWS_CONN_ID)  # type: ignore[operator]
-        record = operator.execute(context())
-        if kind is ModelOperator:
-            facts.known["compare.comparison"]["artifact"] = record["artifact"]
-    facts.known["register.return_value"] = record
-    return str(record["arn"])
-
-
-def put_artifact(run: Run, **files: str) -> None:
-    key = run.model_data_url.rsplit("/", 1)[-1]
-    run.s3.put_object(Bucket=run.environment.bucket, Key=key, Body=archive(**files))
-
-
-def deploying(run: Run) -> DeployOperator:
-    config = task_requests.endpoint_request(run)
-    return DeployOperator(task_id="deploy", config=config, aws_conn_id=AWS_CONN_ID, poll_seconds=0.1)
-
-
-def deploy(run: Run, **files: str) -> Any:
-    register(run, **files)
-    return finish(deploying(run), context())
-
-
-def die_before_asking(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An attempt of `deploy` that ends between writing down what it wants and asking for it."""
-    operator = deploying(run)
-    with monkeypatch.context() as patch:
-        patch.setattr(operator.hook.conn, "update_endpoint", lambda **_: 1 / 0)
-        with pytest.raises(ZeroDivisionError):
-            operator.execute(context())
-
-
-def roll_back(run: Run) -> Any:
-    config = task_requests.rollback_request(run)
-    operator = RollbackOperator(task_id="rollback", config=config, aws_conn_id=AWS_CONN_ID, poll_seconds=0.1)
-    return finish(operator, context())
-
-
-def served(run: Run) -> str | None:
-    try:
-        return str(run.sagemaker.describe_endpoint(EndpointName=run.plan.endpoint)["EndpointConfigName"])
-    except run.sagemaker.exceptions.ClientError:
-        return None
-
-
-def modified(run: Run) -> Any:
-    return run.sagemaker.describe_endpoint(EndpointName=run.plan.endpoint)["LastModifiedTime"]
-
-
-def approval(run: Run) -> str:
-    arn = run.fact("register")["arn"]
-    return str(run.sagemaker.describe_model_package(ModelPackageName=arn)["ModelApprovalStatus"])
-
-
-# --- a guarded deployment -------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def alarm(sagemaker: Any) -> Iterator[str]:
-    """A CloudWatch alarm that nothing but a test sets off."""
-    name, cloudwatch = f"alarm-{uuid4().hex[:8]}", client("cloudwatch")
-    cloudwatch.put_metric_alarm(
-        AlarmName=name, Namespace="Test", MetricName=name, Statistic="Sum", Period=60, EvaluationPeriods=1, Threshold=0,
-        ComparisonOperator="GreaterThanThreshold",
-    )  # fmt: skip
-    yield name
-    cloudwatch.delete_alarms(AlarmNames=[name])
-
-
-def guarded(run: Run, alarm: str, **changes: Any) -> Run:
-    deployment = Deployment(strategy="canary", percent=50, bake_seconds=1, alarms=[alarm], **changes)
-    serving = replace(run.recipe.serving, instance_count=2)
-    run.recipe = replace(run.recipe, deployment=deployment, serving=serving)
-    run.plan = replace(run.plan, recipe=run.recipe)
-    return run
-
-
-def test_a_canary_is_asked_for_and_serves(runs: Runs, alarm: str) -> None:
-    for run in (guarded(runs(1), alarm), guarded(runs(2), alarm)):
-        assert deploy(run)["config"] == run.plan.endpoint_config
-    told = run.sagemaker.describe_endpoint(EndpointName=run.plan.endpoint)["LastDeploymentConfig"]
-    assert told["BlueGreenUpdatePolicy"]["TrafficRoutingConfiguration"]["CanarySize"]["Value"] == 50
-    assert told["AutoRollbackConfiguration"]["Alarms"] == [{"AlarmName": alarm}]
-
-
-def test_an_alarm_takes_the_canary_back(runs: Runs, alarm: str) -> None:
-    before, run = runs(1), guarded(runs(2), alarm)
-    deploy(before)
-    client("cloudwatch").set_alarm_state(AlarmName=alarm, StateValue="ALARM", StateReason="a test")
-    with pytest.raises(AirflowFailException, match=f"rolled the update back.*{alarm} went into the state ALARM"):
-        deploy(run)
-    assert served(run) == before.plan.endpoint_config
-
-
-def test_an_unknown_alarm_is_told_before_anything_is_paid(alarm: str) -> None:
-    require_alarms(client("cloudwatch"), [alarm])
-    with pytest.raises(ConfigurationError, match="there is no CloudWatch alarm nobody"):
-        require_alarms(client("cloudwatch"), [alarm, "nobody"])
-
-
-def test_an_alarm_that_rings_already_is_told(alarm: str, caplog: pytest.LogCaptureFixture) -> None:
-    client("cloudwatch").set_alarm_state(AlarmName=alarm, StateValue="ALARM", StateReason="a test")
-    require_alarms(client("cloudwatch"), [alarm])
-    assert f"{alarm} is in ALARM now" in caplog.text
-
-
-def test_a_long_bake_is_waited_for(runs: Runs) -> None:
-    run = runs(1)
-    run.recipe = replace(run.recipe, deployment=Deployment(bake_seconds=3600, termination_wait_seconds=3600))
-    register(run)
-    assert deploying(run).limit_seconds > 7200 + 1800
-
+from tests.plugins.release_run import (
+    Runs,
+    approval,
+    deploy,
+    deploying,
+    die_before_asking,
+    modified,
+    put_artifact,
+    register,
+    roll_back,
+    served,
+)
+from tests.plugins.task_run import archive, context, finish, wait_for
 
 # --- deploy ---------------------------------------------------------------------------------------------------------
 

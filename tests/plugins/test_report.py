@@ -195,3 +195,10 @@ def test_a_promotion_without_comparison_says_so() -> None:
     assert "**Compared with nothing**, as this run was told to" in as_markdown(report)
     assert "- endpoint shop is InService on mine" in as_markdown(report)
     assert "Compared with nothing" not in as_markdown(run_report(PROMOTED))
+
+
+def test_a_watched_update_tells_its_answers() -> None:
+    canary = {"requests": 31, "answered": {"image/png": 2, "application/json": 1}, "wrong": None}
+    report = run_report(replace(PROMOTED, endpoint={"name": "e", "config": "r", "arn": "a", "canary": canary}))
+    assert report["endpoint"] == {"name": "e", "config": "r", "canary": canary}
+    assert "golden images rightly: 2 as image/png, 1 as application/json (31 requests sent)." in as_markdown(report)

@@ -23,10 +23,8 @@ from retraining.promotion.rejections import recall_rejections
 from retraining.release.rollback import NoWayBack, Rollback, RollbackFailed
 from retraining.run import Run
 from retraining.steps import prune, smoke_test, update_champion
+from tests.plugins.release_run import Runs, approval, deploy, served
 from tests.plugins.task_run import archive
-from tests.plugins.test_release import Runs, approval, deploy, runs, served
-
-__all__ = ["runs"]
 
 GOLDEN = "a/1.png"
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from copy import deepcopy
 from datetime import timedelta
 from typing import Any
 
@@ -20,10 +21,11 @@ from retraining.job_kinds import KINDS, UPDATE_LIMIT_SECONDS
 from retraining.links import JOB_LINKS
 from retraining.operators.durable import log_tail
 from retraining.release import package
-from retraining.release.endpoint import describe_endpoint
+from retraining.release.endpoint import describe_endpoint, is_baking
 from retraining.release.intent import Intent, Intents
+from retraining.release.watch import Watch, remove_alarms, ringing
 from retraining.run import client
-from retraining.triggers import SageMakerJobTrigger
+from retraining.triggers import DeploymentTrigger, SageMakerJobTrigger
 
 
 class EndpointOperator(SageMakerEndpointOperator):
@@ -59,10 +61,10 @@ class EndpointOperator(SageMakerEndpointOperator):
         context["ti"].xcom_push(key="job", value={"kind": "endpoint", "name": name})
         return describe_endpoint(self.hook.conn, name)
 
-    def wait(self, **kwargs: Any) -> dict[str, Any]:
+    def wait(self, trigger: type[SageMakerJobTrigger] = SageMakerJobTrigger, **kwargs: Any) -> dict[str, Any]:
         """Defers until the endpoint no longer changes; then execute_complete(event, **kwargs) goes on."""
         self.defer(
-            trigger=SageMakerJobTrigger(
+            trigger=trigger(
                 kind="endpoint",
                 name=self.config["EndpointName"],
                 deadline=time.time() + self.limit_seconds,
@@ -103,21 +105,33 @@ class EndpointOperator(SageMakerEndpointOperator):
 class DeployOperator(EndpointOperator):
     """Brings the endpoint to the requested configuration, or creates it, and asserts that it got there.
 
-    SageMaker is asked once in a run, whichever attempt does it.
+    SageMaker is asked once in a run, whichever attempt does it. Where the recipe lets the update bake, it is watched:
+    by alarms of this run, which end with it, and by golden images, whose wrong answers take it back.
     """
 
     def execute(self, context: Context) -> dict[str, Any]:
         return self.ensure(context)
 
     def execute_complete(
-        self, context: Context, event: dict[str, Any] | None = None, requested: bool = False
+        self,
+        context: Context,
+        event: dict[str, Any] | None = None,
+        requested: bool = False,
+        canary: dict[str, Any] | None = None,
     ) -> dict[str, Any]:
         """`requested` is what an earlier version of this package left with a wait that an upgrade ended."""
         self.require_in_time(event)
-        return self.ensure(context)
+        return self.ensure(context, canary)
 
-    def ensure(self, context: Context) -> dict[str, Any]:
-        """The endpoint on the requested configuration; every attempt and every resumption begins here."""
+    @property
+    def watch(self) -> Watch | None:
+        return Watch(**self.config["Watch"]) if self.config.get("Watch") else None
+
+    def ensure(self, context: Context, canary: dict[str, Any] | None = None) -> dict[str, Any]:
+        """The endpoint on the requested configuration; every attempt and every resumption begins here.
+
+        `canary`: what golden images found out while the update baked.
+        """
         name, wanted = self.config["EndpointName"], self.config["EndpointConfigName"]
         intents = self.intents
         endpoint, intent = self.look(context), intents.read()
@@ -127,21 +141,51 @@ class DeployOperator(EndpointOperator):
                 "Trigger a new run."
             )
         if endpoint and KINDS["endpoint"].in_progress(endpoint):
-            return self.wait()
+            return self._wait(endpoint, canary)
         if endpoint and endpoint["EndpointStatus"] != "InService":
             raise AirflowFailException(self.broken(endpoint))
         if endpoint and endpoint["EndpointConfigName"] == wanted:
-            return {"name": name, "config": wanted, "arn": endpoint["EndpointArn"]}
+            self._end_watch()
+            if canary and canary["wrong"]:
+                raise AirflowFailException(f"{canary['wrong']} The update had ended before it could be taken back.")
+            served = {"name": name, "config": wanted, "arn": endpoint["EndpointArn"]}
+            return served | ({"canary": canary} if canary else {})
         intent = intent or intents.declare(Intent.of(name, wanted, endpoint))
         if intent.was_asked(endpoint):
-            raise AirflowFailException(self._not_served(endpoint, wanted))
+            rang = self._end_watch()
+            reasons = [canary["wrong"]] if canary and canary["wrong"] else rang
+            raise AirflowFailException(" ".join([self._not_served(endpoint, wanted), *reasons]))
         if endpoint is None:
             self.log.info("Creating endpoint %s on %s.", name, wanted)
             self.hook.conn.create_endpoint(**self.request)
         else:
             self.log.info("Updating endpoint %s from %s to %s.", name, endpoint["EndpointConfigName"], wanted)
-            self.hook.conn.update_endpoint(**self.request, **self.deployment)
-        return self.wait()
+            self.hook.conn.update_endpoint(**self.request, **self._watched_deployment())
+        return self._wait(endpoint, canary)
+
+    def _wait(self, endpoint: Mapping[str, Any] | None, canary: dict[str, Any] | None) -> dict[str, Any]:
+        """Until the update has ended; before that, once, until it bakes, and the new model answers golden images."""
+        if self.watch is None or endpoint is None or canary:
+            return self.wait(canary=canary)
+        if not is_baking(endpoint):
+            return self.wait(DeploymentTrigger)
+        return self.wait(canary=self.watch.try_golden(client("sagemaker-runtime"), client("s3"), self.hook.conn))
+
+    def _watched_deployment(self) -> dict[str, Any]:
+        """What the update is sent besides, with the alarms that this run makes for it."""
+        deployment = deepcopy(self.deployment)
+        if self.watch is not None:
+            rollback = deployment["DeploymentConfig"].setdefault("AutoRollbackConfiguration", {"Alarms": []})
+            rollback["Alarms"] += [{"AlarmName": name} for name in self.watch.make_alarms()]
+        return deployment
+
+    def _end_watch(self) -> list[str]:
+        """Without its alarms from here on; returns why those that rang did."""
+        if self.watch is None:
+            return []
+        reasons = ringing(self.watch.config)
+        remove_alarms(self.watch.config)
+        return reasons
 
     def _not_served(self, endpoint: Mapping[str, Any] | None, wanted: str) -> str:
         if endpoint is None:
@@ -177,7 +221,7 @@ class RollbackOperator(EndpointOperator):
             raise AirflowSkipException("deploy failed before it asked anything of the endpoint.")
         intents.take_back()
         if not concerned:
-            self._reject_package()
+            self._clear_away()
             raise AirflowSkipException("The endpoint does not serve this run's model; there is nothing to roll back.")
         return self.ensure(context, requested=False)
 
@@ -192,13 +236,13 @@ class RollbackOperator(EndpointOperator):
         name, failed, back_to = (self.config[key] for key in ("EndpointName", "Failed", "EndpointConfigName"))
         endpoint = self.look(context)
         if endpoint is None:
-            self._reject_package()
+            self._clear_away()
             return {"name": name, "config": None}
         if KINDS["endpoint"].in_progress(endpoint):
             return self.wait(requested=requested)
         served = endpoint["EndpointConfigName"]
         if served != failed and endpoint["EndpointStatus"] == "InService":
-            self._reject_package()
+            self._clear_away()
             return {"name": name, "config": served, "arn": endpoint["EndpointArn"]}
         if requested:
             reason = endpoint.get("FailureReason", "no reason given")
@@ -213,8 +257,10 @@ class RollbackOperator(EndpointOperator):
             raise AirflowFailException(self.broken(endpoint))
         return self.wait(requested=True)
 
-    def _reject_package(self) -> None:
+    def _clear_away(self) -> None:
         """Last: what is served matters more than what the registry says, which may be closed to us or be gone."""
+        if self.config.get("Watched"):
+            remove_alarms(self.config["Failed"])
         if arn := self.config["Package"]:
             package.reject(self.hook.conn, arn, f"The release of {self.config['Failed']} failed and was taken back.")
 

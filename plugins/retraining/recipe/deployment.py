@@ -13,6 +13,8 @@ from retraining.recipe.rules import SECTION, Between, Where
 # fleet has half an hour of it.
 LEAST_SECONDS, MOST_SECONDS, START_SECONDS = 600, 28_800, 1800
 MAX_ALARMS = 10
+BOUNDS = ("max_5xx_percent", "max_4xx_percent", "max_model_error_percent", "max_latency_ratio")
+LEAST_BAKE_SECONDS = 60
 BAKE_SECONDS = 300
 
 
@@ -38,6 +40,13 @@ class Deployment:
         Where(lambda names: all(name.strip() for name in names), "must be names of CloudWatch alarms"),
     ] = field(default_factory=list)
     """CloudWatch alarms of your own: one that goes off takes all requests back to the model that served."""
+    max_5xx_percent: Annotated[float, Between(0, 100, " percent")] | None = None
+    """Of the new model's requests within a minute; the run makes an alarm for it and for the next ones."""
+    max_4xx_percent: Annotated[float, Between(0, 100, " percent")] | None = None
+    max_model_error_percent: Annotated[float, Between(0, 100, " percent")] | None = None
+    """Of requests that the model refused, failed at or did not answer in time."""
+    max_latency_ratio: Annotated[float, Between(1, 100)] | None = None
+    """What the new model takes for a request, on average within a minute, in multiples of the champion's."""
 
     def __post_init__(self) -> None:
         require(
@@ -52,6 +61,19 @@ class Deployment:
             "percent",
             self.percent,
             "a linear step is 10 to 50 percent",
+        )
+        require(
+            not self.bounds or self.bake >= LEAST_BAKE_SECONDS,
+            "bake_seconds",
+            self.bake_seconds,
+            f"CloudWatch judges {', '.join(self.bounds)} by the minute",
+            f"Bake {LEAST_BAKE_SECONDS} seconds or more.",
+        )
+        require(
+            len(self.alarms) + self.own_alarms <= MAX_ALARMS,
+            "alarms",
+            self.alarms,
+            f"SageMaker watches {MAX_ALARMS} alarms at most, and {self.own_alarms} are the run's own",
         )
         require(
             self.wait_seconds <= MOST_SECONDS - START_SECONDS,
@@ -69,6 +91,16 @@ class Deployment:
         return self.strategy != "all_at_once" or bool(self.alarms or self.bake or self.termination_wait_seconds)
 
     @property
+    def bounds(self) -> dict[str, float]:
+        """The key of each bound that is set → its value."""
+        return {name: value for name in BOUNDS if (value := getattr(self, name)) is not None}
+
+    @property
+    def own_alarms(self) -> int:
+        """How many alarms the run makes at most: one for each bound and, where it bakes, one for golden images."""
+        return len(self.bounds) + bool(self.bake)
+
+    @property
     def step_percent(self) -> int:
         return self.percent or {"all_at_once": 100, "canary": 10, "linear": 25}[self.strategy]
 
@@ -77,7 +109,7 @@ class Deployment:
         """Seconds after each shift."""
         if self.bake_seconds is not None:
             return self.bake_seconds
-        return BAKE_SECONDS if self.alarms or self.strategy != "all_at_once" else 0
+        return BAKE_SECONDS if self.alarms or self.bounds or self.strategy != "all_at_once" else 0
 
     @property
     def shifts(self) -> int:

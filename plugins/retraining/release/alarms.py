@@ -1,14 +1,19 @@
-"""The CloudWatch alarms that a deployment is watched by."""
+"""The CloudWatch alarms that a deployment is to be watched by, looked at before anything is paid for."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from botocore.exceptions import ClientError
+
 from retraining.environment import ConfigurationError
+from retraining.requests.alarms import alarms
 
 log = logging.getLogger(__name__)
+
+DENIED = ("AccessDenied", "AccessDeniedException")
 
 
 def require_alarms(cloudwatch: Any, names: Sequence[str]) -> None:
@@ -28,3 +33,21 @@ def require_alarms(cloudwatch: Any, names: Sequence[str]) -> None:
     for name in names:
         if found[name].get("StateValue") == "ALARM":
             log.warning("Alarm %s is in ALARM now: as long as it is, each update is rolled back.", name)
+
+
+def require_alarm_rights(cloudwatch: Any, endpoint: str, config: str, tags: Sequence[Mapping[str, str]]) -> None:
+    """ConfigurationError where alarms may not be made, set off or deleted: one of no metric is, all three ways."""
+    (trial,) = alarms(endpoint, f"{config}-preflight", {}, None, tags)
+    name = trial["AlarmName"]
+    try:
+        cloudwatch.put_metric_alarm(**trial)
+        cloudwatch.set_alarm_state(AlarmName=name, StateValue="OK", StateReason="preflight")
+        cloudwatch.delete_alarms(AlarmNames=[name])
+    except ClientError as error:
+        if error.response["Error"]["Code"] not in DENIED:
+            raise
+        raise ConfigurationError(
+            f"deployment: an update that bakes is watched by alarms of the run, and CloudWatch refuses them: {error} "
+            "Allow cloudwatch:PutMetricAlarm, SetAlarmState, DeleteAlarms, DescribeAlarms, TagResource and "
+            "GetMetricStatistics, or set bake_seconds: 0."
+        ) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from botocore.exceptions import ClientError
@@ -17,3 +18,10 @@ def describe_endpoint(sagemaker: Any, name: str) -> dict[str, Any] | None:
         if is_missing(error.response["Error"]["Code"], error.response["Error"]["Message"]):
             return None
         raise
+
+
+def is_baking(description: Mapping[str, Any]) -> bool:
+    """Whether an update is going on whose fresh fleet has requests and is watched."""
+    pending = description.get("PendingDeploymentSummary") or {}
+    notes = [note for variant in pending.get("ProductionVariants", ()) for note in variant.get("VariantStatus", ())]
+    return any(note["Status"] == "Baking" for note in notes)

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from retraining.dataset.limits import MAX_BYTES, MAX_PIXELS
-from retraining.plan import Plan
 
 # SageMaker's hosting FAQ says 25 MB, its service model still 6,291,456 bytes; what fits in the smaller is safe in both.
 SAFE_BODY_BYTES = 6_000_000
@@ -97,6 +96,6 @@ def instances(images: Iterable[Golden]) -> bytes:
     return json.dumps({"instances": [image.as_text for image in images]}).encode()
 
 
-def read_image(s3: Any, plan: Plan, entry: str) -> bytes:
+def read_image(s3: Any, bucket: str, images_key: str, entry: str) -> bytes:
     """A test image by its name in the manifest."""
-    return bytes(s3.get_object(Bucket=plan.environment.bucket, Key=f"{plan.images_key}{entry}")["Body"].read())
+    return bytes(s3.get_object(Bucket=bucket, Key=f"{images_key}{entry}")["Body"].read())

@@ -228,7 +228,7 @@ class Rollback:
         present: dict[str, bytes] = {}
         for entry in document.get("golden") or {}:
             try:
-                present[entry] = read_image(self.s3, self.plan, entry)
+                present[entry] = read_image(self.s3, self.plan.environment.bucket, self.plan.images_key, entry)
             except ClientError as error:
                 if error.response["Error"]["Code"] not in MISSING:
                     raise

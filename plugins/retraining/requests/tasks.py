@@ -123,6 +123,7 @@ def endpoint_request(run: Run) -> dict[str, Any]:
     return requests.endpoint(run.plan, run.plan.endpoint_config) | {
         "DeploymentConfig": requests.deployment_config(run.recipe.deployment),
         "Intent": run.release_intents.address,
+        "Watch": _watch(run) if run.recipe.deployment.bake else None,
     }
 
 
@@ -147,11 +148,26 @@ def rollback_request(run: Run) -> dict[str, Any]:
         "Failed": intent.config,
         "Created": intent.before is None,
         "Package": (run.find("register") or {}).get("arn"),
+        "Watched": bool(run.recipe.deployment.bake),
         "Intent": run.release_intents.address,
     }
 
 
 # --- parts ----------------------------------------------------------------------------------------------------------
+
+
+def _watch(run: Run) -> dict[str, Any]:
+    """A `release.watch.Watch`, as an operator's configuration can hold it."""
+    return {
+        "endpoint": run.plan.endpoint,
+        "config": run.plan.endpoint_config,
+        "model": run.plan.model,
+        "bounds": run.recipe.deployment.bounds,
+        "golden": run.fact("compare", key="comparison").get("golden") or {},
+        "bucket": run.environment.bucket,
+        "images_key": run.plan.images_key,
+        "tags": run.plan.tags,
+    }
 
 
 def _champion_now(run: Run) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from retraining.pretrained.staging import require_staged
 from retraining.promotion.champion import Champion, ChampionUnusable, own_champion
 from retraining.promotion.first import UncomparedPromotion, signs_of_a_champion
 from retraining.promotion.rejections import Rejection, recall_rejections
-from retraining.release.alarms import require_alarms
+from retraining.release.alarms import require_alarm_rights, require_alarms
 from retraining.release.artifact import ArtifactChanged, require_champions
 from retraining.run import Run, client
 from retraining.source import Source
@@ -63,7 +63,7 @@ def preflight(run: Run) -> dict[str, Any]:
         )
     if run.recipe.pretrained is not None:
         require_staged(run.recipe.pretrained, run.s3)
-    require_alarms(client("cloudwatch"), run.recipe.deployment.alarms)
+    _require_alarms(run)
     source = Source.read(environment.source_dir)
     debugger = _decide_mode(run, account)
     images = resolve_images(in_mode(run.recipe, debugger.mode), environment)
@@ -129,6 +129,16 @@ def package_source(run: Run) -> dict[str, Any]:
     body = source.packed()
     run.s3.put_object(Bucket=run.environment.bucket, Key=key, Body=body, ContentType="application/gzip")
     return {"uri": run.plan.uri(key), "digest": digest, "size_bytes": len(body)}
+
+
+def _require_alarms(run: Run) -> None:
+    """Both kinds that an update may be watched by: the user's, and those that the run is going to make."""
+    deployment, plan = run.recipe.deployment, run.plan
+    if deployment.own_alarms or deployment.alarms:
+        cloudwatch = client("cloudwatch")
+        require_alarms(cloudwatch, deployment.alarms)
+        if deployment.own_alarms:
+            require_alarm_rights(cloudwatch, plan.endpoint, plan.endpoint_config, plan.tags)
 
 
 def _decide_mode(run: Run, account: str) -> Decision:

@@ -27,7 +27,8 @@ KEEP_RELEASES = 3
 
 def smoke_test(run: Run) -> dict[str, Any]:
     """The endpoint, asked about images the candidate got right in batch, in every way clients ask."""
-    golden = choose(run.fact("compare", key="comparison")["golden"], partial(read_image, run.s3, run.plan))
+    read = partial(read_image, run.s3, run.environment.bucket, run.plan.images_key)
+    golden = choose(run.fact("compare", key="comparison")["golden"], read)
     return try_endpoint(run.runtime, run.plan.endpoint, golden)
 
 

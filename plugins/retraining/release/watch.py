@@ -1,0 +1,103 @@
+"""A run watching its own update of an endpoint: alarms made for it, golden images asked while it bakes."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from operator import itemgetter
+from typing import Any
+
+from retraining.release.endpoint import describe_endpoint, is_baking
+from retraining.release.golden import choose, read_image
+from retraining.release.trial import try_canary
+from retraining.requests.alarms import GOLDEN, LATENCY, alarm_name, alarms
+from retraining.run import client
+
+log = logging.getLogger(__name__)
+
+LATENCY_DAYS = 7
+MIN_LATENCIES = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Watch:
+    """What the operators that change the endpoint are told of it; None of it is kept between tasks."""
+
+    endpoint: str
+    config: str
+    """The endpoint configuration that the update leads to."""
+    model: str
+    bounds: Mapping[str, float]
+    """Of the recipe: `deployment.max_…` → its value."""
+    golden: Mapping[str, str]
+    """Name of a test image → its class."""
+    bucket: str
+    images_key: str
+    """Where these images are."""
+    tags: Sequence[Mapping[str, str]]
+
+    def make_alarms(self) -> list[str]:
+        """Their names. Making them again changes nothing."""
+        cloudwatch = client("cloudwatch")
+        latency_us = champion_latency_us(cloudwatch, self.endpoint) if LATENCY in self.bounds else None
+        if LATENCY in self.bounds and latency_us is None:
+            log.warning("%s: too few requests in %d days to watch the latency by.", self.endpoint, LATENCY_DAYS)
+        names = []
+        for request in alarms(self.endpoint, self.config, self.bounds, latency_us, self.tags):
+            cloudwatch.put_metric_alarm(**request)
+            log.info("Alarm %s: %s", request["AlarmName"], request["AlarmDescription"])
+            names.append(request["AlarmName"])
+        return names
+
+    def try_golden(self, runtime: Any, s3: Any, sagemaker: Any) -> dict[str, Any]:
+        """What `try_canary` found; where that is wrong, the update is on its way back."""
+
+        def baking() -> bool:
+            return is_baking(describe_endpoint(sagemaker, self.endpoint) or {})
+
+        images = choose(self.golden, partial(read_image, s3, self.bucket, self.images_key))
+        found = try_canary(runtime, self.endpoint, self.model, images, baking)
+        if wrong := found["wrong"]:
+            log.error("%s SageMaker is told to take the update back.", wrong)
+            alarm = alarm_name(self.config, GOLDEN)
+            # At most 1,023 characters; local or not, a state without data stays until there are some.
+            client("cloudwatch").set_alarm_state(AlarmName=alarm, StateValue="ALARM", StateReason=wrong[:1000])
+        return found
+
+
+def champion_latency_us(cloudwatch: Any, endpoint: str) -> float | None:
+    """What the models behind the endpoint took for a request on average, in microseconds.
+
+    Of the newest day with 20 requests or more; None without one in the last week.
+    """
+    now = datetime.now(UTC)
+    names = {"EndpointName": endpoint, "VariantName": "AllTraffic"}
+    points = cloudwatch.get_metric_statistics(
+        Namespace="AWS/SageMaker",
+        MetricName="ModelLatency",
+        Dimensions=[{"Name": name, "Value": value} for name, value in names.items()],
+        StartTime=now - timedelta(days=LATENCY_DAYS),
+        EndTime=now + timedelta(minutes=1),
+        Period=86_400,
+        Statistics=["SampleCount", "Average"],
+    )["Datapoints"]
+    enough = [point for point in points if point["SampleCount"] >= MIN_LATENCIES]
+    return float(max(enough, key=itemgetter("Timestamp"))["Average"]) if enough else None
+
+
+def ringing(config: str) -> list[str]:
+    """The run's own alarms that are in ALARM, each with its reason."""
+    found = client("cloudwatch").describe_alarms(AlarmNamePrefix=f"{config}-", StateValue="ALARM")["MetricAlarms"]
+    return [f"{alarm['AlarmName']}: {alarm.get('StateReason', 'no reason given')}" for alarm in found]
+
+
+def remove_alarms(config: str) -> None:
+    """All that were made for the update to an endpoint configuration; an alarm costs money as long as it exists."""
+    cloudwatch = client("cloudwatch")
+    found = cloudwatch.describe_alarms(AlarmNamePrefix=f"{config}-")["MetricAlarms"]
+    if names := [alarm["AlarmName"] for alarm in found]:
+        cloudwatch.delete_alarms(AlarmNames=names)
+        log.info("Deleted the alarms %s.", ", ".join(names))

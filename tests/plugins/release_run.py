@@ -1,0 +1,98 @@
+"""A run of one recipe up to its release, whose tasks are run one by one against a real server."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from retraining.environment import AWS_CONN_ID
+from retraining.operators.endpoint import DeployOperator, RollbackOperator
+from retraining.operators.register import RegisterOperator
+from retraining.operators.resources import EndpointConfigOperator, ModelOperator
+from retraining.requests import tasks as task_requests
+from retraining.run import Run
+from tests.plugins.task_run import archive, context, finish
+
+Runs = Callable[..., Run]
+
+
+class Facts:
+    """The XComs of one run."""
+
+    def __init__(self, **known: Any) -> None:
+        self.known = known
+
+    def xcom_push(self, key: str, value: Any) -> None:
+        self.known[f"pushed.{key}"] = value
+
+    def xcom_pull(self, task_ids: str, key: str = "return_value") -> Any:
+        return self.known.get(f"{task_ids}.{key}")
+
+
+IMAGES = ("training", "training_self_hosted", "serving", "rules", "evaluation")
+ARN = "arn:aws:sagemaker:us-east-1:000000000000:training-job/t"
+
+
+def register(run: Run, **files: str) -> str:
+    """The tasks before deploy; returns the package's ARN."""
+    facts: Any = run.context["ti"]
+    put_artifact(run, **files or {"weights": "1"})
+    for kind, build in (
+        (ModelOperator, task_requests.model_request),
+        (EndpointConfigOperator, task_requests.endpoint_config_request),
+        (RegisterOperator, task_requests.registration_request),
+    ):
+        operator: Any = kind(task_id="t", config=build(run), aws_conn_id=AWS_CONN_ID)  # type: ignore[operator]
+        record = operator.execute(context())
+        if kind is ModelOperator:
+            facts.known["compare.comparison"]["artifact"] = record["artifact"]
+    facts.known["register.return_value"] = record
+    return str(record["arn"])
+
+
+def put_artifact(run: Run, **files: str) -> None:
+    key = run.model_data_url.rsplit("/", 1)[-1]
+    run.s3.put_object(Bucket=run.environment.bucket, Key=key, Body=archive(**files))
+
+
+def deploying(run: Run) -> DeployOperator:
+    config = task_requests.endpoint_request(run)
+    return DeployOperator(task_id="deploy", config=config, aws_conn_id=AWS_CONN_ID, poll_seconds=0.1)
+
+
+def deploy(run: Run, **files: str) -> Any:
+    register(run, **files)
+    return finish(deploying(run), context())
+
+
+def die_before_asking(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An attempt of `deploy` that ends between writing down what it wants and asking for it."""
+    operator = deploying(run)
+    with monkeypatch.context() as patch:
+        patch.setattr(operator.hook.conn, "update_endpoint", lambda **_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            operator.execute(context())
+
+
+def roll_back(run: Run) -> Any:
+    config = task_requests.rollback_request(run)
+    operator = RollbackOperator(task_id="rollback", config=config, aws_conn_id=AWS_CONN_ID, poll_seconds=0.1)
+    return finish(operator, context())
+
+
+def served(run: Run) -> str | None:
+    try:
+        return str(run.sagemaker.describe_endpoint(EndpointName=run.plan.endpoint)["EndpointConfigName"])
+    except run.sagemaker.exceptions.ClientError:
+        return None
+
+
+def modified(run: Run) -> Any:
+    return run.sagemaker.describe_endpoint(EndpointName=run.plan.endpoint)["LastModifiedTime"]
+
+
+def approval(run: Run) -> str:
+    arn = run.fact("register")["arn"]
+    return str(run.sagemaker.describe_model_package(ModelPackageName=arn)["ModelApprovalStatus"])
