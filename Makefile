@@ -143,11 +143,14 @@ kill-test: .venv/airflow/.installed  ## kill -9 the server 300 times under load;
 fuzz: setup .venv/fuzz/.installed  ## strangers' bytes for every reader and server; ARGS='--minutes 120 recipe zip' (Linux)
 	@.venv/airflow/bin/python -m tests.fuzz $(ARGS)
 
+# ml/ is checked as the oldest Python that it runs on sees it, against the torch of its own environment.
+ML_TYPED := $(addprefix ml/,inference.py ray_app.py network pictures recordings)
 .PHONY: check
-check: .venv/airflow/.installed  ## ruff and mypy
+check: .venv/airflow/.installed .venv/ml/.installed  ## ruff and mypy
 	@.venv/airflow/bin/ruff check .
 	@.venv/airflow/bin/ruff format --check .
 	@.venv/airflow/bin/mypy
+	@MYPYPATH=ml .venv/airflow/bin/mypy --python-executable .venv/ml/bin/python --python-version 3.10 --cache-dir .mypy_cache/ml $(ML_TYPED)
 
 .PHONY: lock
 lock: $(UV_MADE)  ## compile pyproject.toml's dependency groups into requirements/ with hashes, keeping pins that still fit

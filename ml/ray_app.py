@@ -5,14 +5,20 @@ Such a container has the artifact's code/ on its path, starts the application th
 endpoint: it computes waiting requests together and says no before it drowns.
 """
 
+from __future__ import annotations
+
 import asyncio
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ray import serve
 from starlette.responses import Response
 
 import inference
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
 
 MAX_ONGOING = 16  # requests that one replica decodes and computes at a time; Ray lets the others wait
 # Ray hides the GPU of the machine from a replica that has not asked for it.
@@ -26,16 +32,16 @@ HEADERS = {"x-amzn-sagemaker-custom-attributes": ATTRIBUTES} if ATTRIBUTES else 
 class Classifier:
     """One loaded model. A bad request is answered with its status and reason, as serve.py does."""
 
-    def __init__(self, model_dir):
+    def __init__(self, model_dir: str) -> None:
         self.model = inference.model_fn(model_dir)
         inference.model_warmup_fn(model_dir, self.model)
 
-    async def __call__(self, request):
+    async def __call__(self, request: Request) -> Response:
         body = await request.body()
         content_type, accept = request.headers.get("content-type"), request.headers.get("accept")
         return await asyncio.to_thread(self.answer, body, content_type, accept)
 
-    def answer(self, body, content_type, accept):
+    def answer(self, body: bytes, content_type: str | None, accept: str | None) -> Response:
         try:
             prediction = inference.predict_fn(inference.input_fn(body, content_type), self.model)
             content, kind = inference.output_fn(prediction, accept)
@@ -44,4 +50,4 @@ class Classifier:
         return Response(content, media_type=kind, headers=HEADERS)
 
 
-app = Classifier.bind(os.environ.get("SM_MODEL_DIR", "/opt/ml/model"))
+app = Classifier.bind(os.environ.get("SM_MODEL_DIR", "/opt/ml/model"))  # type: ignore[attr-defined]  # of the decorator

@@ -1,15 +1,23 @@
 """The network: built, filled with weights, partly frozen."""
 
+from __future__ import annotations
+
 import argparse
 import difflib
 from collections import OrderedDict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
 from network import artifact, weights
 from network.resnet import LAYERS, STEMS, ResNet
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from torch import Tensor
 
 STEM_NAMES = tuple(STEMS)
 HEADS = ("softmax", "binary")
@@ -21,7 +29,7 @@ TRAINABLE = {  # flag value -> the parts of the network that train, by name; Non
 }
 
 
-def architecture(name):
+def architecture(name: str) -> str:
     """An argparse type: a ResNet of ours, or any classification network of torchvision."""
     if name in LAYERS:
         return name
@@ -34,13 +42,21 @@ def architecture(name):
     return name
 
 
-def build(arch, num_outputs, stem="standard", hidden_units=0, dropout=0.0, blank=False):
+def build(
+    arch: str,
+    num_outputs: int,
+    stem: str = "standard",
+    hidden_units: int = 0,
+    dropout: float = 0.0,
+    blank: bool = False,
+) -> nn.Module:
     """A network with random weights, in the memory layout convolutions are fastest in.
 
     Images (N, 3, H, W), normalised -> logits (N, num_outputs). With `hidden_units` one more layer of that width stands
     before the last one. `blank` is for whoever fills it with a whole state dict, or by `load_weights`, and need not
     wait for random weights below the head.
     """
+    network: nn.Module
     if arch in LAYERS:
         network = ResNet(arch, num_outputs, stem, blank)
     elif stem != "standard":
@@ -52,20 +68,21 @@ def build(arch, num_outputs, stem="standard", hidden_units=0, dropout=0.0, blank
     return network.to(memory_format=torch.channels_last)
 
 
-def torchvision_network(arch, num_outputs):
+def torchvision_network(arch: str, num_outputs: int) -> nn.Module:
     from torchvision import models
 
     # Auxiliary heads make them answer a tuple instead of logits.
     extra = {"aux_logits": False, "init_weights": True} if arch in ("googlenet", "inception_v3") else {}
-    return models.get_model(arch, weights=None, num_classes=num_outputs, **extra)
+    network: nn.Module = models.get_model(arch, weights=None, num_classes=num_outputs, **extra)
+    return network
 
 
-def extend_head(network, hidden_units, dropout):
+def extend_head(network: nn.Module, hidden_units: int, dropout: float) -> None:
     name = head_name(network)
     last = network.get_submodule(name)
     if not isinstance(last, nn.Linear):
         raise ValueError("--hidden-units and --dropout need a network that ends in a linear layer; this one does not")
-    layers = {}
+    layers: dict[str, nn.Module] = {}
     if hidden_units:
         layers |= {"hidden": nn.Linear(last.in_features, hidden_units), "relu": nn.ReLU()}
     if dropout:
@@ -75,24 +92,24 @@ def extend_head(network, hidden_units, dropout):
     setattr(network.get_submodule(parent), child, nn.Sequential(OrderedDict(layers)))
 
 
-def head_name(network):
+def head_name(network: nn.Module) -> str:
     """The dotted name of the layer that makes the logits: the last linear layer, or the last convolution."""
     names = [name for name, module in network.named_modules() if isinstance(module, nn.Linear | nn.Conv2d)]
-    return names[-1]
+    return str(names[-1])
 
 
-def head_prefix(network):
+def head_prefix(network: nn.Module) -> str:
     """The part of the network that belongs to the task: the last layer, with those that --hidden-units added."""
     name = head_name(network)
     return name.removesuffix(".logits")
 
 
-def predictions(logits):
+def predictions(logits: Tensor) -> Tensor:
     """The class of each image (N,)."""
     return logits.argmax(1) if logits.shape[1] > 1 else (logits[:, 0] > 0).long()
 
 
-def load_weights(network, source, arch, pretrained_dir=None):
+def load_weights(network: nn.Module, source: str, arch: str, pretrained_dir: Path | str | None = None) -> list[str]:
     """Fill `network` from `source`: "none", "channel" (the one file of `pretrained_dir`) or "imagenet" (a download).
 
     Returns messages that say which layers start from random weights all the same. Raises ValueError when the weights
@@ -123,7 +140,7 @@ def load_weights(network, source, arch, pretrained_dir=None):
     return messages
 
 
-def only_checkpoint(folder):
+def only_checkpoint(folder: Path | str | None) -> Path:
     if folder is None:
         raise ValueError("--weights channel needs an input channel 'pretrained' (--pretrained-dir) with one .pth file")
     files = sorted(path for path in Path(folder).rglob("*") if path.suffix in (".pth", ".safetensors"))
@@ -133,7 +150,7 @@ def only_checkpoint(folder):
     return files[0]
 
 
-def read_state(path):
+def read_state(path: Path) -> dict[str, Tensor]:
     """The state dict in `path`, without running any code that a pickle may carry."""
     if path.suffix == ".safetensors":
         return weights.read(path)
@@ -148,7 +165,7 @@ def read_state(path):
     return dict(state)
 
 
-def imagenet_state(arch):
+def imagenet_state(arch: str) -> dict[str, Tensor]:
     import torchvision  # only here: it is slow to import, and the rest does without
 
     try:
@@ -160,7 +177,7 @@ def imagenet_state(arch):
         ) from error
 
 
-def freeze(network, trainable):
+def freeze(network: nn.Module, trainable: str) -> None:
     """Let only the part named by `trainable` (a key of TRAINABLE) receive gradients; the head always does."""
     parts = TRAINABLE[trainable]
     if parts is None:
@@ -173,7 +190,7 @@ def freeze(network, trainable):
         parameter.requires_grad_(name.startswith(learning))
 
 
-def pace_statistics(network, steps_per_epoch):
+def pace_statistics(network: nn.Module, steps_per_epoch: int) -> None:
     """Let BatchNorm's running statistics follow within about a fifth of an epoch.
 
     At the usual pace (momentum 0.1) they lag on small data sets: early epochs then validate as if nothing were learnt.
@@ -183,7 +200,7 @@ def pace_statistics(network, steps_per_epoch):
             module.momentum = max(0.1, min(0.5, 5 / steps_per_epoch))
 
 
-def train_mode(network):
+def train_mode(network: nn.Module) -> None:
     """Training mode, except for frozen parts: their BatchNorm statistics stay as they were learnt."""
     network.train()
     for module in network.modules():
@@ -191,13 +208,13 @@ def train_mode(network):
             module.eval()
 
 
-def is_frozen(module):
+def is_frozen(module: nn.Module) -> bool:
     """Whether it has weights of its own, and none of them learns."""
     own = list(module.parameters())
     return bool(own) and not any(parameter.requires_grad for parameter in own)
 
 
-def learning(network):
+def learning(network: nn.Module) -> set[str]:
     """Names in the state dict of what training changes: weights that learn, and statistics of what is not frozen."""
     names = {name for name, parameter in network.named_parameters() if parameter.requires_grad}
     for prefix, module in network.named_modules():
@@ -206,7 +223,7 @@ def learning(network):
     return names & network.state_dict().keys()
 
 
-def load_artifact(model_dir):
+def load_artifact(model_dir: Path | str) -> tuple[nn.Module, dict[str, Any]]:
     """The network of an artifact, ready to predict on the CPU, and its description."""
     description = artifact.read_description(model_dir)
     network = build(**description["network"], blank=True)

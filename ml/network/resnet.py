@@ -4,21 +4,28 @@ Why not import torchvision: its package pulls in torch.compile's machinery, whic
 (torch 2.15, one core of a Xeon). tests/ml/test_model.py holds the two definitions together.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypedDict
+
 import torch
 from torch import nn
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class BlankConvolution(nn.Conv2d):
     """Its numbers are to come from a file, so no time goes into first ones."""
 
-    def reset_parameters(self):
+    def reset_parameters(self) -> None:
         pass
 
 
 class BasicBlock(nn.Module):
     expansion = 1
 
-    def __init__(self, in_channels, channels, stride, convolution):
+    def __init__(self, in_channels: int, channels: int, stride: int, convolution: type[nn.Conv2d]) -> None:
         super().__init__()
         self.conv1 = convolution(in_channels, channels, 3, stride, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(channels)
@@ -27,17 +34,18 @@ class BasicBlock(nn.Module):
         self.bn2 = nn.BatchNorm2d(channels)
         self.downsample = shortcut(in_channels, channels, stride, convolution)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         identity = x if self.downsample is None else self.downsample(x)
         x = self.relu(self.bn1(self.conv1(x)))
         x = self.bn2(self.conv2(x))
-        return self.relu(x + identity)
+        result: Tensor = self.relu(x + identity)
+        return result
 
 
 class Bottleneck(nn.Module):
     expansion = 4
 
-    def __init__(self, in_channels, channels, stride, convolution):
+    def __init__(self, in_channels: int, channels: int, stride: int, convolution: type[nn.Conv2d]) -> None:
         super().__init__()
         self.conv1 = convolution(in_channels, channels, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(channels)
@@ -49,22 +57,29 @@ class Bottleneck(nn.Module):
         self.relu = nn.ReLU(inplace=True)
         self.downsample = shortcut(in_channels, channels * self.expansion, stride, convolution)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         identity = x if self.downsample is None else self.downsample(x)
         x = self.relu(self.bn1(self.conv1(x)))
         x = self.relu(self.bn2(self.conv2(x)))
         x = self.bn3(self.conv3(x))
-        return self.relu(x + identity)
+        result: Tensor = self.relu(x + identity)
+        return result
 
 
-LAYERS = {
+class Stem(TypedDict):
+    kernel_size: int
+    stride: int
+    padding: int
+
+
+LAYERS: dict[str, tuple[type[BasicBlock | Bottleneck], tuple[int, ...]]] = {
     "resnet18": (BasicBlock, (2, 2, 2, 2)),
     "resnet34": (BasicBlock, (3, 4, 6, 3)),
     "resnet50": (Bottleneck, (3, 4, 6, 3)),
     "resnet101": (Bottleneck, (3, 4, 23, 3)),
     "resnet152": (Bottleneck, (3, 8, 36, 3)),
 }
-STEMS = {  # how the image enters
+STEMS: dict[str, Stem] = {  # how the image enters
     "standard": {"kernel_size": 7, "stride": 2, "padding": 3},  # torchvision's: with the pooling it quarters the image
     "small": {"kernel_size": 3, "stride": 1, "padding": 1},  # halves it, which suits images of up to about 64 px
 }
@@ -77,7 +92,7 @@ class ResNet(nn.Module):
     layer; the others have no numbers yet: those take nearly all of the time that it takes to build.
     """
 
-    def __init__(self, arch, num_outputs, stem="standard", blank=False):
+    def __init__(self, arch: str, num_outputs: int, stem: str = "standard", blank: bool = False) -> None:
         super().__init__()
         block, depths = LAYERS[arch]
         convolution = BlankConvolution if blank else nn.Conv2d
@@ -95,19 +110,27 @@ class ResNet(nn.Module):
             if isinstance(module, nn.Conv2d) and not isinstance(module, BlankConvolution):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
         x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
-        return self.fc(torch.flatten(self.avgpool(x), 1))
+        logits: Tensor = self.fc(torch.flatten(self.avgpool(x), 1))
+        return logits
 
 
-def stage(block, in_channels, channels, depth, stride, convolution):
+def stage(
+    block: type[BasicBlock | Bottleneck],
+    in_channels: int,
+    channels: int,
+    depth: int,
+    stride: int,
+    convolution: type[nn.Conv2d],
+) -> nn.Sequential:
     first = block(in_channels, channels, stride, convolution)
     others = (block(channels * block.expansion, channels, 1, convolution) for _ in range(depth - 1))
     return nn.Sequential(first, *others)
 
 
-def shortcut(in_channels, out_channels, stride, convolution):
+def shortcut(in_channels: int, out_channels: int, stride: int, convolution: type[nn.Conv2d]) -> nn.Sequential | None:
     """The projection of a block's input where its shape changes, else None."""
     if stride == 1 and in_channels == out_channels:
         return None

@@ -4,11 +4,21 @@ Why not the safetensors package: the containers a model is served in need not ha
 Format: https://github.com/huggingface/safetensors#format (8 bytes length, a JSON header, the numbers).
 """
 
+from __future__ import annotations
+
 import json
 import math
 import struct
+from typing import TYPE_CHECKING
 
 import torch
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+    from typing import Any
+
+    from torch import Tensor
 
 DTYPES = {
     "F64": torch.float64,
@@ -26,7 +36,7 @@ NAMES = {dtype: name for name, dtype in DTYPES.items()}
 MAX_HEADER_BYTES = 100_000_000  # the format's own limit
 
 
-def write(path, state):
+def write(path: Path | str, state: Mapping[str, Tensor]) -> None:
     """Write tensors by name; raises KeyError for a kind of number the format has not."""
     header, position, tensors = {}, 0, []
     for name, tensor in state.items():
@@ -47,7 +57,7 @@ def write(path, state):
             file.write(tensor.reshape(-1).view(torch.uint8).numpy().data)
 
 
-def read(path):
+def read(path: Path | str) -> dict[str, Tensor]:
     """Tensors by name. Raises ValueError for a file that is damaged or no safetensors file."""
     with open(path, "rb") as file:
         content = bytearray(file.read())
@@ -59,7 +69,7 @@ def read(path):
         raise ValueError(f"'{path}' is no complete safetensors file: {error}") from error
 
 
-def read_header(content):
+def read_header(content: bytes | bytearray) -> tuple[dict[str, Any], int]:
     """-> the entries by name, and where in the file their numbers start."""
     (length,) = struct.unpack_from("<Q", content)
     if length > min(MAX_HEADER_BYTES, len(content) - 8):
@@ -69,13 +79,13 @@ def read_header(content):
     return header, 8 + length
 
 
-def spans(content):
+def spans(content: bytes | bytearray) -> list[tuple[int, int]]:
     """Where in the file each tensor's numbers lie: (first byte, byte after the last) of each."""
     header, start = read_header(content)
     return [tuple(start + offset for offset in entry["data_offsets"]) for entry in header.values()]
 
 
-def tensor(entry, body):
+def tensor(entry: dict[str, Any], body: memoryview) -> Tensor:
     dtype, shape, (begin, end) = DTYPES[entry["dtype"]], entry["shape"], entry["data_offsets"]
     count = math.prod(shape)
     if not 0 <= begin <= end <= len(body) or (end - begin) != count * torch.empty(0, dtype=dtype).element_size():

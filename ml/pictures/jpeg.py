@@ -10,27 +10,33 @@ FILLER stands in its place:
   time with other bytes before the end: a whole picture stays as it is, because nothing reads them.
 """
 
+from __future__ import annotations
+
 import io
 import random
 import re
+from typing import TYPE_CHECKING
 
 from PIL import Image, ImageChops
 from PIL.JpegImagePlugin import JpegImageFile
 
 from pictures.bad_image import BadImage
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
 MAX_SEGMENTS = 2_000  # a camera's file has some hundreds
 SCAN, END_OF_IMAGE = 0xDA, 0xD9
 END = b"\xff\xd9"
 ARITHMETIC = {*range(0xC9, 0xD0)} - {0xCC}
 NOTES = {*range(0xE0, 0xF0), 0xFE}  # of applications, and comments; those that say something of the pixels begin so:
-TELLING_NOTES = (
+NOTES_BEGIN = (
     b"\xff\xe1..Exif\0",
     b"\xff\xe1..http://ns.adobe.com/xap/1.0/\0",
     b"\xff\xee..Adobe",
     b"\xff\xe0..JFIF\0",
 )
-TELLING_NOTES = tuple(re.compile(start, re.DOTALL) for start in TELLING_NOTES)
+TELLING_NOTES = tuple(re.compile(start, re.DOTALL) for start in NOTES_BEGIN)
 # In a scan's data no other byte follows an FF. From 01 to BF nothing begins: a decoder that lost its place passes by.
 MARKER = re.compile(rb"\xff[\xc0-\xcf\xd8-\xfe]")
 # Any number may stand where one does; a decoder that is fed in pieces reads them again and again.
@@ -43,6 +49,9 @@ NOISE = random.Random(11)
 FILLINGS = [begin + bytes(NOISE.randrange(255) for _ in range(2048)) for begin in (b"\0\0\0\0", b"\xaa\xaa\xaa")]
 
 
+Segment = tuple[int, int, int]  # marker, where it begins, where it ends
+
+
 class Incomplete(ValueError):
     """The picture's data ends before the picture does."""
 
@@ -51,16 +60,17 @@ class Jpeg(JpegImageFile):
     """The first picture of a JPEG file: a camera may have put others behind it, or a preview (MPO)."""
 
     scans = 1
+    content: bytes
 
-    def _read_dpi_from_exif(self):
+    def _read_dpi_from_exif(self) -> None:
         """Not needed, and loud where EXIF is cut short."""
 
     @property
-    def is_streamed(self):
+    def is_streamed(self) -> bool:
         """Whether rows come while data arrives."""
         return self.scans == 1 and "progressive" not in self.info
 
-    def load_prepare(self):
+    def load_prepare(self) -> None:
         super().load_prepare()
         width, height = self.im.size
         self.last_row = (0, height - 1, width, height)
@@ -69,8 +79,9 @@ class Jpeg(JpegImageFile):
         self.im.paste(self.no_row.im, self.last_row)
         self.endings = [END]
 
-    def load_read(self, read_bytes):
+    def load_read(self, read_bytes: int) -> bytes:
         """What Pillow gives the decoder next: the file, then, if that was enough, the end."""
+        assert self.fp is not None
         if data := self.fp.read(read_bytes):
             return data
         if self.is_streamed and self._new(self.im.crop(self.last_row)).tobytes() == self.no_row.tobytes():
@@ -78,7 +89,7 @@ class Jpeg(JpegImageFile):
         return self.endings.pop() if self.endings else b""
 
 
-def read(body):
+def read(body: bytes) -> Jpeg:
     """A Jpeg whose header is read. Raises BadImage for what the header forbids, whatever Pillow raises for the rest."""
     found, end = segments(body)
     markers = [marker for marker, *_ in found]
@@ -98,13 +109,13 @@ def read(body):
     return image
 
 
-def opened(content):
+def opened(content: bytes) -> Jpeg:
     image = Jpeg(io.BytesIO(content + FILLER))
     image.content = content
     return image
 
 
-def load(image, side=None):
+def load(image: Jpeg, side: int | None = None) -> Jpeg:
     """Decode a Jpeg of `read`, perhaps at a half, a quarter or an eighth of its size. Raises Incomplete."""
     if image.is_streamed:
         shrunk(image, side).load()
@@ -117,7 +128,7 @@ def load(image, side=None):
     return whole
 
 
-def ended(image, filling):
+def ended(image: Jpeg, filling: bytes) -> Jpeg:
     restarts = RESTART.findall(image.content, image.content.rindex(b"\xff\xda"))
     restart = bytes([0xFF, 0xD0 + ((restarts[-1][0] - 0xD0 + 1) % 8 if restarts else 0)])
     again = Jpeg(io.BytesIO(b"".join((image.content, filling, restart, filling))))
@@ -125,16 +136,17 @@ def ended(image, filling):
     return again
 
 
-def shrunk(image, side):
+def shrunk(image: Jpeg, side: int | None) -> Jpeg:
     if side:
         image.draft(None, (side, side))
     return image
 
 
-def segments(body):
+def segments(body: bytes) -> tuple[list[Segment], int | None]:
     """[(marker, begin, end)] of the first picture of a JPEG file, whose scans' data lies between; and where it ends."""
     # Nearly all bytes FF are data of scans, followed by 00: without those the next marker is found ten times as fast.
-    sought, at, found = body.replace(b"\xff\x00", b"\x00\x00"), 2, []
+    found: list[Segment] = []
+    sought, at = body.replace(b"\xff\x00", b"\x00\x00"), 2
     while match := MARKER.search(sought, at):
         marker, at = body[match.end() - 1], match.end()
         if marker == END_OF_IMAGE:
@@ -149,16 +161,16 @@ def segments(body):
     return found, None
 
 
-def count_scans(body):
+def count_scans(body: bytes) -> int:
     """How many passes over its pixels the first picture of a JPEG file asks for."""
     return sum(marker == SCAN for marker, *_ in segments(body)[0])
 
 
-def is_refined(body, found):
+def is_refined(body: bytes, found: Sequence[Segment]) -> bool:
     """Whether the scans of a progressive picture bring every bit of every coefficient (T.81, B.2.3)."""
     if not any(marker in (0xC2, 0xC6) for marker, *_ in found):
         return True
-    lacking = {}
+    lacking: dict[int, list[int]] = {}
     for marker, begin, end in found:
         header = body[begin + 4 : end]
         count = header[0] if header else 0
@@ -169,7 +181,7 @@ def is_refined(body, found):
     return all(bits == 0 for known in lacking.values() for bits in known)
 
 
-def without_notes(body, found, telling):
+def without_notes(body: bytes, found: Sequence[Segment], telling: Iterable[re.Pattern[bytes]]) -> bytes:
     """A JPEG of its segments and scans, and of its notes the first of each of the patterns `telling`.
 
     Pillow reads them one by one, and what stands between them byte by byte.

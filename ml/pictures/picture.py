@@ -5,10 +5,13 @@ limit, so a picture means the same to both, and one that is trained on can be se
 whose model needs none does not wait for its import.
 """
 
+from __future__ import annotations
+
 import contextlib
 import io
 import re
 import zlib
+from typing import TYPE_CHECKING, Literal, overload
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -17,6 +20,12 @@ from PIL.PngImagePlugin import PngImageFile
 from pictures import jpeg
 from pictures.bad_image import BadImage
 from pictures.jpeg import Jpeg
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from numpy.typing import NDArray
+    from torch import Tensor
 
 MEAN = (0.485, 0.456, 0.406)  # of ImageNet, which pretrained weights expect; as good as any for training from scratch
 STD = (0.229, 0.224, 0.225)
@@ -28,6 +37,7 @@ MAX_CHUNKS = 50_000  # of a PNG; editors write its pixels in chunks of 8 kB or m
 ORIENTATION = 0x0112
 ORIENTATION_IN_XMP = re.compile(rb'tiff:Orientation(?:="|>)([0-9])')
 EXIF_HEAD = re.compile(rb"^(?:Exif\0\0){1,2}")
+BYTE_ORDERS: dict[bytes, Literal["little", "big"]] = {b"II": "little", b"MM": "big"}
 SIZES = {1: 1, 3: 2, 4: 4}  # of whole numbers in EXIF, by kind
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -52,7 +62,9 @@ FORMATS = {"JPEG": (b"\xff\xd8\xff", Jpeg), "PNG": (b"\x89PNG\r\n\x1a\n", PngIma
 SIGNATURES = tuple(signature for signature, _ in FORMATS.values())
 
 
-def decode(body, max_pixels=MAX_PIXELS, side=None, reserve=None):
+def decode(
+    body: bytes, max_pixels: int = MAX_PIXELS, side: int | None = None, reserve: Callable[[int], object] | None = None
+) -> Image.Image:
     """Encoded bytes -> an upright RGB image. Raises BadImage, from the header alone where that suffices.
 
     With `side` (px) a JPEG may come at a half, a quarter or an eighth of its size, but with no side below that: the
@@ -65,7 +77,7 @@ def decode(body, max_pixels=MAX_PIXELS, side=None, reserve=None):
     return load(image, side)
 
 
-def open_header(body, max_pixels=MAX_PIXELS):
+def open_header(body: bytes, max_pixels: int = MAX_PIXELS) -> Jpeg | PngImageFile:
     """The first half of `decode`: an image whose size is known and allowed, but whose pixels are not read yet."""
     if len(body) > MAX_BYTES:
         raise BadImage("TOO_MANY_BYTES", f"the image has {len(body):,} bytes; at most {MAX_BYTES:,} are accepted")
@@ -82,12 +94,12 @@ def open_header(body, max_pixels=MAX_PIXELS):
     if pixels > max_pixels:
         size = f"{image.width} x {image.height}"
         raise BadImage("TOO_MANY_PIXELS", f"the image has {size} pixels; at most {max_pixels:,} are accepted")
-    if read is Jpeg and image.scans * pixels > MAX_SCANNED:  # the decoder would work for minutes
+    if isinstance(image, Jpeg) and image.scans * pixels > MAX_SCANNED:  # the decoder would work for minutes
         raise BadImage("TOO_MANY_SCANS", f"the image has {image.scans} scans of {pixels:,} pixels; save it anew")
     return image
 
 
-def load(image, side=None):
+def load(image: Image.Image, side: int | None = None) -> Image.Image:
     """The second half of `decode`."""
     try:
         if isinstance(image, Jpeg):
@@ -99,7 +111,7 @@ def load(image, side=None):
         raise BadImage(code, f"the image is damaged: {str(error)[:200]}") from error
 
 
-def decoding_bytes(image, side=None):
+def decoding_bytes(image: Image.Image, side: int | None = None) -> int:
     """About how much memory `load` will take at its peak, for an image of `open_header`."""
     pixels, coefficients = image.width * image.height, 0
     if isinstance(image, Jpeg):
@@ -113,7 +125,7 @@ def decoding_bytes(image, side=None):
     return coefficients + pixels * (each + twice + (0 if image.mode == "RGB" and not see_through(image) else 4))
 
 
-def essence(png):
+def essence(png: bytes) -> bytes:
     """A PNG without what its pixels do not depend on: texts, profiles, the frames of an animation.
 
     They are none of a network's business, and Pillow refuses pictures for some: long texts, wrong checksums of them.
@@ -134,7 +146,7 @@ def essence(png):
     return b"".join((*parts, png[at:]))
 
 
-def is_telling(kind, chunk):
+def is_telling(kind: bytes, chunk: bytes) -> bool:
     """Whether an ancillary chunk (its kind, contents and checksum) decides about pixels, and is whole."""
     content = chunk[4:-4]
     if kind not in TELLING and not (kind in TELLING_TEXTS and content.startswith(TELLING_TEXTS[kind])):
@@ -151,12 +163,12 @@ def is_telling(kind, chunk):
     return True
 
 
-def upright(image):
-    turn = TURNS.get(orientation(image))
+def upright(image: Image.Image) -> Image.Image:
+    turn = TURNS.get(orientation(image) or 1)
     return image if turn is None else image.transpose(turn)
 
 
-def orientation(image):
+def orientation(image: Image.Image) -> int | None:
     """What EXIF says, else XMP; where they are broken, nothing: that is no reason to refuse a good picture.
 
     Read here, since Pillow goes through everything that EXIF names, and a few kilobytes can name gigabytes.
@@ -167,14 +179,14 @@ def orientation(image):
             exif = bytes.fromhex("".join(image.info.get("Raw profile type exif", "").split("\n")[3:]))
         if (found := orientation_in(exif)) is not None:
             return found
-    found = ORIENTATION_IN_XMP.search(xmp if isinstance(xmp, bytes) else xmp.encode())
-    return int(found[1]) if found else None
+    named = ORIENTATION_IN_XMP.search(xmp if isinstance(xmp, bytes) else xmp.encode())
+    return int(named[1]) if named else None
 
 
-def orientation_in(exif):
+def orientation_in(exif: bytes) -> int | None:
     """Of the first directory of EXIF, as far as it goes."""
     tiff, found = EXIF_HEAD.sub(b"", exif), None
-    order = {b"II": "little", b"MM": "big"}.get(tiff[:2])
+    order = BYTE_ORDERS.get(tiff[:2])
     if order:
         at = int.from_bytes(tiff[4:8], order)
         count = int.from_bytes(tiff[at : at + 2], order)
@@ -185,11 +197,11 @@ def orientation_in(exif):
     return found
 
 
-def see_through(image):
+def see_through(image: Image.Image) -> bool:
     return image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info
 
 
-def to_rgb(image):
+def to_rgb(image: Image.Image) -> Image.Image:
     """Eight bits, three channels. Transparency shows a white page; 16-bit samples are scaled, not cut off."""
     if image.mode.startswith("I"):
         return in_bands(image, eight_bits)
@@ -198,7 +210,7 @@ def to_rgb(image):
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def in_bands(image, convert):
+def in_bands(image: Image.Image, convert: Callable[[Image.Image], Image.Image]) -> Image.Image:
     """An RGB image of what `convert` makes of bands of rows: steps between would take several times the memory."""
     result, rows = Image.new("RGB", image.size), max(1, BAND_PIXELS // image.width)
     for top in range(0, image.height, rows):
@@ -206,23 +218,31 @@ def in_bands(image, convert):
     return result
 
 
-def eight_bits(image):
+def eight_bits(image: Image.Image) -> Image.Image:
     return Image.fromarray((np.asarray(image).clip(0, 65535) // 257).astype(np.uint8)).convert("RGB")
 
 
-def on_white(image):
+def on_white(image: Image.Image) -> Image.Image:
     image = image.convert("RGBA")
     return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
 
 
-def to_pixels(image, size):
+def to_pixels(image: Image.Image, size: int) -> NDArray[np.uint8]:
     """The short side becomes `size`, the middle is cut out -> (size, size, 3) uint8."""
     if image.size != (size, size):
         image = ImageOps.fit(image, (size, size), Image.Resampling.BILINEAR)
     return np.asarray(image)
 
 
-def normalise(pixels, mean=MEAN, std=STD):
+@overload
+def normalise(
+    pixels: NDArray[np.uint8], mean: Sequence[float] = MEAN, std: Sequence[float] = STD
+) -> NDArray[np.float32]: ...
+@overload
+def normalise(pixels: Tensor, mean: Sequence[float] = MEAN, std: Sequence[float] = STD) -> Tensor: ...
+def normalise(
+    pixels: NDArray[np.uint8] | Tensor, mean: Sequence[float] = MEAN, std: Sequence[float] = STD
+) -> NDArray[np.float32] | Tensor:
     """uint8 (N, H, W, 3) -> float (N, 3, H, W); a view, channels last in memory.
 
     A torch tensor stays one, on its device; a numpy array stays one. Both ways give the same numbers to the last bit.
@@ -230,11 +250,11 @@ def normalise(pixels, mean=MEAN, std=STD):
     if isinstance(pixels, np.ndarray):
         count, height, width, _ = pixels.shape
         # For a whole row at once: numpy's loop over three channels would take several times as long.
-        mean, std = (np.tile(np.array(values, np.float32) * 255, width) for values in (mean, std))
-        numbers = pixels.reshape(count, height, width * 3) - mean
-        numbers /= std
+        centre, spread = (np.tile(np.array(values, np.float32) * 255, width) for values in (mean, std))
+        numbers = pixels.reshape(count, height, width * 3) - centre
+        numbers /= spread
         return numbers.reshape(pixels.shape).transpose(0, 3, 1, 2)
     import torch  # only here: see above
 
-    mean, std = (torch.tensor(values, device=pixels.device) * 255 for values in (mean, std))
-    return ((pixels - mean) / std).permute(0, 3, 1, 2)
+    middle, width_of = (torch.tensor(values, device=pixels.device) * 255 for values in (mean, std))
+    return ((pixels - middle) / width_of).permute(0, 3, 1, 2)

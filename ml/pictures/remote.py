@@ -6,6 +6,8 @@ goes to exactly those; no redirect, proxy, cookie or compression; limits on time
 of what was found beyond whether it is an image. In a container with network isolation nothing can be fetched at all.
 """
 
+from __future__ import annotations
+
 import contextlib
 import http.client
 import ipaddress
@@ -15,8 +17,16 @@ import socket
 import ssl
 import threading
 import time
+from typing import TYPE_CHECKING
 
 from pictures.picture import MAX_BYTES, SIGNATURES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence, Set
+    from typing import Any
+
+    Resolve = Callable[..., Sequence[tuple[Any, ...]]]  # as socket.getaddrinfo
+    Connect = Callable[[Sequence[str], str, float], socket.socket]
 
 VARIABLE = "RETRAINING_ALLOW_URLS"
 TIME_LIMIT_S = 5  # for everything together
@@ -30,8 +40,12 @@ ADDRESS = re.compile(
 # Not public whatever `is_global` says, whose table depends on the release of Python (CVE-2024-4032): protocol
 # assignments, 6to4 and its relays, documentation. IPv6 addresses that carry an IPv4 one (mapped, compatible, NAT64) lie
 # outside 2000::/3, which is all of the IPv6 network that is in public use.
-NOT_PUBLIC = ("192.0.0.0/24", "192.88.99.0/24", "2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20")
-NOT_PUBLIC = tuple(map(ipaddress.ip_network, NOT_PUBLIC))
+NOT_PUBLIC = tuple(
+    map(
+        ipaddress.ip_network,
+        ("192.0.0.0/24", "192.88.99.0/24", "2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20"),
+    )
+)
 PUBLIC_V6 = ipaddress.ip_network("2000::/3")
 
 
@@ -43,12 +57,14 @@ class Refused(Exception):
     """The address may not be fetched, or nothing usable was there."""
 
 
-def allowed_hosts():
+def allowed_hosts() -> set[str]:
     """The hosts of RETRAINING_ALLOW_URLS, lower case; empty: the whole thing is off."""
     return {host.strip().lower() for host in os.environ.get(VARIABLE, "").split(",")} - {""}
 
 
-def fetch(url, hosts=None, resolve=socket.getaddrinfo, connect=None):
+def fetch(
+    url: object, hosts: Set[str] | None = None, resolve: Resolve = socket.getaddrinfo, connect: Connect | None = None
+) -> bytes:
     """The bytes of an image. Raises Disabled or Refused.
 
     `hosts` are the allowed ones (default: those of the environment); `resolve` stands for socket.getaddrinfo and
@@ -72,7 +88,7 @@ def fetch(url, hosts=None, resolve=socket.getaddrinfo, connect=None):
     return body
 
 
-def parse(url):
+def parse(url: object) -> tuple[str, str]:
     """-> host, path. Raises Refused for whatever is not a plain https address of a named host."""
     found = ADDRESS.fullmatch(url) if isinstance(url, str) and len(url) <= MAX_URL else None
     if not found:
@@ -80,7 +96,7 @@ def parse(url):
     return found[1].lower(), found[2] or "/"
 
 
-def public_addresses(host, resolve, deadline):
+def public_addresses(host: str, resolve: Resolve, deadline: float) -> list[str]:
     """Every address of `host`, as text. Raises Refused if any one of them is not public."""
     answers = []
     worker = threading.Thread(target=lambda: answers.append(look_up(host, resolve)), daemon=True)
@@ -94,7 +110,7 @@ def public_addresses(host, resolve, deadline):
     return addresses
 
 
-def look_up(host, resolve):
+def look_up(host: str, resolve: Resolve) -> list[str]:
     try:
         found = resolve(host, PORT, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError):
@@ -102,7 +118,7 @@ def look_up(host, resolve):
     return list(dict.fromkeys(entry[4][0] for entry in found))
 
 
-def is_public(text):
+def is_public(text: str) -> bool:
     try:
         address = ipaddress.ip_address(text)
     except ValueError:
@@ -114,7 +130,7 @@ def is_public(text):
     return not any(address in network for network in NOT_PUBLIC)
 
 
-def encrypted(addresses, host, deadline, port=PORT):
+def encrypted(addresses: Sequence[str], host: str, deadline: float, port: int = PORT) -> ssl.SSLSocket:
     """A connection to the first of the addresses that answers and proves to be `host`. Raises OSError."""
     context = ssl.create_default_context()
     for address in addresses:
@@ -125,10 +141,10 @@ def encrypted(addresses, host, deadline, port=PORT):
 
 
 @contextlib.contextmanager
-def cut_off(stream, deadline):
+def cut_off(stream: socket.socket, deadline: float) -> Iterator[None]:
     """Shut the connection down at the deadline: a time limit on each read does not end a peer that drips."""
 
-    def shut():
+    def shut() -> None:
         with contextlib.suppress(OSError):
             stream.shutdown(socket.SHUT_RDWR)
 
@@ -141,7 +157,7 @@ def cut_off(stream, deadline):
         timer.cancel()
 
 
-def get(stream, host, path, deadline):
+def get(stream: socket.socket, host: str, path: str, deadline: float) -> bytes:
     """One GET; a body only of a plain 200 answer within the limits."""
     connection = http.client.HTTPConnection(host, PORT, timeout=left(deadline))
     connection.sock = stream
@@ -157,7 +173,7 @@ def get(stream, host, path, deadline):
         return limited(answer, deadline)
 
 
-def limited(answer, deadline):
+def limited(answer: http.client.HTTPResponse, deadline: float) -> bytes:
     body = bytearray()
     while part := answer.read1(2**16):
         body += part
@@ -169,7 +185,7 @@ def limited(answer, deadline):
     return bytes(body)
 
 
-def left(deadline):
+def left(deadline: float) -> float:
     """Seconds until the deadline. Raises TimeoutError when it is past."""
     seconds = deadline - time.monotonic()
     if seconds <= 0:

@@ -3,6 +3,8 @@
 Whatever is wrong with it ends in a RequestError, which has a status of the 4xx kind, never in another exception.
 """
 
+from __future__ import annotations
+
 import base64
 import binascii
 import io
@@ -10,21 +12,38 @@ import json
 import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from PIL import Image, ImageFile
 
 from pictures import picture, remote
+from pictures.bad_image import BadImage
 from pictures.memory_gate import Full, MemoryGate
 
-try:  # in AWS's containers only a subclass of this chooses its own HTTP status
-    from sagemaker_inference.errors import BaseInferenceToolkitError as ToolkitError
-except ImportError:
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Any, NoReturn
 
-    class ToolkitError(Exception):
-        def __init__(self, status_code, message, phrase):
-            super().__init__(message)
-            self.status_code, self.message, self.phrase = status_code, message, phrase
+    from numpy.typing import NDArray
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class PlainError(Exception):
+    def __init__(self, status_code: int, message: str, phrase: str) -> None:
+        super().__init__(message)
+        self.status_code, self.message, self.phrase = status_code, message, phrase
+
+
+if TYPE_CHECKING:
+    ToolkitError = PlainError
+else:
+    try:  # in AWS's containers only a subclass of this chooses its own HTTP status
+        from sagemaker_inference.errors import BaseInferenceToolkitError as ToolkitError
+    except ImportError:
+        ToolkitError = PlainError
 
 
 IMAGE_TYPES = ("image/jpeg", "image/jpg", "image/png", "application/x-image", "application/octet-stream")
@@ -40,7 +59,7 @@ STATUS = {"FORMAT": 415, "TRUNCATED": 422, "UNDECODABLE": 422} | dict.fromkeys(T
 class RequestError(ToolkitError):
     """The request cannot be answered: an HTTP status, a stable upper-case code, and what to do about it."""
 
-    def __init__(self, status_code, code, detail):
+    def __init__(self, status_code: int, code: str, detail: str) -> None:
         super().__init__(status_code, json.dumps({"error": code, "detail": detail}), code)
         self.code, self.detail = code, detail
 
@@ -49,20 +68,20 @@ class RequestError(ToolkitError):
 class Request:
     """The images of one request. Decoding is input_fn's work, since servers run it while the model is busy."""
 
-    images: list | np.ndarray
+    images: Sequence[bytes | NDArray[np.uint8]] | NDArray[np.float32]
     """Encoded bytes, or uint8 pictures (H, W, 3); or one array of normalised numbers (N, 3, side, side)."""
     is_list: bool
     """Whether the caller sent a list, and gets one."""
-    pixels: np.ndarray | None = None
+    pixels: NDArray[np.uint8] | None = None
     """The images as the network sees them, uint8 (N, side, side, 3)."""
 
-    def decoded(self, side):
+    def decoded(self, side: int) -> Request:
         """The same with `pixels` of that side. Raises RequestError."""
-        ready = isinstance(self.images, np.ndarray) or (self.pixels is not None and self.pixels.shape[1] == side)
-        return self if ready else replace(self, pixels=decode_all(self.images, side))
+        images, ready = self.images, self.pixels is not None and self.pixels.shape[1] == side
+        return self if isinstance(images, np.ndarray) or ready else replace(self, pixels=decode_all(images, side))
 
 
-def read_request(body, content_type):
+def read_request(body: bytes | bytearray, content_type: str | None) -> Request:
     kind = (content_type or "").split(";")[0].strip().lower()
     if kind in IMAGE_TYPES:
         return Request([bytes(body)], False)
@@ -74,7 +93,7 @@ def read_request(body, content_type):
     raise RequestError(415, "CONTENT_TYPE", f"content type {kind[:80]!r} is not accepted; send one of {accepted}")
 
 
-def read_array(body):
+def read_array(body: bytes | bytearray) -> Request:
     """The Request in an .npy body."""
     try:
         array = np.load(io.BytesIO(bytes(body)), allow_pickle=False)
@@ -102,7 +121,7 @@ def read_array(body):
     )
 
 
-def normalised_already(images, side):
+def normalised_already(images: NDArray[np.float32], side: int) -> NDArray[np.float32]:
     if images.shape[1:] != (3, side, side):
         wanted = f"(N, 3, {side}, {side})"
         raise RequestError(
@@ -111,7 +130,7 @@ def normalised_already(images, side):
     return images
 
 
-def decode_all(images, side):
+def decode_all(images: Sequence[bytes | NDArray[np.uint8]], side: int) -> NDArray[np.uint8]:
     """Encoded images, or pictures, -> uint8 (N, side, side, 3), within one budget of pixels, and scans of them."""
     opened, budget, scanned = [], MAX_PIXELS, picture.MAX_SCANNED
     for position, image in enumerate(images):
@@ -135,7 +154,7 @@ def decode_all(images, side):
     return np.stack(each(lambda entry: explained(entry[0], pixels_of, entry[1], side), list(enumerate(opened))))
 
 
-def pixels_of(image, side):
+def pixels_of(image: Image.Image, side: int) -> NDArray[np.uint8]:
     if not isinstance(image, ImageFile.ImageFile):  # of an array: it is decoded already
         return picture.to_pixels(picture.load(image), side)
     try:
@@ -145,15 +164,15 @@ def pixels_of(image, side):
         raise RequestError(429, "BUSY", "other large pictures are being decoded; try again") from None
 
 
-def explained(position, step, *arguments):
+def explained(position: int, step: Callable[..., Result], *arguments: object) -> Result:
     """A step of decoding; a bad image becomes a bad request that names its place in it."""
     try:
         return step(*arguments)
-    except picture.BadImage as error:
+    except BadImage as error:
         raise RequestError(STATUS[error.code], error.code, f"image {position}: {error}") from error
 
 
-def each(function, items):
+def each(function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
     """A list of results; where there are several, on several cores, since Pillow decodes without Python's lock."""
     if len(items) == 1:
         return [function(items[0])]
@@ -161,7 +180,7 @@ def each(function, items):
         return list(pool.map(function, items))
 
 
-def read_json(body):
+def read_json(body: bytes | bytearray | str) -> Request:
     """The Request in a JSON body."""
     document = parse_json(body)
     keys = set(document) if isinstance(document, dict) else set()
@@ -178,7 +197,7 @@ def read_json(body):
     raise RequestError(400, "JSON_SHAPE", f"expected {shapes}, and nothing beside it")
 
 
-def fetch(url):
+def fetch(url: object) -> bytes:
     try:
         return remote.fetch(url)
     except remote.Disabled as error:
@@ -187,11 +206,11 @@ def fetch(url):
         raise RequestError(400, "URL_REFUSED", str(error)) from error
 
 
-def parse_json(body):
-    def refuse(constant):
+def parse_json(body: bytes | bytearray | str) -> Any:
+    def refuse(constant: str) -> NoReturn:
         raise ValueError(f"{constant} is not JSON")
 
-    def without_doubles(pairs):
+    def without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         if len(dict(pairs)) < len(pairs):
             raise ValueError("a name stands twice in one object")
         return dict(pairs)
@@ -203,7 +222,7 @@ def parse_json(body):
         raise RequestError(400, "JSON", f"the body is not valid JSON: {str(error)[:200]}") from error
 
 
-def decode_base64(text):
+def decode_base64(text: object) -> bytes:
     if not isinstance(text, str):
         raise RequestError(400, "BASE64", f"an image must be base64 text, not {type(text).__name__}")
     try:

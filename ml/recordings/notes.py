@@ -4,19 +4,25 @@ The debugger's hook and the profiler are guests in a training: when one fails th
 nobody takes silence for health, a failure leaves `recording-failure-<who>.json` in the folder it was recording to.
 """
 
+from __future__ import annotations
+
 import json
 import shutil
 import sys
 import time
 import traceback
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from recordings.storage import END_MARKER
+
+if TYPE_CHECKING:
+    from typing import Any
 
 NOTE = "recording-failure-{}.json"
 
 
-def give_up(who, folder, complaint, lost):
+def give_up(who: str, folder: Path | str, complaint: str, lost: str) -> None:
     """Say loudly that `who` records no more, with the exception now handled, and leave a note in `folder`."""
     error = sys.exc_info()[1]
     if error is not None:
@@ -30,13 +36,13 @@ def give_up(who, folder, complaint, lost):
         print(f"WARNING: and no note of it could be left in {folder}: {problem}", file=sys.stderr, flush=True)
 
 
-def clear(folder):
+def clear(folder: Path | str) -> None:
     """An empty folder to record in: what is there is of an earlier training, or of steps that this one takes again."""
     shutil.rmtree(folder, ignore_errors=True)
     Path(folder).mkdir(parents=True, exist_ok=True)
 
 
-def mark_end(folder):
+def mark_end(folder: Path | str) -> None:
     """Tell readers of what is recorded in `folder` that no more will come, as the platform does for its own."""
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)
@@ -45,7 +51,7 @@ def mark_end(folder):
         print(f"WARNING: no '{END_MARKER}' could be left in {folder}: {problem}", file=sys.stderr, flush=True)
 
 
-def failures(*folders):
+def failures(*folders: Path | str) -> list[dict[str, Any]]:
     """The notes found in these folders and below, oldest first; a folder may be missing."""
     found = []
     for folder in folders:

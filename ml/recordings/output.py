@@ -6,14 +6,22 @@ of the folder that it is unpacked to: links, absolute names and `..` are refused
 alone. Everything is unpacked or nothing.
 """
 
+from __future__ import annotations
+
 import os
 import shutil
 import tarfile
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
 from recordings.storage import Bucket
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
+    from typing import IO
 
 ARCHIVE = "output.tar.gz"
 # Where a training records what happens in it, below SM_OUTPUT_DATA_DIR. Whether it does is no hyperparameter: the same
@@ -31,7 +39,7 @@ class UnusableOutput(Exception):
 
 
 @contextmanager
-def opened(place, most_bytes=MOST_BYTES):
+def opened(place: Path | str, most_bytes: int = MOST_BYTES) -> Iterator[tuple[str, Path]]:
     """A training's output -> (where it is said to be, folder with its parts), as long as the context lasts.
 
     `place` is an archive, a folder with one, or a folder as such an archive holds; a Path or an s3:// URI.
@@ -51,7 +59,7 @@ def opened(place, most_bytes=MOST_BYTES):
 
 
 @contextmanager
-def from_bucket(uri, most_bytes):
+def from_bucket(uri: str, most_bytes: int) -> Iterator[tuple[str, Path]]:
     """The same of an archive in S3, or of a prefix that holds one or the parts."""
     packed = uri.endswith((".tar.gz", ".tgz", ".tar"))
     prefix, _, name = uri.rpartition("/") if packed else (uri, "/", ARCHIVE)
@@ -71,7 +79,7 @@ def from_bucket(uri, most_bytes):
         yield place, Path(text)
 
 
-def copy(bucket, name, folder):
+def copy(bucket: Bucket, name: str, folder: Path) -> None:
     """What lies below a prefix, which may be nothing."""
     for entry in bucket.walk(name):
         path = folder / inside(entry)
@@ -80,7 +88,9 @@ def copy(bucket, name, folder):
 
 
 @contextmanager
-def unpacked(place, open_archive, most_bytes):
+def unpacked(
+    place: Path | str, open_archive: Callable[[], AbstractContextManager[IO[bytes]]], most_bytes: int
+) -> Iterator[Path]:
     """The parts of an archive in a folder that is there for as long as the context lasts."""
     beside = place.parent if isinstance(place, Path) and os.access(place.parent, os.W_OK) else None
     folder = tempfile.mkdtemp(prefix=".training-output-", dir=beside)  # a volume that holds one holds the other
@@ -102,7 +112,7 @@ def unpacked(place, open_archive, most_bytes):
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def unpack(archive, folder, most_bytes):
+def unpack(archive: tarfile.TarFile, folder: Path, most_bytes: int) -> None:
     """The two parts of an open archive. Raises Refused for a member that would leave the folder, or is too much."""
     size = 0
     for member in archive:
@@ -118,11 +128,13 @@ def unpack(archive, folder, most_bytes):
         if size > most_bytes:
             raise Refused(f"it holds more than {most_bytes:,} bytes; save fewer tensors, or reductions of them")
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        with archive.extractfile(member) as source, (folder / name).open("wb") as target:
+        source = archive.extractfile(member)
+        assert source is not None  # of a file
+        with source, (folder / name).open("wb") as target:
             shutil.copyfileobj(source, target, 2**20)
 
 
-def inside(name):
+def inside(name: str) -> PurePosixPath:
     """The path of a member, which must lie below wherever it is put."""
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts:

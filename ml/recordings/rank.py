@@ -3,10 +3,10 @@
 import os
 
 
-def is_first():
+def is_first() -> bool:
     """Whether this process speaks and writes for all of them."""
     return int(os.environ.get("RANK", 0)) == 0
 
 
-def is_first_of_host():
+def is_first_of_host() -> bool:
     return int(os.environ.get("LOCAL_RANK", 0)) == 0

@@ -7,14 +7,23 @@ Both have the same four questions: which index files, is there an end marker, ho
     training_job_end.ts                                   the last to be written, by the platform or by smdebug
 """
 
+from __future__ import annotations
+
 import contextlib
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import IO, Any
+
+    from botocore.exceptions import ClientError
 
 END_MARKER = "training_job_end.ts"
 
 
-def tensor_files(place):
+def tensor_files(place: Folder | Bucket | Path | str) -> Folder | Bucket:
     """The files at a folder or s3:// URI, which need not exist yet. ValueError if S3 cannot be read from here."""
     if isinstance(place, Folder | Bucket):
         return place
@@ -24,33 +33,33 @@ def tensor_files(place):
 
 
 class Folder:
-    def __init__(self, path, known_as=None):
+    def __init__(self, path: Path | str, known_as: str | None = None) -> None:
         self.path, self.known_as = Path(path), known_as or str(path)
 
-    def __str__(self):
+    def __str__(self) -> str:
         return self.known_as
 
-    def list(self, folder):
+    def list(self, folder: str) -> list[str]:
         """The names in a folder ("" is the outermost); none if it does not exist."""
         try:
             return os.listdir(self.path / folder)
         except (FileNotFoundError, NotADirectoryError):
             return []
 
-    def read(self, name, start=0, length=None):
+    def read(self, name: str, start: int = 0, length: int | None = None) -> bytes:
         """Bytes of a file. FileNotFoundError if it is not there; fewer bytes than asked for where it ends early."""
         with open(self.path / name, "rb") as file:
             file.seek(start)
             return file.read() if length is None else file.read(length)
 
-    def size(self, name):
+    def size(self, name: str) -> int:
         """In bytes; -1 if there is no such file."""
         try:
             return os.stat(self.path / name).st_size
         except (FileNotFoundError, NotADirectoryError):
             return -1
 
-    def ended_at(self):
+    def ended_at(self) -> float | None:
         """When the end marker was written, in epoch seconds; None before that."""
         try:
             return os.stat(self.path / END_MARKER).st_mtime
@@ -61,7 +70,7 @@ class Folder:
 class Bucket:
     """The same over S3. The client is boto3's own default, so endpoint and credentials come from the environment."""
 
-    def __init__(self, uri):
+    def __init__(self, uri: str) -> None:
         try:
             import boto3
             from botocore.exceptions import ClientError
@@ -73,10 +82,10 @@ class Bucket:
         self.prefix = prefix.rstrip("/") + "/" if prefix else ""
         self.client, self.refused = boto3.client("s3"), ClientError
 
-    def __str__(self):
+    def __str__(self) -> str:
         return f"s3://{self.bucket}/{self.prefix}".rstrip("/")
 
-    def list(self, folder):
+    def list(self, folder: str) -> list[str]:
         prefix, names = self.prefix + (folder and f"{folder}/"), []
         pages = self.client.get_paginator("list_objects_v2")
         for page in pages.paginate(Bucket=self.bucket, Prefix=prefix, Delimiter="/"):
@@ -84,23 +93,24 @@ class Bucket:
             names += [entry["Prefix"][len(prefix) :].rstrip("/") for entry in page.get("CommonPrefixes", [])]
         return [name for name in names if name]
 
-    def read(self, name, start=0, length=None):
+    def read(self, name: str, start: int = 0, length: int | None = None) -> bytes:
         if length == 0:
             return b""
         span = {} if length is None else {"Range": f"bytes={start}-{start + length - 1}"}
         try:
-            return self.client.get_object(Bucket=self.bucket, Key=self.prefix + name, **span)["Body"].read()
+            body: bytes = self.client.get_object(Bucket=self.bucket, Key=self.prefix + name, **span)["Body"].read()
         except self.refused as error:
             raise self.explained(error, name) from error
+        return body
 
-    def open(self, name):
+    def open(self, name: str) -> contextlib.closing[IO[bytes]]:
         """A file to be read from its beginning, once."""
         try:
             return contextlib.closing(self.client.get_object(Bucket=self.bucket, Key=self.prefix + name)["Body"])
         except self.refused as error:
             raise self.explained(error, name) from error
 
-    def walk(self, folder):
+    def walk(self, folder: str) -> Iterator[str]:
         """The names of all files below a folder."""
         for page in self.client.get_paginator("list_objects_v2").paginate(
             Bucket=self.bucket, Prefix=f"{self.prefix}{folder}/"
@@ -109,23 +119,24 @@ class Bucket:
                 if not entry["Key"].endswith("/"):
                     yield entry["Key"][len(self.prefix) :]
 
-    def size(self, name):
+    def size(self, name: str) -> int:
         found = self.head(name)
         return -1 if found is None else found["ContentLength"]
 
-    def ended_at(self):
+    def ended_at(self) -> float | None:
         found = self.head(END_MARKER)
-        return found and found["LastModified"].timestamp()
+        return None if found is None else float(found["LastModified"].timestamp())
 
-    def head(self, name):
+    def head(self, name: str) -> dict[str, Any] | None:
         try:
-            return self.client.head_object(Bucket=self.bucket, Key=self.prefix + name)
+            found: dict[str, Any] = self.client.head_object(Bucket=self.bucket, Key=self.prefix + name)
         except self.refused as error:
             if isinstance(missing := self.explained(error, name), FileNotFoundError):
                 return None
             raise missing from error
+        return found
 
-    def explained(self, error, name):
+    def explained(self, error: ClientError, name: str) -> OSError:
         code = error.response["Error"]["Code"]
         kind = FileNotFoundError if code in ("404", "NoSuchKey", "NotFound") else OSError
         return kind(f"S3 answers {code} for s3://{self.bucket}/{self.prefix}{name}")
