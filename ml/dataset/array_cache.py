@@ -8,6 +8,8 @@ maker at work waits while that one gets on, else goes without. Files carry check
 The folder stays below a limit: for a new file the least recently used ones go, but none that somebody uses.
 """
 
+from __future__ import annotations
+
 import contextlib
 import errno
 import fcntl
@@ -19,8 +21,17 @@ import time
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from typing import Any, BinaryIO
+
+    from numpy.typing import DTypeLike, NDArray
+
+    Make = Callable[[], Iterable[NDArray[Any]]]
 
 WARM_POOL = Path("/opt/ml/sagemaker/warmpoolcache")  # outlives a job whose instances are kept alive for the next one
 OFF = "none"
@@ -32,7 +43,7 @@ BLOCK_BYTES = 2**22  # what one checksum covers
 SUFFIX, PARTIAL = ".array", ".partial"
 
 
-def open_cache(folder, say):
+def open_cache(folder: Path | str | None, say: Callable[[str], object]) -> ArrayCache | None:
     """The cache in `folder`; by default in SageMaker's warm pool or the user's own temporary folder.
 
     None for the folder "none", and where the folder cannot be used, which is said: a training can do without.
@@ -47,7 +58,7 @@ def open_cache(folder, say):
     return ArrayCache(folder, say)
 
 
-def prepared(folder):
+def prepared(folder: Path | str) -> Path:
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     if not os.access(folder, os.W_OK | os.X_OK):
@@ -55,7 +66,7 @@ def prepared(folder):
     return folder
 
 
-def default_folder():
+def default_folder() -> Path:
     if WARM_POOL.is_dir() and os.access(WARM_POOL, os.W_OK | os.X_OK):
         return WARM_POOL
     folder = Path(tempfile.gettempdir()) / f"retraining-cache-{os.geteuid()}"
@@ -71,11 +82,11 @@ def default_folder():
 class ArrayCache:
     """The arrays in one folder. Safe with other processes, and threads, that use the same folder."""
 
-    def __init__(self, folder, say, limit_bytes=LIMIT_BYTES):
+    def __init__(self, folder: Path | str, say: Callable[[str], object], limit_bytes: int = LIMIT_BYTES) -> None:
         self.folder, self.say, self.limit_bytes = Path(folder), say, limit_bytes
-        self.damaged = set()  # identities of files
+        self.damaged: set[tuple[int, int] | None] = set()  # identities of files
 
-    def array(self, name, shape, dtype, make):
+    def array(self, name: str, shape: Sequence[int], dtype: DTypeLike, make: Make) -> NDArray[Any] | None:
         """The array of that name, read-only; if there is none, of the blocks of rows that make() yields.
 
         None where the disk cannot serve, which is said. What make() raises passes through, except OSError.
@@ -87,7 +98,7 @@ class ArrayCache:
             self.say(f"the cache in {self.folder} is not used: {error.strerror or error}")
             return None
 
-    def found_or_made(self, name, form, make):
+    def found_or_made(self, name: str, form: Form, make: Make) -> NDArray[Any]:
         path, partial = self.folder / (name + SUFFIX), self.folder / (name + PARTIAL)
         seen, since = None, time.monotonic()
         while True:
@@ -110,13 +121,13 @@ class ArrayCache:
                 raise TimeoutError(errno.ETIMEDOUT, f"the maker of {path.name} writes nothing any more")
             time.sleep(POLL_S)
 
-    def made(self, path, partial, file, form, make):
+    def made(self, path: Path, partial: Path, file: BinaryIO, form: Form, make: Make) -> NDArray[Any]:
         try:
             file.truncate(0)
             self.make_room(form.file_bytes)
             allocate(file, form.file_bytes)
             for block in make():
-                file.write(np.ascontiguousarray(block, form.dtype))
+                file.write(np.ascontiguousarray(block, form.dtype).data)
             assert file.tell() == form.bytes, f"{file.tell()} bytes made for {form.shape}"
             file.flush()
             sums = checksums(form.map(file))
@@ -130,10 +141,10 @@ class ArrayCache:
         fcntl.flock(file, fcntl.LOCK_SH)
         return form.map(file)
 
-    def is_there(self, path):
+    def is_there(self, path: Path) -> bool:
         return identity(path) not in (None, *self.damaged)
 
-    def mapped(self, path, form):
+    def mapped(self, path: Path, form: Form) -> NDArray[Any] | None:
         """The array in a file; None if that is gone, or damaged, which is said and remembered."""
         try:
             file = open(path, "rb")  # noqa: SIM115 (closed below)
@@ -153,7 +164,7 @@ class ArrayCache:
         self.say(f"{path} is damaged; it is made anew")
         return None
 
-    def make_room(self, size):
+    def make_room(self, size: int) -> None:
         """Delete what is least recently used until `size` bytes more fit. Raises OSError when they never will."""
         for partial in self.folder.glob("*" + PARTIAL):
             remove_unused(partial)  # of makers that were killed
@@ -179,30 +190,30 @@ class ArrayCache:
 class Form:
     """What an array looks like in its file: the numbers, then a checksum (uint32) of each block of them."""
 
-    def __init__(self, shape, dtype):
+    def __init__(self, shape: Sequence[int], dtype: DTypeLike) -> None:
         self.shape, self.dtype = tuple(shape), np.dtype(dtype)
         self.bytes = int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize
         self.file_bytes = self.bytes + 4 * -(-self.bytes // BLOCK_BYTES)
 
-    def map(self, file):
+    def map(self, file: BinaryIO) -> NDArray[Any]:
         """The mapping keeps the open file, and so the lock, for as long as the array is used."""
         return np.memmap(file, self.dtype, "r", shape=self.shape)
 
 
-def checksums(array):
-    content = memoryview(array.reshape(-1).view(np.uint8))
+def checksums(array: NDArray[Any]) -> bytes:
+    content = array.reshape(-1).view(np.uint8).data
     blocks = [content[start : start + BLOCK_BYTES] for start in range(0, len(content), BLOCK_BYTES)]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         return np.fromiter(pool.map(zlib.crc32, blocks), np.uint32, len(blocks)).tobytes()
 
 
-def allocate(file, size):
+def allocate(file: BinaryIO, size: int) -> None:
     """Reserve the bytes, so that a full disk shows before the work and not amid it."""
     if hasattr(os, "posix_fallocate"):
         os.posix_fallocate(file.fileno(), 0, size)
 
 
-def identity(file):
+def identity(file: Path | int) -> tuple[int, int] | None:
     """Of a path or descriptor: what tells its file from any other there is; None if there is no such file."""
     try:
         found = os.stat(file)
@@ -211,7 +222,7 @@ def identity(file):
     return found.st_dev, found.st_ino
 
 
-def locked(file, kind):
+def locked(file: BinaryIO, kind: int) -> bool:
     try:
         fcntl.flock(file, kind | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -219,7 +230,7 @@ def locked(file, kind):
     return True
 
 
-def sized(folder):
+def sized(folder: Path) -> Iterator[tuple[Path, int, int]]:
     """(path, when it was used last, bytes on disk) of each file; those that vanish meanwhile are left out."""
     for path in folder.iterdir():
         if path.suffix in (SUFFIX, PARTIAL):
@@ -228,7 +239,7 @@ def sized(folder):
                 yield path, found.st_mtime_ns, found.st_size
 
 
-def remove_unused(path):
+def remove_unused(path: Path) -> bool:
     """Whether it could be removed: not while somebody holds a lock on it."""
     with contextlib.suppress(FileNotFoundError), open(path, "rb") as file:
         if locked(file, fcntl.LOCK_EX) and identity(path) == identity(file.fileno()):

@@ -5,12 +5,22 @@ On a GPU a step is one operation on the whole batch; a processor is several time
 torchvision's RandAugment (Cubuk et al. 2020, arXiv:1909.13719).
 """
 
+from __future__ import annotations
+
 import functools
 import math
 from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
 import torch
 from torch.nn import functional
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import Generator, Tensor
 
 KINDS = ("shift", "affine", "flip", "crop", "rand")
 CROP_AREA = (0.35, 1.0)  # share of the image that a crop keeps; torchvision's 0.08 is for ImageNet's 90 epochs
@@ -19,12 +29,12 @@ AFFINE_TURN, AFFINE_SCALE, AFFINE_SLANT, AFFINE_SHIFT = 12, 1.16, 0.15, 0.08  # 
 STORED_SIDE = 256 / 224  # of an image that will be cropped to 1: the parts keep more of what the photograph shows
 
 
-def stored_side(how, side):
+def stored_side(how: str, side: int) -> int:
     """The side (px) of the pictures that `augment` wants so that its results have `side`."""
     return round(side * STORED_SIDE) if "crop" in how.split("+") else side
 
 
-def augment(pixels, how, generator, side=None):
+def augment(pixels: Tensor, how: str, generator: Generator, side: int | None = None) -> Tensor:
     """Vary uint8 images (N, H, W, 3); `how` is "none" or some of KINDS joined by +. The generator is a CPU one.
 
     Crops come in `side` px (without one: in the images' own), everything else in the size it had. A flip also takes
@@ -42,7 +52,7 @@ def augment(pixels, how, generator, side=None):
     return flip(pixels, generator) if "flip" in kinds else pixels
 
 
-def flip(pixels, generator):
+def flip(pixels: Tensor, generator: Generator) -> Tensor:
     """Mirror half of the images."""
     mirrored = torch.rand(len(pixels), generator=generator) < 0.5
     if pixels.ndim == 3:  # two views of each
@@ -50,7 +60,7 @@ def flip(pixels, generator):
     return mirror(pixels.clone(), mirrored)
 
 
-def mirror(pixels, mirrored):
+def mirror(pixels: Tensor, mirrored: Tensor) -> Tensor:
     """Turn round, in place, those of the images (N, H, W, 3) that the mask (N,) names -> the images."""
     chosen = mirrored.nonzero()[:, 0]
     turned = pixels.index_select(0, chosen.to(pixels.device))
@@ -62,7 +72,7 @@ def mirror(pixels, mirrored):
     return pixels
 
 
-def shift(pixels, generator):
+def shift(pixels: Tensor, generator: Generator) -> Tensor:
     """Move each image by up to a sixteenth of its side; the border pixel repeats."""
     count, height, width, _ = pixels.shape
     reach = max(1, height // 16)
@@ -78,7 +88,9 @@ def shift(pixels, generator):
     return pixels[images, rows[:, :, None], columns[:, None, :]]
 
 
-def move_one(sources, rows, columns, targets, index):
+def move_one(
+    sources: NDArray[np.uint8], rows: list[int], columns: list[int], targets: NDArray[np.uint8], index: int
+) -> None:
     """targets[index][y, x] = sources[index][y + row, x + column], of numpy arrays, the border repeating."""
     image, moved, row, column = sources[index], targets[index], rows[index], columns[index]
     height, width, _ = image.shape
@@ -91,7 +103,7 @@ def move_one(sources, rows, columns, targets, index):
     moved[bottom:] = moved[bottom - 1]
 
 
-def affine(pixels, generator):
+def affine(pixels: Tensor, generator: Generator) -> Tensor:
     """Turn, scale, slant and move each image a little, as hands and scanners do; the border pixel repeats."""
     draws = torch.rand(5, len(pixels), generator=generator) * 2 - 1
     angle, slant = draws[0] * math.radians(AFFINE_TURN), draws[2] * AFFINE_SLANT
@@ -105,16 +117,17 @@ def affine(pixels, generator):
     return moved.round().to(torch.uint8).permute(0, 2, 3, 1)
 
 
-def crop(pixels, generator, side, flip):
+def crop(pixels: Tensor, generator: Generator, side: int, flip: bool) -> Tensor:
     """A random part of each image in `side` px, half of them mirrored if `flip` -> uint8 (N, side, side, 3)."""
-    boxes = crop_boxes(*pixels.shape[:3], generator)
+    count, height, width, _ = pixels.shape
+    boxes = crop_boxes(count, height, width, generator)
     mirrored = torch.rand(len(pixels), generator=generator) < 0.5 if flip else None
     cut = cut_each if pixels.device.type == "cpu" else cut_batch
     cropped = cut(pixels, boxes, side)
-    return mirror(cropped, mirrored) if flip else cropped
+    return cropped if mirrored is None else mirror(cropped, mirrored)
 
 
-def crop_boxes(count, height, width, generator):
+def crop_boxes(count: int, height: int, width: int, generator: Generator) -> Tensor:
     """Whole-pixel boxes (N, 4): top, left, height, width."""
     area = CROP_AREA[0] + (CROP_AREA[1] - CROP_AREA[0]) * torch.rand(count, generator=generator)
     low, high = (torch.tensor(edge).log() for edge in CROP_ASPECT)
@@ -127,20 +140,22 @@ def crop_boxes(count, height, width, generator):
     return torch.cat([corner, size], dim=1)
 
 
-def cut_each(pixels, boxes, side):
+def cut_each(pixels: Tensor, boxes: Tensor, side: int) -> Tensor:
     """The boxes of the images in `side` px, on a processor: as torchvision's resized_crop with antialias."""
     cropped = torch.empty(len(pixels), side, side, 3, dtype=torch.uint8)
     for_each(functools.partial(cut_one, pixels.numpy(), boxes.tolist(), side, cropped.numpy()), len(pixels))
     return cropped
 
 
-def cut_one(sources, boxes, side, targets, index):
+def cut_one(
+    sources: NDArray[np.uint8], boxes: list[list[int]], side: int, targets: NDArray[np.uint8], index: int
+) -> None:
     top, left, height, width = boxes[index]
     part = torch.from_numpy(sources[index : index + 1, top : top + height, left : left + width].copy())
     targets[index] = scaled(part.permute(0, 3, 1, 2), side)[0].permute(1, 2, 0).numpy()
 
 
-def scaled(images, side):
+def scaled(images: Tensor, side: int) -> Tensor:
     """uint8 images (N, 3, H, W) in `side` px, without jagged edges."""
     try:
         return functional.interpolate(images, size=(side, side), mode="bilinear", antialias=True)
@@ -149,7 +164,7 @@ def scaled(images, side):
         return images.round().clamp(0, 255).to(torch.uint8)
 
 
-def cut_batch(pixels, boxes, side):
+def cut_batch(pixels: Tensor, boxes: Tensor, side: int) -> Tensor:
     """The same at once, for a GPU: an affine map for each image (Jaderberg et al. 2015, arXiv:1506.02025)."""
     whole = torch.tensor(pixels.shape[1:3])
     share = boxes[:, 2:] / whole  # of the image's height and width
@@ -163,7 +178,7 @@ def cut_batch(pixels, boxes, side):
     return moved.round().to(torch.uint8).permute(0, 2, 3, 1)
 
 
-def for_each(work, count):
+def for_each(work: Callable[[int], object], count: int) -> None:
     """work(0) to work(count - 1), in as many threads as torch computes with; they must not hold Python's lock long."""
     threads = min(torch.get_num_threads(), count)
     if threads == 1:
@@ -175,11 +190,11 @@ def for_each(work, count):
 
 
 @functools.lru_cache(maxsize=1)
-def workers(threads):
+def workers(threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads)
 
 
-def rand(pixels, generator):
+def rand(pixels: Tensor, generator: Generator) -> Tensor:
     """RandAugment, drawn anew for each image."""
     from torchvision.transforms import v2  # only here: it is slow to import
 
@@ -192,7 +207,7 @@ def rand(pixels, generator):
     return varied.permute(0, 2, 3, 1)
 
 
-def mixed(images, labels, alpha, generator):
+def mixed(images: Tensor, labels: Tensor, alpha: float, generator: Generator) -> tuple[Tensor, Tensor, float]:
     """mixup: each float image (N, …) blended with another one -> images, the other ones' labels, this one's share."""
     # A Beta(a, a) value as a quotient of two Gamma(a) values, since torch's own Beta takes no generator.
     first, second = (gamma(alpha, generator) for _ in range(2))
@@ -201,18 +216,18 @@ def mixed(images, labels, alpha, generator):
     return share * images + (1 - share) * images[order], labels[order], share
 
 
-def gamma(alpha, generator):
+def gamma(alpha: float, generator: Generator) -> float:
     return float(torch._standard_gamma(torch.tensor([alpha], dtype=torch.float64), generator=generator))
 
 
-def resized(images, side):
+def resized(images: Tensor, side: int) -> Tensor:
     """Float images (N, 3, H, W) at another side, for the small images of the first epochs."""
     if images.ndim < 4 or images.shape[2] == side:  # vectors of a frozen network have no side
         return images
     return functional.interpolate(images, size=(side, side), mode="bilinear", antialias=True, align_corners=False)
 
 
-def side_at(progress, start, end):
+def side_at(progress: float, start: int, end: int) -> int:
     """The side of training images at `progress` (0 to 1): from `start` to `end` in two thirds of the training.
 
     In multiples of 16, so that few sizes are met: each new one is planned anew by the convolutions. 0 is "always end".

@@ -4,12 +4,15 @@ A channel is `<folder>/<class>/<any name>`, as SageMaker downloads it; every ima
 out, which is said.
 """
 
+from __future__ import annotations
+
 import contextlib
 import functools
 import hashlib
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import torch
@@ -17,9 +20,23 @@ import torch
 from dataset import pixel_cache
 from dataset.ignored import ignored
 from pictures import picture
+from pictures.bad_image import BadImage
 from pictures.memory_gate import MemoryGate
-from pictures.picture import MEAN, STD, BadImage, decode, normalise, to_pixels  # noqa: F401 (training finds them here)
+from pictures.picture import MEAN as MEAN  # training finds them here
+from pictures.picture import STD as STD
+from pictures.picture import decode, to_pixels
+from pictures.picture import normalise as normalise
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from numpy.typing import NDArray
+    from torch import Generator, Tensor
+
+    from dataset.array_cache import ArrayCache
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 MEMORY_BYTES = 4 * 2**30  # decoded channels up to this size stay in memory
 DECODING_SHARE = 1 / 8  # of the machine's memory that pictures may take while they are decoded; but a GiB they have
 # Why files of a channel are left out.
@@ -36,24 +53,26 @@ class Channel:
     else again in each epoch.
     """
 
-    def __init__(self, folder, classes, image_size, cache=None):
+    def __init__(
+        self, folder: Path | str, classes: Sequence[str], image_size: int, cache: ArrayCache | None = None
+    ) -> None:
         self.folder, self.image_size, self.cache = Path(folder), image_size, cache
         self.threads = int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1)
-        self.paths, self.labels, self.left_out = list_images(self.folder, classes, self.threads)
-        self.labels = torch.tensor(self.labels)
+        self.paths, labels, self.left_out = list_images(self.folder, classes, self.threads)
+        self.labels = torch.tensor(labels)
         self.decoding = MemoryGate(max(2**30, int(DECODING_SHARE * memory_of_process())), wait_s=None)
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.paths)
 
     @functools.cached_property
-    def digests(self):
+    def digests(self) -> list[str]:
         """The SHA-256 of each file."""
         with ThreadPoolExecutor(self.threads) as pool:
             return list(pool.map(lambda path: hashlib.sha256(path.read_bytes()).hexdigest(), self.paths))
 
     @functools.cached_property
-    def store(self):
+    def store(self) -> tuple[Tensor, Tensor] | None:
         """(pictures uint8 (M, side, side, 3), which of them each image is (N,)); None: they are decoded each time."""
         if self.cache is not None:
             found = pixel_cache.open_pixels(self.cache, self)
@@ -64,11 +83,11 @@ class Channel:
         return self.read(range(len(self))), torch.arange(len(self))
 
     @property
-    def loaders(self):
+    def loaders(self) -> int:
         """How many threads prepare batches beside the one that uses them."""
         return 0 if self.store else self.threads
 
-    def load(self, device):
+    def load(self, device: torch.device) -> None:
         """Decode now what is not decoded each time; keep it on a GPU if it takes no more than GPU_SHARE of its rest."""
         if self.store is None or device.type != "cuda":
             return
@@ -76,31 +95,31 @@ class Channel:
         if pictures.nbytes <= GPU_SHARE * torch.cuda.mem_get_info(device)[0]:
             self.store = pictures.to(device), places
 
-    def read(self, indices):
+    def read(self, indices: Sequence[int]) -> Tensor:
         pictures = np.empty((len(indices), self.image_size, self.image_size, 3), np.uint8)
 
-        def fill(position):
+        def fill(position: int) -> None:
             pictures[position] = self.read_one(indices[position])
 
         with ThreadPoolExecutor(self.threads) as pool:
             list(pool.map(fill, range(len(indices))))
         return torch.from_numpy(pictures)
 
-    def read_one(self, index):
+    def read_one(self, index: int) -> NDArray[np.uint8]:
         return self.picture(index, self.paths[index].read_bytes())
 
-    def read_verified(self, index):
+    def read_verified(self, index: int) -> NDArray[np.uint8]:
         """The same; raises ValueError when the file is not what it was when its digest was taken."""
         body = self.paths[index].read_bytes()
         if hashlib.sha256(body).hexdigest() != self.digests[index]:
             raise ValueError(f"'{self.name(index)}' was changed while it was read; start again when the folder rests")
         return self.picture(index, body)
 
-    def picture(self, index, body):
+    def picture(self, index: int, body: bytes) -> NDArray[np.uint8]:
         try:
             with contextlib.ExitStack() as held:
 
-                def reserve(size_bytes):
+                def reserve(size_bytes: int) -> None:
                     held.enter_context(self.decoding.room(size_bytes))
 
                 return to_pixels(decode(body, side=self.image_size, reserve=reserve), self.image_size)
@@ -108,10 +127,10 @@ class Channel:
             text = f"'{self.name(index)}': {error}; remove it from the data set or replace it"
             raise BadImage(error.code, text) from error
 
-    def name(self, index):
+    def name(self, index: int) -> Path:
         return self.paths[index].relative_to(self.folder.parent)
 
-    def batches(self, batch_size, order=None):
+    def batches(self, batch_size: int, order: Tensor | list[Tensor] | None = None) -> Iterator[tuple[Tensor, Tensor]]:
         """Yields (pixels uint8 (n, size, size, 3), labels (n,)), in the given `order` of indices, or in its own."""
         parts = chunks(len(self), batch_size, order)
         if self.store:
@@ -123,12 +142,12 @@ class Channel:
             yield pixels, self.labels[chunk]
 
 
-def memory_of_process():
+def memory_of_process() -> int:
     """The machine's memory, in equal parts for the processes that train on it together."""
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // int(os.environ.get("LOCAL_WORLD_SIZE") or 1)
 
 
-def ahead(work, items):
+def ahead(work: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
     """work(item) of each, the next one under way in a thread while one is used."""
     with ThreadPoolExecutor(1) as pool:
         coming = pool.submit(work, items[0])
@@ -138,7 +157,7 @@ def ahead(work, items):
         yield coming.result()
 
 
-def chunks(count, batch_size, order=None):
+def chunks(count: int, batch_size: int, order: Tensor | list[Tensor] | None = None) -> list[Tensor]:
     """The indices of each batch: of 0 to `count` in the given order, or in their own. A list is cut already."""
     if isinstance(order, list):
         return order
@@ -149,12 +168,12 @@ def chunks(count, batch_size, order=None):
     return parts
 
 
-def shuffled(labels, generator):
+def shuffled(labels: Tensor, generator: Generator) -> Tensor:
     """Every image once, in a random order."""
     return torch.randperm(len(labels), generator=generator)
 
 
-def balanced(labels, generator):
+def balanced(labels: Tensor, generator: Generator) -> Tensor:
     """As many indices as there are images, each class equally often: rare ones repeated, common ones in turn.
 
     Every image of a class is used once before any is used again.
@@ -171,7 +190,9 @@ def balanced(labels, generator):
     return drawn[shuffled(drawn, generator)]
 
 
-def list_images(folder, classes, threads=1):
+def list_images(
+    folder: Path, classes: Sequence[str], threads: int = 1
+) -> tuple[list[Path], list[int], dict[str, list[Path]]]:
     """Paths and class indices, in an order that does not depend on the file system; and what is left out, by reason.
 
     An image is a file that begins as one, whatever its name is; but names that `ignored` knows are never looked into.
@@ -179,7 +200,8 @@ def list_images(folder, classes, threads=1):
     found = class_names(folder)
     if unknown := [name for name in found if name not in classes]:
         raise ValueError(f"channel '{folder.name}' has folders {unknown}; the data set's classes are {classes}")
-    left_out, candidates = {}, []
+    left_out: dict[str, list[Path]] = {}
+    candidates: list[tuple[Path, int]] = []
     for entry in sorted(folder.iterdir()):
         if ignored(entry.name):
             left_out.setdefault(BY_NAME, []).append(entry)
@@ -201,7 +223,7 @@ def list_images(folder, classes, threads=1):
     return [path for path, _ in images], [index for _, index in images], left_out
 
 
-def files_below(folder):
+def files_below(folder: Path) -> tuple[list[Path], list[Path]]:
     """(files, what `ignored` names, which is not looked into). Links are followed, but into no folder twice."""
     files, strays, seen = [], [], {folder.resolve(), *folder.resolve().parents}
     for place, folders, names in os.walk(folder, followlinks=True):
@@ -213,14 +235,14 @@ def files_below(folder):
     return sorted(files), sorted(strays)
 
 
-def begins_as_image(path):
+def begins_as_image(path: Path) -> bool:
     if not path.is_file():  # but a pipe, or a link that leads nowhere
         return False
     with path.open("rb") as file:
         return file.read(8).startswith(picture.SIGNATURES)
 
 
-def told(folder, left_out):
+def told(folder: Path, left_out: dict[str, list[Path]]) -> str:
     """How much is left out and why, with an example of each."""
     parts = [
         f"{len(paths)} {reason} (such as '{paths[0].relative_to(folder).as_posix()}')"
@@ -229,5 +251,5 @@ def told(folder, left_out):
     return f"left out of channel '{folder.name}': {'; '.join(parts)}"
 
 
-def class_names(folder):
+def class_names(folder: Path | str) -> list[str]:
     return sorted(path.name for path in Path(folder).iterdir() if path.is_dir() and not ignored(path.name))

@@ -18,12 +18,12 @@ NOTES = (
 UNFINISHED = (".part", ".crdownload", ".tmp", "~")
 
 
-def ignored(name):
+def ignored(name: str) -> bool:
     """Whether one part of a path (a file's or a folder's own name) takes it and all below it out of a data set."""
     return why_ignored(name) is not None
 
 
-def why_ignored(name):
+def why_ignored(name: str) -> str | None:
     """In a word or two, for a table; None for a name that may be an image's or a class's."""
     folded = name.lower()
     if folded.startswith("."):

@@ -4,11 +4,14 @@ The file holds one picture for each different content in the channel, in the ord
 make the same file, whatever their names, classes and order are.
 """
 
+from __future__ import annotations
+
 import hashlib
 import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import PIL
@@ -16,18 +19,28 @@ import torch
 
 from pictures import picture
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from typing import Any
+
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from dataset.array_cache import ArrayCache
+    from dataset.channel import Channel
+
 BLOCK_BYTES = 2**22  # that are decoded and written at once: it should stay in the processor's cache
 SAY_EVERY_S = 15
 
 
-def open_pixels(cache, channel):
+def open_pixels(cache: ArrayCache, channel: Channel) -> tuple[Tensor, Tensor] | None:
     """-> (uint8 (pictures, side, side, 3), which of them each image of the channel is (N,)); None: no disk for it."""
     digests, side = channel.digests, channel.image_size
     examples = {digest: index for index, digest in enumerate(digests)}
     order = sorted(examples)
     place = {digest: position for position, digest in enumerate(order)}
 
-    def make():
+    def make() -> Iterator[NDArray[np.uint8]]:
         return decoded(channel, [examples[digest] for digest in order], cache.say)
 
     shape = (len(order), side, side, 3)
@@ -35,14 +48,14 @@ def open_pixels(cache, channel):
     return None if array is None else (torch_of(array), torch.tensor([place[digest] for digest in digests]))
 
 
-def decoded(channel, indices, say):
+def decoded(channel: Channel, indices: Sequence[int], say: Callable[[str], object]) -> Iterator[NDArray[np.uint8]]:
     """Blocks of pictures. Raises BadImage, or ValueError for a file that is no longer what its digest says."""
     said, side = time.monotonic(), channel.image_size
     pictures = np.empty(
         (min(len(indices), channel.threads * max(1, BLOCK_BYTES // side**2 // 3)), side, side, 3), np.uint8
     )
 
-    def fill(place):
+    def fill(place: int) -> None:
         pictures[place] = channel.read_verified(part[place])
 
     with ThreadPoolExecutor(channel.threads) as pool:
@@ -55,17 +68,17 @@ def decoded(channel, indices, say):
                 say(f"decoded {start + len(part)} of {len(indices)} images")
 
 
-def recipe():
+def recipe() -> tuple[str, str]:
     """What besides an image decides about its pixels: the code, and the decoder."""
     return hashlib.sha256(Path(picture.__file__).read_bytes()).hexdigest(), PIL.__version__
 
 
-def name(kind, *parts):
+def name(kind: str, *parts: object) -> str:
     """A file name for what is made of all these parts."""
     return f"{kind}-{hashlib.sha256(repr(parts).encode()).hexdigest()[:40]}"
 
 
-def torch_of(array):
+def torch_of(array: NDArray[Any]) -> Tensor:
     """A tensor over a read-only array: nobody may write into it."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # that it cannot be written

@@ -4,16 +4,24 @@ A collection is a set of tensors chosen by regular expressions over their names,
 whole or as reductions. Every value in the file is a string; members may be null.
 """
 
+from __future__ import annotations
+
 import json
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
 
 MEMBERS = ("CollectionConfigurations", "HookParameters", "LocalPath", "S3OutputPath")
+Default = TypeVar("Default", int, None)
 MODES = ("TRAIN", "EVAL", "PREDICT", "GLOBAL")
 # Of these nothing but the values themselves makes sense.
 SCALARS = ("losses", "metrics", "sm_metrics")
-BUILT_IN = {  # name -> what of it the hook matches by itself
+BUILT_IN: dict[str, tuple[str, ...]] = {  # name -> what of it the hook matches by itself
     "all": (),
     "default": (),
     "weights": ("^(?!gradient).*weight",),
@@ -37,9 +45,9 @@ class Schedule:
     save_interval: int = 500
     start_step: int = 0
     end_step: int | None = None
-    save_steps: tuple = ()
+    save_steps: tuple[int, ...] = ()
 
-    def includes(self, step):
+    def includes(self, step: int) -> bool:
         if step in self.save_steps:
             return True
         in_range = self.start_step <= step and (self.end_step is None or step < self.end_step)
@@ -51,24 +59,24 @@ class Collection:
     """Which tensors are saved when, and as what."""
 
     name: str
-    include_regex: tuple = ()
-    schedules: dict = field(default_factory=dict)
+    include_regex: tuple[str, ...] = ()
+    schedules: dict[str, Schedule] = field(default_factory=dict)
     """Mode -> Schedule."""
-    reductions: tuple = ()
+    reductions: tuple[str, ...] = ()
     """Names such as "mean" or "abs_l2_norm"; empty: the values themselves."""
     raw: bool = True
-    tensor_names: set = field(default_factory=set)
+    tensor_names: set[str] = field(default_factory=set)
 
-    def matches(self, tensor_name):
+    def matches(self, tensor_name: str) -> bool:
         return any(re.search(expression, tensor_name) for expression in self.include_regex)
 
-    def at(self, mode, step):
+    def at(self, mode: str, step: int) -> bool:
         """Whether the collection is saved at this step of this mode."""
         if self.name == "gradients" and mode in ("EVAL", "PREDICT"):
             return False
         return self.schedules[mode].includes(step)
 
-    def described(self):
+    def described(self) -> dict[str, Any]:
         """Its entry in worker_0_collections.json."""
         return {
             "name": self.name,
@@ -95,10 +103,10 @@ class Collection:
 @dataclass(frozen=True)
 class HookConfig:
     folder: Path
-    collections: tuple
+    collections: tuple[Collection, ...]
 
     @classmethod
-    def read(cls, path):
+    def read(cls, path: Path | str) -> HookConfig:
         """Raises BadHookConfig, or OSError when there is no such file."""
         try:
             document = json.loads(Path(path).read_text(encoding="utf-8"))
@@ -107,7 +115,7 @@ class HookConfig:
         return cls.of(document)
 
     @classmethod
-    def of(cls, document):
+    def of(cls, document: object) -> HookConfig:
         """`document` has the members of the API's DebugHookConfig."""
         if not isinstance(document, dict):
             raise BadHookConfig(f"{document!r} is no JSON object with CollectionConfigurations")
@@ -125,7 +133,7 @@ class HookConfig:
         return cls(Path(document.get("LocalPath") or "/opt/ml/output/tensors"), tuple(collections))
 
 
-def wanted_collections(entries):
+def wanted_collections(entries: object) -> dict[str, dict[str, str]]:
     """{CollectionName: its CollectionParameters}"""
     if not isinstance(entries, list | None):
         raise BadHookConfig(f"CollectionConfigurations={entries!r} must be a list of objects with CollectionName")
@@ -138,13 +146,13 @@ def wanted_collections(entries):
     return wanted
 
 
-def parameters(what, given):
+def parameters(what: str, given: object) -> dict[str, str]:
     if not isinstance(given, dict | None) or not all(isinstance(value, str | None) for value in (given or {}).values()):
         raise BadHookConfig(f"{what} {given!r} must be an object of strings")
     return given or {}
 
 
-def collection(name, hook, own):
+def collection(name: str, hook: Mapping[str, str], own: Mapping[str, str]) -> Collection:
     """A collection from the hook's parameters and its own, which win."""
     expressions = tuple(words(own.get("include_regex", ""))) + BUILT_IN.get(name, ())
     if not expressions and name not in BUILT_IN:
@@ -166,17 +174,17 @@ def collection(name, hook, own):
     return Collection(name, expressions, schedules, reductions, raw)
 
 
-def schedule(name, mode, hook, own):
+def schedule(name: str, mode: str, hook: Mapping[str, str], own: Mapping[str, str]) -> Schedule:
     """The most specific value wins: the collection's for this mode, the collection's, the hook's for it, the hook's."""
 
-    def given(parameter):
+    def given(parameter: str) -> str | None:
         for source in (own, hook):
             for key in (f"{mode.lower()}.{parameter}", parameter):
                 if source.get(key) not in (None, ""):
                     return source[key]
         return None
 
-    def whole(parameter, default, least):
+    def whole(parameter: str, default: Default, least: int) -> int | Default:
         text = given(parameter)
         if text is None:
             return default
@@ -198,11 +206,11 @@ def schedule(name, mode, hook, own):
     return Schedule(whole("save_interval", 500, 1), whole("start_step", 0, 0), whole("end_step", None, 0), steps)
 
 
-def words(text):
+def words(text: str) -> list[str]:
     return [word.strip() for word in text.split(",") if word.strip()]
 
 
-def flag(text):
+def flag(text: str) -> bool:
     known = {"true": True, "1": True, "false": False, "0": False}
     try:
         return known[str(text).strip().lower()]

@@ -4,17 +4,26 @@ It costs more (it saves tensors one by one, through pure-Python protocol buffers
 2.3 and has not been released since 2023; its files and ours are read alike.
 """
 
+from __future__ import annotations
+
 import json
 import os
 import tempfile
+from typing import TYPE_CHECKING
 
 from torch import nn
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import Any
+
+    from torch import Tensor
 
 
 class SmdebugHook:
     """smdebug's hook, with the methods of hook.Hook: as the platform configured it, or as `document` says."""
 
-    def __init__(self, document=None):
+    def __init__(self, document: Mapping[str, Any] | None = None) -> None:
         if document is not None:  # it reads nothing but a file
             with tempfile.NamedTemporaryFile("w", suffix=".json", delete=False, encoding="utf-8") as file:
                 json.dump(document, file)
@@ -22,7 +31,8 @@ class SmdebugHook:
         os.environ.setdefault("SMDEBUG_LOG_LEVEL", "warning")  # its default buries the metric lines; read at import
         import smdebug.pytorch as smd
 
-        self.modes, self.error = smd.modes, None
+        self.modes = smd.modes
+        self.error: Exception | None = None
         self.hook = smd.get_hook(create_if_not_exists=True)
         if self.hook is None:
             raise RuntimeError("smdebug refuses this hook configuration or environment (see its message above)")
@@ -33,7 +43,7 @@ class SmdebugHook:
     needs_float32 = True  # it keeps tensors as numpy arrays, which know no bfloat16
     steps = None
 
-    def watch(self, network, criterion):
+    def watch(self, network: nn.Module, criterion: nn.Module) -> None:
         for module in network.modules():
             if isinstance(module, nn.ReLU):
                 # It reads inputs after the forward pass; in place they would already be the outputs.
@@ -42,14 +52,14 @@ class SmdebugHook:
         self.hook.register_module(network)
         self.hook.register_loss(criterion)
 
-    def guard_gradients(self):
+    def guard_gradients(self) -> None:
         """smdebug's callbacks on gradients outlive its own switching off, and then raise into the training."""
         make = self.hook.backward_hook
 
-        def backward_hook(name):
+        def backward_hook(name: str) -> Callable[[Tensor], None]:
             save = make(name)
 
-            def guarded(gradient):
+            def guarded(gradient: Tensor) -> None:
                 if self.error is None:
                     try:
                         save(gradient)
@@ -60,25 +70,25 @@ class SmdebugHook:
 
         self.hook.backward_hook = backward_hook
 
-    def go_on(self, steps):
+    def go_on(self, steps: Mapping[str, Any]) -> None:
         """It counts by itself."""
 
-    def set_mode(self, mode):
+    def set_mode(self, mode: str) -> None:
         self.hook.set_mode(self.modes[mode])
 
-    def saves(self, collection):
+    def saves(self, collection: str) -> bool:
         return any(entry.name == collection for entry in self.hook._get_collections_to_save_for_step())
 
-    def gradients(self):
+    def gradients(self) -> None:
         """Saved by its own hooks in the backward pass; what they could not do is raised here."""
         if self.error is not None:
             raise self.error
 
-    def scalar(self, name, value):
+    def scalar(self, name: str, value: float) -> None:
         self.hook.save_scalar(name, value)
 
-    def record(self, name, tensor):
+    def record(self, name: str, tensor: Tensor) -> None:
         self.hook.record_tensor_value(name, tensor)
 
-    def close(self):
+    def close(self) -> None:
         self.hook.close()

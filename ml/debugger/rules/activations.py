@@ -7,11 +7,22 @@ threshold_inactivity of each unit; then the layer is judged, and counting starts
 found as well as one born dead.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from debugger.rules.parameters import Parameter, number
 from debugger.rules.rule import COLLECTION_NAMES, TENSOR_REGEX, TensorRule, Verdict, where
 from debugger.tensors.steps import MissingTensors
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from numpy.typing import NDArray
+
+    from debugger.tensors.steps import Step
 
 THRESHOLD_INACTIVITY = Parameter(
     "threshold_inactivity", number(1e-3, 100), 1.0, "percent below which a unit is inactive"
@@ -24,18 +35,21 @@ class ActivityRule(TensorRule):
 
     CHOICE_IS_REQUIRED = False
     INACTIVE = "inactive"
-    DEFAULT_REGEX = ()
+    DEFAULT_REGEX: tuple[str, ...] = ()
 
-    def prepare(self):
+    def prepare(self) -> None:
         collections, regexes = self.parameters.collection_names or (), self.parameters.tensor_regex or ()
         if not collections and not regexes:
             regexes = self.DEFAULT_REGEX
         self.selection = self.stream.selection(collections, regexes)
-        self.looked_at, self.judged, self.worst = set(), set(), 0.0
-        self.counts = {}  # tensor -> (active values of each unit, values of each unit)
+        self.looked_at, self.worst = set(), 0.0
+        self.judged: set[str] = set()
+        self.counts: dict[
+            str, tuple[NDArray[Any], int]
+        ] = {}  # tensor -> (active values of each unit, values of each unit)
         self.enough = 100 / self.parameters.threshold_inactivity
 
-    def look(self, step):
+    def look(self, step: Step) -> Verdict | None:
         for name in self.chosen(step):
             share = self.inactive_percent(step, name)
             if share is None:
@@ -49,7 +63,7 @@ class ActivityRule(TensorRule):
                 return Verdict(issue, step.number, evidence | where(step))
         return None
 
-    def inactive_percent(self, step, name):
+    def inactive_percent(self, step: Step, name: str) -> float | None:
         """Of the layer's units; None until enough values were seen."""
         if not step.has_value(name):
             return self.of_reductions(step, name)
@@ -68,15 +82,15 @@ class ActivityRule(TensorRule):
         self.counts.pop(name, None)
         return 100 * float((sums < each * self.parameters.threshold_inactivity / 100).mean())
 
-    def active(self, name, values):
+    def active(self, name: str, values: NDArray[Any]) -> NDArray[np.bool_]:
         """Which of the values count as active."""
         raise NotImplementedError
 
-    def of_reductions(self, step, name):
+    def of_reductions(self, step: Step, name: str) -> float:
         """100.0 where the reductions show that no unit is active; raises MissingTensors where they cannot tell."""
         raise NotImplementedError
 
-    def end(self):
+    def end(self) -> Verdict:
         self.seen(self.looked_at, str(self.selection))
         if not self.judged:
             most = max((each for _, each in self.counts.values()), default=0)
@@ -98,13 +112,13 @@ class DeadRelu(ActivityRule):
     ADVICE = "Lower the learning rate, avoid large negative biases, or use LeakyReLU or GELU."
     PARAMETERS = (COLLECTION_NAMES, TENSOR_REGEX, THRESHOLD_INACTIVITY, THRESHOLD_LAYER)
 
-    def active(self, name, values):
+    def active(self, name: str, values: NDArray[Any]) -> NDArray[np.bool_]:
         return values > 0
 
-    def of_reductions(self, step, name):
+    def of_reductions(self, step: Step, name: str) -> float:
         if 0 in (step.reduction(name, "max"), step.reduction(name, "max", True), step.reduction(name, "mean", True)):
             return 100.0
-        return step.value(name)  # raises, and says what was saved
+        raise step.only_reductions(name)
 
 
 class SaturatedActivation(ActivityRule):
@@ -128,21 +142,22 @@ class SaturatedActivation(ActivityRule):
         THRESHOLD_LAYER,
     )
 
-    def active(self, name, values):
+    def active(self, name: str, values: NDArray[Any]) -> NDArray[np.bool_]:
         low, high = self.limits(name)
         return np.logical_and(values > low, values < high)
 
-    def limits(self, name):
+    def limits(self, name: str) -> tuple[float, float]:
         kinds = [kind for kind in ("tanh", "sigmoid") if kind in name.lower()]
         if len(kinds) != 1:
             self.refuse(f"cannot tell from the name '{name}' whether it is an input of tanh or of sigmoid")
-        return [getattr(self.parameters, f"threshold_{kinds[0]}_{end}") for end in ("min", "max")]
+        low, high = (float(getattr(self.parameters, f"threshold_{kinds[0]}_{end}")) for end in ("min", "max"))
+        return low, high
 
-    def of_reductions(self, step, name):
+    def of_reductions(self, step: Step, name: str) -> float:
         low, high = self.limits(name)
         least, most = step.reduction(name, "min"), step.reduction(name, "max")
         if (least is not None and least >= high) or (most is not None and most <= low):
             return 100.0
         if least is not None and most is not None and least > low and most < high:
             return 0.0
-        return step.value(name)  # raises, and says what was saved
+        raise step.only_reductions(name)

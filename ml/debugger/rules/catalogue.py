@@ -4,11 +4,12 @@ from debugger.rules.activations import DeadRelu, SaturatedActivation
 from debugger.rules.data import CheckInputImages, ClassImbalance, Confusion
 from debugger.rules.gradients import VanishingGradient
 from debugger.rules.loss import LossNotDecreasing, LossSpike, Overfit, Overtraining
+from debugger.rules.rule import Rule
 from debugger.rules.runs import SimilarAcrossRuns, StalledTrainingRule
 from debugger.rules.values import AllZero, ExplodingTensor, TensorVariance, UnchangedTensor
 from debugger.rules.weights import PoorWeightInitialization, WeightUpdateRatio
 
-RULES = {
+RULES: dict[str, type[Rule]] = {
     rule.__name__: rule
     for rule in (
         LossNotDecreasing,

@@ -1,7 +1,10 @@
 """Rules about what goes into a training and what it makes of it: classes, their confusion, the scale of images."""
 
+from __future__ import annotations
+
 import re
 from collections import defaultdict
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -9,30 +12,42 @@ from debugger.rules.parameters import FLAG, REGEX, TEXT, Parameter, number, whol
 from debugger.rules.rule import Rule, Verdict, where
 from debugger.tensors.steps import MissingTensors
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+    from numpy.typing import NDArray
+
+    from debugger.tensors.steps import Step
+    from debugger.tensors.stream import Selection, TensorStream
+
+    Classes = NDArray[np.int64]
+
 
 class LabelRule(Rule):
     """A rule about labels and predictions that the training script saves: hook.record_tensor_value("labels", y)."""
 
-    def prepare(self):
+    def prepare(self) -> None:
         self.labels_selection, self.predictions_selection = self.selections()
-        self.label_names, self.prediction_names = set(), set()
+        self.label_names: set[str] = set()
+        self.prediction_names: set[str] = set()
 
-    def selections(self):
+    def selections(self) -> Sequence[Selection | NamedIn]:
         raise NotImplementedError
 
-    def labels(self, step):
+    def labels(self, step: Step) -> Classes:
         names = self.labels_selection.of(step)
         self.label_names.update(names)
         return self.joined([np.asarray(step.value(name)).reshape(-1) for name in names])
 
-    def predictions(self, step, argmax):
+    def predictions(self, step: Step, argmax: bool) -> Classes:
         """The predicted class of each label. With `argmax` they are saved as scores, (N, classes)."""
         names = self.predictions_selection.of(step)
         self.prediction_names.update(names)
         values = [step.value(name) for name in names]
         return self.joined([value.argmax(-1).reshape(-1) if argmax else value.reshape(-1) for value in values])
 
-    def joined(self, parts):
+    def joined(self, parts: list[NDArray[Any]]) -> Classes:
         return np.concatenate(parts).astype(np.int64) if parts else np.empty(0, np.int64)
 
 
@@ -42,14 +57,14 @@ class NamedIn:
     A collection called 'labels' often holds the predictions too.
     """
 
-    def __init__(self, stream, collection, name, other):
+    def __init__(self, stream: TensorStream, collection: str, name: str, other: str) -> None:
         self.name, self.collection = stream.selection((), [name]), stream.selection([collection])
         self.other = stream.selection((), [other])
 
-    def __str__(self):
+    def __str__(self) -> str:
         return f"{self.name} or {self.collection}"
 
-    def of(self, step):
+    def of(self, step: Step) -> list[str]:
         return self.name.of(step) or [name for name in self.collection.of(step) if not self.other.holds(name)]
 
 
@@ -74,14 +89,15 @@ class ClassImbalance(LabelRule):
         Parameter("predictions_regex", REGEX, ".*predictions", "name of the predictions"),
     )
 
-    def selections(self):
-        self.classes = defaultdict(lambda: np.zeros(0, np.int64))  # mode -> labels of each class
-        self.window = defaultdict(list)  # mode -> (labels, predictions or None) since the last judgement
+    def selections(self) -> Sequence[Selection | NamedIn]:
+        # mode -> labels of each class, and mode -> (labels, predictions or None) since the last judgement
+        self.classes: defaultdict[str, Classes] = defaultdict(lambda: np.zeros(0, np.int64))
+        self.window: defaultdict[str, list[tuple[Classes, Classes | None]]] = defaultdict(list)
         self.judged, self.worst = 0, 1.0
         parameters = self.parameters
         return [self.stream.selection((), [regex]) for regex in (parameters.labels_regex, parameters.predictions_regex)]
 
-    def look(self, step):
+    def look(self, step: Step) -> Verdict | None:
         labels = self.labels(step)
         if not labels.size:
             return None
@@ -100,7 +116,7 @@ class ClassImbalance(LabelRule):
         self.judged += 1
         return self.imbalanced(step) or self.mispredicted(step, window)
 
-    def imbalanced(self, step):
+    def imbalanced(self, step: Step) -> Verdict | None:
         counts = self.classes[step.mode]
         present = np.flatnonzero(counts)
         small, large = present[counts[present].argmin()], present[counts[present].argmax()]
@@ -113,7 +129,7 @@ class ClassImbalance(LabelRule):
         evidence |= {"labels_of_each_class": counts.tolist()}
         return Verdict(f"{of}, over {threshold:g} times as many", step.number, evidence | where(step))
 
-    def mispredicted(self, step, window):
+    def mispredicted(self, step: Step, window: list[tuple[Classes, Classes | None]]) -> Verdict | None:
         pairs = [pair for pair in window if pair[1] is not None]
         if not pairs:
             return None
@@ -134,7 +150,7 @@ class ClassImbalance(LabelRule):
                 )
         return None
 
-    def end(self):
+    def end(self) -> Verdict:
         self.seen(self.label_names, str(self.labels_selection))
         if not self.judged:
             seen = max((int(counts.sum()) for counts in self.classes.values()), default=0)
@@ -164,8 +180,10 @@ class Confusion(LabelRule):
         Parameter("max_off_diag", number(0, 1), 0.1, "largest share off the diagonal"),
     )
 
-    def selections(self):
-        self.pairs, self.step, self.mode = [], None, None
+    def selections(self) -> Sequence[Selection | NamedIn]:
+        self.pairs: list[tuple[Classes, Classes]] = []
+        self.step: Step | None = None
+        self.mode: str | None = None
         of = self.parameters
         labels, predictions = (re.escape(name) + r"(_output_\d+)?$" for name in (of.labels, of.predictions))
         return [
@@ -173,7 +191,7 @@ class Confusion(LabelRule):
             NamedIn(self.stream, of.predictions_collection, f"^{predictions}", f"^{labels}"),
         ]
 
-    def look(self, step):
+    def look(self, step: Step) -> Verdict | None:
         if step.mode not in ("EVAL", "GLOBAL"):
             if self.mode == "EVAL":
                 self.mode = "over"
@@ -192,7 +210,7 @@ class Confusion(LabelRule):
         self.step, self.mode = step, step.mode
         return None
 
-    def matrix(self):
+    def matrix(self) -> Classes:
         labels, predictions = (np.concatenate(parts) for parts in zip(*self.pairs, strict=True))
         classes = self.parameters.category_no or int(max(labels.max(), predictions.max())) + 1
         for values in (labels, predictions):
@@ -202,7 +220,7 @@ class Confusion(LabelRule):
                 )
         return np.bincount(labels * classes + predictions, minlength=classes**2).reshape(classes, classes)
 
-    def end(self):
+    def end(self) -> Verdict:
         self.seen(self.label_names, f"{self.labels_selection}, in an evaluation,")
         self.seen(self.prediction_names, f"{self.predictions_selection}, in an evaluation,")
         matrix = self.matrix()
@@ -220,9 +238,10 @@ class Confusion(LabelRule):
             return self.fire(of, value, self.parameters.max_off_diag, evidence | {"class": int(guess)})
         return Verdict(evidence=evidence)
 
-    def fire(self, issue, value, threshold, evidence):
+    def fire(self, issue: str, value: float, threshold: float, evidence: dict[str, Any]) -> Verdict:
         limit = f"the limit is {100 * threshold:g} %"
         evidence = {"value": value, "threshold": threshold} | evidence
+        assert self.step is not None
         return Verdict(f"{issue}; {limit}", self.step.number, evidence | where(self.step))
 
 
@@ -242,17 +261,19 @@ class CheckInputImages(Rule):
         Parameter("channel", whole(), 1, "axis of the colour channel"),
     )
 
-    def prepare(self):
+    def prepare(self) -> None:
         self.selection = self.stream.selection((), [self.parameters.regex])
-        self.sums, self.images, self.values, self.total, self.farthest = 0.0, 0, 0, 0, None
+        self.sums = np.zeros(())  # of each channel, once the first images are there
+        self.images, self.values, self.total = 0, 0, 0
+        self.farthest: float | None = None
 
-    def look(self, step):
+    def look(self, step: Step) -> Verdict | None:
         for name in self.selection.of(step):
             if verdict := self.add(step, name, step.value(name)):
                 return verdict
         return None
 
-    def add(self, step, name, images):
+    def add(self, step: Step, name: str, images: NDArray[Any]) -> Verdict | None:
         axis = self.parameters.channel
         if images.ndim < 2 or not 0 < axis < images.ndim:
             self.refuse(f"'{name}' has the shape {images.shape}, which has no channels at axis {axis}")
@@ -264,7 +285,7 @@ class CheckInputImages(Rule):
         if self.images < self.parameters.threshold_samples:
             return None
         means = self.sums / self.values
-        self.sums, self.images, self.values = 0.0, 0, 0
+        self.sums, self.images, self.values = np.zeros(()), 0, 0
         channel = int(np.abs(means).argmax())
         mean, threshold = float(means[channel]), self.parameters.threshold_mean
         self.farthest = mean if self.farthest is None else max(self.farthest, mean, key=abs)
@@ -274,7 +295,7 @@ class CheckInputImages(Rule):
         evidence = {"tensor": name, "value": mean, "threshold": threshold, "means": means.tolist()}
         return Verdict(issue, step.number, evidence | where(step))
 
-    def end(self):
+    def end(self) -> Verdict:
         if not self.total:
             raise MissingTensors(
                 f"{self.selection} was not saved; set regex to the input of the network, in PyTorch '<class>_input_0', "
@@ -286,7 +307,7 @@ class CheckInputImages(Rule):
         return Verdict(evidence={"images": self.total, "farthest_mean": self.farthest})
 
 
-def added(left, right):
+def added(left: Classes, right: Classes) -> Classes:
     """Two counts, either of which may be of fewer classes."""
     size = max(left.size, right.size)
     return np.pad(left, (0, size - left.size)) + np.pad(right, (0, size - right.size))

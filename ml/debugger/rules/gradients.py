@@ -1,7 +1,14 @@
 """Rules about gradients."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from debugger.rules.parameters import Parameter, number
 from debugger.rules.rule import Rule, Verdict, where, without_biases
+
+if TYPE_CHECKING:
+    from debugger.tensors.steps import Step
 
 
 class VanishingGradient(Rule):
@@ -18,11 +25,11 @@ class VanishingGradient(Rule):
     )
     PARAMETERS = (Parameter("threshold", number(0), 1e-7, "mean absolute gradient below which one has vanished"),)
 
-    def prepare(self):
+    def prepare(self) -> None:
         self.selection = self.stream.selection(["gradients"])
-        self.smallest = (float("inf"), None, None)
+        self.smallest: tuple[float, int | None, str | None] = (float("inf"), None, None)
 
-    def look(self, step):
+    def look(self, step: Step) -> Verdict | None:
         if step.mode != "TRAIN":
             return None
         for name in without_biases(self.selection.of(step)):
@@ -35,7 +42,7 @@ class VanishingGradient(Rule):
                 return Verdict(issue, step.number, evidence | where(step))
         return None
 
-    def end(self):
+    def end(self) -> Verdict:
         size, step, name = self.smallest
         self.seen(name, str(self.selection))
         return Verdict(evidence={"smallest_abs_mean": size, "tensor": name, "step": step})

@@ -1,11 +1,17 @@
 """Rules about how the loss goes: not down, down on the training set only, or no further."""
 
+from __future__ import annotations
+
 from collections import deque
 from statistics import fmean, median
+from typing import TYPE_CHECKING
 
 from debugger.rules.parameters import FLAG, Parameter, choice, number, whole
 from debugger.rules.rule import COLLECTION_NAMES, TENSOR_REGEX, Rule, Verdict, mode_matches, where
 from debugger.tensors.steps import MissingTensors
+
+if TYPE_CHECKING:
+    from debugger.tensors.steps import Step
 
 PRECEDENCE = ("EVAL", "TRAIN", "GLOBAL")
 
@@ -16,9 +22,9 @@ class LossRule(Rule):
     A step's loss is the mean over the loss tensors saved at it, and over the elements of each.
     """
 
-    PARAMETERS = ()
+    PARAMETERS: tuple[Parameter, ...] = ()
 
-    def prepare(self):
+    def prepare(self) -> None:
         collections = list(getattr(self.parameters, "collection_names", None) or ())
         regexes = getattr(self.parameters, "tensor_regex", None) or ()
         if getattr(self.parameters, "use_losses_collection", True) and not regexes:
@@ -26,15 +32,15 @@ class LossRule(Rule):
         if not collections and not regexes:
             self.refuse("use_losses_collection=False needs collection_names or tensor_regex in its place")
         self.selection = self.stream.selection(collections, regexes)
-        self.names = set()
+        self.names: set[str] = set()
 
-    def losses(self, step):
+    def losses(self, step: Step) -> list[float]:
         """The mean of each loss tensor saved at a step."""
         names = self.selection.of(step)
         self.names.update(names)
         return [step.mean(name) for name in names]
 
-    def tensor(self):
+    def tensor(self) -> str:
         return ", ".join(sorted(self.names))
 
 
@@ -62,12 +68,14 @@ class LossNotDecreasing(LossRule):
         Parameter("mode", choice(*PRECEDENCE), None, "whose losses are compared"),
     )
 
-    def prepare(self):
+    def prepare(self) -> None:
         super().prepare()
-        self.mode, self.window, self.checked = self.parameters.mode, deque(), None
+        self.mode: str | None = self.parameters.mode
+        self.window: deque[tuple[int, float]] = deque()
+        self.checked: int | None = None
         self.comparisons = self.saved = 0
 
-    def look(self, step):
+    def look(self, step: Step) -> Verdict | None:
         if not self.counts(step) or not (losses := self.losses(step)):
             return None
         if self.parameters.mode is None and self.mode != step.mode:  # an evaluation: from now on those are judged
@@ -87,17 +95,17 @@ class LossNotDecreasing(LossRule):
         now = [loss for place, loss in self.window if place > at - num_steps]
         return self.compare(step, fmean(before), fmean(now)) if before else None
 
-    def counts(self, step):
+    def counts(self, step: Step) -> bool:
         if self.parameters.mode is not None:
             return mode_matches(step, self.parameters.mode)
         if step.mode not in PRECEDENCE:
             return False
         return self.mode is None or PRECEDENCE.index(step.mode) <= PRECEDENCE.index(self.mode)
 
-    def position(self, step):
+    def position(self, step: Step) -> int:
         return step.number if self.mode == "GLOBAL" else step.mode_step
 
-    def compare(self, step, before, now):
+    def compare(self, step: Step, before: float, now: float) -> Verdict | None:
         self.comparisons += 1
         least, num_steps = self.parameters.diff_percent, self.parameters.num_steps
         drop = 100 * (before - now) / abs(before) if before else 0.0
@@ -110,7 +118,7 @@ class LossNotDecreasing(LossRule):
         evidence |= {"change_percent": -drop} | where(step)
         return Verdict(f"{issue}; it should fall by {least:g} % or more", step.number, evidence)
 
-    def end(self):
+    def end(self) -> Verdict:
         self.seen(self.names, str(self.selection))
         if not self.comparisons:
             raise MissingTensors(
@@ -123,16 +131,17 @@ class LossNotDecreasing(LossRule):
 class Phase:
     """A stretch of training or of evaluation: the losses saved between two changes of the mode."""
 
-    def __init__(self):
-        self.mode, self.step, self.sum, self.count = None, None, 0.0, 0
+    def __init__(self) -> None:
+        self.mode: str | None = None
+        self.step, self.sum, self.count = -1, 0.0, 0
 
-    def add(self, step, losses):
+    def add(self, step: Step, losses: list[float]) -> None:
         self.mode, self.step = step.mode, step.number
         self.sum += sum(losses)
         self.count += len(losses)
 
     @property
-    def loss(self):
+    def loss(self) -> float:
         return self.sum / self.count
 
 
@@ -142,11 +151,11 @@ class PhaseRule(LossRule):
     An evaluation is over when the next training step is saved, or the training ends; that is when it can fire.
     """
 
-    def prepare(self):
+    def prepare(self) -> None:
         super().prepare()
         self.phase = Phase()
 
-    def look(self, step):
+    def look(self, step: Step) -> Verdict | None:
         if step.mode not in ("TRAIN", "EVAL") or not (losses := self.losses(step)):
             return None
         over, verdict = self.phase, None
@@ -155,13 +164,16 @@ class PhaseRule(LossRule):
         self.phase.add(step, losses)
         return verdict or self.judge_step(step, fmean(losses))
 
-    def judge_step(self, step, loss):
+    def judge_step(self, step: Step, loss: float) -> Verdict | None:
         return None
 
-    def judge(self, phase):
+    def judge(self, phase: Phase) -> Verdict | None:
         raise NotImplementedError
 
-    def end(self):
+    def conclude(self) -> Verdict:
+        raise NotImplementedError
+
+    def end(self) -> Verdict:
         self.seen(self.names, str(self.selection))
         verdict = self.judge(self.phase) if self.phase.count else None
         return verdict or self.conclude()
@@ -183,11 +195,13 @@ class Overfit(PhaseRule):
         Parameter("ratio_threshold", number(), 0.1, "share by which validation loss may exceed training loss"),
     )
 
-    def prepare(self):
+    def prepare(self) -> None:
         super().prepare()
-        self.train, self.running, self.evaluations, self.worst = None, 0, 0, None
+        self.train: float | None = None
+        self.worst: float | None = None
+        self.running = self.evaluations = 0
 
-    def judge(self, phase):
+    def judge(self, phase: Phase) -> Verdict | None:
         if phase.mode == "TRAIN":
             self.train = phase.loss
             return None
@@ -202,7 +216,7 @@ class Overfit(PhaseRule):
         self.running = self.running + 1 if exceeded else 0
         return self.fire(phase, ratio) if self.running > self.parameters.patience else None
 
-    def fire(self, phase, ratio):
+    def fire(self, phase: Phase, ratio: float) -> Verdict:
         threshold, running = self.parameters.ratio_threshold, self.running
         issue = f"validation loss {phase.loss:.4g} exceeds training loss {self.train:.4g} by {100 * ratio:.0f} %"
         evidence = {"tensor": self.tensor(), "value": ratio, "threshold": threshold, "ratio": ratio}
@@ -211,7 +225,7 @@ class Overfit(PhaseRule):
             f"{issue}, more than {100 * threshold:g} % for {running} evaluations running", phase.step, evidence
         )
 
-    def conclude(self):
+    def conclude(self) -> Verdict:
         if not self.evaluations:
             raise MissingTensors(
                 "losses must be saved in both modes, TRAIN and EVAL; lower train. and eval.save_interval"
@@ -232,18 +246,18 @@ class Overtraining(PhaseRule):
         Parameter("delta", number(0), 0.01, "by how much a new best must be lower"),
     )
 
-    def prepare(self):
+    def prepare(self) -> None:
         super().prepare()
         self.best = {"train": float("inf"), "validation": float("inf")}
         self.waited, self.counted = {"train": 0, "validation": 0}, {"train": 0, "validation": 0}
 
-    def judge_step(self, step, loss):
+    def judge_step(self, step: Step, loss: float) -> Verdict | None:
         return self.count("train", step.number, loss) if step.mode == "TRAIN" else None
 
-    def judge(self, phase):
+    def judge(self, phase: Phase) -> Verdict | None:
         return self.count("validation", phase.step, phase.loss) if phase.mode == "EVAL" else None
 
-    def count(self, kind, step, loss):
+    def count(self, kind: str, step: int, loss: float) -> Verdict | None:
         patience, best = getattr(self.parameters, f"patience_{kind}"), self.best[kind]
         self.counted[kind] += 1
         if loss < best - self.parameters.delta:
@@ -257,7 +271,7 @@ class Overtraining(PhaseRule):
         evidence = {"tensor": self.tensor(), "value": waited, "threshold": patience, "kind": kind, "best": best}
         return Verdict(issue, step, evidence | {"steps_without_improvement": waited})
 
-    def conclude(self):
+    def conclude(self) -> Verdict:
         if not any(self.counted.values()):
             raise MissingTensors(
                 "no losses were saved in mode TRAIN or EVAL; give the collection 'losses' a save_interval"
@@ -275,11 +289,12 @@ class LossSpike(LossRule):
         Parameter("factor", number(1), 3.0, "how many times that median a loss may be"),
     )
 
-    def prepare(self):
+    def prepare(self) -> None:
         super().prepare()
-        self.window, self.compared, self.largest = deque(maxlen=self.parameters.num_steps), 0, 0.0
+        self.window: deque[float] = deque(maxlen=self.parameters.num_steps)
+        self.compared, self.largest = 0, 0.0
 
-    def look(self, step):
+    def look(self, step: Step) -> Verdict | None:
         if step.mode != "TRAIN" or not (losses := self.losses(step)):
             return None
         loss = fmean(losses)
@@ -297,7 +312,7 @@ class LossSpike(LossRule):
         self.window.append(loss)
         return None
 
-    def end(self):
+    def end(self) -> Verdict:
         self.seen(self.names, str(self.selection))
         if not self.compared:
             raise MissingTensors(

@@ -4,11 +4,16 @@ A parameter that the rule does not know, or a text that does not say what it sho
 becomes the status Error of that rule. "None" is how the SDK writes that something was not given.
 """
 
+from __future__ import annotations
+
 import math
 import re
 from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import Any, Callable
+from typing import TYPE_CHECKING, Any, Callable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
 
 ENGINE = ("rule_to_invoke", "action_json")  # read by the engine, not by the rule
 REQUIRED = object()
@@ -33,10 +38,10 @@ class Kind:
     """How a text becomes a value; `read` raises ValueError where it does not."""
 
     says: str
-    read: Callable
+    read: Callable[[str], Any]
 
 
-def read_parameters(rule, declared, given):
+def read_parameters(rule: str, declared: Iterable[Parameter], given: Mapping[str, str]) -> SimpleNamespace:
     """The values of a rule's parameters, as attributes."""
     known = {parameter.name: parameter for parameter in declared}
     for name in given:
@@ -50,7 +55,7 @@ def read_parameters(rule, declared, given):
     return values
 
 
-def value_of(rule, parameter, text):
+def value_of(rule: str, parameter: Parameter, text: str) -> Any:
     if text in ("None", ""):
         if parameter.default is REQUIRED:
             raise InvalidParameter(f"{rule} needs the parameter '{parameter.name}': {parameter.meaning}")
@@ -62,8 +67,8 @@ def value_of(rule, parameter, text):
         raise InvalidParameter(f"{rule}: {parameter.name}='{text}' is not {parameter.kind.says}{about}") from error
 
 
-def whole(least=0):
-    def read(text):
+def whole(least: int = 0) -> Kind:
+    def read(text: str) -> int:
         value = int(text)
         if value < least:
             raise ValueError(value)
@@ -72,8 +77,8 @@ def whole(least=0):
     return Kind(f"a whole number of at least {least}", read)
 
 
-def number(least=-math.inf, most=math.inf):
-    def read(text):
+def number(least: float = -math.inf, most: float = math.inf) -> Kind:
+    def read(text: str) -> float:
         value = float(text)
         if not least <= value <= most or math.isinf(value):
             raise ValueError(value)
@@ -84,8 +89,8 @@ def number(least=-math.inf, most=math.inf):
     return Kind(f"a number from {least:g} to {most:g}" if most < math.inf else f"a number of at least {least:g}", read)
 
 
-def choice(*options):
-    def read(text):
+def choice(*options: str) -> Kind:
+    def read(text: str) -> str:
         if text.upper() not in options:
             raise ValueError(text)
         return text.upper()
@@ -93,13 +98,13 @@ def choice(*options):
     return Kind(f"one of {', '.join(options)}", read)
 
 
-def read_flag(text):
+def read_flag(text: str) -> bool:
     if text.lower() not in ("true", "false"):
         raise ValueError(text)
     return text.lower() == "true"
 
 
-def read_regex(text):
+def read_regex(text: str) -> str:
     try:
         re.compile(text)
     except re.error as error:
@@ -107,13 +112,13 @@ def read_regex(text):
     return text
 
 
-def read_regexes(text):
+def read_regexes(text: str) -> tuple[str, ...]:
     """Commas separate expressions, except within brackets or braces: `.*tanh_input, .*x{1,3}` are two."""
     parts = re.split(r",(?![^{}\[\]()]*[}\])])", text)
     return tuple(read_regex(part.strip()) for part in parts if part.strip())
 
 
-def read_names(text):
+def read_names(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 

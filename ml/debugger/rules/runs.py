@@ -1,6 +1,9 @@
 """Rules about a run as a whole: that it goes on, and that it is like another."""
 
+from __future__ import annotations
+
 import time
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -8,6 +11,12 @@ from debugger.rules.parameters import FLAG, NAMES, TEXT, InvalidParameter, Param
 from debugger.rules.rule import COLLECTION_NAMES, TENSOR_REGEX, Rule, TensorRule, Verdict, where
 from debugger.tensors.steps import MissingTensors
 from debugger.tensors.stream import TensorStream
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
+    from debugger.tensors.steps import Step
 
 
 class StalledTrainingRule(Rule):
@@ -26,30 +35,32 @@ class StalledTrainingRule(Rule):
         Parameter("training_job_name_prefix", TEXT, None, "which training job to stop"),
     )
 
-    def prepare(self):
+    def prepare(self) -> None:
         if self.parameters.stop_training_on_fire and not self.parameters.training_job_name_prefix:
             self.refuse("stop_training_on_fire=True needs training_job_name_prefix, to know which job to stop")
-        self.since, self.step, self.longest = None, None, 0.0
+        self.since: float | None = None
+        self.step: int | None = None
+        self.longest = 0.0
 
     @property
-    def actions(self):
+    def actions(self) -> list[dict[str, str]]:
         if not self.parameters.stop_training_on_fire:
             return []
         return [{"name": "stoptraining", "training_job_prefix": self.parameters.training_job_name_prefix}]
 
-    def look(self, step):
+    def look(self, step: Step) -> Verdict | None:
         written = step.wall_time()
         if written is None:
             return None
         before, self.since, self.step = self.since, written, step.number
         return self.judge(written - before) if before is not None else None
 
-    def idle(self, now):
+    def idle(self, now: float) -> Verdict | None:
         if self.since is None:
             self.since = now  # not a single step yet
         return self.judge(now - self.since)
 
-    def judge(self, waited):
+    def judge(self, waited: float) -> Verdict | None:
         self.longest = max(self.longest, waited)
         if waited <= self.parameters.threshold:
             return None
@@ -58,11 +69,11 @@ class StalledTrainingRule(Rule):
         evidence = {"tensor": None, "value": waited, "threshold": self.parameters.threshold}
         return Verdict(issue, 0 if self.step is None else self.step, evidence)
 
-    def end(self):
+    def end(self) -> Verdict:
         if self.step is None:
             raise MissingTensors("no tensors were saved at all")
         at = self.stream.ended_at
-        verdict = self.judge(at - self.since) if at is not None else None
+        verdict = self.judge(at - self.since) if at is not None and self.since is not None else None
         return verdict or Verdict(evidence={"longest_wait_s": self.longest})
 
 
@@ -84,7 +95,7 @@ class SimilarAcrossRuns(TensorRule):
         TENSOR_REGEX,
     )
 
-    def prepare(self):
+    def prepare(self) -> None:
         super().prepare()
         places = [*(self.parameters.other_trials or ()), *filter(None, [self.parameters.other_trial])]
         if not places:
@@ -95,12 +106,12 @@ class SimilarAcrossRuns(TensorRule):
             raise InvalidParameter(f"SimilarAcrossRuns: {error}") from error
         self.compared = 0
 
-    def look(self, step):
+    def look(self, step: Step) -> Verdict | None:
         names = self.chosen(step)
         for place, other in self.others.items():
             there = other.at(step.number)
-            for name in names if there else ():
-                if name not in there.holders:
+            for name in names:
+                if there is None or name not in there.holders:
                     continue
                 self.compared += 1
                 if (difference := distance(step, there, name)) is not None:
@@ -109,24 +120,25 @@ class SimilarAcrossRuns(TensorRule):
                     return Verdict(issue, step.number, evidence | where(step))
         return None
 
-    def end(self):
+    def end(self) -> Verdict:
         verdict = super().end()
         if not self.compared:
             raise MissingTensors(f"no step and tensor was saved by this run and by {', '.join(self.others)}")
         return verdict
 
-    def evidence(self):
+    def evidence(self) -> dict[str, Any]:
         return {"comparisons": self.compared}
 
 
 class OtherRun:
     """The steps of a finished run, in order."""
 
-    def __init__(self, place):
+    def __init__(self, place: str) -> None:
         self.place, self.stream = place, TensorStream(place)
-        self.steps, self.step = self.all_steps(), None
+        self.steps = self.all_steps()
+        self.step: Step | None = None
 
-    def all_steps(self):
+    def all_steps(self) -> Iterator[Step]:
         while not self.stream.finished:
             yield from self.stream.poll()
             if not self.stream.ended:
@@ -136,7 +148,7 @@ class OtherRun:
             if not self.stream.finished:
                 time.sleep(0.05)
 
-    def at(self, number):
+    def at(self, number: int) -> Step | None:
         """The step of this number, None if there is none. To be asked in rising order."""
         while self.step is None or self.step.number < number:
             self.step = next(self.steps, None)
@@ -145,7 +157,7 @@ class OtherRun:
         return self.step if self.step.number == number else None
 
 
-def distance(step, other, name):
+def distance(step: Step, other: Step, name: str) -> float | None:
     """The largest difference between a tensor here and there; None if they are the same."""
     if step.has_value(name) and other.has_value(name):
         here, there = step.value(name), other.value(name)

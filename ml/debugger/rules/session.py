@@ -5,11 +5,20 @@ The training is over when the end marker lies beside its tensors, or when `job_e
 without either is given up after `timeout_s` without a new step.
 """
 
+from __future__ import annotations
+
 import time
+from typing import TYPE_CHECKING
 
 from debugger.tensors.records import CorruptTensors
 from debugger.tensors.stream import TensorStream
 from recordings.storage import END_MARKER
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Any
+
+    from debugger.rules.judge import Judge
 
 RETRY_S = 30.0  # for a store that does not answer
 MISSING_MARKER = (
@@ -19,16 +28,24 @@ MISSING_MARKER = (
 
 
 class RuleSession:
-    def __init__(self, judges, stream, publish, job_ended=lambda: False):
+    def __init__(
+        self,
+        judges: Sequence[Judge],
+        stream: TensorStream,
+        publish: Callable[[dict[str, Any]], object],
+        job_ended: Callable[[], bool] = lambda: False,
+    ) -> None:
         self.judges, self.stream, self.publish, self.job_ended = judges, stream, publish, job_ended
-        self.incomplete, self.failing_since, self.published = "", None, set()
+        self.incomplete = ""
+        self.failing_since: float | None = None
+        self.published: set[str] = set()
         self.hand_on()
 
     @property
-    def undecided(self):
+    def undecided(self) -> list[Judge]:
         return [judge for judge in self.judges if judge.document is None]
 
-    def judge_what_is_there(self):
+    def judge_what_is_there(self) -> None:
         """Of a training that has ended, or of one as far as it has come."""
         self.stream.ended = True
         if self.stream.files.ended_at() is None and not self.job_ended():
@@ -36,7 +53,7 @@ class RuleSession:
         self.drain()
         self.end()
 
-    def follow(self, poll_s, timeout_s):
+    def follow(self, poll_s: float, timeout_s: float) -> None:
         """Of a training that is running, until every rule has a verdict or the training is over."""
         last_news = time.monotonic()
         while self.undecided and not self.stream.finished:
@@ -55,7 +72,7 @@ class RuleSession:
             self.start_again()
         self.end()
 
-    def advance(self):
+    def advance(self) -> bool:
         """Show the rules what is new; whether anything was."""
         news = False
         try:
@@ -76,30 +93,30 @@ class RuleSession:
                 self.fail(error)
         return news
 
-    def start_again(self):
+    def start_again(self) -> None:
         """Judge everything once more, in order: some steps appeared after later ones had been looked at."""
         self.stream = TensorStream(self.stream.files)
         self.judges = [judge.anew(self.stream) if judge.document is None else judge for judge in self.judges]
         self.stream.ended = True
         self.drain()
 
-    def drain(self):
+    def drain(self) -> None:
         """Until everything there is has been looked at; a file that is not whole is waited for, a while."""
         while self.undecided and not self.stream.finished:
             if not self.advance():
                 time.sleep(0.05)
 
-    def end(self):
+    def end(self) -> None:
         for judge in self.undecided:
             judge.end(self.incomplete)
         self.hand_on()
 
-    def fail(self, error):
+    def fail(self, error: Exception) -> None:
         for judge in self.undecided:
             judge.fail(error)
         self.hand_on()
 
-    def hand_on(self):
+    def hand_on(self) -> None:
         for judge in self.judges:
             if judge.document is not None and judge.name not in self.published:
                 self.published.add(judge.name)

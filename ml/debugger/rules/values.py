@@ -1,12 +1,22 @@
 """Rules about the values of any tensor: not finite, zero, of the wrong variance, or no longer changing."""
 
+from __future__ import annotations
+
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from debugger.rules.parameters import FLAG, Parameter, number, whole
 from debugger.rules.rule import COLLECTION_NAMES, TENSOR_REGEX, TensorRule, Verdict, where
 from debugger.tensors.steps import MissingTensors
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from numpy.typing import NDArray
+
+    from debugger.tensors.steps import Step
 
 
 class ExplodingTensor(TensorRule):
@@ -25,7 +35,7 @@ class ExplodingTensor(TensorRule):
         Parameter("only_nan", FLAG, False, "take infinite values as they are"),
     )
 
-    def look(self, step):
+    def look(self, step: Step) -> Verdict | None:
         for name in self.chosen(step):
             if found := self.broken(step, name):
                 kind, count = found
@@ -34,7 +44,7 @@ class ExplodingTensor(TensorRule):
                 return Verdict(issue, step.number, evidence | where(step))
         return None
 
-    def broken(self, step, name):
+    def broken(self, step: Step, name: str) -> tuple[str, int | None] | None:
         """(what kind of value, how many of them) or None."""
         if not step.has_value(name):
             numbers = step.reductions(name).values()
@@ -59,7 +69,7 @@ class AllZero(TensorRule):
         Parameter("threshold", number(0, 100), 100.0, "percent of the values that must be zero"),
     )
 
-    def look(self, step):
+    def look(self, step: Step) -> Verdict | None:
         threshold = self.parameters.threshold
         for name in self.chosen(step):
             percent = self.percent(step, name)
@@ -69,7 +79,7 @@ class AllZero(TensorRule):
                 return Verdict(issue, step.number, evidence | where(step))
         return None
 
-    def percent(self, step, name):
+    def percent(self, step: Step, name: str) -> float | None:
         if step.has_value(name):
             values = step.value(name)
             return 100 * (values.size - np.count_nonzero(values)) / values.size if values.size else None
@@ -92,12 +102,12 @@ class TensorVariance(TensorRule):
         Parameter("min_threshold", number(0), None, "variance below which a tensor varies too little"),
     )
 
-    def prepare(self):
+    def prepare(self) -> None:
         super().prepare()
         if self.parameters.max_threshold is None and self.parameters.min_threshold is None:
             self.refuse("needs max_threshold or min_threshold")
 
-    def look(self, step):
+    def look(self, step: Step) -> Verdict | None:
         most, least = self.parameters.max_threshold, self.parameters.min_threshold
         for name in self.chosen(step):
             variance = step.variance(name)
@@ -129,11 +139,12 @@ class UnchangedTensor(TensorRule):
         Parameter("equal_nan", FLAG, False, "take NaN as equal to NaN"),
     )
 
-    def prepare(self):
+    def prepare(self) -> None:
         super().prepare()
-        self.before, self.compared = {}, False  # tensor -> (its last value, at how many steps running)
+        self.before: dict[str, tuple[NDArray[Any], int]] = {}  # tensor -> (its last value, at how many steps running)
+        self.compared = False
 
-    def look(self, step):
+    def look(self, step: Step) -> Verdict | None:
         for name in self.chosen(step) if step.mode in ("TRAIN", "GLOBAL") else ():
             values = np.array(step.value(name)) if step.has_value(name) else np.array([*step.reductions(name).values()])
             then, run = self.before.get(name, (None, 0))
@@ -147,7 +158,7 @@ class UnchangedTensor(TensorRule):
                 return Verdict(issue, step.number, evidence | where(step))
         return None
 
-    def close(self, now, then):
+    def close(self, now: NDArray[Any], then: NDArray[Any]) -> bool:
         if now.dtype.kind not in "fciub":
             return bool((now == then).all())
         limits = self.parameters
@@ -160,7 +171,7 @@ class UnchangedTensor(TensorRule):
             return False  # as allclose would find, much later
         return np.allclose(now, then, limits.rtol, limits.atol, limits.equal_nan)
 
-    def end(self):
+    def end(self) -> Verdict:
         verdict = super().end()
         if not self.compared:
             raise MissingTensors(f"{self.selection} was saved at one step only; lower its save_interval")

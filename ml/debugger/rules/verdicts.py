@@ -10,15 +10,25 @@
 Whoever runs the engine carries out the actions, once, when a verdict with any appears; the engine itself stops nothing.
 """
 
+from __future__ import annotations
+
 import json
 import math
 import os
 import shutil
 import textwrap
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from debugger.rules.parameters import InvalidParameter
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
+    from typing import Any
+
+    from debugger.rules.rule import Verdict
 
 DETAILS_LIMIT = 1024
 # AWS's own sentence, which clients look for; ours follows on the next line.
@@ -26,7 +36,13 @@ CONDITION_MET = "RuleEvaluationConditionMet: Evaluation of the rule {rule}{where
 ACTIONS = {"stoptraining": (), "email": ("endpoint",), "sms": ("endpoint",)}  # name -> what it must tell
 
 
-def document(name, status, details, evidence=None, actions=()):
+def document(
+    name: str,
+    status: str,
+    details: str,
+    evidence: Mapping[str, Any] | None = None,
+    actions: Iterable[Mapping[str, Any]] = (),
+) -> dict[str, Any]:
     return {
         "RuleConfigurationName": name,
         "RuleEvaluationStatus": status,
@@ -36,14 +52,14 @@ def document(name, status, details, evidence=None, actions=()):
     }
 
 
-def issue_document(name, rule, verdict, actions):
+def issue_document(name: str, rule: str, verdict: Verdict, actions: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     """Of a rule that fired."""
     condition = CONDITION_MET.format(rule=rule, where=f" at step {verdict.step}")
     evidence = {"step": verdict.step, **verdict.evidence}
     return document(name, "IssuesFound", f"{condition}\n{verdict.issue}", evidence, actions)
 
 
-def plain(value):
+def plain(value: Any) -> Any:
     """What JSON can say: it knows no NaN, no infinity and none of numpy's numbers."""
     if isinstance(value, dict):
         return {str(key): plain(inner) for key, inner in value.items()}
@@ -54,7 +70,7 @@ def plain(value):
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def read_actions(rule, text):
+def read_actions(rule: str, text: str | None) -> list[dict[str, Any]]:
     """The actions of `action_json`: one object or a list of them.
 
     The SDK writes the text with backslashes before its quotes, so that it is not JSON until they are gone.
@@ -80,19 +96,19 @@ def read_actions(rule, text):
     return actions
 
 
-def write(path, text):
+def write(path: Path, text: str) -> None:
     """Whole or not at all: others poll for these files."""
     partial = path.with_name(path.name + ".partial")
     partial.write_text(text, encoding="utf-8")
     os.replace(partial, path)
 
 
-def line(verdict):
+def line(verdict: Mapping[str, Any]) -> str:
     """One line of a log."""
     return f"{verdict['RuleConfigurationName']}: {verdict['RuleEvaluationStatus']} {verdict['StatusDetails']}".strip()
 
 
-def table(verdicts, advice):
+def table(verdicts: Sequence[Mapping[str, Any]], advice: Mapping[str, str]) -> str:
     """What was found, for people. `advice` is rule configuration name -> what to do about an issue."""
     width = max([len(verdict["RuleConfigurationName"]) for verdict in verdicts] + [4])
     columns = max(60, min(shutil.get_terminal_size((120, 24)).columns, 160))

@@ -1,6 +1,9 @@
 """Rules about weights: how they start, and how far each step moves them."""
 
+from __future__ import annotations
+
 from collections import deque
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -8,6 +11,14 @@ from debugger.rules.loss import LossRule
 from debugger.rules.parameters import REGEXES, Parameter, number, whole
 from debugger.rules.rule import TensorRule, Verdict, where, without_biases
 from debugger.tensors.steps import MissingTensors
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+    from numpy.typing import NDArray
+
+    from debugger.tensors.steps import Step
 
 
 class PoorWeightInitialization(LossRule):
@@ -30,14 +41,14 @@ class PoorWeightInitialization(LossRule):
         Parameter("steps", number(1), 10, "saved steps that are looked at"),
     )
 
-    def prepare(self):
+    def prepare(self) -> None:
         super().prepare()
         self.activations = self.stream.selection((), self.parameters.activation_inputs_regex)
         self.gradients = self.stream.selection(["gradients"])
         self.counted = {"activations": 0, "gradients": 0, "losses": 0}
         self.best, self.waited = float("inf"), 0
 
-    def look(self, step):
+    def look(self, step: Step) -> Verdict | None:
         if step.mode != "TRAIN" or min(self.counted.values()) >= self.parameters.steps:
             return None
         checks = {"activations": self.unequal, "gradients": self.narrow, "losses": self.stuck}
@@ -50,9 +61,9 @@ class PoorWeightInitialization(LossRule):
                     return verdict
         return None
 
-    def unequal(self, step, names):
+    def unequal(self, step: Step, names: Sequence[str]) -> Verdict | None:
         variances = {name: step.variance(name) for name in names}
-        low, high = min(variances, key=variances.get), max(variances, key=variances.get)
+        low, high = min(variances, key=variances.__getitem__), max(variances, key=variances.__getitem__)
         threshold = self.parameters.threshold
         if not variances[high] > threshold * variances[low]:
             return None
@@ -62,9 +73,9 @@ class PoorWeightInitialization(LossRule):
         evidence |= {"largest": variances[high], "smallest": variances[low]}
         return Verdict(f"{issue} ({variances[low]:.3g})", step.number, evidence | where(step))
 
-    def narrow(self, step, names):
+    def narrow(self, step: Step, names: Sequence[str]) -> Verdict | None:
         spreads = {name: step.spread(name) for name in names}
-        widest, least = max(spreads, key=spreads.get), self.parameters.distribution_range
+        widest, least = max(spreads, key=spreads.__getitem__), self.parameters.distribution_range
         spread = spreads[widest]
         if not spread < least:
             return None
@@ -73,7 +84,7 @@ class PoorWeightInitialization(LossRule):
         issue = f"every gradient lies within {spread:.3g}, less than {least:g}"
         return Verdict(issue, step.number, evidence | where(step))
 
-    def stuck(self, step, names):
+    def stuck(self, step: Step, names: Sequence[str]) -> Verdict | None:
         losses = self.losses(step)
         loss = sum(losses) / len(losses)
         self.best, self.waited = (loss, 0) if loss < self.best else (self.best, self.waited + 1)
@@ -84,7 +95,7 @@ class PoorWeightInitialization(LossRule):
         evidence |= {"best": self.best, "steps_without_improvement": self.waited}
         return Verdict(issue, step.number, evidence | where(step))
 
-    def end(self):
+    def end(self) -> Verdict:
         self.seen(self.counted["activations"], f"{self.activations} of a training step")
         self.seen(self.counted["gradients"], str(self.gradients))
         return Verdict(evidence={"saved_steps": self.counted["losses"], "looked_at": dict(self.counted)})
@@ -108,12 +119,14 @@ class WeightUpdateRatio(TensorRule):
         Parameter("epsilon", number(0), 1e-9, "keeps weights of zero from dividing by zero"),
     )
 
-    def prepare(self):
+    def prepare(self) -> None:
         self.selection, self.gradients = self.stream.selection(["weights"]), self.stream.selection(["gradients"])
-        self.before, self.looked_at, self.learning = {}, set(), set()
+        self.before: dict[str, deque[tuple[int, NDArray[Any]]]] = {}
+        self.looked_at = set()
+        self.learning: set[str] = set()
         self.comparisons, self.ratios = 0, [float("inf"), 0.0]
 
-    def look(self, step):
+    def look(self, step: Step) -> Verdict | None:
         if step.mode not in ("TRAIN", "GLOBAL"):  # an evaluation changes no weights
             return None
         self.learning.update(name.partition("gradient/")[2] for name in self.gradients.of(step))
@@ -124,7 +137,7 @@ class WeightUpdateRatio(TensorRule):
                 return verdict
         return None
 
-    def compare(self, step, name, weights):
+    def compare(self, step: Step, name: str, weights: NDArray[Any]) -> Verdict | None:
         at, num_steps = step.mode_step, self.parameters.num_steps
         history = self.before.setdefault(name, deque())  # (step of the mode, weights), as far back as will be needed
         while num_steps and history and at - history[0][0] > num_steps:
@@ -140,7 +153,7 @@ class WeightUpdateRatio(TensorRule):
         self.ratios = [min(self.ratios[0], ratio), max(self.ratios[1], ratio)]
         return self.judge(step, name, ratio)
 
-    def judge(self, step, name, ratio):
+    def judge(self, step: Step, name: str, ratio: float) -> Verdict | None:
         small, large = self.parameters.small_threshold, self.parameters.large_threshold
         if small <= ratio <= large:
             return None
@@ -149,7 +162,7 @@ class WeightUpdateRatio(TensorRule):
         evidence = {"tensor": name, "value": ratio, "threshold": limit}
         return Verdict(issue, step.number, evidence | where(step))
 
-    def end(self):
+    def end(self) -> Verdict:
         self.seen(self.looked_at, str(self.selection))
         if not self.comparisons:
             raise MissingTensors(

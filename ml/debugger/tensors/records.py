@@ -8,12 +8,22 @@ of TensorFlow's event.proto, summary.proto and tensor.proto that occur are read 
 every container, and where it is, smdebug pins a version that others cannot have.
 """
 
+from __future__ import annotations
+
 import struct
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
+    from numpy.typing import NDArray
+
 HEADER, FOOTER = 12, 4  # bytes around the event
-DTYPES = {  # tensorflow/core/framework/types.proto
+Span = tuple[int, int]  # where it starts, where it ends
+DTYPES: dict[int, np.dtype[Any]] = {  # tensorflow/core/framework/types.proto
     1: np.dtype("<f4"),
     2: np.dtype("<f8"),
     3: np.dtype("<i4"),
@@ -43,12 +53,12 @@ class CorruptTensors(Exception):
 class RecordReader:
     """Decodes records. Remembers each tensor's layout: from step to step mostly only the content differs."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         # (name, length) -> (where the summary starts, its bytes before the number of the step, where it goes on, its
         # bytes from there up to the content, dtype, shape)
-        self.layouts = {}
+        self.layouts: dict[tuple[str, int], tuple[int, bytes, int, bytes, np.dtype[Any], tuple[int, ...]]] = {}
 
-    def value(self, record, name):
+    def value(self, record: bytes, name: str) -> NDArray[Any]:
         """The array in a record of the tensor `name`: a view of the record's memory, so copy what must outlive it."""
         known = self.layouts.get((name, len(record)))
         if known is not None:
@@ -58,18 +68,18 @@ class RecordReader:
                 return np.frombuffer(record, dtype, shape_size(shape), end).reshape(shape)
         return self.parse(record, name)
 
-    def parse(self, record, name):
+    def parse(self, record: bytes, name: str) -> NDArray[Any]:
         try:
             check_length(record)
             summary, tensor = find_tensor(record, name)
-            dtype, shape, content, strings = read_tensor(record, *tensor)
+            kind, shape, content, strings = read_tensor(record, *tensor)
         except (IndexError, struct.error, UnicodeDecodeError) as error:
             raise CorruptTensors(f"the record of '{name}' is not a TensorFlow event: {error!r}") from error
         if strings:
             return np.array(strings)
-        if dtype not in DTYPES:
-            raise CorruptTensors(f"the record of '{name}' has the unknown data type {dtype}")
-        dtype, (start, end) = DTYPES[dtype], content
+        if kind not in DTYPES:
+            raise CorruptTensors(f"the record of '{name}' has the unknown data type {kind}")
+        dtype, (start, end) = DTYPES[kind], content
         if shape_size(shape) * dtype.itemsize != end - start:
             raise CorruptTensors(f"the record of '{name}' holds {end - start} bytes for the shape {shape} of {dtype}")
         if end > start:
@@ -78,7 +88,7 @@ class RecordReader:
         return np.frombuffer(record, dtype, shape_size(shape), start if end > start else 0).reshape(shape)
 
 
-def around_step(head):
+def around_step(head: bytes) -> tuple[bytes, bytes]:
     """What of a record's bytes before and after its mode_step is the same at other steps; all, if it is not in them."""
     start = head.find(MODE_STEP) + len(MODE_STEP) + 1
     if start <= len(MODE_STEP):
@@ -87,20 +97,20 @@ def around_step(head):
     return (head[:start], head[end:]) if head[start:end].isdigit() else (head, b"")
 
 
-def wall_time(record):
+def wall_time(record: bytes) -> float | None:
     """When the tensor was written, in epoch seconds; None if the record does not tell."""
     if len(record) < HEADER + 9 or record[HEADER] != WALL_TIME << 3 | FIXED64:
         return None
-    return struct.unpack_from("<d", record, HEADER + 1)[0]
+    return float(struct.unpack_from("<d", record, HEADER + 1)[0])
 
 
-def check_length(record):
+def check_length(record: bytes) -> None:
     (length,) = struct.unpack_from("<Q", record)
     if length != len(record) - HEADER - FOOTER:
         raise CorruptTensors(f"a record of {len(record)} bytes says that its event has {length}")
 
 
-def find_tensor(record, name):
+def find_tensor(record: bytes, name: str) -> tuple[int, Span]:
     """-> (where the summary's bytes start, (start, end) of the tensor message of the value called `name`)."""
     for field, start, end in fields(record, HEADER, len(record) - FOOTER):
         if field != SUMMARY:
@@ -113,9 +123,11 @@ def find_tensor(record, name):
     raise CorruptTensors(f"the record that the index gives for '{name}' does not hold it")
 
 
-def read_tensor(record, start, end):
+def read_tensor(record: bytes, start: int, end: int) -> tuple[int, tuple[int, ...], Span, list[str]]:
     """-> (TensorFlow's number of the data type, shape, (start, end) of the content, the strings of a string tensor)"""
-    dtype, shape, content, strings = 0, (), (0, 0), []
+    shape: tuple[int, ...] = ()
+    strings: list[str] = []
+    dtype, content = 0, (0, 0)
     for field, a, b in fields(record, start, end):
         if field == DTYPE:
             dtype = a
@@ -130,7 +142,7 @@ def read_tensor(record, start, end):
     return dtype, shape, content, strings
 
 
-def fields(message, at, end):
+def fields(message: bytes, at: int, end: int) -> Iterator[tuple[int, int, int]]:
     """(field number, start, end) of each field of a protobuf message; of a number (its value, where it ends)."""
     while at < end:
         key, at = varint(message, at)
@@ -151,7 +163,7 @@ def fields(message, at, end):
         at += size
 
 
-def varint(message, at):
+def varint(message: bytes, at: int) -> tuple[int, int]:
     result = shift = 0
     while True:
         byte = message[at]
@@ -164,7 +176,7 @@ def varint(message, at):
             raise IndexError(f"a number of over ten bytes before byte {at}")
 
 
-def shape_size(shape):
+def shape_size(shape: tuple[int, ...]) -> int:
     size = 1
     for dimension in shape:
         size *= dimension

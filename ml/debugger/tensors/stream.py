@@ -6,15 +6,25 @@ training has ended; steps are given in the order of their numbers. Files that ar
 a while; then they count as damaged, and whoever asks for their tensors gets CorruptTensors.
 """
 
+from __future__ import annotations
+
 import json
 import re
 import time
 from collections import Counter, defaultdict
+from typing import TYPE_CHECKING
 
 from debugger.hook_config import MODES
 from debugger.tensors.records import CorruptTensors, RecordReader
 from debugger.tensors.steps import Index, Step
 from recordings.storage import tensor_files
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from pathlib import Path
+
+    from debugger.tensors.steps import Entries, Reduction
+    from recordings.storage import Bucket, Folder
 
 INDEX_FILE = re.compile(r"(\d{1,18})_(.+)\.json")
 COLLECTIONS_FILE = re.compile(r"(.+)_collections\.json")
@@ -30,20 +40,21 @@ MOST_INCOMPLETE_STEPS = 1000  # then the older half is taken without the workers
 class TensorStream:
     """The steps of one training. Not thread-safe; `ended` may be set by whoever knows that no more will come."""
 
-    def __init__(self, place, clock=time.monotonic):
+    def __init__(self, place: Folder | Bucket | Path | str, clock: Callable[[], float] = time.monotonic) -> None:
         self.files, self.clock = tensor_files(place), clock
         self.records = RecordReader()
-        self.collections = None  # name -> (names of tensors, expressions), once the hook has written them
+        # name -> (names of tensors, expressions), once the hook has written them
+        self.collections: dict[str, tuple[frozenset[str], tuple[str, ...]]] | None = None
         self.num_workers = 1
         self.ended = self.finished = False
-        self.ended_at = None
+        self.ended_at: float | None = None
         self.last_step = -1
-        self.given = Counter()  # folder of the index -> how many of its steps have been given
-        self.pending = defaultdict(dict)  # step -> worker -> name of its index file
-        self.unfinished = {}  # step -> when it was first seen not to be whole
-        self.split_names = {}
+        self.given: Counter[int] = Counter()  # folder of the index -> how many of its steps have been given
+        self.pending: defaultdict[int, dict[str, str]] = defaultdict(dict)  # step -> worker -> name of its index file
+        self.unfinished: dict[int, float] = {}  # step -> when it was first seen not to be whole
+        self.split_names: dict[str, tuple[str, Reduction | None]] = {}
 
-    def poll(self):
+    def poll(self) -> Iterator[Step]:
         """The steps that have become ready since the last call. Raises CorruptTensors if one cannot be read at all."""
         if self.ended_at is None:
             self.ended_at = self.files.ended_at()
@@ -63,11 +74,11 @@ class TensorStream:
             yield step
         self.finished = ended and found_all and not self.pending
 
-    def selection(self, collections=(), regexes=()):
+    def selection(self, collections: Iterable[str] = (), regexes: Iterable[str] = ()) -> Selection:
         """Which tensors belong to any of the collections or match any of the expressions."""
         return Selection(self, collections, regexes)
 
-    def failure_notes(self):
+    def failure_notes(self) -> list[str]:
         """What the hook wrote down when it stopped recording, if it did."""
         notes = []
         for name in sorted(filter(FAILURE_NOTE.fullmatch, self.files.list(""))):
@@ -77,7 +88,7 @@ class TensorStream:
                 notes.append(f"{self.files}/{name} cannot be read")
         return notes
 
-    def read_collections(self, ended):
+    def read_collections(self, ended: bool) -> bool:
         """Whether they are there. Of several workers the first one's count, as for smdebug's trials."""
         folder = "collections/000000000"
         name = min(filter(COLLECTIONS_FILE.fullmatch, self.files.list(folder)), default=None)
@@ -96,7 +107,7 @@ class TensorStream:
                 raise CorruptTensors(message) from error
         return self.collections is not None
 
-    def find_files(self):
+    def find_files(self) -> bool:
         """Add to `pending` what is new in the index: folders of 1000 steps, of which only the newest still grow."""
         for folder in self.index_folders(max(0, self.last_step) // STEPS_PER_FOLDER):
             for number, worker, name in self.index_files(folder):
@@ -106,23 +117,23 @@ class TensorStream:
                 return False
         return True
 
-    def index_folders(self, first=0):
+    def index_folders(self, first: int = 0) -> list[str]:
         return sorted(name for name in self.files.list("index") if name.isdigit() and int(name) >= first)
 
-    def index_files(self, folder):
+    def index_files(self, folder: str) -> Iterator[tuple[int, str, str]]:
         """(step, worker, path) of each file of one folder of the index, in no order."""
         for name in self.files.list(f"index/{folder}"):
             if found := INDEX_FILE.fullmatch(name):
                 yield int(found[1]), found[2], f"index/{folder}/{name}"
 
-    def steps_came_late(self):
+    def steps_came_late(self) -> bool:
         """Whether steps appeared after a later one had been given, as they may where files are copied out of order."""
         return any(
             len({number for number, _, _ in self.index_files(folder)}) > self.given[int(folder)]
             for folder in self.index_folders()
         )
 
-    def ready(self, ended):
+    def ready(self, ended: bool) -> list[int]:
         numbers = sorted(self.pending)
         if ended:
             return numbers
@@ -132,7 +143,7 @@ class TensorStream:
             upto = max(upto, numbers[MOST_INCOMPLETE_STEPS // 2])
         return [number for number in numbers if number <= upto]
 
-    def open_step(self, number):
+    def open_step(self, number: int) -> Step | None:
         """The step, or None if one of its files is not whole yet."""
         indices = []
         for worker, name in sorted(self.pending[number].items()):
@@ -148,13 +159,15 @@ class TensorStream:
         self.unfinished.pop(number, None)
         return Step(number, indices)
 
-    def whole_by_now(self, number):
+    def whole_by_now(self, number: int) -> bool:
         """Whether a file that is not whole has been so for too long to be still being written."""
         return self.clock() - self.unfinished.setdefault(number, self.clock()) >= WRITE_GRACE_S
 
-    def read_index(self, name, worker):
+    def read_index(self, name: str, worker: str) -> Index:
         written = json.loads(self.files.read(name))
-        meta, entries, shapes, end = written["meta"], {}, {}, 0
+        entries: Entries = {}
+        shapes: dict[str, tuple[int, ...]] = {}
+        meta, end = written["meta"], 0
         for entry in written.get("tensor_payload") or ():
             start, length = int(entry["start_idx"]), int(entry["length"])
             tensor, reduction = self.split(entry["tensorname"])
@@ -170,7 +183,7 @@ class TensorStream:
             raise ValueError(f"event file '{events}' is not below events/")
         return Index(self.files, self.records, worker, mode, int(meta["mode_step"]), entries, shapes, events, end)
 
-    def split(self, name):
+    def split(self, name: str) -> tuple[str, Reduction | None]:
         """A saved name -> (tensor, (reduction, whether of absolute values) or None for the tensor itself)."""
         known = self.split_names.get(name)
         if known is None:
@@ -183,15 +196,16 @@ class TensorStream:
 class Selection:
     """Tensors by collection or name; both together are their union, neither is every tensor."""
 
-    def __init__(self, stream, collections, regexes):
+    def __init__(self, stream: TensorStream, collections: Iterable[str], regexes: Iterable[str]) -> None:
         self.stream, self.collections, self.regexes = stream, tuple(collections), tuple(regexes)
-        self.known, self.chosen = {}, {}  # by name; by the names of a step, which repeat themselves
+        self.known: dict[str, bool] = {}  # by name
+        self.chosen: dict[tuple[str, ...], list[str]] = {}  # by the names of a step, which repeat themselves
 
-    def __str__(self):
+    def __str__(self) -> str:
         named = [f"the collection '{name}'" for name in self.collections]
         return " or ".join(named + [f"a tensor matching '{regex}'" for regex in self.regexes]) or "any tensor"
 
-    def of(self, step):
+    def of(self, step: Step) -> list[str]:
         """The names saved at a step that belong to the selection, in order."""
         chosen = self.chosen.get(step.names)
         if chosen is None:
@@ -200,19 +214,20 @@ class Selection:
             chosen = self.chosen[step.names] = [name for name in step.names if self.holds(name)]
         return chosen
 
-    def holds(self, name):
+    def holds(self, name: str) -> bool:
         known = self.known.get(name)
         if known is None:
             known = self.known[name] = self.matches(name)
         return known
 
-    def matches(self, name):
+    def matches(self, name: str) -> bool:
         if not self.collections and not self.regexes:
             return True
         if any(re.search(regex, name) for regex in self.regexes):
             return True
+        written = self.stream.collections or {}
         for collection in self.collections:
-            names, expressions = self.stream.collections.get(collection, ((), ()))
+            names, expressions = written.get(collection, (frozenset(), ()))
             if name in names or any(re.search(expression, name) for expression in expressions):
                 return True
         return False

@@ -10,17 +10,31 @@ Most of what a step writes is what the step before wrote, with other numbers: th
 made once, and later steps only put in the time, the step and the values.
 """
 
+from __future__ import annotations
+
 import json
 import os
 import struct
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from debugger.hook_config import MODES
 from debugger.tensors.records import DTYPES
 from recordings.storage import END_MARKER
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from typing import Any
+
+    from numpy.typing import NDArray
+
+    from debugger.hook_config import Collection
+
+    Place = tuple[str, int, int]  # name, where it starts, how long it is
+    Template = tuple[NDArray[np.uint8], list[Place], dict[str, NDArray[np.intp]]]
 
 WORKER = "worker_0"
 MAGIC = b"0x12345678"
@@ -30,19 +44,27 @@ DATA_TYPES = {dtype.name: number for number, dtype in DTYPES.items()}
 class TensorWriter:
     """The tensors of one training, step by step."""
 
-    def __init__(self, folder):
+    def __init__(self, folder: Path | str) -> None:
         self.folder = Path(folder)
         if (self.folder / END_MARKER).exists():
             raise FileExistsError(
                 f"'{self.folder}' holds the tensors of a training that has ended; choose another folder"
             )
-        self.blocks = {}
+        self.blocks: dict[tuple[str, ...], ScalarBlock] = {}
 
-    def write(self, global_step, mode, mode_step, scalars, arrays):
+    def write(
+        self,
+        global_step: int,
+        mode: str,
+        mode_step: int,
+        scalars: tuple[tuple[str, ...], NDArray[np.float32]],
+        arrays: Mapping[str, NDArray[Any]],
+    ) -> None:
         """One step: `scalars` is (tuple of names, float32 values (N,)), `arrays` is {name: numpy array}."""
         name = f"{global_step:012d}"
         event_file = f"events/{name}/{name}_{WORKER}.tfevents"
-        pieces, entries, position = [], [], 0
+        entries: list[Place] = []
+        pieces, position = [], 0
         names, values = scalars
         if names:
             block = self.blocks.get(names)
@@ -70,14 +92,14 @@ class TensorWriter:
         index_file = self.folder / "index" / f"{global_step // 1000:09d}" / f"{name}_{WORKER}.json"
         replace(index_file, json.dumps(index).encode())
 
-    def write_collections(self, collections):
+    def write_collections(self, collections: Iterable[Collection]) -> None:
         document = {
             "collections": {collection.name: collection.described() for collection in collections},
             "_meta": {"num_workers": 1},
         }
         replace(self.folder / "collections" / "000000000" / f"{WORKER}_collections.json", json.dumps(document).encode())
 
-    def end(self):
+    def end(self) -> None:
         """Tell readers that no more will come."""
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / END_MARKER).touch()
@@ -86,14 +108,16 @@ class TensorWriter:
 class ScalarBlock:
     """The records of a fixed list of single float32 numbers, of which only time, step and values change."""
 
-    def __init__(self, names):
+    def __init__(self, names: tuple[str, ...]) -> None:
         self.names = names
-        self.made = {}
+        self.made: dict[str, tuple[tuple[int, int], Template]] = {}
 
-    def filled(self, now, global_step, mode, mode_step, values):
+    def filled(
+        self, now: float, global_step: int, mode: str, mode_step: int, values: NDArray[np.float32]
+    ) -> tuple[bytes, list[Place]]:
         """-> (bytes, [(name, start, length)])."""
         lengths = len(str(mode_step)), len(varint(global_step))
-        if self.made.get(mode, (None,))[0] != lengths:
+        if mode not in self.made or self.made[mode][0] != lengths:
             self.made[mode] = lengths, self.template(mode, *lengths)
         template, places, at = self.made[mode][1]
         buffer = template.copy()
@@ -103,11 +127,11 @@ class ScalarBlock:
         buffer[at["value"]] = np.ascontiguousarray(values, np.float32).view(np.uint8).reshape(-1, 4)
         return buffer.tobytes(), places
 
-    def template(self, mode, digits, step_length):
+    def template(self, mode: str, digits: int, step_length: int) -> Template:
         """The bytes with marks in the places of what changes, and where those places are."""
         step = 1 << 7 * (step_length - 1)  # any number of that length
         pieces, places, position = [], [], 0
-        at = {"time": [], "step": [], "mode_step": [], "value": []}
+        at: dict[str, list[int]] = {"time": [], "step": [], "mode_step": [], "value": []}
         for name in self.names:
             message = event(name, np.zeros((), np.float32), step, mode, 10 ** (digits - 1), now=0.0)
             data = record(message)
@@ -126,7 +150,9 @@ class ScalarBlock:
         return np.frombuffer(b"".join(pieces), np.uint8).copy(), places, offsets
 
 
-def event(name, array, global_step, mode, mode_step, now=None):
+def event(
+    name: str, array: NDArray[Any], global_step: int, mode: str, mode_step: int, now: float | None = None
+) -> bytes:
     """An Event message with one tensor (tensorflow/core/util/event.proto, framework/{summary,tensor}.proto)."""
     array = np.asarray(array)
     dimensions = b"".join(
@@ -142,14 +168,14 @@ def event(name, array, global_step, mode, mode_step, now=None):
     return wall_time + field(2, global_step) + field(5, field(1, value))
 
 
-def field(number, content):
+def field(number: int, content: int | bytes) -> bytes:
     """A field of a protocol buffer message: a whole number as a varint, bytes with their length before them."""
     if isinstance(content, int):
         return varint(number << 3) + varint(content)
     return varint(number << 3 | 2) + varint(len(content)) + content
 
 
-def varint(number):
+def varint(number: int) -> bytes:
     parts = bytearray()
     while number > 127:
         parts.append(number & 127 | 128)
@@ -158,12 +184,12 @@ def varint(number):
     return bytes(parts)
 
 
-def record(message):
+def record(message: bytes) -> bytes:
     length = struct.pack("<Q", len(message))
     return length + struct.pack("<I", masked_crc32c(length)) + message + MAGIC_CRC
 
 
-def masked_crc32c(data):
+def masked_crc32c(data: bytes) -> int:
     """CRC-32C, rotated and shifted as TFRecord files have it (tensorflow/core/lib/hash/crc32c.h)."""
     crc = 0xFFFFFFFF
     for byte in data:
@@ -172,7 +198,7 @@ def masked_crc32c(data):
     return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
 
 
-def crc_table():
+def crc_table() -> list[int]:
     """Castagnoli's polynomial, reflected."""
     table = []
     for crc in range(256):
@@ -186,7 +212,7 @@ CRC_TABLE = crc_table()
 MAGIC_CRC = struct.pack("<I", masked_crc32c(MAGIC))
 
 
-def replace(path, data):
+def replace(path: Path, data: bytes) -> None:
     """Whole or not at all: rules read these files while the training goes on."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".tmp")
