@@ -144,7 +144,7 @@ fuzz: setup .venv/fuzz/.installed  ## strangers' bytes for every reader and serv
 	@.venv/airflow/bin/python -m tests.fuzz $(ARGS)
 
 # ml/ is checked as the oldest Python that it runs on sees it, against the torch of its own environment.
-ML_TYPED := $(addprefix ml/,inference.py ray_app.py dataset debugger network pictures recordings)
+ML_TYPED := $(addprefix ml/,evaluate_rules.py inference.py ray_app.py serve.py dataset debugger network pictures profiler recordings server)
 .PHONY: check
 check: .venv/airflow/.installed .venv/ml/.installed  ## ruff and mypy
 	@.venv/airflow/bin/ruff check .

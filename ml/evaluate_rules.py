@@ -20,6 +20,8 @@ step.
 Exit status: 0 if every rule has a verdict, whichever; 2 if the arguments cannot be used.
 """
 
+from __future__ import annotations
+
 import argparse
 import json
 import sys
@@ -28,6 +30,7 @@ import traceback
 from contextlib import ExitStack
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from debugger.rules.catalogue import RULES, USUAL
 from debugger.rules.judge import NO_TENSORS, Judge
@@ -40,11 +43,17 @@ from profiler.rules import SUB_RULES
 from recordings.output import DEBUG_OUTPUT, PROFILER_OUTPUT, UnusableOutput, opened
 from recordings.storage import END_MARKER, Folder
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Any
+
+    Rules = Mapping[str, Mapping[str, str]]  # RuleConfigurationName -> its RuleParameters
+
 PROFILER_REPORT = "ProfilerReport"
 PROFILER_RULES = (PROFILER_REPORT, *SUB_RULES)
 
 
-def main(arguments=None):
+def main(arguments: Sequence[str] | None = None) -> int:
     settings = parse(arguments)
     with ExitStack() as stack:
         try:
@@ -58,7 +67,7 @@ def main(arguments=None):
     return 0
 
 
-def evaluate(settings, rules, inputs, stream):
+def evaluate(settings: argparse.Namespace, rules: Rules, inputs: Inputs, stream: TensorStream) -> None:
     """Give every rule a verdict, of what is there or as it comes."""
     verdicts = Verdicts(settings, rules, str(inputs.tensors))
     if inputs.unusable:
@@ -90,11 +99,12 @@ class Inputs:
     `unusable` says why nothing of it can be judged; `no_tensors` and `no_profile` what it means where one is missing.
     """
 
-    def __init__(self, settings, stack):
+    def __init__(self, settings: argparse.Namespace, stack: ExitStack) -> None:
         self.job_file = settings.job
         self.read_job()  # an unreadable one is better known now than when the job has ended
         self.tensors, self.profiler_dir = settings.tensors, settings.profiler
-        self.unusable, self.no_tensors, self.no_profile = "", NO_TENSORS, None
+        self.unusable, self.no_tensors = "", NO_TENSORS
+        self.no_profile: str | None = None
         if settings.training_output is not None:
             self.tensors = settings.training_output
             try:
@@ -102,7 +112,7 @@ class Inputs:
             except UnusableOutput as error:
                 self.unusable = str(error)
 
-    def find(self, place, folder):
+    def find(self, place: str, folder: Path) -> None:
         """The parts of a training's output in `folder`, which others know as `place`."""
         self.tensors = Folder(folder / DEBUG_OUTPUT, known_as=f"{place}/{DEBUG_OUTPUT}")
         self.profiler_dir = folder / PROFILER_OUTPUT
@@ -113,15 +123,15 @@ class Inputs:
         if not self.profiler_dir.is_dir():
             self.no_profile = f"'{place}' holds no {PROFILER_OUTPUT}/; the training must run with --profile true"
 
-    def read_job(self):
+    def read_job(self) -> dict[str, Any]:
         return json.loads(self.job_file.read_text(encoding="utf-8")) if self.job_file else {"TrainingJobName": ""}
 
     @cached_property
-    def job(self):
+    def job(self) -> dict[str, Any]:
         return self.read_job()
 
     @cached_property
-    def recorded(self):
+    def recorded(self) -> Recorded:
         tensors_dir = self.tensors.path if isinstance(self.tensors, Folder) else self.tensors
         return Recorded(self.profiler_dir, tensors_dir)
 
@@ -129,13 +139,13 @@ class Inputs:
 class Verdicts:
     """Where verdicts go: a file and a line of the log each."""
 
-    def __init__(self, settings, rules, tensors):
+    def __init__(self, settings: argparse.Namespace, rules: Rules, tensors: str) -> None:
         self.settings, self.rules, self.tensors = settings, rules, tensors
         self.published = {}
         if settings.follow and settings.output:
             self.published = {name: kept for name in rules if (kept := self.published_before(name))}
 
-    def published_before(self, name):
+    def published_before(self, name: str) -> dict[str, Any] | None:
         """An issue that an evaluator which was killed has already told of; whoever read it may have acted on it."""
         try:
             verdict = json.loads((self.settings.output / name / "verdict.json").read_text(encoding="utf-8"))
@@ -144,7 +154,7 @@ class Verdicts:
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
-    def publish(self, verdict):
+    def publish(self, verdict: dict[str, Any]) -> None:
         name = verdict["RuleConfigurationName"]
         verdict |= {"RuleParameters": self.rules[name], "Tensors": self.tensors}
         self.published[name] = verdict
@@ -156,7 +166,7 @@ class Verdicts:
             print(line(verdict), flush=True)
 
 
-def read_rules(text):
+def read_rules(text: str) -> dict[str, dict[str, str]]:
     """{RuleConfigurationName: RuleParameters} of a file of configurations, or of names with commas between them."""
     if text.strip() and not (path := Path(text)).is_file() and path.suffix != ".json":
         names = [name.strip() for name in text.split(",") if name.strip()]
@@ -172,14 +182,14 @@ def read_rules(text):
     return {name: dict(rule.get("RuleParameters") or {}) for name, rule in zip(names, configurations, strict=True)}
 
 
-def job_ended(settings):
+def job_ended(settings: argparse.Namespace) -> bool:
     """A job's output is packed when it has ended; a job that was killed has left no other sign of it."""
     if settings.training_output is not None:
         return True
     return settings.job_ended is not None and settings.job_ended.exists()
 
 
-def wait_for_end(settings, stream):
+def wait_for_end(settings: argparse.Namespace, stream: TensorStream) -> None:
     """Until the job is over, though no debugger rule waits for it any more."""
     marker = settings.profiler and settings.profiler / "system" / END_MARKER
     deadline = time.monotonic() + settings.timeout
@@ -189,7 +199,7 @@ def wait_for_end(settings, stream):
         time.sleep(settings.poll)
 
 
-def profiler_verdict(name, parameters, inputs, output):
+def profiler_verdict(name: str, parameters: Mapping[str, str], inputs: Inputs, output: Path | None) -> dict[str, Any]:
     rule = parameters.get("rule_to_invoke", name)
     try:
         if rule == PROFILER_REPORT:
@@ -202,7 +212,7 @@ def profiler_verdict(name, parameters, inputs, output):
         return document(name, "Error", f"{type(error).__name__}: {error}")
 
 
-def profiler_report(name, parameters, inputs, output):
+def profiler_report(name: str, parameters: Mapping[str, str], inputs: Inputs, output: Path | None) -> dict[str, Any]:
     if output is None:
         return document(name, "Error", "the report needs a place to be written to: --output")
     evidence = write_report(output / name, inputs.recorded, inputs.job, parameters)
@@ -212,7 +222,7 @@ def profiler_report(name, parameters, inputs, output):
     return document(name, "IssuesFound", f"{condition}\ntriggered: {', '.join(evidence['triggered'])}", evidence)
 
 
-def profiler_rule(name, rule, parameters, inputs):
+def profiler_rule(name: str, rule: str, parameters: Mapping[str, str], inputs: Inputs) -> dict[str, Any]:
     """One of the report's sub-rules, configured as a rule of its own."""
     report = judge_alone(rule, inputs.recorded, inputs.job, parameters)
     evidence = {key: report[key] for key in ("RuleTriggered", "Violations", "Datapoints", "RuleParameters")}
@@ -222,11 +232,11 @@ def profiler_rule(name, rule, parameters, inputs):
     return document(name, "IssuesFound", f"{condition}\n{ADVICE[rule][0]}", evidence)
 
 
-def place(text):
+def place(text: str) -> Path | str:
     return text if text.startswith("s3://") else Path(text)
 
 
-def parse(arguments):
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--tensors", type=place, help="folder or s3:// URI; may not exist yet")

@@ -18,6 +18,8 @@ nothing: nobody waits for company. MODEL_CUSTOM_ATTRIBUTES goes with every answe
 which SageMaker hands to the caller: in the middle of a deployment it tells which of two models has answered.
 """
 
+from __future__ import annotations
+
 import argparse
 import os
 import signal
@@ -26,6 +28,7 @@ import sys
 import time
 import traceback
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import uvicorn
 
@@ -33,6 +36,11 @@ from server.app import build_app
 from server.connection import BACKLOG, KEEP_ALIVE_S, Connection
 from server.handlers import DEFAULT_ACCEPT, Handlers
 from server.micro_batch import MAX_REQUESTS
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from starlette.applications import Starlette
 
 PAYLOAD_MB = 25  # what a real-time endpoint accepts
 TIMEOUT_S = 60  # what a real-time endpoint waits
@@ -61,7 +69,7 @@ IGNORED = ("SAGEMAKER_TS_MAX_BATCH_DELAY",)
 THREADS_PER_CORE, MAX_THREADS = 2, 16  # while some wait for the model, others decode
 
 
-def main(arguments=None):
+def main(arguments: Sequence[str] | None = None) -> int:
     settings = parse(arguments)
     # Of itself, the first process of a container ignores the signal.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
@@ -84,7 +92,7 @@ def main(arguments=None):
     return run(build_app(handlers, settings), listener)
 
 
-def run(app, listener):
+def run(app: Starlette, listener: socket.socket) -> int:
     """Serve until SIGTERM and answer what is accepted by then. -> exit status"""
     # uvicorn drains at SIGTERM, then sends itself the signal once more: this handler makes that a normal end.
     signal.signal(signal.SIGTERM, lambda *_: None)
@@ -109,7 +117,7 @@ def run(app, listener):
     return 0
 
 
-def bind(host, port):
+def bind(host: str, port: int) -> socket.socket:
     """The port, taken but not open yet, so that a taken one is found out before the model is loaded."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     # asyncio switches Nagle's delay off only where the protocol is spelt out.
@@ -119,7 +127,7 @@ def bind(host, port):
     return listener
 
 
-def make_way():
+def make_way() -> None:
     """Imports are the model's from here on: what lies beside this file is not on its path, nor is `server` taken."""
     here = Path(__file__).resolve().parent
     sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != here]
@@ -127,19 +135,19 @@ def make_way():
         del sys.modules[name]
 
 
-def num_threads(handlers):
+def num_threads(handlers: Handlers) -> int:
     if not handlers.batches:
         return 1
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(THREADS_PER_CORE * cores, MAX_THREADS)
 
 
-def refuse(reason):
+def refuse(reason: str) -> int:
     print(f"serve.py: {reason}", file=sys.stderr, flush=True)
     return 1
 
 
-def parse(arguments):
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     environment = os.environ.get
     base = Path(environment("SAGEMAKER_BASE_DIR", "/opt/ml"))
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -168,20 +176,20 @@ def parse(arguments):
     return settings
 
 
-def first(setting):
+def first(setting: str) -> int | None:
     """The value of the first of its variables that is set; all that are set must be sound."""
     found = [number for name in VARIABLES[setting] if (number := whole_number(name)) is not None]
     return found[0] if found else None
 
 
-def custom_attributes(text):
+def custom_attributes(text: str) -> str:
     """`text`, if SageMaker takes it for CustomAttributes: visible US-ASCII, 1,024 characters at most."""
     if not (text.isascii() and text.isprintable() and len(text) <= MAX_ATTRIBUTES):
         raise ValueError(f"MODEL_CUSTOM_ATTRIBUTES={text[:20]!r} must be at most {MAX_ATTRIBUTES} visible ASCII signs")
     return text
 
 
-def whole_number(name):
+def whole_number(name: str) -> int | None:
     """An environment variable as a number of at least 1; None where it is not set."""
     text = os.environ.get(name)
     if not text:

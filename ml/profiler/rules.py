@@ -5,12 +5,21 @@ for the training loop. A sub-rule's limits can be set by rule parameters named `
 is a rule of its own takes them without the prefix.
 """
 
+from __future__ import annotations
+
 import math
+from typing import TYPE_CHECKING
 
 from profiler import step_rules, system_rules
 from profiler.step_timeline import Timeline
 
-DEFAULTS = {
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import Any
+
+    from profiler.system_rules import Found, Job, Limits, Usage
+
+DEFAULTS: dict[str, dict[str, float | None]] = {
     "CPUBottleneck": {"threshold": 50, "cpu_threshold": 90, "gpu_threshold": 10, "patience": 1000},
     "IOBottleneck": {"threshold": 50, "io_threshold": 50, "gpu_threshold": 10, "patience": 1000},
     "LowGPUUtilization": {"threshold_p95": 70, "threshold_p5": 10, "window": 500, "patience": 1000},
@@ -30,7 +39,7 @@ DEFAULTS = {
     "Dataloader": {"min_threshold": 70, "max_threshold": 200, "starved_threshold": 30},
     "OverallFrameworkMetrics": {},
 }
-SUB_RULES = {
+SUB_RULES: dict[str, Callable[[Usage, Timeline, Job, Limits], Found]] = {
     "CPUBottleneck": system_rules.cpu_bottleneck,
     "IOBottleneck": system_rules.io_bottleneck,
     "LowGPUUtilization": system_rules.low_gpu_utilization,
@@ -45,7 +54,9 @@ SUB_RULES = {
 }
 
 
-def profile(usage, job, parameters, timeline=None):
+def profile(
+    usage: Usage, job: Mapping[str, Any], parameters: Mapping[str, str], timeline: Timeline | None = None
+) -> dict[str, dict[str, Any]]:
     """Every sub-rule's report. `usage` from read_usage, `job` from job.json, `parameters` the rule's strings.
 
     Raises ValueError for a parameter that is no number.
@@ -56,7 +67,13 @@ def profile(usage, job, parameters, timeline=None):
     }
 
 
-def judge(name, usage, job, parameters, timeline=None):
+def judge(
+    name: str,
+    usage: Usage,
+    job: Mapping[str, Any],
+    parameters: Mapping[str, str | None],
+    timeline: Timeline | None = None,
+) -> dict[str, Any]:
     """The report of one sub-rule; `parameters` without its name before them."""
     limits = {key: limit(name, key, parameters.get(key)) for key in DEFAULTS[name]}
     timeline = Timeline() if timeline is None else timeline
@@ -70,7 +87,7 @@ def judge(name, usage, job, parameters, timeline=None):
     }
 
 
-def limit(rule, key, text):
+def limit(rule: str, key: str, text: str | None) -> float | str | None:
     default = DEFAULTS[rule][key]
     if text is None:
         return default

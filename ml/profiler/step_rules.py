@@ -5,10 +5,23 @@ algorithm of AWS's open-sourced rule of its name; where it goes further, its doc
 timeline.read_timeline returns; without framework metrics a rule has nothing to say and its details are empty.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from profiler.phases import BACKWARDS, FORWARDS, STEP, WAITING, WORKER
 from profiler.system_rules import WINDOW_S, rounded
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Any
+
+    from numpy.typing import NDArray
+
+    from profiler.step_timeline import Spans, Timeline
+    from profiler.system_rules import Found, Job, Limits, Usage
 
 MIN_STEPS = 100  # fewer have no meaningful spread
 BINS = 100
@@ -17,13 +30,14 @@ WAITING_MATTERS = 0.1  # share of the training time; below it the number of load
 MIN_WAIT_S = 1.0  # a training that waited less in all is not starved
 
 
-def step_outlier(usage, timeline, job, limits):
+def step_outlier(usage: Usage, timeline: Timeline, job: Job, limits: Limits) -> Found:
     """More than `n_outliers` steps of a process above mean + `stddev` standard deviations, of more than 100 steps.
 
     `mode`: only steps of this mode ("TRAIN", "EVAL" or the phase's whole name). Details hold one entry for each process
     as AWS's files do: that of its training steps, or where only other steps have outliers enough, of those.
     """
-    details, triggered, violations, datapoints = {}, 0, 0, 0
+    details: dict[str, Any] = {}
+    triggered = violations = datapoints = 0
     for process, phases in timeline.processes.items():
         for phase in timeline.step_phases:
             if phase not in phases or limits["mode"] not in (None, phase, phase.removeprefix(STEP)):
@@ -43,7 +57,7 @@ def step_outlier(usage, timeline, job, limits):
     return triggered, violations, {"step_details": details}, datapoints
 
 
-def step_statistics(phase, spans, outliers):
+def step_statistics(phase: str, spans: Spans, outliers: NDArray[np.bool_]) -> dict[str, Any]:
     """Durations in seconds; the histogram leaves the outliers out, else they would leave it one bar wide."""
     counts, edges = np.histogram(spans.seconds[~outliers], bins=BINS)
     quantiles = {"max": 1, "p99": 0.99, "p95": 0.95, "p50": 0.5, "min": 0}
@@ -59,14 +73,14 @@ def step_statistics(phase, spans, outliers):
     }
 
 
-def max_initialization_time(usage, timeline, job, limits):
+def max_initialization_time(usage: Usage, timeline: Timeline, job: Job, limits: Limits) -> Found:
     """No step in the first `threshold` minutes: counted are the minutes after them until the first step.
 
     Without framework metrics nothing is known of steps, and AWS's rule, which then calls every job of 20 minutes slow,
     is not followed. A loop that recorded its start but never made a step is judged by the end of the job.
     """
     begin, end = job.get("TrainingStartTime"), job.get("TrainingEndTime")
-    details = {"step_num": {}, "job_start": begin, "job_end": end}
+    details: dict[str, Any] = {"step_num": {}, "job_start": begin, "job_end": end}
     if not timeline:
         return 0, 0, details, 0
     times = [sample.time for samples in usage.values() for sample in (samples[0], samples[-1])]
@@ -80,7 +94,7 @@ def max_initialization_time(usage, timeline, job, limits):
     return late, late, details, sum(len(spans) for spans in timeline.all(*timeline.step_phases))
 
 
-def dataloader(usage, timeline, job, limits):
+def dataloader(usage: Usage, timeline: Timeline, job: Job, limits: Limits) -> Found:
     """Too few or too many loaders for the machine's cores, or a training that waits for its data.
 
     Loaders are counted each second (distinct processes times the threads each has) and the median compared with
@@ -95,7 +109,7 @@ def dataloader(usage, timeline, job, limits):
     loaders, seconds = parallel_loaders(spans, timeline.loaders)
     times = np.concatenate([found.seconds for found in spans])
     share = timeline.waiting_share
-    details = {"pin_memory": timeline.pin_memory, "num_workers": timeline.loaders, "cores": cores}
+    details: dict[str, Any] = {"pin_memory": timeline.pin_memory, "num_workers": timeline.loaders, "cores": cores}
     details |= {"dataloaders": loaders, "dataloading_time": loading_times(times)}
     if share is not None:
         details["waiting_percent"] = rounded(100 * share)
@@ -106,12 +120,12 @@ def dataloader(usage, timeline, job, limits):
     return int(violations > 0), violations, details, len(times)
 
 
-def starved(timeline, threshold):
+def starved(timeline: Timeline, threshold: float) -> bool:
     share = timeline.waiting_share
-    return share is not None and 100 * share > threshold and timeline.waiting_seconds > MIN_WAIT_S
+    return share is not None and 100 * share > threshold and (timeline.waiting_seconds or 0.0) > MIN_WAIT_S
 
 
-def parallel_loaders(spans, threads):
+def parallel_loaders(spans: Sequence[Spans], threads: int | None) -> tuple[int, int]:
     """(median number of loaders at work in a second, in how many seconds there were any)"""
     seen = np.concatenate([np.stack([found.start.astype(np.int64), found.pid]) for found in spans], axis=1)
     distinct = np.unique(seen, axis=1)
@@ -119,15 +133,15 @@ def parallel_loaders(spans, threads):
     return int(np.median(processes * (threads or 1))), len(processes)
 
 
-def loading_times(seconds):
+def loading_times(seconds: NDArray[np.float64]) -> dict[str, Any]:
     counts, edges = np.histogram(seconds, bins=BINS)
     quantiles = {name: float(np.quantile(seconds, q)) for name, q in (("p25", 0.25), ("p50", 0.5), ("p95", 0.95))}
     return {**quantiles, "probs": counts.tolist(), "binedges": edges.tolist()}
 
 
-def overall_framework_metrics(usage, timeline, job, limits):
+def overall_framework_metrics(usage: Usage, timeline: Timeline, job: Job, limits: Limits) -> Found:
     """Percent of time by step and by phase; never triggers. CPU and GPU operators are in the trace, not here."""
-    details = {"ratio": {}, "phase": {}, "phase_time": {}}
+    details: dict[str, Any] = {"ratio": {}, "phase": {}, "phase_time": {}}
     steps = {name: timeline.seconds(name) for name in timeline.step_phases}
     if steps:
         extents = [found for found in map(extent_of_steps, timeline.processes.values()) if found]
@@ -144,11 +158,11 @@ def overall_framework_metrics(usage, timeline, job, limits):
     return 0, 0, details, sum(len(spans) for found in timeline.processes.values() for spans in found.values())
 
 
-def extent_of_steps(phases):
+def extent_of_steps(phases: Mapping[str, Spans]) -> float:
     steps = [spans for name, spans in phases.items() if name.startswith(STEP)]
     return max(s.end.max() for s in steps) - min(s.start[0] for s in steps) if steps else 0.0
 
 
-def percent(seconds):
+def percent(seconds: Mapping[str, float]) -> dict[str, float]:
     total = sum(seconds.values())
     return {name: rounded(100 * value / total) if total else 0.0 for name, value in seconds.items()}

@@ -12,6 +12,8 @@ That nobody else measures, so it is measured wherever a training is profiled: ho
 had to wait, and who ran meanwhile. Linux only; what a machine does not tell is left out.
 """
 
+from __future__ import annotations
+
 import atexit
 import contextlib
 import json
@@ -20,18 +22,24 @@ import os
 import threading
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
 from profiler.step_times import DEFAULT_CONFIG
 from recordings.notes import give_up, mark_end
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+    from types import ModuleType
+    from typing import Any
+
 INTERVAL_S = 0.5  # SageMaker's own default
 SHARE_INTERVAL_S = 1
 SHARES = "processor"  # the folder
 
 
-def watch(folder, always=False):
+def watch(folder: Path | str | None, always: bool = False) -> None:
     """Sample into `folder` until the process ends, unless the platform samples, or there is no folder.
 
     `always`: also where the platform samples, which may keep what it finds from whoever reads this folder.
@@ -40,7 +48,7 @@ def watch(folder, always=False):
         atexit.register(SystemMetrics(folder).start().close)
 
 
-def watch_share(folder):
+def watch_share(folder: Path | str | None) -> None:
     """Measure until the process ends what it is given of the processors; nothing without a folder."""
     if folder:
         atexit.register(ProcessorShare(folder).start().stop)
@@ -49,26 +57,26 @@ def watch_share(folder):
 class SystemMetrics:
     """Samples between `start` and `stop`, in a thread that ends with the process."""
 
-    def __init__(self, folder, interval_s=INTERVAL_S):
+    def __init__(self, folder: Path | str, interval_s: float = INTERVAL_S) -> None:
         self.folder, self.interval_s = Path(folder), interval_s
         self.host = os.environ.get("SM_CURRENT_HOST", "algo-1")
         self.ended = threading.Event()
         self.thread = threading.Thread(target=self.run, name="system-metrics", daemon=True)
 
-    def start(self):
+    def start(self) -> SystemMetrics:
         self.thread.start()
         return self
 
-    def stop(self):
+    def stop(self) -> None:
         self.ended.set()
         self.thread.join()
 
-    def close(self):
+    def close(self) -> None:
         """Stop, and tell readers that no more will come."""
         self.stop()
         mark_end(self.folder / "system")
 
-    def run(self):
+    def run(self) -> None:
         try:
             import psutil
 
@@ -82,28 +90,28 @@ class SystemMetrics:
         except Exception:
             give_up("system-metrics", self.folder, "the machine cannot be measured", "system metrics")
 
-    def write(self, now, readings):
+    def write(self, now: float, readings: Iterable[Mapping[str, Any]]) -> None:
         minute = int(now) // 60 * 60
         folder = self.folder / "system/incremental" / time.strftime("%Y%m%d%H", time.gmtime(minute))
         folder.mkdir(parents=True, exist_ok=True)
         where = {"NodeId": self.host, "Timestamp": round(now, 3)}
         with (folder / f"{minute}.{self.host}.json").open("a", encoding="utf-8") as file:
-            lines = (json.dumps(reading | where) for reading in readings if math.isfinite(reading["Value"]))
+            lines = (json.dumps({**reading, **where}) for reading in readings if math.isfinite(reading["Value"]))
             file.writelines(f"{line}\n" for line in lines)
 
 
-def reading(kind, name, dimension, value):
+def reading(kind: str, name: str, dimension: str, value: float) -> dict[str, Any]:
     return {"Type": kind, "Name": name, "Dimension": dimension, "Value": round(value, 3)}
 
 
-def cores(psutil):
+def cores(psutil: ModuleType) -> Iterator[dict[str, Any]]:
     for core, times in enumerate(psutil.cpu_times_percent(percpu=True)):
         waiting = getattr(times, "iowait", 0.0)
         yield reading("cpu", f"cpu{core}", "CPUUtilization", max(0.0, 100.0 - times.idle - waiting))
         yield reading("cpu", f"cpu{core}", "I/OWaitPercentage", waiting)
 
 
-def gpus():
+def gpus() -> Iterator[dict[str, Any]]:
     """Only once the training uses CUDA: a question to torch would start it. `utilization` needs NVIDIA's bindings."""
     if not (torch.cuda.is_available() and torch.cuda.is_initialized()):
         return
@@ -116,15 +124,15 @@ def gpus():
             continue
 
 
-def memory(psutil):
+def memory(psutil: ModuleType) -> Iterator[dict[str, Any]]:
     yield reading("memory", "MemoryUsedPercent", "", psutil.virtual_memory().percent)
 
 
-def counters(psutil):
+def counters(psutil: ModuleType) -> tuple[Any, Any]:
     return psutil.disk_io_counters(), psutil.net_io_counters()
 
 
-def rates(before, after, elapsed_s):
+def rates(before: tuple[Any, Any], after: tuple[Any, Any], elapsed_s: float) -> Iterator[dict[str, Any]]:
     (disk, network), (new_disk, new_network) = before, after
     if disk is not None and new_disk is not None:  # None where the kernel shows no disk, as in some containers
         operations = new_disk.read_count + new_disk.write_count - disk.read_count - disk.write_count
@@ -141,23 +149,29 @@ def rates(before, after, elapsed_s):
 class ProcessorShare:
     """Of this process, between `start` and `stop`, in a thread that ends with the process."""
 
-    def __init__(self, folder, interval_s=SHARE_INTERVAL_S, proc="/proc", cgroups="/sys/fs/cgroup"):
+    def __init__(
+        self,
+        folder: Path | str,
+        interval_s: float = SHARE_INTERVAL_S,
+        proc: Path | str = "/proc",
+        cgroups: Path | str = "/sys/fs/cgroup",
+    ) -> None:
         self.folder, self.interval_s = Path(folder) / SHARES, interval_s
         self.proc, self.cgroups = Path(proc), Path(cgroups)
         self.host = os.environ.get("SM_CURRENT_HOST", "algo-1")
         self.ended = threading.Event()
         self.thread = threading.Thread(target=self.run, name="processor-share", daemon=True)
 
-    def start(self):
+    def start(self) -> ProcessorShare:
         self.before = self.read()  # the first readings only set the reference point
         self.thread.start()
         return self
 
-    def stop(self):
+    def stop(self) -> None:
         self.ended.set()
         self.thread.join()
 
-    def run(self):
+    def run(self) -> None:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             path = self.folder / f"{self.host}-{os.getpid()}.json"
@@ -172,10 +186,10 @@ class ProcessorShare:
         except Exception:
             give_up("processor-share", self.folder.parent, "the processors cannot be measured", "its share of them")
 
-    def read(self):
+    def read(self) -> dict[str, Any]:
         """Counters that only grow, in seconds; a name is missing where the machine does not tell."""
         cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
-        found = {"Seconds": time.monotonic(), "Used": time.process_time(), "Cores": len(cores)}
+        found: dict[str, Any] = {"Seconds": time.monotonic(), "Used": time.process_time(), "Cores": len(cores)}
         with contextlib.suppress(OSError, ValueError, IndexError):
             found["Waited"] = self.waits()
         with contextlib.suppress(OSError, ValueError):
@@ -184,7 +198,7 @@ class ProcessorShare:
             found["Throttled"] = self.throttled()
         return found
 
-    def waits(self):
+    def waits(self) -> dict[str, float]:
         """thread -> how long it was ready to run and did not: the second number of its schedstat, in ns."""
         waits = {}
         for path in (self.proc / "self/task").iterdir():
@@ -194,7 +208,7 @@ class ProcessorShare:
             raise FileNotFoundError
         return waits
 
-    def of_cores(self, names):
+    def of_cores(self, names: set[str]) -> dict[str, float]:
         """What all processes together, and other machines on the same host, used of the cores this one may use."""
         rows = (line.split() for line in (self.proc / "stat").read_text().splitlines())
         times = [list(map(int, numbers[:8])) for name, *numbers in rows if name in names]
@@ -202,7 +216,7 @@ class ProcessorShare:
         tick = os.sysconf("SC_CLK_TCK")
         return {"Busy": (user + nice + system + interrupts + soft_interrupts) / tick, "Stolen": stolen / tick}
 
-    def throttled(self):
+    def throttled(self) -> float:
         """How long the container's limit kept it from running: of the control group, version 2 or 1."""
         groups = [line.split(":", 2) for line in (self.proc / "self/cgroup").read_text().splitlines()]
         places = []
@@ -220,7 +234,7 @@ class ProcessorShare:
         raise KeyError("throttled")
 
 
-def difference(before, after):
+def difference(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, float]:
     """What was counted between two readings; the number of cores is that of the later one."""
     found = {"Cores": after["Cores"]}
     for name in after.keys() & before.keys() - {"Cores"}:

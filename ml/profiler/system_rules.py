@@ -4,14 +4,31 @@ Each takes (usage, timeline, job, limits) and returns (times triggered, violatio
 algorithm of AWS's open-sourced rule of its name. `usage` is what usage.read_usage returns.
 """
 
+from __future__ import annotations
+
 from itertools import combinations
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+    from typing import Any, SupportsFloat
+
+    from numpy.typing import NDArray
+
+    from profiler.step_timeline import Timeline
+    from profiler.system_usage import Sample
+
+    Usage = Mapping[str, Sequence[Sample]]  # node -> its samples
+    Job = Mapping[str, Any]  # job.json
+    Limits = Mapping[str, Any]  # numbers, but for a mode
+    Found = tuple[int, int, dict[str, Any], int]  # times triggered, violations, details, data points
 
 WINDOW_S = 60  # AWS rescans a job once a minute; "triggered" counts such windows
 
 
-def bottleneck(usage, limits, sensor, high):
+def bottleneck(usage: Usage, limits: Limits, sensor: str, high: float) -> Found:
     """Samples where some GPU idles while some core's `sensor` is above `high`."""
     idle_gpu, found, datapoints, triggered = 0, {}, 0, 0
     for samples in usage.values():
@@ -28,16 +45,17 @@ def bottleneck(usage, limits, sensor, high):
     return triggered, len(found), {"low_gpu_utilization": idle_gpu, "bottlenecks": found}, datapoints
 
 
-def cpu_bottleneck(usage, timeline, job, limits):
+def cpu_bottleneck(usage: Usage, timeline: Timeline, job: Job, limits: Limits) -> Found:
     return bottleneck(usage, limits, "cpu", limits["cpu_threshold"])
 
 
-def io_bottleneck(usage, timeline, job, limits):
+def io_bottleneck(usage: Usage, timeline: Timeline, job: Job, limits: Limits) -> Found:
     return bottleneck(usage, limits, "io_wait", limits["io_threshold"])
 
 
-def low_gpu_utilization(usage, timeline, job, limits):
-    details, violations, datapoints = {}, 0, 0
+def low_gpu_utilization(usage: Usage, timeline: Timeline, job: Job, limits: Limits) -> Found:
+    details: dict[str, Any] = {}
+    violations = datapoints = 0
     for node, gpu, series in each_gpu(usage, "gpu"):
         for count in window_ends(usage[node], len(series)):
             datapoints = max(datapoints, count)
@@ -50,9 +68,10 @@ def low_gpu_utilization(usage, timeline, job, limits):
     return violations, violations, details | last_timestamp(usage), datapoints
 
 
-def gpu_memory_increase(usage, timeline, job, limits):
+def gpu_memory_increase(usage: Usage, timeline: Timeline, job: Job, limits: Limits) -> Found:
     """The mean of a GPU's memory over `window` readings is more than `increase` above that of the window before."""
-    details, violations, datapoints, window = {}, 0, 0, max(1, int(limits["window"]))
+    details: dict[str, Any] = {}
+    violations, datapoints, window = 0, 0, max(1, int(limits["window"]))
     for node, gpu, series in each_gpu(usage, "gpu_memory"):
         datapoints = max(datapoints, len(series))
         sums = np.concatenate([[0.0], np.cumsum(series)])
@@ -68,9 +87,10 @@ def gpu_memory_increase(usage, timeline, job, limits):
     return violations, violations, details | last_timestamp(usage), datapoints
 
 
-def batch_size(usage, timeline, job, limits):
+def batch_size(usage: Usage, timeline: Timeline, job: Job, limits: Limits) -> Found:
     """CPU, GPU and GPU memory all far from full: a larger batch would fit."""
-    details, violations, datapoints = {}, 0, 0
+    details: dict[str, Any] = {}
+    violations = datapoints = 0
     for node, gpu, series in each_gpu(usage, "gpu"):
         measured = [sample for sample in usage[node] if gpu in sample.gpu]
         # Cores may be read a moment before the GPU, into a sample of their own: the last known value holds on.
@@ -91,14 +111,14 @@ def batch_size(usage, timeline, job, limits):
     return violations, violations, details | last_timestamp(usage), datapoints
 
 
-def load_balancing(usage, timeline, job, limits):
+def load_balancing(usage: Usage, timeline: Timeline, job: Job, limits: Limits) -> Found:
     details, violations, datapoints = {}, 0, 0
     for node, samples in usage.items():
         gpus = {gpu: series for owner, gpu, series in each_gpu(usage, "gpu") if owner == node}
         if not gpus:
             continue
         counts = {gpu: np.histogram(series, bins=np.arange(0, 100, 2))[0] for gpu, series in gpus.items()}
-        distances = {}
+        distances: dict[str, dict[str, float]] = {}
         for one, other in combinations(counts, 2):
             distances.setdefault(one, {})[other] = distance = jensen_shannon(counts[one], counts[other])
             violations += distance > limits["threshold"] and len(samples) > limits["patience"]
@@ -108,8 +128,8 @@ def load_balancing(usage, timeline, job, limits):
     return violations, violations, details, datapoints
 
 
-def overall_system_usage(usage, timeline, job, limits):
-    readings = {
+def overall_system_usage(usage: Usage, timeline: Timeline, job: Job, limits: Limits) -> Found:
+    readings: dict[str, Callable[[Sample], float | None]] = {
         "Network": lambda sample: sum(sample.network.values()) if sample.network else None,
         "GPU": lambda sample: mean(sample.gpu),
         "CPU": lambda sample: mean(sample.cpu),
@@ -117,7 +137,7 @@ def overall_system_usage(usage, timeline, job, limits):
         "GPU memory": lambda sample: mean(sample.gpu_memory),
         "I/O": lambda sample: mean(sample.io_wait),
     }
-    details = {name: {} for name in readings}
+    details: dict[str, dict[str, dict[str, float]]] = {name: {} for name in readings}
     for node, samples in usage.items():
         for name, reading in readings.items():
             values = [value for value in map(reading, samples) if value is not None]
@@ -130,32 +150,32 @@ def overall_system_usage(usage, timeline, job, limits):
 # Arithmetic that the sub-rules share.
 
 
-def windows(samples):
+def windows(samples: Sequence[Sample]) -> Collection[list[Sample]]:
     """The samples minute by minute."""
-    groups = {}
+    groups: dict[int, list[Sample]] = {}
     for sample in samples:
         groups.setdefault(int((sample.time - samples[0].time) // WINDOW_S), []).append(sample)
     return groups.values()
 
 
-def window_ends(samples, length):
+def window_ends(samples: Sequence[Sample], length: int) -> list[int]:
     """How many samples had been seen at the end of each minute, at most `length`."""
     seen = np.cumsum([len(window) for window in windows(samples)])
     return sorted({min(int(count), length) for count in seen})
 
 
-def each_gpu(usage, sensor):
+def each_gpu(usage: Usage, sensor: str) -> Iterator[tuple[str, str, NDArray[np.float64]]]:
     """(node, GPU, its readings) for every GPU that was measured."""
     for node, samples in usage.items():
         for gpu in sorted({gpu for sample in samples for gpu in getattr(sample, sensor)}):
             yield node, gpu, np.array([getattr(s, sensor)[gpu] for s in samples if gpu in getattr(s, sensor)])
 
 
-def mean(readings):
+def mean(readings: Mapping[str, float]) -> float | None:
     return sum(readings.values()) / len(readings) if readings else None
 
 
-def held(values, wanted):
+def held(values: Sequence[float | None], wanted: Sequence[bool]) -> NDArray[np.float64]:
     """The `wanted` of some values, each None replaced by the value before it (0 at the beginning)."""
     last, kept = 0.0, []
     for value, keep in zip(values, wanted, strict=True):
@@ -165,7 +185,7 @@ def held(values, wanted):
     return np.array(kept)
 
 
-def box(values):
+def box(values: NDArray[np.float64]) -> dict[str, float]:
     p25, p50, p75, p95 = np.quantile(values, [0.25, 0.5, 0.75, 0.95])
     reach = 1.5 * (p75 - p25)
     shape = {"p25": p25, "p50": p50, "p75": p75, "p95": p95}
@@ -173,25 +193,25 @@ def box(values):
     return {name: rounded(value) for name, value in shape.items()}
 
 
-def last_timestamp(usage):
+def last_timestamp(usage: Usage) -> dict[str, int]:
     times = [samples[-1].time for samples in usage.values() if samples]
     return {"last_timestamp": int(max(times) * 1e6)} if times else {}
 
 
-def jensen_shannon(counts, other_counts):
+def jensen_shannon(counts: NDArray[np.intp], other_counts: NDArray[np.intp]) -> float:
     p, q = counts / max(counts.sum(), 1), other_counts / max(other_counts.sum(), 1)
     middle = (p + q) / 2
 
-    def divergence(share):
+    def divergence(share: NDArray[np.float64]) -> float:
         some = share > 0
         return float((share[some] * np.log(share[some] / middle[some])).sum())
 
     return float(np.sqrt(max(0.0, (divergence(p) + divergence(q)) / 2)))
 
 
-def top(values):
+def top(values: NDArray[np.float64]) -> float:
     return rounded(values.max())
 
 
-def rounded(value):
+def rounded(value: SupportsFloat) -> float:
     return round(float(value), 2)

@@ -4,12 +4,19 @@ The files are `<profiler-output>/system/incremental/<hour>/<minute>.algo-1.json`
 system_metrics.py's own: what the processes of the training were given of the processors.
 """
 
+from __future__ import annotations
+
 import json
 import re
 import sys
 from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any
 
 SAME_SAMPLE_S = 0.02  # readings closer than this belong to one sample
 FILE = re.compile(r"\d{10}\.(algo-\d+)\.json")
@@ -20,18 +27,20 @@ class Sample:
     """One reading of every sensor of a node. Percent, except throughput (bytes/s) and iops (1/s)."""
 
     time: float  # epoch seconds
-    cpu: dict = field(default_factory=dict)  # core -> utilisation
-    io_wait: dict = field(default_factory=dict)  # core -> share of time spent waiting
-    gpu: dict = field(default_factory=dict)  # GPU -> utilisation
-    gpu_memory: dict = field(default_factory=dict)
+    cpu: dict[str, float] = field(default_factory=dict)  # core -> utilisation
+    io_wait: dict[str, float] = field(default_factory=dict)  # core -> share of time spent waiting
+    gpu: dict[str, float] = field(default_factory=dict)  # GPU -> utilisation
+    gpu_memory: dict[str, float] = field(default_factory=dict)
     memory: float | None = None
-    io: dict = field(default_factory=dict)  # IOPS, ReadThroughputInBytesPerSecond, WriteThroughputInBytesPerSecond
-    network: dict = field(default_factory=dict)  # ReceiveBytesPerSecond, TransmitBytesPerSecond
+    io: dict[str, float] = field(
+        default_factory=dict
+    )  # IOPS, ReadThroughputInBytesPerSecond, WriteThroughputInBytesPerSecond
+    network: dict[str, float] = field(default_factory=dict)  # ReceiveBytesPerSecond, TransmitBytesPerSecond
 
 
-def read_usage(folder):
+def read_usage(folder: Path | str) -> dict[str, list[Sample]]:
     """node ("algo-1") -> its samples. Empty if there are no files; a half-written last line is skipped."""
-    usage = defaultdict(list)
+    usage: defaultdict[str, list[Sample]] = defaultdict(list)
     for path in sorted(Path(folder).glob("system/incremental/*/*.json")):
         if FILE.fullmatch(path.name):
             readings = filter(None, map(parse, path.read_text(encoding="utf-8").splitlines()))
@@ -39,9 +48,9 @@ def read_usage(folder):
     return dict(sorted(usage.items()))
 
 
-def parse(line):
+def parse(line: str) -> dict[str, Any] | None:
     try:
-        reading = json.loads(line)
+        reading: dict[str, Any] = json.loads(line)
         float(reading["Value"]), reading["NodeId"] + reading["Type"] + reading["Name"]  # numbers and texts, or an error
         reading["Timestamp"] = float(reading["Timestamp"])
     except (ValueError, KeyError, TypeError):
@@ -49,7 +58,7 @@ def parse(line):
     return reading
 
 
-def add_samples(usage, readings):
+def add_samples(usage: defaultdict[str, list[Sample]], readings: Iterable[dict[str, Any]]) -> None:
     """One file's readings, in order of time; files follow each other in time too."""
     for reading in readings:
         samples = usage[reading["NodeId"]]
@@ -59,7 +68,7 @@ def add_samples(usage, readings):
         place(samples[-1], reading["Type"], name, reading.get("Dimension") or "", float(reading["Value"]))
 
 
-def place(sample, kind, name, dimension, value):
+def place(sample: Sample, kind: str, name: str, dimension: str, value: float) -> None:
     if kind == "cpu":
         (sample.io_wait if dimension == "I/OWaitPercentage" else sample.cpu)[name] = value
     elif kind == "gpu":
@@ -85,15 +94,15 @@ class Share:
     throttled: float | None = None  # that the container's limit held the processes back
 
     @property
-    def waiting_share(self):
+    def waiting_share(self) -> float | None:
         """Of the time in which threads wanted to compute, how much they waited for a processor; None: not known."""
         wanted = self.used + (self.waited or 0.0)
         return self.waited / wanted if self.waited is not None and wanted > 0 else None
 
 
-def read_shares(folder):
+def read_shares(folder: Path | str) -> dict[str, Share]:
     """node -> its Share; empty where nothing was measured."""
-    shares = {}
+    shares: dict[str, Share] = {}
     for path in sorted(Path(folder).glob("processor/*.json")):
         lines = list(filter(None, map(parse_share, path.read_text(encoding="utf-8").splitlines())))
         if not lines:
@@ -110,7 +119,7 @@ def read_shares(folder):
     return shares
 
 
-def parse_share(line):
+def parse_share(line: str) -> dict[str, Any] | None:
     try:
         found = json.loads(line)
         numbers = {name: float(value) for name, value in found.items() if name not in ("NodeId", "Timestamp")}

@@ -7,13 +7,17 @@
   A model without model_warmup_fn gives no means to ask again; its failures are not held against it.
 """
 
+from __future__ import annotations
+
 import asyncio
 import json
 import re
 import sys
 import traceback
+from typing import TYPE_CHECKING
 
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -21,6 +25,14 @@ from starlette.routing import Route
 from server import request_body
 from server.request_body import CallerGone, Refused
 from server.workers import Workers
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable, Mapping
+    from typing import Any
+
+    from server.handlers import Answer, Handlers
+    from server.workers import Outcome
 
 WAITING_PER_WORKER = 64  # requests beyond that are told to come back
 HELD_BODIES = 8  # so many of the largest allowed size may be in memory at a time
@@ -31,7 +43,7 @@ CUSTOM_ATTRIBUTES = "x-amzn-sagemaker-custom-attributes"
 NOT_A_HEADER = re.compile(r"[\x00-\x1f\x7f]|[^\x00-\xff]")
 
 
-def build_app(handlers, settings):
+def build_app(handlers: Handlers, settings: argparse.Namespace) -> Starlette:
     server = ModelServer(handlers, settings)
     app = Starlette(
         routes=[Route("/ping", server.ping), Route("/invocations", server.invoke, methods=["POST"])],
@@ -44,20 +56,21 @@ def build_app(handlers, settings):
 class ModelServer:
     """Predictions run on threads, the rest on one event loop, which owns everything here."""
 
-    def __init__(self, handlers, settings):
+    def __init__(self, handlers: Handlers, settings: argparse.Namespace) -> None:
         self.handlers, self.timeout_s = handlers, settings.timeout_s
         self.workers = Workers(settings.workers)
         self.max_bytes, self.held_bytes = settings.max_payload_bytes, 0
         self.max_answer_bytes = settings.max_answer_bytes
         self.headers = {CUSTOM_ATTRIBUTES: settings.custom_attributes} if settings.custom_attributes else {}
         self.waiting, self.max_waiting = 0, settings.workers * WAITING_PER_WORKER
-        self.failed, self.probe = False, None
+        self.failed = False
+        self.probe: asyncio.Future[Outcome] | None = None
 
-    async def ping(self, request):
+    async def ping(self, request: Request) -> Response:
         healthy = self.workers.longest_s() <= self.timeout_s and not (self.failed and not await self.recovered())
         return Response(status_code=200 if healthy else 503)
 
-    async def recovered(self):
+    async def recovered(self) -> bool:
         """Whether the warm-up succeeds after a failed prediction."""
         if not self.handlers.can_warm_up:
             return True
@@ -68,13 +81,13 @@ class ModelServer:
             self.failed = False
         return not self.failed
 
-    async def invoke(self, request):
+    async def invoke(self, request: Request) -> Response:
         if self.waiting >= self.max_waiting:
             return refusal(429, "BUSY", f"{self.waiting} requests are waiting; try again", {"retry-after": "1"})
         self.waiting += 1
         body_bytes = 0
 
-        def reserve(size_bytes):
+        def reserve(size_bytes: int) -> None:
             nonlocal body_bytes
             if self.held_bytes + size_bytes > HELD_BODIES * self.max_bytes:
                 raise Refused(429, "BUSY", f"the waiting requests hold {self.held_bytes >> 20} MB; try again")
@@ -85,14 +98,15 @@ class ModelServer:
             return await self.answer(request, reserve)
         except Refused as refused:
             # The rest of the body, if there is any, is not read: the connection cannot be used again.
-            return refusal(*refused.args, {"connection": "close"})
+            status, code, detail = refused.args
+            return refusal(status, code, detail, {"connection": "close"})
         except CallerGone:
             return Response(status_code=400)
         finally:
             self.waiting -= 1
             self.held_bytes -= body_bytes
 
-    async def answer(self, request, reserve):
+    async def answer(self, request: Request, reserve: Callable[[int], None]) -> Response:
         body = await request_body.read(request, self.max_bytes, reserve)
         headers = request.headers
         work = self.workers.start(
@@ -104,9 +118,9 @@ class ModelServer:
         self.failed = response.status_code >= 500
         return response
 
-    async def outcome(self, work, request):
+    async def outcome(self, work: asyncio.Future[Outcome], request: Request) -> Outcome:
         """What came of `work`. Raises CallerGone when the caller left while it queued, Refused when it takes long."""
-        watched = {work}
+        watched: set[asyncio.Future[Any]] = {work}
         if self.waiting > self.workers.count:
             watched.add(asyncio.ensure_future(request.receive()))  # after the body, that is the end of the connection
         try:
@@ -121,13 +135,13 @@ class ModelServer:
                 future.cancel()
 
 
-def success(answer, headers):
+def success(answer: Answer, headers: Mapping[str, str]) -> Response:
     """What the user's code says itself goes before `headers`."""
     own = {name.lower(): str(value) for name, value in answer.headers.items() if name.lower() not in OURS}
     return Response(answer.content, answer.status, headers={**headers, **own, "content-type": answer.content_type})
 
 
-def not_to_be_sent(answer, max_bytes):
+def not_to_be_sent(answer: Answer, max_bytes: int | None) -> ValueError | None:
     """What keeps an answer of the user's code from being one of HTTP; None if nothing does."""
     if NOT_A_HEADER.search(answer.content_type):
         return ValueError(f"{answer.content_type!r} is no content type")
@@ -139,7 +153,7 @@ def not_to_be_sent(answer, max_bytes):
     return None
 
 
-def failure(error):
+def failure(error: BaseException) -> Response:
     """An exception of the user's code as a response: its own status, else 500 and a trace in the log."""
     status = getattr(error, "status_code", None)
     if isinstance(error, UnicodeDecodeError):
@@ -151,11 +165,12 @@ def failure(error):
     return refusal(status, getattr(error, "code", type(error).__name__), getattr(error, "detail", str(error)))
 
 
-def refusal(status, code, detail, headers=None):
+def refusal(status: int, code: object, detail: object, headers: Mapping[str, str] | None = None) -> Response:
     text = json.dumps({"error": str(code)[:80], "detail": str(detail)[:800]})
     return Response(text, status, headers=headers, media_type="application/json")
 
 
-def no_such_route(request: Request, error):
+def no_such_route(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)  # as the app has it called for 404 and 405 alone
     detail = "this server has GET /ping and POST /invocations"
     return refusal(error.status_code, "NOT_FOUND" if error.status_code == 404 else "METHOD", detail, error.headers)

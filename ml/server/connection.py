@@ -8,10 +8,13 @@ nothing is answered into a connection that is half closed.
 local_sagemaker/wire/connection.py does the same for the other program; tests/contract holds the two together.
 """
 
+from __future__ import annotations
+
 import asyncio
 import heapq
 import resource
 import weakref
+from typing import Any
 
 import httptools
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
@@ -40,7 +43,7 @@ OF_AWS = (b"x-amz-", b"x-amzn-")
 END_OF_HEAD = b"\r\n\r\n"
 
 
-def most_connections():
+def most_connections() -> int:
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return MAX_CONNECTIONS if files == resource.RLIM_INFINITY else max(1, min(MAX_CONNECTIONS, files // 4))
 
@@ -52,11 +55,11 @@ class NotTaken(Exception):
 class Flow(FlowControl):
     """What was read already comes before what is to be read."""
 
-    def __init__(self, connection):
+    def __init__(self, connection: Any) -> None:
         super().__init__(connection.transport)
         self.connection = weakref.proxy(connection)
 
-    def resume_reading(self):
+    def resume_reading(self) -> None:
         if self.connection.unread:
             self.connection.loop.call_soon(self.connection.proceed)
         else:
@@ -66,11 +69,11 @@ class Flow(FlowControl):
 class Outlet:
     """The transport as an answer sees it: closed while the body still comes, it lingers."""
 
-    def __init__(self, connection):
+    def __init__(self, connection: Any) -> None:
         self.connection, transport = connection, connection.transport
         self.write, self.is_closing = transport.write, transport.is_closing
 
-    def close(self):
+    def close(self) -> None:
         if self.connection.body_is_open():
             self.connection.end()
         else:
@@ -80,13 +83,13 @@ class Outlet:
 class Pace:
     """How a caller keeps up with a body or an answer."""
 
-    def __init__(self, pause_s):
+    def __init__(self, pause_s: float) -> None:
         self.pause_s, self.quiet_s, self.total_s, self.num_bytes = pause_s, 0.0, 0.0, 0
 
-    def moved(self, num_bytes):
+    def moved(self, num_bytes: int) -> None:
         self.quiet_s, self.num_bytes = 0.0, self.num_bytes + num_bytes
 
-    def is_too_slow(self):
+    def is_too_slow(self) -> bool:
         """To be asked at each tick at which the caller is waited for."""
         self.quiet_s, self.total_s = self.quiet_s + TICK_S, self.total_s + TICK_S
         return self.quiet_s > self.pause_s or self.total_s > TOTAL_S + self.num_bytes / SLOWEST_BYTES_PER_S
@@ -95,36 +98,36 @@ class Pace:
 class Connection(HttpToolsProtocol, asyncio.BufferedProtocol):
     buffer = bytearray(PIECE_BYTES)  # of all connections: it is emptied before another's turn
 
-    def connection_made(self, transport):
+    def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
         self.flow = Flow(self)
         self.unread = bytearray()  # what the parser has not been given yet
-        self.refusal = None
+        self.refusal: tuple[int, str] | None = None
         self.is_over, self.over_s, self.over_bytes = False, 0.0, 0
         self.in_head, self.head_bytes, self.head_s, self.seam = False, 0, 0.0, b""
-        self.names = []  # of the fields of a head, or of what follows a body
+        self.names: list[bytes] = []  # of the fields of a head, or of what follows a body
         self.in_body = False
-        self.body_left = 0  # None: it comes in chunks
+        self.body_left: int | None = 0  # None: it comes in chunks
         self.num_chunks, self.frame_bytes = 0, 0
         self.body, self.answer, self.unsent = Pace(BODY_PAUSE_S), Pace(READ_PAUSE_S), 0
         self.since = self.loop.time()  # when what the caller is waited for began
         self.ticks = self.loop.call_later(TICK_S, self.tick)
         self.make_room()
 
-    def connection_lost(self, exc):
+    def connection_lost(self, exc: Exception | None) -> None:
         self.ticks.cancel()
         self.unread.clear()
         super().connection_lost(exc)
-        self.cycle = None  # it points back here: so all goes at once, not when the collector of cycles comes by
+        self.cycle: Any = None  # it points back here: so all goes at once, not when the collector of cycles comes by
 
     # Who may stay
 
-    def make_room(self):
+    def make_room(self) -> None:
         """Where there are too many, some of the others go that keep us waiting; this one, where none does."""
         most = most_connections()
         if len(self.connections) <= most:
             return
-        others = [other for other in self.connections if not other.transport.is_closing()]
+        others: list[Any] = [other for other in self.connections if not other.transport.is_closing()]
         if len(others) <= most:
             return
         waited_for = [other for other in others if other is not self and other.is_waited_for()]
@@ -133,13 +136,13 @@ class Connection(HttpToolsProtocol, asyncio.BufferedProtocol):
         if not waited_for:
             self.refuse(503, "all connections are in use; try again")
 
-    def is_in_work(self):
+    def is_in_work(self) -> bool:
         return self.cycle is not None and not self.cycle.response_complete
 
-    def is_waited_for(self):
+    def is_waited_for(self) -> bool:
         return self.is_over or self.in_body or not self.is_in_work() or self.flow.write_paused
 
-    def tick(self):
+    def tick(self) -> None:
         """Twice a second: whoever takes too long goes."""
         self.ticks = self.loop.call_later(TICK_S, self.tick)
         sent, self.unsent = self.unsent, self.transport.get_write_buffer_size()
@@ -160,7 +163,7 @@ class Connection(HttpToolsProtocol, asyncio.BufferedProtocol):
         elif self.in_body and not self.flow.read_paused and self.body.is_too_slow():
             self.refuse(408, f"a body must not pause for {BODY_PAUSE_S} s, nor trickle for {TOTAL_S} s")
 
-    def refuse(self, status, detail):
+    def refuse(self, status: int, detail: str) -> None:
         """End the connection; with an answer, if there is a status and no answer is under way."""
         if self.is_over or self.transport.is_closing():
             return
@@ -174,7 +177,7 @@ class Connection(HttpToolsProtocol, asyncio.BufferedProtocol):
             self.transport.write(STATUS_LINE[status] + head + body)
         self.end()
 
-    def end(self):
+    def end(self) -> None:
         """Close, but not while the caller sends: it would find the connection broken, and no answer."""
         self.is_over = True
         self.unread.clear()
@@ -188,13 +191,13 @@ class Connection(HttpToolsProtocol, asyncio.BufferedProtocol):
 
     # What comes in
 
-    def get_buffer(self, sizehint):
+    def get_buffer(self, sizehint: int) -> bytearray:
         return self.buffer
 
-    def buffer_updated(self, nbytes):
+    def buffer_updated(self, nbytes: int) -> None:
         self.data_received(bytes(memoryview(self.buffer)[:nbytes]))
 
-    def data_received(self, data):
+    def data_received(self, data: bytes) -> None:
         if not self.is_over:
             self.unread += data
             self.proceed()
@@ -203,7 +206,7 @@ class Connection(HttpToolsProtocol, asyncio.BufferedProtocol):
         if self.over_bytes > LINGER_BYTES:
             self.transport.abort()
 
-    def proceed(self):
+    def proceed(self) -> None:
         """Give the parser what it may have now; read on if that was all."""
         while self.unread and not self.is_over and not self.transport.is_closing():
             size = self.next_size()
@@ -219,7 +222,7 @@ class Connection(HttpToolsProtocol, asyncio.BufferedProtocol):
         else:
             self.flow.resume_reading()
 
-    def next_size(self):
+    def next_size(self) -> int:
         """As far as the end of a head, or of its body; 0 while a request is in work that has come whole."""
         if self.in_body:
             if len(self.cycle.body) > HIGH_WATER_LIMIT:
@@ -227,7 +230,7 @@ class Connection(HttpToolsProtocol, asyncio.BufferedProtocol):
             return min(len(self.unread), CHUNKED_PIECE_BYTES if self.body_left is None else self.body_left)
         return 0 if self.is_in_work() else min(self.size_of_head(), MAX_HEAD_BYTES + 1 - self.head_bytes)
 
-    def size_of_head(self):
+    def size_of_head(self) -> int:
         """Of what is unread; its end may have begun in the piece before."""
         across = (self.seam + self.unread[:3]).find(END_OF_HEAD)
         if across >= 0:
@@ -235,7 +238,7 @@ class Connection(HttpToolsProtocol, asyncio.BufferedProtocol):
         at = self.unread.find(END_OF_HEAD)
         return at + len(END_OF_HEAD) if at >= 0 else len(self.unread)
 
-    def parse(self, piece):
+    def parse(self, piece: bytes) -> None:
         self._unset_keepalive_if_required()
         if not self.in_body:
             self.head_bytes += len(piece)
@@ -255,22 +258,22 @@ class Connection(HttpToolsProtocol, asyncio.BufferedProtocol):
         if self.frame_bytes > MAX_HEAD_BYTES + CHUNK_FRAME_BYTES * self.num_chunks:
             self.refuse(400, "more bytes stand around the body's chunks than a body needs")
 
-    def not_taken(self, status, detail):
+    def not_taken(self, status: int, detail: str) -> NotTaken:
         self.refusal = status, detail
         return NotTaken(detail)
 
     # What the parser finds
 
-    def on_message_begin(self):
+    def on_message_begin(self) -> None:
         super().on_message_begin()
         self.in_head, self.names, self.since = True, [], self.loop.time()
 
-    def on_url(self, url):
+    def on_url(self, url: bytes) -> None:
         super().on_url(url)
         if len(self.url) > MAX_URL_BYTES:
             raise self.not_taken(414, f"an address may have {MAX_URL_BYTES} bytes")
 
-    def on_header(self, name, value):
+    def on_header(self, name: bytes, value: bytes) -> None:
         name = name.lower()
         if len(self.names) >= MAX_FIELDS:
             raise self.not_taken(431, f"a head may have {MAX_FIELDS} fields")
@@ -280,7 +283,7 @@ class Connection(HttpToolsProtocol, asyncio.BufferedProtocol):
         if self.in_head:  # what follows a body is nothing that a request was admitted for
             super().on_header(name, value)
 
-    def on_headers_complete(self):
+    def on_headers_complete(self) -> None:
         fields = dict(self.headers)
         self.in_head, self.head_bytes, self.head_s, self.seam, self.names = False, 0, 0.0, b"", []
         self.since, self.body, self.answer = self.loop.time(), Pace(BODY_PAUSE_S), Pace(READ_PAUSE_S)
@@ -295,31 +298,31 @@ class Connection(HttpToolsProtocol, asyncio.BufferedProtocol):
         if self.parser.should_upgrade() and self.body_left != 0:
             raise self.not_taken(400, "Upgrade is not offered; a request with a body must not ask for it")
         super().on_headers_complete()
-        outlet = Outlet(self)
+        outlet: Any = Outlet(self)
         self.cycle.transport = outlet
         if self.parser.should_upgrade():
             self.cycle.keep_alive = False
 
-    def on_chunk_header(self):
+    def on_chunk_header(self) -> None:
         self.num_chunks += 1
         if self.num_chunks > MAX_CHUNKS + self.body.num_bytes // 1024:
             raise self.not_taken(400, "the body comes in too many small chunks")
 
-    def on_body(self, body):
+    def on_body(self, body: bytes) -> None:
         self.body.moved(len(body))
         if self.body_left is None:
             self.frame_bytes -= len(body)
         super().on_body(body)
 
-    def on_message_complete(self):
+    def on_message_complete(self) -> None:
         self.in_body = False
         super().on_message_complete()
 
-    def body_is_open(self):
+    def body_is_open(self) -> bool:
         """An answer may come before the body: the rest could be endless, or (Expect: 100-continue) never be sent."""
         return not self.pipeline and self.in_body
 
-    def on_response_complete(self):
+    def on_response_complete(self) -> None:
         if self.is_over:
             self.server_state.total_requests += 1
             return

@@ -8,6 +8,8 @@ its model computes in one.
 Not covered: multi-model endpoints, and requirements.txt (the serving image must hold what the code imports).
 """
 
+from __future__ import annotations
+
 import importlib.util
 import inspect
 import io
@@ -15,10 +17,18 @@ import json
 import sys
 import uuid
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from server.micro_batch import MAX_REQUESTS, MicroBatch
 from server.request_context import Context
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from types import ModuleType
+
+    from torch import Tensor
+
+    from server.request_context import Given, RequestProcessor
 
 DEFAULT_ACCEPT = "application/json"
 WRITTEN_TYPES = ("application/json", "text/csv", "application/x-npy")
@@ -38,7 +48,7 @@ ARGUMENTS = {  # function of inference.py -> how many arguments it takes besides
 class Unsupported(ValueError):
     """A default handler cannot read or write this content type."""
 
-    def __init__(self, status_code, content_type):
+    def __init__(self, status_code: int, content_type: str | None) -> None:
         super().__init__(f"content type {content_type!r} is not supported by the default handlers")
         self.status_code = status_code
 
@@ -55,9 +65,16 @@ class Answer(NamedTuple):
 class Handlers:
     """One loaded model. `respond` may be called from several threads at once if the user's functions may."""
 
-    def __init__(self, model_dir, code_dir, program, default_accept=DEFAULT_ACCEPT, max_batch=MAX_REQUESTS):
+    def __init__(
+        self,
+        model_dir: Path | str,
+        code_dir: Path | str,
+        program: str,
+        default_accept: str = DEFAULT_ACCEPT,
+        max_batch: int = MAX_REQUESTS,
+    ) -> None:
         self.model_dir, self.default_accept = str(model_dir), default_accept
-        defaults = {
+        defaults: dict[str, Callable[..., Any]] = {
             "model_fn": default_model,
             "input_fn": default_input,
             "predict_fn": default_predict,
@@ -69,7 +86,7 @@ class Handlers:
         self.batches, self.can_warm_up = "predict_batch_fn" in given, "model_warmup_fn" in given
         self.together = MicroBatch(self.predict_one, self.predict_many, max_requests=max_batch)
 
-    def load(self):
+    def load(self) -> None:
         """Run model_fn and, where there is one, the warm-up."""
         if "pre_model_fn" in self.functions:
             self.functions["pre_model_fn"](self.model_dir, context=Context(self.model_dir))
@@ -77,34 +94,35 @@ class Handlers:
         if self.can_warm_up:
             self.warm_up()
 
-    def warm_up(self):
+    def warm_up(self) -> None:
         self.functions["model_warmup_fn"](self.model_dir, self.model, context=Context(self.model_dir))
 
-    def predict_one(self, waiting):
+    def predict_one(self, waiting: tuple[Any, Context]) -> Any:
         request, context = waiting
         return self.functions["predict_fn"](request, self.model, context=context)
 
-    def predict_many(self, waiting):
+    def predict_many(self, waiting: Sequence[tuple[Any, Context]]) -> Any:
         requests, contexts = zip(*waiting, strict=True)
         together = Context.of_batch(self.model_dir, contexts)
         return self.functions["predict_batch_fn"](list(requests), self.model, context=together)
 
-    def respond(self, body, content_type, accept, headers=()):
+    def respond(self, body: bytes, content_type: str | None, accept: str | None, headers: Given = ()) -> Answer:
         """An Answer. Raises whatever the user's functions raise."""
         context = Context.of_request(self.model_dir, headers, str(uuid.uuid4()))
         accept = self.default_accept if accept in (None, "", "*/*") else accept
+        given: bytes | str = body
         if content_type is not None and content_type.split(";")[0].strip().lower() in TEXT_TYPES:
-            body = bytes(body).decode("utf-8")
+            given = bytes(body).decode("utf-8")
         if "transform_fn" in self.functions:
-            result = self.functions["transform_fn"](self.model, body, content_type, accept, context=context)
+            result = self.functions["transform_fn"](self.model, given, content_type, accept, context=context)
         else:
-            request = self.functions["input_fn"](body, content_type, context=context)
-            size_bytes, waiting = len(body), (request, context)
+            request = self.functions["input_fn"](given, content_type, context=context)
+            size_bytes, waiting = len(given), (request, context)
             prediction = self.together.predict(waiting, size_bytes) if self.batches else self.predict_one(waiting)
             result = self.functions["output_fn"](prediction, accept, context=context)
-        return self.answer(result, accept, context.request_processor[0])
+        return self.answer(result, accept, context.processor_of(0))
 
-    def answer(self, result, accept, processor):
+    def answer(self, result: Any, accept: str, processor: RequestProcessor) -> Answer:
         """A type that output_fn returns goes before one that it gave the context; without either it is `accept`."""
         headers = dict(processor.get_response_headers())
         said = headers.pop("Content-Type", accept)
@@ -117,7 +135,7 @@ class Handlers:
         return Answer(content, kind, processor.get_response_status_code(), headers)
 
 
-def import_program(code_dir, program):
+def import_program(code_dir: Path, program: str) -> ModuleType | None:
     """The module `program` of `code_dir`, its siblings importable; None where the model brings no code."""
     path = code_dir / program
     if not path.is_file():
@@ -126,13 +144,14 @@ def import_program(code_dir, program):
         return None
     sys.path.insert(0, str(path.parent))
     spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[path.stem] = module
     spec.loader.exec_module(module)
     return module
 
 
-def functions_of(module):
+def functions_of(module: ModuleType | None) -> dict[str, Callable[..., Any]]:
     """The handler functions a module defines, each callable with a `context`, whether it takes one or not."""
     found = {name: getattr(module, name) for name in ARGUMENTS if callable(getattr(module, name, None))}
     mixed = [name for name in ("input_fn", "predict_fn", "predict_batch_fn", "output_fn") if name in found]
@@ -141,7 +160,7 @@ def functions_of(module):
     return {name: with_context(name, function) for name, function in found.items()}
 
 
-def with_context(name, function):
+def with_context(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
     expected, actual = ARGUMENTS[name], len(inspect.signature(function).parameters)
     if actual == expected:
         return without_context(function)
@@ -150,14 +169,14 @@ def with_context(name, function):
     raise TypeError(f"{name} takes {actual} arguments; it must take {expected}, or {expected + 1} with `context`")
 
 
-def without_context(function):
+def without_context(function: Callable[..., Any]) -> Callable[..., Any]:
     return lambda *arguments, context: function(*arguments)
 
 
 # What the toolkit does where the user's module says nothing. torch is imported only here: not every model needs it.
 
 
-def default_model(model_dir):
+def default_model(model_dir: str) -> Any:
     import torch
 
     files = [path for path in Path(model_dir).iterdir() if path.suffix in (".pt", ".pth")]
@@ -166,7 +185,7 @@ def default_model(model_dir):
     return torch.jit.load(str(files[0]), map_location="cpu").eval()
 
 
-def default_input(body, content_type):
+def default_input(body: Any, content_type: str | None) -> Tensor:
     import numpy as np
     import torch
 
@@ -185,14 +204,14 @@ def default_input(body, content_type):
     return torch.tensor(array, dtype=torch.float32)
 
 
-def default_predict(data, model):
+def default_predict(data: Tensor, model: Callable[[Tensor], Any]) -> Any:
     import torch
 
     with torch.no_grad():
         return model(data)
 
 
-def default_output(prediction, accept):
+def default_output(prediction: Any, accept: str) -> tuple[str | bytes, str]:
     import numpy as np
 
     array = np.asarray(prediction.detach().cpu() if hasattr(prediction, "detach") else prediction)
@@ -206,7 +225,7 @@ def default_output(prediction, accept):
     return buffer.getvalue(), kind
 
 
-def written_type(accept):
+def written_type(accept: str) -> str:
     """The type that an Accept header likes best of those the default handlers write; the first one of equals."""
     for _, asked in sorted(map(liked, accept.lower().split(",")), key=lambda entry: -entry[0]):
         for kind in WRITTEN_TYPES:
@@ -215,7 +234,7 @@ def written_type(accept):
     raise Unsupported(406, accept)
 
 
-def liked(entry):
+def liked(entry: str) -> tuple[float, str]:
     """`type;q=0.5` -> (0.5, type). What is not liked at all is no type."""
     kind, *words = (word.strip() for word in entry.split(";"))
     try:

@@ -4,7 +4,14 @@ A thread that finds the model free computes at once, alone: nobody waits for com
 waits, and the next to compute takes the others along, in the order they came. So batches form only when a queue does.
 """
 
+from __future__ import annotations
+
 import threading
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Any
 
 MAX_REQUESTS = 16  # of one batch
 MAX_BYTES = 64 * 2**20  # of the bodies of one batch, unless one alone is larger
@@ -13,9 +20,10 @@ MAX_BYTES = 64 * 2**20  # of the bodies of one batch, unless one alone is larger
 class Waiting:
     """A request until it has its prediction or its error."""
 
-    def __init__(self, request, size_bytes):
+    def __init__(self, request: Any, size_bytes: int) -> None:
         self.request, self.size_bytes = request, size_bytes
-        self.prediction = self.error = None
+        self.prediction: Any = None
+        self.error: BaseException | None = None
         self.answered = False
         self.woken = threading.Event()
 
@@ -26,12 +34,19 @@ class MicroBatch:
     `predict_many` returns a list with a prediction or an exception for each request. Any thread may call `predict`.
     """
 
-    def __init__(self, predict_one, predict_many, max_requests=MAX_REQUESTS, max_bytes=MAX_BYTES):
+    def __init__(
+        self,
+        predict_one: Callable[[Any], Any],
+        predict_many: Callable[[Sequence[Any]], Any],
+        max_requests: int = MAX_REQUESTS,
+        max_bytes: int = MAX_BYTES,
+    ) -> None:
         self.predict_one, self.predict_many = predict_one, predict_many
         self.max_requests, self.max_bytes = max_requests, max_bytes
-        self.lock, self.queue, self.busy = threading.Lock(), [], False
+        self.lock, self.busy = threading.Lock(), False
+        self.queue: list[Waiting] = []
 
-    def predict(self, request, size_bytes=0):
+    def predict(self, request: Any, size_bytes: int = 0) -> Any:
         """The prediction for `request`, or the error that belongs to it."""
         waiting = Waiting(request, size_bytes)
         with self.lock:
@@ -45,7 +60,7 @@ class MicroBatch:
             raise waiting.error
         return waiting.prediction
 
-    def lead(self):
+    def lead(self) -> None:
         """Compute the head of the queue, to which the caller's own request belongs, and name the next to do so."""
         batch = self.take()
         try:
@@ -59,7 +74,7 @@ class MicroBatch:
             for waiting in (*following, *batch):
                 waiting.woken.set()
 
-    def take(self):
+    def take(self) -> list[Waiting]:
         with self.lock:
             count, size_bytes = 1, self.queue[0].size_bytes
             for waiting in self.queue[1 : self.max_requests]:
@@ -70,7 +85,7 @@ class MicroBatch:
             batch, self.queue = self.queue[:count], self.queue[count:]
         return batch
 
-    def compute(self, batch):
+    def compute(self, batch: Sequence[Waiting]) -> None:
         outcomes = self.together(batch) if len(batch) > 1 else None
         for position, waiting in enumerate(batch):
             try:
@@ -82,7 +97,7 @@ class MicroBatch:
             else:
                 waiting.prediction = outcome
 
-    def together(self, batch):
+    def together(self, batch: Sequence[Waiting]) -> list[Any] | None:
         """The outcomes of a batch; None when it failed as a whole, so that each request gets an error of its own."""
         try:
             outcomes = self.predict_many([waiting.request for waiting in batch])

@@ -1,6 +1,14 @@
 """A request's body, read within limits of size and time."""
 
+from __future__ import annotations
+
 import asyncio
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from starlette.requests import Request
 
 PAUSE_S = 10  # the longest wait for the next part of a body
 TOTAL_S = 60  # SageMaker has given up on the answer by then
@@ -17,12 +25,14 @@ class CallerGone(Exception):
 class Deadline:
     """Cancels the running task when the next part of a body takes too long, or all of them together do."""
 
-    def __init__(self):
-        self.loop, self.task, self.passed = asyncio.get_running_loop(), asyncio.current_task(), False
+    def __init__(self) -> None:
+        task = asyncio.current_task()
+        assert task is not None  # whoever reads a body is one
+        self.loop, self.task, self.passed = asyncio.get_running_loop(), task, False
         self.began = self.part_came = self.loop.time()
         self.timer = self.loop.call_later(PAUSE_S, self.check)
 
-    def check(self):
+    def check(self) -> None:
         end = min(self.part_came + PAUSE_S, self.began + TOTAL_S)
         if self.loop.time() >= end:
             self.passed = True
@@ -31,7 +41,7 @@ class Deadline:
             self.timer = self.loop.call_at(end, self.check)
 
 
-async def read(request, max_bytes, reserve):
+async def read(request: Request, max_bytes: int, reserve: Callable[[int], None]) -> bytes:
     """The body of a Starlette request. `reserve(n)` is told of each n bytes before they are kept; it may refuse.
 
     Raises Refused (408, 413) or CallerGone.
@@ -64,5 +74,5 @@ async def read(request, max_bytes, reserve):
         deadline.timer.cancel()
 
 
-def too_large(max_bytes):
+def too_large(max_bytes: int) -> Refused:
     return Refused(413, "TOO_LARGE", f"the body is larger than {max_bytes / 2**20:g} MB")

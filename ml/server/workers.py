@@ -4,10 +4,15 @@ Threads and not processes: decoding and the model itself run without the interpr
 once, and a batch can form across all of them.
 """
 
+from __future__ import annotations
+
 import asyncio
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 class Outcome(NamedTuple):
@@ -20,16 +25,16 @@ class Outcome(NamedTuple):
 class Workers:
     """`count` threads. One event loop owns it."""
 
-    def __init__(self, count):
+    def __init__(self, count: int) -> None:
         self.count = count
         self.threads = ThreadPoolExecutor(count, thread_name_prefix="predict")
-        self.running = {}  # call -> time.monotonic() when a thread took it up
+        self.running: dict[object, float] = {}  # call -> time.monotonic() when a thread took it up
 
-    def start(self, function, *arguments):
+    def start(self, function: Callable[..., Any], *arguments: object) -> asyncio.Future[Outcome]:
         """-> a future Outcome; cancelling it keeps a call that has not begun from beginning."""
         return asyncio.get_running_loop().run_in_executor(self.threads, self.call, function, arguments)
 
-    def call(self, function, arguments):
+    def call(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Outcome:
         call = object()
         self.running[call] = time.monotonic()
         try:
@@ -39,7 +44,7 @@ class Workers:
         finally:
             del self.running[call]
 
-    def longest_s(self):
+    def longest_s(self) -> float:
         """Since when the oldest of the running calls runs; 0 when none does."""
         now = time.monotonic()
         return now - min(list(self.running.values()), default=now)

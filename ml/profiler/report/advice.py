@@ -1,9 +1,22 @@
 """What the profiler's figures mean, in plain words: the sub-rules explained, and what stands out in one training."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from profiler.phases import BACKWARDS, FORWARD, OPTIMIZER, PREPARING, TRAIN
 from profiler.report.units import duration, moment, share
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Any
+
+    from profiler.step_timeline import Timeline
+    from profiler.system_rules import Job, Usage
+    from profiler.system_usage import Share
+
+    Reports = Mapping[str, Mapping[str, Any]]  # sub-rule -> its report
 
 # sub-rule -> (what it looks for, what to do when it is triggered)
 ADVICE = {
@@ -62,27 +75,34 @@ class Finding:
     advice: str = ""
 
 
-def findings(job, usage, timeline, reports, failures=(), shares=None):
+def findings(
+    job: Job,
+    usage: Usage,
+    timeline: Timeline,
+    reports: Reports,
+    failures: Sequence[Mapping[str, Any]] = (),
+    shares: Mapping[str, Share] | None = None,
+) -> list[Finding]:
     """What stands out, the worst first; one good word when nothing does.
 
     Before all else a machine that did not let the training compute: it explains most of what the rules find then.
     """
-    found = [waiting_for_processor(node, share) for node, share in (shares or {}).items()]
-    found += [recording_failure(failure) for failure in failures]
-    found += [
+    every: list[Finding | None] = [waiting_for_processor(node, share) for node, share in (shares or {}).items()]
+    every += [recording_failure(failure) for failure in failures]
+    every += [
         finding(rule, report, timeline)
         for rule, report in sorted(reports.items(), key=lambda item: -item[1]["RuleTriggered"])
         if report["RuleTriggered"]
     ]
-    found += [preparation(timeline), initialisation(job, timeline), unrecorded(usage, timeline, failures)]
-    found = [one for one in found if one]
+    every += [preparation(timeline), initialisation(job, timeline), unrecorded(usage, timeline, failures)]
+    found = [one for one in every if one]
     if not any(one.level == "bad" for one in found):
         limits = "Nothing recorded here crossed the limits of the rules below."
         found.insert(0, Finding("good", "No problem was found", limits))
     return sorted(found, key=lambda one: ("bad", "good", "note").index(one.level))
 
 
-def waiting_for_processor(node, share):
+def waiting_for_processor(node: str, share: Share) -> Finding | None:
     """A Finding where the training's threads were ready to compute, and something kept them from it."""
     all_cores, held = share.seconds * share.cores, share.throttled or 0.0
     waiting = max(share.waiting_share or 0.0, min(1.0, held / share.seconds) if share.seconds else 0.0)
@@ -121,7 +141,7 @@ def waiting_for_processor(node, share):
     return Finding("bad" if waiting >= WAITED else "note", title, text, todo)
 
 
-def finding(rule, report, timeline):
+def finding(rule: str, report: Mapping[str, Any], timeline: Timeline) -> Finding:
     details, (meaning, advice) = report["Details"], ADVICE[rule]
     if rule == "Dataloader" and details.get("waiting_percent", 0) > limit_of(report, "starved_threshold"):
         return starvation(details, timeline, advice)
@@ -146,7 +166,7 @@ def finding(rule, report, timeline):
     return Finding("bad", f"{meaning.rstrip('.')} ({rule})", text, advice)
 
 
-def particulars(rule, report):
+def particulars(rule: str, report: Mapping[str, Any]) -> str:
     """Which device, and how much."""
     details, devices = report["Details"], []
     if rule in ("CPUBottleneck", "IOBottleneck"):
@@ -163,11 +183,11 @@ def particulars(rule, report):
     return f" {'; '.join(devices)}." if devices else ""
 
 
-def starvation(details, timeline, advice):
-    waited, total = timeline.waiting_seconds, timeline.training_seconds
+def starvation(details: Mapping[str, Any], timeline: Timeline, advice: str) -> Finding:
+    waited, total = timeline.waiting_seconds or 0.0, timeline.training_seconds
     faster = total / max(total - waited, 1e-9)
     text = (
-        f"Steps spent {share(timeline.waiting_share)} of the training time waiting for their next batch: "
+        f"Steps spent {share(timeline.waiting_share or 0.0)} of the training time waiting for their next batch: "
         f"{duration(waited)} of {duration(total)}. With the data ready the training would be up to "
         f"{min(faster, 100):.1f} times as fast; a faster GPU would not help."
     )
@@ -177,7 +197,7 @@ def starvation(details, timeline, advice):
     return Finding("bad", "The training waits for its data: the data loader is starving it", text, advice)
 
 
-def preparation(timeline):
+def preparation(timeline: Timeline) -> Finding | None:
     total = timeline.training_seconds
     part = timeline.seconds(PREPARING) / total if total else 0
     if part <= MUCH:
@@ -186,7 +206,7 @@ def preparation(timeline):
     return Finding("note", "Preparing images takes long", text, "Use lighter augmentation or a larger batch.")
 
 
-def initialisation(job, timeline):
+def initialisation(job: Job, timeline: Timeline) -> Finding | None:
     begin, end = job.get("TrainingStartTime"), job.get("TrainingEndTime")
     if not (timeline.extent and begin and end):
         return None
@@ -197,7 +217,7 @@ def initialisation(job, timeline):
     return Finding("note", "Much of the job is its start", text, ADVICE["MaxInitializationTime"][1])
 
 
-def recording_failure(failure):
+def recording_failure(failure: Mapping[str, Any]) -> Finding:
     when = f" at {moment(failure['time'])}" if failure.get("time") else ""
     reason = f" The reason: {failure['error']}." if failure.get("error") else ""
     who = "Debugger's hook" if failure["who"] == "debugger" else f"The {failure['who']}"
@@ -207,7 +227,7 @@ def recording_failure(failure):
     )
 
 
-def unrecorded(usage, timeline, failures):
+def unrecorded(usage: Usage, timeline: Timeline, failures: Sequence[Mapping[str, Any]]) -> Finding | None:
     if not usage:
         text = "There are no system metrics, so nothing is known of cores, GPUs, memory, disk and network."
         return Finding("note", "The machine was not measured", text, "Run the job with its profiler enabled.")
@@ -221,7 +241,7 @@ def unrecorded(usage, timeline, failures):
     )
 
 
-def state(rule, report, usage, timeline):
+def state(rule: str, report: Mapping[str, Any], usage: Usage, timeline: Timeline) -> tuple[str, str]:
     """("bad" | "good" | "none", what the rules' table says of a sub-rule)."""
     has_gpu = any(sample.gpu for samples in usage.values() for sample in samples)
     if report["RuleTriggered"]:
@@ -240,11 +260,11 @@ def state(rule, report, usage, timeline):
     return "good", "no"
 
 
-def often(count):
+def often(count: int) -> str:
     return {1: "once", 2: "twice"}.get(count, f"{count:,} times")
 
 
-def limit_of(report, name):
+def limit_of(report: Mapping[str, Any], name: str) -> float:
     """A limit from the report's RuleParameters; -1 if the rule has no such limit."""
     for line in report["RuleParameters"].splitlines():
         key, _, value = line.partition(":")
@@ -253,7 +273,7 @@ def limit_of(report, name):
     return -1
 
 
-def phase_seconds(timeline):
+def phase_seconds(timeline: Timeline) -> list[tuple[str, str, float]]:
     """[(colour class, label, seconds)] of training and validation steps, and of the time between them."""
     if not timeline.extent:
         return []

@@ -4,10 +4,19 @@ So text keeps its size on a phone and on paper. Colours come from the page's sty
 is a <figure> that says in words what it shows, for those who cannot see it.
 """
 
+from __future__ import annotations
+
 import math
 from html import escape
+from typing import TYPE_CHECKING
 
 from profiler.report.units import number, si_prefix, ticks, time_unit
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    Points = Sequence[tuple[float, float]]  # (second, value)
+    Labels = Sequence[tuple[float, str]]
 
 SERIES_COLOURS = 8  # the style sheet defines .s0 to .s7
 MAX_POINTS = 400  # along the time axis: more than the pixels can show
@@ -15,7 +24,17 @@ MAX_COLUMNS, MAX_ROWS, LEVELS = 160, 32, 10  # of a heat map
 X, Y = 1000, 100  # the drawing's own coordinates
 
 
-def line_chart(title, unit, lines, seconds, top=None, bands=(), dots=(), note="", loose=()):
+def line_chart(
+    title: str,
+    unit: str,
+    lines: Mapping[str, Points],
+    seconds: float,
+    top: float | None = None,
+    bands: Sequence[Sequence[tuple[float, float, float]]] = (),
+    dots: Sequence[tuple[float, float, str]] = (),
+    note: str = "",
+    loose: Sequence[str] = (),
+) -> str:
     """A figure of `lines` {label: [(second, value)]} over 0 to `seconds`.
 
     `top` fixes the axis, else it fits the data. `bands` are stretches [(second, low, high)], one for each of the first
@@ -53,7 +72,7 @@ def line_chart(title, unit, lines, seconds, top=None, bands=(), dots=(), note=""
     )
 
 
-def area_chart(title, layers, seconds, note=""):
+def area_chart(title: str, layers: Sequence[tuple[str, str, Points]], seconds: float, note: str = "") -> str:
     """Shares of a whole, stacked: `layers` [(colour class, label, [(second, share 0 to 1)])], of the same seconds."""
     layers = [layer for layer in layers if any(value > 0 for _, value in layer[2])]
     if not layers:
@@ -74,7 +93,14 @@ def area_chart(title, layers, seconds, note=""):
     return figure(title, "% of the time", keys, "".join(parts), scaled(labels, 100), time_labels(seconds), words, note)
 
 
-def histogram(title, counts, edges, markers=(), note="", colour="s0"):
+def histogram(
+    title: str,
+    counts: Sequence[int],
+    edges: Sequence[float],
+    markers: Sequence[tuple[float, str]] = (),
+    note: str = "",
+    colour: str = "s0",
+) -> str:
     """Bars of `counts` between `edges` (seconds). `markers` are (second, label) upright lines."""
     size, unit = time_unit(edges[-1])
     y_ticks = ticks(max(counts), 4)
@@ -101,7 +127,7 @@ def histogram(title, counts, edges, markers=(), note="", colour="s0"):
     return figure(title, "count", keys, "".join(parts), labels, x_labels, words, note)
 
 
-def heat_map(title, unit, rows, seconds, note=""):
+def heat_map(title: str, unit: str, rows: Mapping[str, Points], seconds: float, note: str = "") -> str:
     """`rows` {label: [(second, 0 to 100)]}, one stripe each, darker where higher. Many rows are joined to groups."""
     rows = joined({label: points for label, points in rows.items() if points})
     if not rows:
@@ -121,7 +147,7 @@ def heat_map(title, unit, rows, seconds, note=""):
     return drawn.replace("--h:160px", f"--h:{min(420, max(44, 20 * len(rows)))}px")
 
 
-def share_bar(parts, label):
+def share_bar(parts: Sequence[tuple[str, str, float, str]], label: str) -> str:
     """One bar of [(colour class, label, share 0 to 1, text)] with a legend; nothing for parts that are zero."""
     parts = [part for part in parts if part[2] > 0]
     cells = "".join(
@@ -141,17 +167,27 @@ def share_bar(parts, label):
 class Scale:
     """Data -> the drawing's coordinates, x from 0 to `seconds`, y from 0 up to `highest`."""
 
-    def __init__(self, seconds, highest):
+    def __init__(self, seconds: float, highest: float) -> None:
         self.x, self.y, self.highest = X / (seconds or 1), Y / highest, highest
 
-    def place(self, second, value):
+    def place(self, second: float, value: float) -> tuple[str, str]:
         return f"{min(X, max(0, second * self.x)):.4g}", f"{Y - max(0, min(value, self.highest)) * self.y:.4g}"
 
-    def path(self, points):
+    def path(self, points: Points) -> str:
         return "L".join(" ".join(self.place(*point)) for point in points)
 
 
-def figure(title, unit, keys, drawing, y_labels, x_labels, words, note="", legend=""):
+def figure(
+    title: str,
+    unit: str,
+    keys: Sequence[tuple[str, str]],
+    drawing: str,
+    y_labels: Labels,
+    x_labels: Labels,
+    words: str,
+    note: str = "",
+    legend: str = "",
+) -> str:
     """`words` tell what the picture shows; labels are (percent of the axis, text)."""
     legend += "".join(f'<span class="key"><i class="{colour}"></i>{escape(label)}</span>' for colour, label in keys)
     y = "".join(f'<span style="bottom:{place:.4g}%">{escape(text)}</span>' for place, text in y_labels)
@@ -165,15 +201,15 @@ def figure(title, unit, keys, drawing, y_labels, x_labels, words, note="", legen
     return f'<figure>{caption}<div class="plot" style="--h:160px">{plot}</div>{note}</figure>'
 
 
-def grid(scale, y_ticks):
+def grid(scale: Scale, y_ticks: Sequence[float]) -> str:
     return "".join(f'<path class="grid" d="M0 {scale.place(0, tick)[1]}H{X}"/>' for tick in y_ticks)
 
 
-def scaled(labels, highest):
+def scaled(labels: Labels, highest: float) -> list[tuple[float, str]]:
     return [(100 * value / highest, text) for value, text in labels]
 
 
-def unit_labels(unit, y_ticks):
+def unit_labels(unit: str, y_ticks: Sequence[float]) -> tuple[str, list[tuple[float, str]]]:
     """(the unit with its prefix, labels of the axis)."""
     if unit == "seconds":
         size, name = time_unit(y_ticks[-1])
@@ -183,13 +219,13 @@ def unit_labels(unit, y_ticks):
     return name, scaled([(tick, number(tick / size)) for tick in y_ticks], y_ticks[-1])
 
 
-def time_labels(seconds):
+def time_labels(seconds: float) -> list[tuple[float, str]]:
     size, name = time_unit(seconds)
     found = [tick for tick in ticks(seconds / size, 5) if tick * size <= seconds * 1.0001]
     return [(100 * tick * size / (seconds or 1), f"{number(tick)} {name}") for tick in found]
 
 
-def thin(points):
+def thin(points: Points) -> Points:
     """At most MAX_POINTS points, each the highest of its stretch, so that peaks stay visible."""
     if len(points) <= MAX_POINTS:
         return points
@@ -197,7 +233,7 @@ def thin(points):
     return [max(points[i : i + stretch], key=lambda point: point[1]) for i in range(0, len(points), stretch)]
 
 
-def stairs(points, seconds):
+def stairs(points: Points, seconds: float) -> list[tuple[float, float]]:
     """Each value up to where the next begins, the last to the end."""
     ends = [second for second, _ in points[1:]] + [seconds]
     return [
@@ -205,7 +241,7 @@ def stairs(points, seconds):
     ]
 
 
-def joined(rows):
+def joined(rows: Mapping[str, Points]) -> Mapping[str, Points]:
     """At most MAX_ROWS rows: neighbours become their mean, named by the first and the last of them."""
     size = math.ceil(len(rows) / MAX_ROWS)
     if size <= 1:
@@ -219,15 +255,16 @@ def joined(rows):
     return groups
 
 
-def runs(points, seconds):
+def runs(points: Points, seconds: float) -> list[tuple[float, float, int]]:
     """(start, end, level) of a heat map's row: means of columns, equal neighbours joined, the lowest level left out."""
-    width, sums = seconds / MAX_COLUMNS, {}
+    sums: dict[int, tuple[float, int]] = {}
+    width = seconds / MAX_COLUMNS
     for second, value in points:
         column = max(0, min(MAX_COLUMNS - 1, int(second / width)))
         total, count = sums.get(column, (0.0, 0))
         sums[column] = total + value, count + 1
     columns = sorted(sums)
-    found = []
+    found: list[tuple[int, int, int]] = []
     for column, following in zip(columns, [*columns[1:], min(MAX_COLUMNS, columns[-1] + 1)], strict=True):
         level = max(0, min(LEVELS, round(LEVELS * sums[column][0] / sums[column][1] / 100)))
         end = min(following, column + 8)  # a longer gap was not measured

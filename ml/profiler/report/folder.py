@@ -6,11 +6,14 @@
 Each file appears whole or not at all, and all of them can be written again while the job runs.
 """
 
+from __future__ import annotations
+
 import csv
 import io
 import json
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -23,6 +26,17 @@ from profiler.step_timeline import Timeline, inside, read_timeline
 from profiler.system_rules import mean
 from profiler.system_usage import read_shares, read_usage
 from recordings.notes import failures
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+    from typing import Any
+
+    from numpy.typing import NDArray
+
+    from profiler.step_timeline import Spans
+    from profiler.system_rules import Job, Usage
+    from profiler.system_usage import Share
 
 COLUMNS = {
     "waiting": WAITING,
@@ -41,27 +55,27 @@ class NothingRecorded(LookupError):
 class Recorded:
     """What a job's profiler recorded, read when it is asked for. `tensors_dir` may hold notes of the hook's failure."""
 
-    profiler_dir: object
-    tensors_dir: object = None
+    profiler_dir: Path | str | None
+    tensors_dir: Path | str | None = None
 
     @cached_property
-    def usage(self):
+    def usage(self) -> Usage:
         return read_usage(self.profiler_dir) if self.profiler_dir else {}
 
     @cached_property
-    def shares(self):
+    def shares(self) -> dict[str, Share]:
         return read_shares(self.profiler_dir) if self.profiler_dir else {}
 
     @cached_property
-    def timeline(self):
+    def timeline(self) -> Timeline:
         return read_timeline(self.profiler_dir) if self.profiler_dir else Timeline()
 
     @cached_property
-    def failures(self):
+    def failures(self) -> list[dict[str, Any]]:
         local = [folder for folder in (self.profiler_dir, self.tensors_dir) if folder and "://" not in str(folder)]
         return failures(*local)
 
-    def demand(self):
+    def demand(self) -> None:
         """Raises NothingRecorded, with what is known of the reason."""
         if self.usage or self.timeline:
             return
@@ -70,7 +84,7 @@ class Recorded:
         raise NothingRecorded(text)
 
 
-def write_report(folder, recorded, job, parameters):
+def write_report(folder: Path, recorded: Recorded, job: Job, parameters: Mapping[str, str]) -> dict[str, Any]:
     """Write profiler-output/ into `folder`; returns the evidence: what was triggered, and what it rests on.
 
     Raises NothingRecorded, and ValueError for a parameter that is no number.
@@ -100,13 +114,14 @@ def write_report(folder, recorded, job, parameters):
     }
 
 
-def judge_alone(rule, recorded, job, parameters):
+def judge_alone(rule: str, recorded: Recorded, job: Job, parameters: Mapping[str, str]) -> dict[str, Any]:
     """The report of a sub-rule that is a rule of its own. Raises as write_report does."""
     recorded.demand()
-    return plain(judge(rule, recorded.usage, job, parameters, recorded.timeline))
+    report: dict[str, Any] = plain(judge(rule, recorded.usage, job, parameters, recorded.timeline))
+    return report
 
 
-def steps_csv(timeline):
+def steps_csv(timeline: Timeline) -> str:
     """A row for each step: process, mode, number, begin (epoch seconds), seconds in all and in each phase."""
     rows = io.StringIO()
     table = csv.writer(rows, lineterminator="\n")
@@ -122,7 +137,7 @@ def steps_csv(timeline):
     return rows.getvalue()
 
 
-def in_steps(spans, steps):
+def in_steps(spans: Spans | None, steps: Spans) -> NDArray[np.float64]:
     """The seconds of the spans that begin within each step."""
     seconds = np.zeros(len(steps))
     if spans is not None:
@@ -132,7 +147,7 @@ def in_steps(spans, steps):
     return seconds
 
 
-def system_csv(usage):
+def system_csv(usage: Usage) -> str:
     """A row for each reading: node, time (epoch seconds), means over cores and GPUs in percent, bytes a second."""
     rows = io.StringIO()
     table = csv.writer(rows, lineterminator="\n")

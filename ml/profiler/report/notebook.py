@@ -4,7 +4,13 @@ The notebook needs nothing but Python: in Jupyter tables and charts are shown as
 files beside it, so it is the same for every job.
 """
 
+from __future__ import annotations
+
 import json
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Any
 
 TITLE = """# Profiler report of {job}
 What the sub-rules found, where the time of the training went, and how the machine was used.
@@ -107,7 +113,7 @@ CELLS = (
 )
 
 
-def notebook(job):
+def notebook(job: str) -> str:
     """The notebook's text, format 4.5."""
     cells = [markdown(TITLE.format(job=job or "a training job"), 0)]
     for number, (text, code) in enumerate(CELLS, start=1):
@@ -117,10 +123,10 @@ def notebook(job):
     return json.dumps({"cells": cells, "metadata": metadata, "nbformat": 4, "nbformat_minor": 5}, indent=1)
 
 
-def markdown(text, number):
+def markdown(text: str, number: int) -> dict[str, Any]:
     return {"cell_type": "markdown", "id": f"cell-{number}", "metadata": {}, "source": text.splitlines(keepends=True)}
 
 
-def program(text, number):
-    empty = {"execution_count": None, "metadata": {}, "outputs": []}
+def program(text: str, number: int) -> dict[str, Any]:
+    empty: dict[str, Any] = {"execution_count": None, "metadata": {}, "outputs": []}
     return {"cell_type": "code", "id": f"cell-{number}", **empty, "source": text.splitlines(keepends=True)}

@@ -1,8 +1,11 @@
 """profiler-report.html: one self-contained page, no script and nothing from the network, for light and dark screens."""
 
+from __future__ import annotations
+
 import time
 from html import escape
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,6 +16,18 @@ from profiler.report.charts import area_chart, heat_map, histogram, line_chart, 
 from profiler.report.units import duration, moment, share
 from profiler.step_timeline import Timeline
 from profiler.system_rules import mean
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from typing import Any
+
+    from numpy.typing import NDArray
+
+    from profiler.report.advice import Finding, Reports
+    from profiler.report.charts import Points
+    from profiler.step_timeline import Spans
+    from profiler.system_rules import Job, Usage
+    from profiler.system_usage import Sample, Share
 
 STYLE = Path(__file__).with_name("page.css")
 COLUMNS = 120  # of the chart of phases, at most
@@ -26,7 +41,14 @@ SHORT |= {"ReadThroughputInBytesPerSecond": "read", "WriteThroughputInBytesPerSe
 THEMES = (("auto", "as the system"), ("light", "light"), ("dark", "dark"))
 
 
-def report_html(job, usage, reports, timeline=None, failures=(), shares=None):
+def report_html(
+    job: Job,
+    usage: Usage,
+    reports: Reports,
+    timeline: Timeline | None = None,
+    failures: Sequence[Mapping[str, Any]] = (),
+    shares: Mapping[str, Share] | None = None,
+) -> str:
     """The page. `job` is the server's job.json, `usage` from read_usage, `reports` from profiler_rules.profile,
     `timeline` from read_timeline, `failures` from recording.failures, `shares` from read_shares."""
     timeline = Timeline() if timeline is None else timeline
@@ -61,7 +83,7 @@ def report_html(job, usage, reports, timeline=None, failures=(), shares=None):
 class Period:
     """The time that the charts show: all of them begin and end together."""
 
-    def __init__(self, job, usage, timeline):
+    def __init__(self, job: Job, usage: Usage, timeline: Timeline) -> None:
         begin = [job.get("TrainingStartTime"), *(samples[0].time for samples in usage.values() if samples)]
         end = [job.get("TrainingEndTime"), *(samples[-1].time for samples in usage.values() if samples)]
         if timeline.extent:
@@ -71,7 +93,7 @@ class Period:
         self.seconds = max(self.end - self.begin, 1e-3)
 
 
-def themes():
+def themes() -> str:
     choices = "".join(
         f'<label><input type="radio" name="theme" id="theme-{key}"{" checked" * (key == "auto")}>{text}</label>'
         for key, text in THEMES
@@ -79,7 +101,7 @@ def themes():
     return f'<fieldset class="theme"><legend>Colours</legend>{choices}</fieldset>'
 
 
-def found(findings):
+def found(findings: Sequence[Finding]) -> str:
     words = {"bad": "Problem", "note": "Note", "good": "Good"}
     return "".join(
         f'<div class="finding {one.level}" role="note" aria-label="{words[one.level]}"><h3>{escape(one.title)}</h3>'
@@ -88,7 +110,7 @@ def found(findings):
     )
 
 
-def stages(job, timeline, period):
+def stages(job: Job, timeline: Timeline, period: Period) -> str:
     """Where the job's time went before, in and after its training loop."""
     created, started, ended = (job.get(key) for key in ("CreationTime", "TrainingStartTime", "TrainingEndTime"))
     started, ended = started or period.begin, ended or period.end
@@ -104,7 +126,7 @@ def stages(job, timeline, period):
     return f'<div class="card pad"><b>Stages of the job</b>{share_bar(bar, "Stages of the job")}</div>'
 
 
-def job_facts(job, usage, timeline):
+def job_facts(job: Job, usage: Usage, timeline: Timeline) -> str:
     created, started, ended = (job.get(key) for key in ("CreationTime", "TrainingStartTime", "TrainingEndTime"))
     parameters = job.get("HyperParameters") or {}
     shown = {key: value for key, value in sorted(parameters.items()) if not key.startswith("sagemaker_")}
@@ -128,7 +150,7 @@ def job_facts(job, usage, timeline):
 # The training loop.
 
 
-def steps(timeline, reports, period):
+def steps(timeline: Timeline, reports: Reports, period: Period) -> str:
     if not timeline.extent:
         return ""
     phases = advice.phase_seconds(timeline)
@@ -145,10 +167,10 @@ def steps(timeline, reports, period):
     return tiles(timeline, reports) + drawn + f'<div class="pair">{"".join(pair)}</div>'
 
 
-def tiles(timeline, reports):
+def tiles(timeline: Timeline, reports: Reports) -> str:
     train, shown = seconds_of(timeline, TRAIN), []
 
-    def tile(name, value, text, kind=""):
+    def tile(name: str, value: str, text: str, kind: str = "") -> None:
         inside = f"<dt>{name}</dt><dd>{value} <small>{text}</small></dd>"
         shown.append(f'<div class="card tile {kind}">{inside}</div>')
 
@@ -167,7 +189,9 @@ def tiles(timeline, reports):
     return f'<dl class="tiles">{"".join(shown)}</dl>'
 
 
-def layers(timeline, phases, period):
+def layers(
+    timeline: Timeline, phases: Sequence[tuple[str, str, float]], period: Period
+) -> list[tuple[str, str, Points]]:
     """For each phase its share of every column of time; what remains within the loop is the time between steps."""
     names = {"waiting": WAITING, "preparing": PREPARING, "forward": FORWARDS[0], "backward": BACKWARDS[0]}
     names |= {"optimizer": OPTIMIZER}
@@ -178,6 +202,7 @@ def layers(timeline, phases, period):
     columns = int(min(COLUMNS, max(12, count // STEPS_A_COLUMN)))
     edges = np.linspace(period.begin, period.end, columns + 1)
     width = (edges[1] - edges[0]) * processes
+    assert timeline.extent is not None  # where there are steps
     first, last = timeline.extent
     rest = np.clip(np.minimum(edges[1:], last) - np.maximum(edges[:-1], first), 0, None) / (edges[1] - edges[0])
     drawn, seconds = [], edges[:-1] - period.begin
@@ -191,7 +216,7 @@ def layers(timeline, phases, period):
     return [*drawn, ("rest", "Between steps", list(zip(seconds.tolist(), rest.tolist(), strict=True)))]
 
 
-def busy_in(spans, edges):
+def busy_in(spans: Spans, edges: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
     """Seconds of the spans between each two edges; the spans of one process do not overlap."""
     times = np.stack([spans.start, spans.end], axis=1).ravel()
     done = np.cumsum(spans.seconds)
@@ -199,8 +224,10 @@ def busy_in(spans, edges):
     return np.diff(np.interp(edges, times, total))
 
 
-def step_durations(timeline, period):
-    lines, bands, dots, loose = {}, [], [], []
+def step_durations(timeline: Timeline, period: Period) -> str:
+    lines: dict[str, Points] = {}
+    bands: list[list[tuple[float, float, float]]] = []
+    dots, loose = [], []
     for name, label in ((TRAIN, "training"), (EVAL, "validation")):
         for spans in timeline.all(name):
             key = label if len(timeline.all(name)) == 1 else f"{label} {len(lines) + 1}"
@@ -222,7 +249,7 @@ def step_durations(timeline, period):
     return line_chart("Step durations", "seconds", lines, period.seconds, None, bands, dots, note, loose)
 
 
-def outliers(spans, seconds):
+def outliers(spans: Spans, seconds: NDArray[np.float64]) -> list[tuple[float, float, str]]:
     """The longest steps beyond three standard deviations, as dots."""
     far = np.flatnonzero(spans.seconds > spans.seconds.mean() + 3 * spans.seconds.std())
     far = far[np.argsort(-spans.seconds[far])][:MAX_DOTS]
@@ -232,7 +259,7 @@ def outliers(spans, seconds):
     ]
 
 
-def histogram_of(title, seconds, colour):
+def histogram_of(title: str, seconds: NDArray[np.float64], colour: str) -> str:
     if seconds.size < 2 or seconds.max() <= 0:
         return ""
     bar = min(float(seconds.max()), float(seconds.mean() + 3 * seconds.std()))
@@ -243,7 +270,7 @@ def histogram_of(title, seconds, colour):
     return histogram(title, counts.tolist(), edges.tolist(), ((p50, "median"), (p95, "95 %")), note, colour)
 
 
-def seconds_of(timeline, phase):
+def seconds_of(timeline: Timeline, phase: str) -> NDArray[np.float64]:
     found = timeline.all(phase)
     return np.concatenate([spans.seconds for spans in found]) if found else np.zeros(0)
 
@@ -251,24 +278,25 @@ def seconds_of(timeline, phase):
 # The machine.
 
 
-def machine(node, samples, period):
-    def series(read):
+def machine(node: str, samples: Sequence[Sample], period: Period) -> str:
+    def series(read: Callable[[Sample], float | None]) -> Points:
         return [(s.time - period.begin, value) for s in samples if (value := read(s)) is not None]
 
-    def lines(group):
+    def reader(group: str, label: str) -> Callable[[Sample], float | None]:
+        return lambda s: getattr(s, group).get(label)
+
+    def lines(group: str) -> dict[str, Points]:
         labels = sorted({label for s in samples for label in getattr(s, group)}, key=lambda label: (len(label), label))
-        return {
-            SHORT.get(label, label): series(lambda s, label=label: getattr(s, group).get(label)) for label in labels
-        }
+        return {SHORT.get(label, label): series(reader(group, label)) for label in labels}
 
     cores, disk = lines("cpu"), lines("io")
     operations = {"operations": disk.pop("IOPS")} if "IOPS" in disk else {}
     name = f"mean of {len(cores)} cores"
 
-    def average(group):
+    def average(group: str) -> dict[str, Points]:
         return {name: series(lambda s: mean(getattr(s, group)))}
 
-    def spread(group):
+    def spread(group: str) -> list[list[tuple[float, float, float]]]:
         found = [(s.time - period.begin, getattr(s, group).values()) for s in samples if getattr(s, group)]
         return [[(second, min(values), max(values)) for second, values in found[:: max(1, len(found) // COLUMNS)]]]
 
@@ -294,7 +322,7 @@ def machine(node, samples, period):
     return f'<h3>{escape(node)}</h3>{first}{heat}<div class="pair">{"".join(others)}</div>{rest}'
 
 
-def usage_table(details):
+def usage_table(details: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
     columns = ("max", "p99", "p95", "p50", "min")
     head = "".join(f'<th scope="col" class="n">{column}</th>' for column in columns)
     rows = []
@@ -315,7 +343,7 @@ def usage_table(details):
     return f'<div class="card wide" tabindex="0" role="region" aria-label="System usage">{table}</div>'
 
 
-def rules_table(usage, timeline, reports):
+def rules_table(usage: Usage, timeline: Timeline, reports: Reports) -> str:
     order = {"bad": 0, "good": 1, "none": 2}
     rows = []
     for rule, report in reports.items():
