@@ -14,6 +14,8 @@ environment it is tracked there (training/tracking.py).
 Exit status: 0 trained (or stopped with a model), 1 failed, 2 a flag is wrong; <output dir>/failure holds the reason.
 """
 
+from __future__ import annotations
+
 import hashlib
 import json
 import os
@@ -23,6 +25,7 @@ import sys
 import traceback
 from contextlib import closing
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -38,8 +41,16 @@ from training.flags import HYPERPARAMETERS, UsageError, parse
 from training.loop import Training, say
 from training.tracking import Tracking, tags
 
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable, Mapping, Sequence
+    from typing import Any
 
-def main(arguments=None):
+    from training.distributed import Group
+    from training.features import Features
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
     try:
         settings = parse(arguments, __doc__)
     except UsageError as error:
@@ -63,7 +74,7 @@ def main(arguments=None):
     return 0
 
 
-def train(settings, group):
+def train(settings: argparse.Namespace, group: Group) -> None:
     """Data, model, loop, save; of several processes the first one speaks and writes for all."""
     prepare(settings, group)
     if is_first_of_host():
@@ -85,22 +96,24 @@ def train(settings, group):
     shape = network_shape(settings, classes)
     training = Training(settings, shape, len(classes), train_set, group)
     system_metrics.watch_share(training.times.folder)  # in each process
-    pictures = validation_set
+    learnt_from: Channel | Features = train_set
+    judged_by: Channel | Features = validation_set
     if features.usable(settings, group.any(training.debugger.active)):
-        train_set, validation_set = training.look_once(train_set, validation_set)
-    for channel in (train_set, validation_set):
-        channel.load(training.device)
+        learnt_from, judged_by = training.look_once(train_set, validation_set)
+    for images in (learnt_from, judged_by):
+        images.load(training.device)
     resumed = training.resume(ingredients)
     stop, progress = StopOnSigterm(), training.progress
 
-    def description():
+    def description() -> dict[str, Any]:
+        assert progress.best is not None
         return describe(settings, shape, classes, fingerprint, progress.best)
 
     if progress.best and group.first:  # an interrupted job starts again with an empty model folder
         training.best.go_on(description())
     with Tracking(training.run, follow=group.first) as tracking, closing(training):
         tracking.start(hyperparameters(settings), tags(os.environ, fingerprint), progress.best, resumed)
-        learn(training, train_set, validation_set, stop, description, tracking)
+        learn(training, learnt_from, judged_by, stop, description, tracking)
         tracking.stopped = stop.agreed
     if stop.agreed:
         say(f"stopped by SIGTERM in epoch {progress.epoch}; the best epoch so far is kept")
@@ -111,11 +124,19 @@ def train(settings, group):
         if settings.serving == "int8":  # which is calibrated on training images as they will be served
             as_served = Channel(settings.train_dir, classes, settings.image_size)
         wanted = export.TRIAL if settings.serving == "auto" and tuning_job(os.environ) else settings.serving
-        say(export.summary(export.export(settings.model_dir, pictures, wanted, as_served)))
+        say(export.summary(export.export(settings.model_dir, validation_set, wanted, as_served)))
+    assert progress.best is not None
     say(metrics.best_line(progress.best["epoch"], settings.epochs, progress.best))
 
 
-def learn(training, train_set, validation_set, stop, description, tracking):
+def learn(
+    training: Training,
+    train_set: Channel | Features,
+    validation_set: Channel | Features,
+    stop: StopOnSigterm,
+    description: Callable[[], dict[str, Any]],
+    tracking: Tracking,
+) -> None:
     """The epochs that are left, each trained, validated, said and kept."""
     settings, progress = training.settings, training.progress
     while progress.epoch < settings.epochs and not progress.exhausted(settings) and not stop.agreed:
@@ -136,7 +157,7 @@ def learn(training, train_set, validation_set, stop, description, tracking):
         stop.agreed = training.group.any(stop.requested)
 
 
-def prepare(settings, group):
+def prepare(settings: argparse.Namespace, group: Group) -> None:
     """What must be set before the first tensor."""
     if group.size > 1:
         say(f"{group.size} processes share each batch of {settings.batch_size} images")
@@ -153,7 +174,7 @@ def prepare(settings, group):
         torch.backends.cudnn.benchmark = True
 
 
-def read_dataset(settings):
+def read_dataset(settings: argparse.Namespace) -> tuple[list[str], str | None]:
     """The classes in the order of the outputs, and the data set's fingerprint: from dataset.json, else the folders."""
     if settings.dataset_dir is None:
         return class_names(settings.train_dir), None
@@ -165,7 +186,9 @@ def read_dataset(settings):
         raise ValueError(f"the dataset channel needs dataset.json with a list 'classes': {reason(error)}") from error
 
 
-def made_of(settings, classes, fingerprint, channels):
+def made_of(
+    settings: argparse.Namespace, classes: Sequence[str], fingerprint: str | None, channels: Sequence[Channel]
+) -> dict[str, Any]:
     """What decides about a training besides its hyperparameters; a checkpoint must be of the same."""
     if not settings.checkpoint_dir:
         return {}
@@ -179,7 +202,7 @@ def made_of(settings, classes, fingerprint, channels):
     return ingredients
 
 
-def check_processes(settings, group, train_set):
+def check_processes(settings: argparse.Namespace, group: Group, train_set: Channel) -> None:
     """Raises ValueError where the processes cannot train one network together."""
     hosts = json.loads(os.environ.get("SM_HOSTS") or "[]")
     if group.size == 1 and len(hosts) > 1:
@@ -197,14 +220,14 @@ def check_processes(settings, group, train_set):
         raise ValueError("the processes see different training images; channels must be FullyReplicated to all hosts")
 
 
-def check_classes(settings, classes):
+def check_classes(settings: argparse.Namespace, classes: Sequence[str]) -> None:
     two = settings.head == "binary" or settings.objective == "validation:f1"
     if two and len(classes) != 2:
         flag = "--head binary" if settings.head == "binary" else "--objective validation:f1"
         raise ValueError(f"{flag} is for two classes; the data set has {len(classes)}: {', '.join(classes[:5])}")
 
 
-def check_every_class(classes, train_set, validation_set):
+def check_every_class(classes: Sequence[str], train_set: Channel, validation_set: Channel) -> None:
     """Raises ValueError where nothing can be learnt of a class; one that cannot be judged is said."""
     missing = []
     for channel in (train_set, validation_set):
@@ -219,7 +242,7 @@ def check_every_class(classes, train_set, validation_set):
         say(f"WARNING: the validation channel holds no images of {', '.join(map(repr, missing[1][:10]))}")
 
 
-def network_shape(settings, classes):
+def network_shape(settings: argparse.Namespace, classes: Sequence[str]) -> dict[str, Any]:
     """What `model.build` needs; model.json keeps it."""
     return {
         "arch": settings.arch,
@@ -230,7 +253,13 @@ def network_shape(settings, classes):
     }
 
 
-def describe(settings, shape, classes, fingerprint, best):
+def describe(
+    settings: argparse.Namespace,
+    shape: Mapping[str, Any],
+    classes: Sequence[str],
+    fingerprint: str | None,
+    best: Mapping[str, float],
+) -> dict[str, Any]:
     """model.json: everything that inference, and a reader in a year, must know about the artifact."""
     return {
         "network": shape,
@@ -248,7 +277,7 @@ def describe(settings, shape, classes, fingerprint, best):
     }
 
 
-def code_digest():
+def code_digest() -> str:
     """SHA-256 over the names and contents of the scripts beside and below this one."""
     digest, folder = hashlib.sha256(), Path(__file__).parent
     for path in sorted(folder.rglob("*.py")):
@@ -256,42 +285,42 @@ def code_digest():
     return digest.hexdigest()
 
 
-def library_versions():
+def library_versions() -> dict[str, str]:
     """Of what this training has imported."""
     names = ("torch", "torchvision", "numpy", "PIL", "smdebug")
     return {name: sys.modules[name].__version__ for name in names if hasattr(sys.modules.get(name), "__version__")}
 
 
-def hyperparameters(settings):
+def hyperparameters(settings: argparse.Namespace) -> dict[str, Any]:
     return {name: getattr(settings, name) for name in HYPERPARAMETERS}
 
 
 class StopOnSigterm:
     """`requested` here, by a signal; `agreed` by all processes: what they do depends on this one alone."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.requested = self.agreed = False
         signal.signal(signal.SIGTERM, self.request)
 
-    def request(self, *_):
+    def request(self, *_: object) -> None:
         self.requested = True
 
 
-def write_history(settings, history):
+def write_history(settings: argparse.Namespace, history: list[dict[str, float]]) -> None:
     if settings.output_data_dir:
         path = Path(settings.output_data_dir) / "history.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(history, indent=1, allow_nan=False), encoding="utf-8")
 
 
-def write_failure(folder, text):
+def write_failure(folder: Path | str | None, text: str) -> None:
     """SageMaker shows the first 1024 characters as the job's FailureReason."""
     if folder:
         Path(folder).mkdir(parents=True, exist_ok=True)
         (Path(folder) / "failure").write_text(text, encoding="utf-8")
 
 
-def reason(error):
+def reason(error: BaseException) -> str:
     clear = ValueError | ArithmeticError | distributed.LostProcess
     return str(error) if isinstance(error, clear) else f"{type(error).__name__}: {error}"
 

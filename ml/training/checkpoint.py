@@ -7,25 +7,32 @@ epoch that was cut off is trained again. The best epoch's weights are in it too:
 with the artifact is empty.
 """
 
+from __future__ import annotations
+
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
 from network import artifact
 from training import metrics
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
 FORMAT = 2
 NAME = "last.pt"
 
 
-def save(folder, state):
+def save(folder: Path | str, state: Mapping[str, Any]) -> None:
     """Replace the checkpoint. A kill at any moment leaves the old one or the new one."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     artifact.replace_file(folder / NAME, lambda path: torch.save({"format": FORMAT, **state}, path))
 
 
-def load(folder, identity):
+def load(folder: Path | str, identity: Mapping[str, Any]) -> dict[str, Any] | None:
     """The state to go on from, or None when there is none; `identity` is what must be the same (flags, data).
 
     Raises ValueError for a checkpoint of another training: going on from it would give a model nobody asked for.
@@ -34,7 +41,7 @@ def load(folder, identity):
     if not path.is_file():
         return None
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise ValueError(f"the checkpoint '{path}' cannot be read ({error}); delete it to start anew") from error
     found = state.get("format") if isinstance(state, dict) else None
@@ -51,6 +58,6 @@ def load(folder, identity):
     return state
 
 
-def short(value):
+def short(value: object) -> str:
     text = repr(value)
     return text if len(text) <= 120 else f"{text[:60]} … {text[-50:]}"

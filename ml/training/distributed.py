@@ -11,6 +11,8 @@ What a training decides (to stop, that an epoch is the best, that the loss is br
 processes have, so they end together. One that is lost ends the others within moments, one that hangs within TIMEOUT.
 """
 
+from __future__ import annotations
+
 import contextlib
 import datetime
 import gc
@@ -18,11 +20,18 @@ import importlib
 import inspect
 import os
 import re
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from torch import Tensor, nn
+
+Thing = TypeVar("Thing")
 TIMEOUT = datetime.timedelta(minutes=30)
 LOST = re.compile("connection|peer|timed out|timeout|broken pipe|socket|nccl|store", re.IGNORECASE)
 
@@ -31,7 +40,7 @@ class LostProcess(RuntimeError):
     """Another process of the training has ended, or does not answer; why is in its own part of the log."""
 
 
-def join():
+def join() -> Group:
     """The group of the processes that were started together: of this one alone, unless torchrun did it."""
     size = int(os.environ.get("WORLD_SIZE", 1))
     gpus = torch.cuda.device_count()
@@ -49,22 +58,25 @@ def join():
         distributed.init_process_group(backend, timeout=TIMEOUT)
         # Decisions are talked over on the processors: no wait for a GPU, and a lost process shows at once.
         control = distributed.new_group(backend="gloo", timeout=TIMEOUT) if backend == "nccl" else None
+    assert not isinstance(control, int)  # torch's word for no member of the group; each process is one
     return Group(device, distributed.get_rank(), size, control)
 
 
 class Group:
     """All processes of a training, seen from one of them. Every method but `share` is called by all or by none."""
 
-    def __init__(self, device, rank=0, size=1, control=None):
+    def __init__(
+        self, device: torch.device, rank: int = 0, size: int = 1, control: distributed.ProcessGroup | None = None
+    ) -> None:
         self.device, self.rank, self.size, self.control = device, rank, size, control
 
     @property
-    def first(self):
+    def first(self) -> bool:
         return self.rank == 0
 
     # -- shares ---------------------------------------------------------------------------------------------------
 
-    def share(self, order, batch_size):
+    def share(self, order: Tensor, batch_size: int) -> list[Tensor]:
         """Of an order of indices, cut into batches of all processes: this one's part of each, as a list (n,) each.
 
         A rest with fewer than two images for each process joins the batch before it.
@@ -74,23 +86,24 @@ class Group:
             batches[-2:] = [torch.cat(batches[-2:])]
         return [batch.tensor_split(self.size)[self.rank] for batch in batches]
 
-    def part(self, count, batch_size):
+    def part(self, count: int, batch_size: int) -> list[Tensor]:
         """This process's part of `count` images in batches; each image is in one process, and one may have none."""
         indices = torch.arange(count).tensor_split(self.size)[self.rank]
         return list(indices.split(batch_size)) if len(indices) else []
 
-    def wrap(self, module):
+    def wrap(self, module: nn.Module) -> nn.Module:
         """`module`, with gradients that are the mean over the processes after each backward pass."""
         if self.size == 1:
             return module
         # Buffers differ between processes during an epoch (BatchNorm) and are averaged after it: see `average`.
         known = inspect.signature(DistributedDataParallel).parameters
         name = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"  # the older name
-        return DistributedDataParallel(module, **{name: False})
+        options: dict[str, Any] = {name: False}
+        return DistributedDataParallel(module, **options)
 
     # -- together -------------------------------------------------------------------------------------------------
 
-    def sum(self, values):
+    def sum(self, values: list[float]) -> list[float]:
         """The sums over the processes of a list of floats, bit-equal in all of them."""
         if self.size == 1:
             return values
@@ -99,23 +112,23 @@ class Group:
             distributed.all_reduce(total, group=self.control)
         return total.tolist()
 
-    def any(self, flag):
+    def any(self, flag: bool) -> bool:
         return self.sum([float(flag)])[0] > 0
 
-    def gather(self, thing):
+    def gather(self, thing: Thing) -> list[Thing]:
         """Everybody's `thing`, in the order of the processes."""
         if self.size == 1:
             return [thing]
-        things = [None] * self.size
+        things: list[Any] = [None] * self.size
         with lost_process_errors():
             distributed.all_gather_object(things, thing, group=self.control)
         return things
 
-    def from_first(self, make):
+    def from_first(self, make: Callable[[], Thing]) -> Thing:
         """What `make()` gives in the first process, in all of them; a ValueError there is raised in all of them."""
         if self.size == 1:
             return make()
-        made = [None, None]
+        made: list[Any] = [None, None]
         if self.first:
             try:
                 made[0] = make()
@@ -125,9 +138,10 @@ class Group:
             distributed.broadcast_object_list(made, group=self.control)
         if made[1] is not None:
             raise ValueError(made[1])
-        return made[0]
+        thing: Thing = made[0]
+        return thing
 
-    def average(self, tensors):
+    def average(self, tensors: Sequence[Tensor]) -> None:
         """Replace float tensors by their means over the processes, in one message."""
         if self.size == 1 or not tensors:
             return
@@ -140,7 +154,7 @@ class Group:
 
     # -- the end --------------------------------------------------------------------------------------------------
 
-    def first_to_fail(self):
+    def first_to_fail(self) -> bool:
         """Whether this process is the first of its host to ask: it tells why they all end; the others only follow."""
         if self.size == 1:
             return True
@@ -152,7 +166,7 @@ class Group:
         except Exception:  # the store went with the process that held it
             return True
 
-    def close(self):
+    def close(self) -> None:
         """Part from the others; nothing that trained with them may be in use any more.
 
         The group's threads end with the last reference to it. One that is left when the interpreter ends may abort the
@@ -165,7 +179,7 @@ class Group:
 
 
 @contextlib.contextmanager
-def lost_process_errors():
+def lost_process_errors() -> Iterator[None]:
     """Errors of talking to the other processes become LostProcess; others stay what they are."""
     try:
         yield

@@ -10,9 +10,12 @@ those of training: it must also keep the accuracy on the validation images (ACCU
 graph.py calibrates it on training images, so that those of validation stay an honest judge.
 """
 
+from __future__ import annotations
+
 import time
 import traceback
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -21,6 +24,16 @@ from network import artifact
 from network.runtime import RUNTIMES, Unusable
 from pictures.picture import normalise
 from training import graph
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+    from typing import Any
+
+    from numpy.typing import NDArray
+
+    from dataset.channel import Channel
+    from network.runtime import OpenVino, Torch
 
 AGREEMENT = 0.99  # share of the validation images whose class must be the same
 ACCURACY_LOSS = 0.005  # of eight bits, on the validation images; more is refused
@@ -42,7 +55,7 @@ class Candidate:
 
     runtime: str
     precision: str
-    engine: object = None
+    engine: Torch | OpenVino | None = None
     agreement: float = 1.0
     accuracy_loss: float = 0.0
     """How many more of the validation images get a wrong class than from the reference, as a share."""
@@ -50,7 +63,7 @@ class Candidate:
     """For one image."""
     why_not: str = ""
 
-    def __str__(self):
+    def __str__(self) -> str:
         return f"{self.runtime} {self.precision}"
 
 
@@ -59,7 +72,9 @@ TRIAL = "trial"
 NOT_MEASURED = {"torch": "--serving torch asked for it", TRIAL: "a trial of a search is not served"}
 
 
-def export(model_dir, validation_set, wanted="auto", train_set=None):
+def export(
+    model_dir: Path | str, validation_set: Channel, wanted: str = "auto", train_set: Channel | None = None
+) -> dict[str, Any]:
     """Choose how the artifact in `model_dir` is served, and write it there -> what model.json then says of it.
 
     `validation_set` is a Channel of pixels; `wanted` is "auto", "torch" or TRIAL (nothing is measured), "openvino", or
@@ -79,7 +94,13 @@ def export(model_dir, validation_set, wanted="auto", train_set=None):
     return serving
 
 
-def choose(model_dir, validation_set, train_set, description, wanted):
+def choose(
+    model_dir: Path | str,
+    validation_set: Channel,
+    train_set: Channel | None,
+    description: Mapping[str, Any],
+    wanted: str,
+) -> dict[str, Any]:
     if wanted in NOT_MEASURED:
         return artifact.UNMEASURED | {"reason": NOT_MEASURED[wanted]}
     candidates = make_candidates(model_dir, wanted, train_set)
@@ -94,12 +115,12 @@ def choose(model_dir, validation_set, train_set, description, wanted):
     return report(chosen, candidates, images)
 
 
-def summary(serving):
+def summary(serving: Mapping[str, Any]) -> str:
     """A line for the log."""
     return f"serving: {serving['runtime']} in {serving['precision']} ({serving['reason']})"
 
 
-def make_candidates(model_dir, wanted, train_set):
+def make_candidates(model_dir: Path | str, wanted: str, train_set: Channel | None) -> list[Candidate]:
     """All that may be asked for, ready to compute; those that this machine cannot have carry the reason."""
     candidates = [Candidate(*pair) for pair in (*CANDIDATES, *[EIGHT_BITS] * (wanted == "int8"))]
     candidates = [entry for entry in candidates if allowed(entry, wanted) or str(entry) == REFERENCE]
@@ -115,17 +136,18 @@ def make_candidates(model_dir, wanted, train_set):
     return candidates
 
 
-def allowed(candidate, wanted):
+def allowed(candidate: Candidate, wanted: str) -> bool:
     return wanted in ("auto", "int8", candidate.runtime)
 
 
-def measure(candidates, description):
+def measure(candidates: Sequence[Candidate], description: Mapping[str, Any]) -> None:
     """Milliseconds for one image, the shortest of several rounds in which all take turns."""
     side, usable = description["image_size"], [candidate for candidate in candidates if not candidate.why_not]
     image = np.random.default_rng(0).standard_normal((1, 3, side, side), dtype=np.float32)
     until = time.monotonic() + MEASURE_S
     for turn in range(ROUNDS):
         for candidate in usable:
+            assert candidate.engine is not None  # or it would say why not
             started = time.perf_counter()
             candidate.engine.logits(image)
             took = (time.perf_counter() - started) * 1000
@@ -134,7 +156,7 @@ def measure(candidates, description):
             break
 
 
-def fastest(candidates, wanted):
+def fastest(candidates: Sequence[Candidate], wanted: str) -> Candidate:
     usable = [candidate for candidate in candidates if not candidate.why_not]
     chosen, *others = [candidate for candidate in usable if allowed(candidate, wanted)] or usable
     for other in others:
@@ -143,15 +165,16 @@ def fastest(candidates, wanted):
     return chosen
 
 
-def compare(reference, other, validation_set, description):
+def compare(reference: Candidate, other: Candidate, validation_set: Channel, description: Mapping[str, Any]) -> int:
     """Hold a candidate against the reference -> how many images that took. `other.why_not` then says if it failed."""
     order = torch.randperm(len(validation_set), generator=torch.Generator().manual_seed(0))
     same, lost, images, difference, started = 0, 0, 0, 0.0, time.monotonic()
+    assert reference.engine is not None and other.engine is not None
     for pixels, labels in validation_set.batches(CHUNK, order):
-        batch, labels = normalise(pixels.cpu().numpy(), description["mean"], description["std"]), labels.cpu().numpy()
+        batch, right = normalise(pixels.cpu().numpy(), description["mean"], description["std"]), labels.cpu().numpy()
         expected, logits = reference.engine.logits(batch), other.engine.logits(batch)
         same += int((classes(logits) == classes(expected)).sum())
-        lost += int((classes(expected) == labels).sum()) - int((classes(logits) == labels).sum())
+        lost += int((classes(expected) == right).sum()) - int((classes(logits) == right).sum())
         # np.maximum, which keeps what is not a number
         difference = np.maximum(difference, np.abs(logits - expected).max() / np.maximum(1, np.abs(expected).max()))
         images += len(batch)
@@ -162,7 +185,7 @@ def compare(reference, other, validation_set, description):
     return images
 
 
-def disagreement(other, images, difference):
+def disagreement(other: Candidate, images: int, difference: float) -> str:
     """Why a compared candidate may not be chosen; empty: it may."""
     if other.agreement < AGREEMENT:
         return f"it gives only {other.agreement:.1%} of {images} validation images the class that torch does"
@@ -177,7 +200,7 @@ def disagreement(other, images, difference):
     return ""
 
 
-def report(chosen, candidates, images):
+def report(chosen: Candidate, candidates: Sequence[Candidate], images: int) -> dict[str, Any]:
     """What model.json keeps."""
     times = [f"{candidate} {candidate.milliseconds:.1f} ms" for candidate in candidates if candidate.engine]
     reasons = [f"one image takes {', '.join(times)}"]
@@ -195,5 +218,5 @@ def report(chosen, candidates, images):
     }
 
 
-def classes(logits):
+def classes(logits: NDArray[np.float32]) -> NDArray[Any]:
     return logits.argmax(1) if logits.shape[1] > 1 else logits[:, 0] > 0

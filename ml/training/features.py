@@ -6,11 +6,14 @@ same draws: the head that is learnt is the one of the long way, up to rounding (
 an ArrayCache the trials of a tuning job share the vectors too.
 """
 
+from __future__ import annotations
+
 import functools
 import hashlib
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -21,19 +24,30 @@ from dataset.channel import MEAN, STD, chunks
 from network import model, resnet
 from training import frozen_part
 
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
+
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from dataset.channel import Channel
+    from training.frozen_part import FrozenPart, OpenVinoPart
+
 VERSION = 2  # of what this file makes; another one invalidates stored vectors
 VIEWS = {"none": 1, "flip": 2}  # how many pictures of an image each augmentation can make
 BATCH = 64  # whatever the training's: stored vectors must not depend on it, not even in the last bit
 CHANCE = ("p", "dropout", "attention_dropout", "drop_rate", "drop_prob")  # what modules call the share they drop
 
 
-def usable(settings, watched):
+def usable(settings: argparse.Namespace, watched: bool) -> bool:
     """Whether every epoch would compute the same vectors, and nobody wants to watch the layers do it."""
     fixed_images = settings.augment in VIEWS and not settings.mixup and not settings.start_size
     return settings.trainable == "head" and fixed_images and not watched
 
 
-def head_of(network, side):
+def head_of(network: nn.Module, side: int) -> nn.Sequential | None:
     """What comes after the frozen part, as a module of its own: the head, with dropout that stands right before it.
 
     None for a network that cannot be parted there: something follows the head, or chance is at work below it.
@@ -53,12 +67,12 @@ def head_of(network, side):
     return head if ends_in(network, head, side) else None
 
 
-def drops(module):
+def drops(module: nn.Module) -> bool:
     shares = [getattr(module, name, 0) for name in CHANCE]
     return any(isinstance(share, float) and share > 0 for share in shares)
 
 
-def ends_in(network, head, side):
+def ends_in(network: nn.Module, head: nn.Sequential, side: int) -> bool:
     """Whether the network's answer is what the head makes of the vectors that enter it."""
     device = next(network.parameters()).device
     if isinstance(network, resnet.ResNet):
@@ -78,16 +92,16 @@ class Features:
 
     loaders = 0
 
-    def __init__(self, vectors, labels):
+    def __init__(self, vectors: Tensor, labels: Tensor) -> None:
         self.vectors, self.labels = vectors, labels  # (N, views, width), (N,)
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.labels)
 
-    def load(self, device):
+    def load(self, device: torch.device) -> None:
         """They were loaded when they were made."""
 
-    def batches(self, batch_size, order=None):
+    def batches(self, batch_size: int, order: Tensor | list[Tensor] | None = None) -> Iterator[tuple[Tensor, Tensor]]:
         """Yields (vectors, labels): (n, width), or (n, 2, width) for `augment.flip` to choose from."""
         for chunk in chunks(len(self), batch_size, order):
             vectors = self.vectors.index_select(0, chunk.to(self.vectors.device))
@@ -101,17 +115,27 @@ class Extractor:
     many the network will see in all: OpenVINO is tried where they are worth it.
     """
 
-    def __init__(self, network, head, prepare, autocast, arch, precision, say, pixels=0):
+    def __init__(
+        self,
+        network: nn.Module,
+        head: nn.Sequential,
+        prepare: Callable[[Tensor], Tensor],
+        autocast: Callable[[], AbstractContextManager[object]],
+        arch: str,
+        precision: torch.dtype,
+        say: Callable[[str], object],
+        pixels: int = 0,
+    ) -> None:
         self.network, self.head, self.prepare, self.autocast = network, head, prepare, autocast
         self.arch, self.precision, self.say = arch, precision, say
         self.device = next(network.parameters()).device
-        self.part = frozen_part.FrozenPart(network, head)
+        self.part: FrozenPart | OpenVinoPart = frozen_part.FrozenPart(network, head)
         on_processor = self.device.type == "cpu" and precision is torch.float32
         worth = on_processor and pixels >= frozen_part.WORTH
         self.openvino = frozen_part.openvino_version() if worth else None
         self.undecided = self.openvino is not None
 
-    def features(self, channel, views):
+    def features(self, channel: Channel, views: int) -> Features:
         """Of the images as they are, and mirrored if two `views` are wanted."""
         array, cache = None, channel.cache
         if cache is not None:
@@ -123,11 +147,11 @@ class Extractor:
         return Features(pixel_cache.torch_of(array).to(self.device), channel.labels)
 
     @property
-    def width(self):
+    def width(self) -> int:
         layers = [layer for layer in self.head.modules() if isinstance(layer, nn.Linear)]
         return layers[0].in_features
 
-    def blocks(self, channel, views):
+    def blocks(self, channel: Channel, views: int) -> Iterator[NDArray[np.float32]]:
         """Vectors of the channel's images in their order, float32 (n, views, width)."""
         self.network.eval()
         said, count = time.monotonic(), 0
@@ -142,14 +166,16 @@ class Extractor:
                 said = time.monotonic()
                 self.say(f"the frozen layers have seen {count} of {len(channel)} images")
 
-    def vectors(self, pixels):
+    def vectors(self, pixels: Tensor) -> Tensor:
         images = self.prepare(pixels)
         if self.undecided:
+            assert isinstance(self.part, frozen_part.FrozenPart)
             self.part, self.undecided = frozen_part.fastest(self.part, images, self.say), False
         with torch.no_grad(), self.autocast():
-            return self.part(images).float()
+            seen: Tensor = self.part(images).float()
+        return seen
 
-    def name(self, channel, views):
+    def name(self, channel: Channel, views: int) -> str:
         """What all the vectors were made of: images, weights, code, number format."""
         torchvision = sys.modules.get("torchvision")
         return pixel_cache.name(
@@ -161,20 +187,20 @@ class Extractor:
         )
 
     @functools.cached_property
-    def frozen_weights(self):
+    def frozen_weights(self) -> str:
         """A digest of all weights but the head's."""
         digest, learnt = hashlib.sha256(), {id(tensor) for tensor in self.head.state_dict(keep_vars=True).values()}
         for name, tensor in self.network.state_dict(keep_vars=True).items():
             if id(tensor) not in learnt:
                 digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-                digest.update(in_memory(tensor.detach().cpu()).reshape(-1).view(torch.uint8).numpy())
+                digest.update(in_memory(tensor.detach().cpu()).reshape(-1).view(torch.uint8).numpy().data)
         return digest.hexdigest()
 
-    def device_name(self):
+    def device_name(self) -> str:
         return torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "cpu"
 
 
-def in_memory(tensor):
+def in_memory(tensor: Tensor) -> Tensor:
     """The same numbers in an order that they already lie in, where that is a usual one: rearranging takes time."""
     if tensor.ndim == 4 and tensor.is_contiguous(memory_format=torch.channels_last):
         return tensor.permute(0, 2, 3, 1)

@@ -1,17 +1,26 @@
 """The command line of train.py: hyperparameters, and folders that default to SageMaker's variables."""
 
+from __future__ import annotations
+
 import argparse
 import importlib.util
 import json
 import math
 import os
 import sys
+from typing import TYPE_CHECKING
 
 from dataset import augment
 from debugger import hook_config
 from network import model
 from recordings.output import DEBUG_OUTPUT, PROFILER_OUTPUT
 from training import metrics
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+    from typing import Any, NoReturn
+
+    Flag = Callable[..., argparse.Action]  # a group's add_argument
 
 # The groups of hyperparameters, as attribute names; model.json records them all.
 NETWORK = ("arch", "stem", "weights", "trainable", "head", "hidden_units", "dropout")
@@ -32,11 +41,11 @@ class UsageError(Exception):
 
 
 class Parser(argparse.ArgumentParser):
-    def error(self, message):
+    def error(self, message: str) -> NoReturn:
         raise UsageError(message)
 
 
-def parse(arguments, description):
+def parse(arguments: Sequence[str] | None, description: str | None) -> argparse.Namespace:
     """The settings of one training, an argparse namespace. Raises UsageError; reads the environment."""
     parser = Parser(
         prog="train.py",
@@ -58,7 +67,7 @@ def parse(arguments, description):
     return settings
 
 
-def without_platforms(arguments):
+def without_platforms(arguments: Iterable[str]) -> list[str]:
     """The arguments without SageMaker's own hyperparameters, which some containers pass on with the user's."""
     kept, theirs = [], False
     for word in arguments:
@@ -69,7 +78,7 @@ def without_platforms(arguments):
     return kept
 
 
-def add_network(flag):
+def add_network(flag: Flag) -> None:
     flag(
         "--arch",
         type=model.architecture,
@@ -96,7 +105,7 @@ def add_network(flag):
     flag("--dropout", type=number(float, 0, 0.95), default=0.0, help="share dropped before the last layer (default 0)")
 
 
-def add_images(flag):
+def add_images(flag: Flag) -> None:
     flag("--image-size", type=number(int, 8, 1024), default=224, help="side of the square images, px (default 224)")
     flag(
         "--start-size",
@@ -119,7 +128,7 @@ def add_images(flag):
     )
 
 
-def add_optimisation(flag):
+def add_optimisation(flag: Flag) -> None:
     flag("--epochs", type=number(int, 1, 1000), default=5)
     flag(
         "--batch-size",
@@ -152,7 +161,7 @@ def add_optimisation(flag):
     flag("--ema", type=number(float, 0, 0.99999), default=0.0, help="decay of averaged weights; 0: off (default)")
 
 
-def add_selection(flag):
+def add_selection(flag: Flag) -> None:
     flag(
         "--objective",
         choices=tuple(metrics.OBJECTIVES),
@@ -163,7 +172,7 @@ def add_selection(flag):
     flag("--min-delta", type=number(float, 0, 1), default=0.0, help="what counts as a gain for --patience (default 0)")
 
 
-def add_computation(flag):
+def add_computation(flag: Flag) -> None:
     flag(
         "--precision",
         choices=("auto", "fp32", "bf16", "fp16"),
@@ -183,7 +192,7 @@ def add_computation(flag):
     )
 
 
-def add_watching(flag):
+def add_watching(flag: Flag) -> None:
     flag(
         "--debug-hook-config",
         type=debug_hook,
@@ -198,7 +207,7 @@ def add_watching(flag):
     )
 
 
-def add_folders(flag):
+def add_folders(flag: Flag) -> None:
     for name, variable, text in (
         ("--train-dir", "SM_CHANNEL_TRAIN", "training images, <class>/<image>"),
         ("--validation-dir", "SM_CHANNEL_VALIDATION", "validation images, <class>/<image>"),
@@ -232,7 +241,7 @@ def add_folders(flag):
     )
 
 
-def check(parser, settings):
+def check(parser: argparse.ArgumentParser, settings: argparse.Namespace) -> None:
     """Rules between flags."""
     watching = ("--debug-hook-config", settings.debug_hook_config is not None), ("--profile", settings.profile)
     for flag, given in watching:
@@ -252,7 +261,7 @@ def check(parser, settings):
         parser.error("arguments --class-weights and --sampler: both balanced would count rare classes twice; keep one")
 
 
-def checkpoint_dir():
+def checkpoint_dir() -> str | None:
     """Where SageMaker keeps checkpoints, if the job has any; jobs of one tuning share the prefix, hence the name."""
     try:
         with open(os.environ.get("CHECKPOINT_CONFIG_FILE_PATH", DEFAULT_CHECKPOINT_CONFIG), encoding="utf-8") as file:
@@ -262,12 +271,12 @@ def checkpoint_dir():
     return os.path.join(folder, os.environ.get("TRAINING_JOB_NAME", ""))
 
 
-def number(kind, low, high, low_included=True):
+def number(kind: type[int] | type[float], low: float, high: float, low_included: bool = True) -> Callable[[str], float]:
     """An argparse type: a finite number within the limits, refused with the rule it breaks."""
     noun = "an integer" if kind is int else "a number"
     rule = f"{noun} from {low} to {high}" if low_included else f"{noun} above {low}, at most {high}"
 
-    def convert(text):
+    def convert(text: str) -> float:
         try:
             value = kind(text)
         except ValueError:
@@ -279,7 +288,7 @@ def number(kind, low, high, low_included=True):
     return convert
 
 
-def boolean(text):
+def boolean(text: str) -> bool:
     """An argparse type. SageMaker passes every flag with a value, and bool("false") would be True."""
     known = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
     try:
@@ -288,7 +297,7 @@ def boolean(text):
         raise argparse.ArgumentTypeError(f"{text!r} is neither true nor false") from None
 
 
-def debug_hook(text):
+def debug_hook(text: str) -> dict[str, Any]:
     """An argparse type: the members of the API's DebugHookConfig, checked.
 
     SageMaker's training toolkit reads hyperparameters as JSON, and passes an object on as `key=value,…` with Python's
@@ -296,7 +305,7 @@ def debug_hook(text):
     """
     try:
         try:
-            document = json.loads(text)
+            document: dict[str, Any] = json.loads(text)
         except ValueError:
             document = json.loads(os.environ.get("SM_HPS", "{}")).get("debug-hook-config")
             if not isinstance(document, dict):
@@ -314,11 +323,11 @@ def debug_hook(text):
     return document
 
 
-def short(text):
+def short(text: str) -> str:
     return repr(text if len(text) <= 200 else f"{text[:200]}…")
 
 
-def augmentations(text):
+def augmentations(text: str) -> str:
     """An argparse type: the text itself, once every word of it is known."""
     unknown = [kind for kind in text.split("+") if kind not in augment.KINDS]
     if unknown and text != "none":

@@ -6,11 +6,20 @@ a Xeon. It is for float32 on a processor, and only after the first images have s
 on after a kill, computes the same numbers.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import torch
 from torch import nn
 
 from network import runtime
 from training import graph
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import Tensor
 
 WORTH = 200 * 224**2  # pixels: 200 images of 224 px. Below it, a conversion of a second or so does not pay
 TOLERANCE = 1e-4  # of a vector's norm: another order of summation, nothing more
@@ -19,17 +28,17 @@ TOLERANCE = 1e-4  # of a vector's norm: another order of summation, nothing more
 class Entrance:
     """Catches what enters the head while the network computes."""
 
-    def __init__(self, network, head):
+    def __init__(self, network: nn.Module, head: nn.Sequential) -> None:
+        self.seen: list[Tensor] = []
         self.hook = head[0].register_forward_pre_hook(lambda _, inputs: self.seen.append(inputs[0]))
-        self.seen = []
 
-    def __enter__(self):
+    def __enter__(self) -> Entrance:
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         self.hook.remove()
 
-    def take(self):
+    def take(self) -> Tensor | None:
         """The vectors (N, width) of the last forward pass; None if there was not exactly one."""
         seen, self.seen = self.seen, []
         return seen[0] if len(seen) == 1 else None
@@ -38,11 +47,11 @@ class Entrance:
 class FrozenPart(nn.Module):
     """Images (N, 3, side, side), normalised -> what enters the head for them (N, width)."""
 
-    def __init__(self, network, head):
+    def __init__(self, network: nn.Module, head: nn.Sequential) -> None:
         super().__init__()
         self.network, self.head = network, head
 
-    def forward(self, images):
+    def forward(self, images: Tensor) -> Tensor | None:
         with Entrance(self.network, self.head) as entrance:
             self.network(images)
             return entrance.take()
@@ -51,7 +60,7 @@ class FrozenPart(nn.Module):
 class OpenVinoPart:
     """The same on a processor, float32. Raises runtime.Unusable where that cannot be had for this network."""
 
-    def __init__(self, part, side):
+    def __init__(self, part: FrozenPart, side: int) -> None:
         openvino = runtime.import_openvino()
         if sum(tensor.numel() * tensor.element_size() for tensor in part.parameters()) > graph.MAX_GRAPH_BYTES:
             raise runtime.Unusable("its weights are so many that the conversion would take minutes")
@@ -65,11 +74,11 @@ class OpenVinoPart:
             raise runtime.Unusable(f"the network cannot become an OpenVINO graph: {str(error)[:200]}") from error
         self.requests = runtime.Requests(compiled)
 
-    def __call__(self, images):
+    def __call__(self, images: Tensor) -> Tensor:
         return torch.from_numpy(self.requests.logits(images.numpy()).copy())
 
 
-def fastest(part, images, say):
+def fastest(part: FrozenPart, images: Tensor, say: Callable[[str], object]) -> FrozenPart | OpenVinoPart:
     """OpenVINO's version of a `part` if it makes of `images` what that makes of them, else the part itself."""
     try:
         other = OpenVinoPart(part, images.shape[-1])
@@ -86,9 +95,9 @@ def fastest(part, images, say):
     return other
 
 
-def openvino_version():
+def openvino_version() -> str | None:
     """None where it is not installed."""
     try:
-        return runtime.import_openvino().__version__
+        return str(runtime.import_openvino().__version__)
     except runtime.Unusable:
         return None

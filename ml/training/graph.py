@@ -4,6 +4,8 @@ The float32 graph holds no second copy of the weights: its constants point into 
 has numbers of its own, a quarter of the size; whoever serves it needs openvino alone.
 """
 
+from __future__ import annotations
+
 import contextlib
 import hashlib
 import io
@@ -12,6 +14,7 @@ import sys
 import tempfile
 import warnings
 from pathlib import Path
+from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
 import numpy as np
@@ -21,13 +24,24 @@ from network import artifact, model, weights
 from network.runtime import Unusable, import_openvino, read_graph
 from pictures.picture import normalise
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from types import ModuleType
+    from typing import Any
+
+    import openvino
+    from numpy.typing import NDArray
+    from torch import Tensor, nn
+
+    from dataset.channel import Channel
+
 MAX_GRAPH_BYTES = 2**30
 ALIGNMENT = 8  # bytes; the widest constant is an int64
 CALIBRATION = 256  # training images that show which numbers occur in the network
 TELEMETRY = "openvino_telemetry"
 
 
-def write_graph(model_dir):
+def write_graph(model_dir: Path | str) -> None:
     """Write the network as OpenVINO's graph beside its weights. Raises Unusable where that is not possible."""
     openvino, folder = import_openvino(), Path(model_dir)
     if (folder / artifact.WEIGHTS).stat().st_size > MAX_GRAPH_BYTES:
@@ -47,7 +61,7 @@ def write_graph(model_dir):
     artifact.replace_file(folder / artifact.GRAPH_NUMBERS, lambda path: path.write_bytes(numbers))
 
 
-def convert(network, example):
+def convert(network: nn.Module, example: Tensor) -> openvino.Model:
     """A torch network -> an OpenVINO model.
 
     Not by openvino.convert_model: that one reports its use over the network, and lets torch check the trace, which
@@ -64,7 +78,7 @@ def convert(network, example):
     return frontend.convert(frontend.load(decoder))
 
 
-def share_weights(graph, numbers, folder):
+def share_weights(graph: bytes, numbers: bytes, folder: Path) -> tuple[bytes, bytes]:
     """Let a graph's constants point into the weights file where it has the same bytes -> graph, the other numbers.
 
     To the reader the weights file comes first and those other numbers after it (runtime.read_graph).
@@ -73,7 +87,7 @@ def share_weights(graph, numbers, folder):
     known = {hashlib.sha256(content[begin:end]).digest(): begin for begin, end in weights.spans(content)}
     tree, rest = ElementTree.fromstring(graph), bytearray()
     for data in tree.iterfind("layers/layer[@type='Const']/data"):
-        begin, size = int(data.get("offset")), int(data.get("size"))
+        begin, size = int(data.attrib["offset"]), int(data.attrib["size"])
         constant = numbers[begin : begin + size]
         place = known.get(hashlib.sha256(constant).digest())
         if place is None:
@@ -87,7 +101,7 @@ def share_weights(graph, numbers, folder):
 # -- eight bits -----------------------------------------------------------------------------------------------------
 
 
-def write_eight_bits(model_dir, train_set):
+def write_eight_bits(model_dir: Path | str, train_set: Channel | None) -> None:
     """Quantise the float32 graph, which must be there, after a look at images of `train_set` (a Channel).
 
     The same weights and images give the same numbers. Raises Unusable where it is not possible.
@@ -107,7 +121,7 @@ def write_eight_bits(model_dir, train_set):
     artifact.replace_file(folder / artifact.QUANTISED_NUMBERS, lambda path: path.write_bytes(numbers))
 
 
-def calibration_images(train_set, description):
+def calibration_images(train_set: Channel | None, description: Mapping[str, Any]) -> list[NDArray[np.float32]]:
     """Up to CALIBRATION of them, one by one as the network takes them, in an order that spreads over all classes."""
     if train_set is None or not len(train_set):
         raise Unusable("eight bits need training images, to see which numbers occur in the network")
@@ -118,10 +132,11 @@ def calibration_images(train_set, description):
     ]
 
 
-def import_nncf():
+def import_nncf() -> ModuleType:
     """Raises Unusable where it is not installed."""
     # It reports each of its uses to Google Analytics, unless the package that does so is missing.
-    reporter, sys.modules[TELEMETRY] = sys.modules.get(TELEMETRY), None
+    reporter = sys.modules.get(TELEMETRY)
+    sys.modules[TELEMETRY] = None  # type: ignore[assignment]  # None forbids an import
     try:
         with quiet():
             import nncf
@@ -131,11 +146,12 @@ def import_nncf():
         sys.modules.pop(TELEMETRY)
         if reporter is not None:
             sys.modules[TELEMETRY] = reporter
-    return nncf
+    module: ModuleType = nncf
+    return module
 
 
 @contextlib.contextmanager
-def quiet():
+def quiet() -> Iterator[None]:
     """Keep nncf's progress bars out of the log, where metrics are read, and its class of loggers to itself."""
     loggers, disabled = logging.getLoggerClass(), logging.root.manager.disable
     logging.disable(logging.WARNING)

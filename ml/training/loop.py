@@ -1,9 +1,12 @@
 """One training: its network, loss and optimizer, and what is done with them in a step and in an epoch."""
 
+from __future__ import annotations
+
 import math
 import secrets
 import sys
 import time
+from typing import TYPE_CHECKING, Protocol, cast
 
 import torch
 
@@ -24,11 +27,31 @@ from training.optimisation import Ema, make_optimizer, rate
 from training.progress import Progress
 from training.tally import Tally
 
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable, Mapping
+    from typing import Any
+
+    from torch import Tensor, nn
+
+    from dataset.channel import Channel
+    from training.distributed import Group
+    from training.features import Features
+
+
+class Stop(Protocol):
+    """Whether the training is asked to end; `agreed` by all processes."""
+
+    requested: bool
+    agreed: bool
+
 
 class Training:
     """The parts of one training, and what is done with them in an epoch."""
 
-    def __init__(self, settings, shape, num_classes, train_set, group):
+    def __init__(
+        self, settings: argparse.Namespace, shape: Mapping[str, Any], num_classes: int, train_set: Channel, group: Group
+    ) -> None:
         self.settings, self.num_classes, self.group = settings, num_classes, group
         self.device = group.device
         self.network = model.build(**shape, blank=settings.weights != "none")
@@ -44,9 +67,10 @@ class Training:
         self.debugger.watch(self.network, self.criterion)
         self.precision = precision(settings, self.device, group.any(self.debugger.needs_float32))
         self.scaler = make_scaler(enabled=self.precision is torch.float16)
-        self.forward = torch.compile(self.network) if settings.compile else self.network
-        self.learner = None  # the same with gradients from all processes; made when it is known what learns
-        self.prepare = self.normalised
+        self.forward = cast("nn.Module", torch.compile(self.network)) if settings.compile else self.network
+        # The same with gradients from all processes; made when it is known what learns.
+        self.learner: nn.Module | None = None
+        self.prepare: Callable[[Tensor], Tensor] = self.normalised
         self.order = torch.Generator().manual_seed(settings.seed)  # of the images; the same in all processes
         self.randomness = torch.Generator().manual_seed(own_seed(settings.seed, group.rank))
         if group.rank > 0:  # the first weights had to be the same everywhere, what is dropped out must not be
@@ -59,7 +83,7 @@ class Training:
         # What must be the same for a checkpoint to be this training's.
         self.identity = {name: getattr(settings, name) for name in HYPERPARAMETERS}
 
-    def epoch(self, train_set, stop):
+    def epoch(self, train_set: Channel | Features, stop: Stop) -> dict[str, float]:
         """One pass over the training images, or less when a stop is asked for -> its metrics."""
         settings, progress = self.settings, self.progress
         progress.epoch += 1
@@ -69,9 +93,8 @@ class Training:
         model.train_mode(self.network)
         tally, started = Tally(self.num_classes), time.perf_counter()
         sample = balanced if settings.sampler == "balanced" else shuffled
-        order = sample(train_set.labels, self.order)
-        if self.group.size > 1:
-            order = self.group.share(order, settings.batch_size)
+        whole = sample(train_set.labels, self.order)
+        order = self.group.share(whole, settings.batch_size) if self.group.size > 1 else whole
         batches = train_set.batches(settings.batch_size, order)
         for pixels, labels in self.times.steps("train", batches, getattr(train_set, "loaders", 0)):
             self.step(pixels, labels.to(self.device), tally, stop)
@@ -82,7 +105,7 @@ class Training:
         self.demand_finite(values)
         return values | {"images_per_second": count / (time.perf_counter() - started)}
 
-    def step(self, pixels, labels, tally, stop):
+    def step(self, pixels: Tensor, labels: Tensor, tally: Tally, stop: Stop) -> None:
         settings, progress = self.settings, self.progress
         position = progress.step / (settings.epochs * self.steps_per_epoch)
         for group in self.optimizer.param_groups:
@@ -92,6 +115,7 @@ class Training:
         if settings.mixup:
             images, others, share = augment.mixed(images, labels, settings.mixup, self.randomness)
         self.times.ended(PREPARING)
+        assert self.learner is not None
         with self.autocast():
             logits = self.learner(images)
         logits = logits.float()
@@ -121,7 +145,7 @@ class Training:
         self.times.ended(OPTIMIZER)
         progress.step += 1
 
-    def agree(self, loss, weight, stop):
+    def agree(self, loss: float, weight: float, stop: Stop) -> float:
         """Whether all processes go on -> the weight of their whole batch. Raises in all if the loss broke in one."""
         loss_sum, total, stops = self.group.sum([loss * weight, weight, float(stop.requested)])
         stop.agreed = stops > 0
@@ -133,7 +157,7 @@ class Training:
             )
         return total
 
-    def share_statistics(self):
+    def share_statistics(self) -> None:
         """BatchNorm's running statistics, in the network and in its averaged weights, become the processes' means."""
         names = [
             f"{prefix}.{name}" if prefix else name
@@ -145,7 +169,7 @@ class Training:
         for state in (self.network.state_dict(), self.ema.shadow):
             self.group.average([state[name] for name in names if name in state])
 
-    def evaluate(self, channel):
+    def evaluate(self, channel: Channel | Features) -> dict[str, float]:
         self.debugger.phase("eval")
         self.network.eval()
         tally = Tally(self.num_classes)
@@ -164,7 +188,7 @@ class Training:
         self.demand_finite(values, tally.broken, count)
         return values
 
-    def demand_finite(self, values, broken=0, count=0):
+    def demand_finite(self, values: Mapping[str, float], broken: int = 0, count: int = 0) -> None:
         """Raises ArithmeticError, in all processes, for an epoch after which the network is of no use."""
         state, learning = self.network.state_dict(), self.best.learning
         found = [f"{name} became {values[name]}" for name in metrics.nonfinite(values)]
@@ -183,7 +207,7 @@ class Training:
             "--lr, set --clip-norm or --warm-up, or check the images"
         )
 
-    def look_once(self, train_set, validation_set):
+    def look_once(self, train_set: Channel, validation_set: Channel) -> tuple[Channel | Features, Channel | Features]:
         """Let the frozen part see each image now; from here on vectors go into the head alone -> channels of vectors.
 
         The same channels for a network that cannot be parted at its head.
@@ -201,19 +225,19 @@ class Training:
         self.forward, self.prepare = head, lambda vectors: vectors
         return seen
 
-    def normalised(self, pixels):
+    def normalised(self, pixels: Tensor) -> Tensor:
         return normalise(pixels.to(self.device))
 
-    def autocast(self):
+    def autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, self.precision, enabled=self.precision is not torch.float32)
 
     # -- what is kept ---------------------------------------------------------------------------------------------
 
-    def keep_best(self, description):
+    def keep_best(self, description: Mapping[str, Any]) -> None:
         if self.group.first:
             self.best.keep(self.network.state_dict(), description)
 
-    def checkpoint(self):
+    def checkpoint(self) -> None:
         if not self.settings.checkpoint_dir:
             return
         randomness = self.group.gather(self.streams())
@@ -236,7 +260,7 @@ class Training:
             },
         )
 
-    def resume(self, made_of):
+    def resume(self, made_of: Mapping[str, Any]) -> bool:
         """Go on from the checkpoint -> whether there was one. Raises ValueError for one of another training.
 
         `made_of` are facts beside the hyperparameters that must be the same: the data, the classes, the first weights.
@@ -263,34 +287,34 @@ class Training:
         say(f"going on after epoch {self.progress.epoch} of {self.settings.epochs}, from the checkpoint")
         return True
 
-    def close(self):
+    def close(self) -> None:
         """Nothing more is recorded; also of a training that failed."""
         self.debugger.close()
         self.times.close()
         self.best.write()
 
-    def streams(self):
+    def streams(self) -> list[Tensor]:
         """The random streams of this process, as tensors: augmentation's, and torch's for dropout."""
         cuda = [torch.cuda.get_rng_state(self.device)] if self.device.type == "cuda" else []
         return [self.randomness.get_state(), torch.get_rng_state(), *cuda]
 
-    def set_streams(self, states):
+    def set_streams(self, states: list[Tensor]) -> None:
         self.randomness.set_state(states[0])
         torch.set_rng_state(states[1])
         if self.device.type == "cuda" and len(states) > 2:
             torch.cuda.set_rng_state(states[2], self.device)
 
 
-def finite(tensor):
+def finite(tensor: Tensor) -> bool:
     return not tensor.is_floating_point() or bool(torch.isfinite(tensor).all())
 
 
-def own_seed(seed, rank):
+def own_seed(seed: int, rank: int) -> int:
     """For the random stream of one process, apart from the one that all of them share."""
     return seed + ((rank + 1) << 32)
 
 
-def say(message):
+def say(message: str) -> None:
     """One process speaks for all of them, a whole line at a time.
 
     `print` writes the line's end by itself where output is not buffered; what another process or thread writes in

@@ -4,8 +4,14 @@ SageMaker reads metrics from the log with regular expressions such as `validatio
 that sets them is another program, so tests/contract holds the two together. Standard library only.
 """
 
+from __future__ import annotations
+
 import math
 from collections import Counter
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 SCORES = ("loss", "accuracy", "macro_f1", "precision", "recall")
 NAMES = tuple(f"{phase}:{score}" for phase in ("train", "validation") for score in SCORES)
@@ -20,7 +26,7 @@ OBJECTIVES = {  # metric -> +1: more is better, -1: less is better
 }
 
 
-def scores(labels, predictions, num_classes):
+def scores(labels: Sequence[int], predictions: Sequence[int], num_classes: int) -> dict[str, float]:
     """Accuracy, and precision, recall and F1 as means over the classes that occur at all, each class counting alike.
 
     A class that nobody predicts has precision 0, as in scikit-learn with zero_division=0.
@@ -38,7 +44,7 @@ def scores(labels, predictions, num_classes):
     return result | ({"f1": f1.get(1, 0.0)} if num_classes == 2 else {})
 
 
-def better(values, best, objective):
+def better(values: Mapping[str, float], best: Mapping[str, float] | None, objective: str) -> bool:
     """Whether an epoch is better than the best so far; of equal ones the lower loss is. No `best`: none was good yet.
 
     Never one with a metric that is not a finite number.
@@ -46,25 +52,25 @@ def better(values, best, objective):
     return rank(values, objective) > rank(best, objective)
 
 
-def rank(values, objective):
+def rank(values: Mapping[str, float] | None, objective: str) -> tuple[float, float]:
     if not values or nonfinite(values):
         return -math.inf, -math.inf  # below every number
     return OBJECTIVES[objective] * values[objective], -values["validation:loss"]
 
 
-def nonfinite(values):
+def nonfinite(values: Mapping[str, float]) -> list[str]:
     """The names of the metrics that are NaN or infinite."""
     return [name for name, value in values.items() if ":" in name and not math.isfinite(value)]
 
 
-def epoch_line(epoch, epochs, values, images_per_second):
+def epoch_line(epoch: int, epochs: int, values: Mapping[str, float], images_per_second: float) -> str:
     return f"epoch={epoch}/{epochs} {metric_text(values)} images_per_second={images_per_second:.1f}"
 
 
-def best_line(epoch, epochs, values):
+def best_line(epoch: float, epochs: int, values: Mapping[str, float]) -> str:
     """Printed last: SageMaker takes a metric's last value as the job's result, so it must be the best epoch's."""
     return f"best epoch={epoch}/{epochs} {metric_text(values)}"
 
 
-def metric_text(values):
+def metric_text(values: Mapping[str, float]) -> str:
     return " ".join(f"{name}={values[name]:.4f}" for name in (*NAMES, *BINARY_NAMES) if name in values)

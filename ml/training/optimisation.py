@@ -1,14 +1,24 @@
 """How weights move: the optimizer, the rate over the steps, clipping, and averaged weights."""
 
+from __future__ import annotations
+
 import contextlib
 import functools
 import inspect
 import math
+from typing import TYPE_CHECKING
 
 import torch
 
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable, Iterator, Mapping
+    from typing import Any
 
-def make_optimizer(settings, network):
+    from torch import nn
+
+
+def make_optimizer(settings: argparse.Namespace, network: nn.Module) -> torch.optim.Optimizer:
     """The optimizer of the flags over the parameters that learn."""
     learning = [(name, p) for name, p in network.named_parameters() if p.requires_grad]
     # A penalty on scales and biases only distorts what normalisation does (He et al. 2019, arXiv:1812.01187, 3.1).
@@ -19,13 +29,13 @@ def make_optimizer(settings, network):
         for parameters, weight_decay in ((decayed, settings.weight_decay), (spared, 0.0))
         if parameters
     ]
-    options = {"lr": settings.lr}
+    options: dict[str, Any] = {"lr": settings.lr}
     if settings.optimizer == "sgd":
-        kind = "SGD"
+        name = "SGD"
         options |= {"momentum": settings.momentum, "nesterov": settings.momentum > 0}
     else:
-        kind = "AdamW" if settings.optimizer == "adamw" else "Adam"
-    kind = getattr(torch.optim, kind) if settings.compile else uncompiled(kind)
+        name = "AdamW" if settings.optimizer == "adamw" else "Adam"
+    kind: Callable[..., torch.optim.Optimizer] = getattr(torch.optim, name) if settings.compile else uncompiled(name)
     try:
         return kind(groups, fused=True, **options)  # halves an Adam step of ResNet-18 on one core
     except (RuntimeError, TypeError):  # torch before 2.4 has none for this device or optimizer
@@ -33,7 +43,7 @@ def make_optimizer(settings, network):
 
 
 @functools.cache
-def uncompiled(name):
+def uncompiled(name: str) -> type[torch.optim.Optimizer]:
     """The optimizer of torch by that name, without what torch.compile needs around its methods.
 
     That imports the compiler at the first step: 1.7 s of processor time, in a training that may last five.
@@ -44,16 +54,16 @@ def uncompiled(name):
     return type(name, (kind,), methods | {"step": torch.no_grad()(inspect.unwrap(kind.step))})
 
 
-def rate(settings, progress):
+def rate(settings: argparse.Namespace, progress: float) -> float:
     """The share of --lr at `progress` (0 to 1) of all steps. The rise is linear, over the share --warm-up of them."""
-    warm_up = settings.warm_up
+    warm_up: float = settings.warm_up
     if progress < warm_up:
         return 0.04 + 0.96 * progress / warm_up
     after = (progress - warm_up) / (1 - warm_up)
     if settings.schedule == "constant":
         return 1.0
     if settings.schedule == "step":
-        return 0.1 ** int(after * 3)  # a tenth after each third
+        return float(0.1 ** int(after * 3))  # a tenth after each third
     # One cycle (Smith 2018, arXiv:1803.09820) ends at zero; a plain cosine keeps a hundredth.
     floor = 0.0 if settings.schedule == "onecycle" else 0.01
     return floor + (1 - floor) * (0.5 + 0.5 * math.cos(math.pi * after))
@@ -62,11 +72,11 @@ def rate(settings, progress):
 class Ema:
     """Weights averaged over the steps, which often validate better than the last ones. decay 0 is no averaging."""
 
-    def __init__(self, network, decay):
+    def __init__(self, network: nn.Module, decay: float) -> None:
         self.network, self.decay, self.steps = network, decay, 0
         self.shadow = {name: value.detach().clone() for name, value in network.state_dict().items()} if decay else {}
 
-    def update(self):
+    def update(self) -> None:
         if not self.decay:
             return
         self.steps += 1
@@ -80,7 +90,7 @@ class Ema:
                     self.shadow[name].copy_(value)
 
     @contextlib.contextmanager
-    def applied(self):
+    def applied(self) -> Iterator[None]:
         """Within it the network has the averaged weights."""
         if not self.decay:
             yield
@@ -92,10 +102,10 @@ class Ema:
         finally:
             self.network.load_state_dict(kept)
 
-    def state_dict(self):
+    def state_dict(self) -> dict[str, Any]:
         return {"steps": self.steps, "shadow": self.shadow}
 
-    def load_state_dict(self, state):
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.steps = state["steps"]
         for name, value in state["shadow"].items():
             self.shadow[name].copy_(value)

@@ -1,9 +1,16 @@
 """How far a training is: its epochs, the best of them, and when waiting for a better one ends."""
 
+from __future__ import annotations
+
 import math
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from training import metrics
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Mapping
 
 
 @dataclass
@@ -12,13 +19,13 @@ class Progress:
 
     epoch: int = 0
     step: int = 0
-    history: list = field(default_factory=list)
-    best: dict | None = None
+    history: list[dict[str, float]] = field(default_factory=list)
+    best: dict[str, float] | None = None
     """The metrics of the best epoch, with its number."""
     stale: int = 0
     """Epochs since the last gain of at least --min-delta."""
 
-    def add(self, values, settings):
+    def add(self, values: Mapping[str, float], settings: argparse.Namespace) -> bool:
         """Note the metrics of the epoch that has ended; returns whether it is the best, which takes finite numbers."""
         entry = {"epoch": self.epoch, **values}
         self.history.append(entry)
@@ -31,5 +38,5 @@ class Progress:
         self.best = entry
         return True
 
-    def exhausted(self, settings):
-        return 0 < settings.patience <= self.stale
+    def exhausted(self, settings: argparse.Namespace) -> bool:
+        return bool(0 < settings.patience <= self.stale)

@@ -7,6 +7,8 @@ way: when the lines end without a word about the end, the training was killed. N
 silenced, and what an error quotes is held against the environment.
 """
 
+from __future__ import annotations
+
 import json
 import os
 import queue
@@ -15,6 +17,13 @@ import signal
 import sys
 import threading
 import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+    from typing import Any
+
+    Lines = queue.SimpleQueue[str | None]
 
 LINGER_S = 60  # after the training has ended
 HTTP_TIMEOUT_S = 10
@@ -24,7 +33,7 @@ SECRET_NAME = re.compile("KEY|TOKEN|SECRET|PASSWORD|CREDENTIAL", re.IGNORECASE)
 class WandbRun:
     """A run of Weights & Biases. It is offline where WANDB_MODE says so."""
 
-    def __init__(self, start):
+    def __init__(self, start: Mapping[str, Any]) -> None:
         os.environ.setdefault("WANDB_SILENT", "true")
         if output := os.environ.get("SM_OUTPUT_DATA_DIR"):  # what lies there outlives the job
             os.makedirs(output, exist_ok=True)
@@ -46,10 +55,10 @@ class WandbRun:
         )
         self.place = self.run.url or self.run.dir
 
-    def epoch(self, number, values):
-        self.run.log(values | {"epoch": number}, step=number)
+    def epoch(self, number: int, values: Mapping[str, float]) -> None:
+        self.run.log({**values, "epoch": number}, step=number)
 
-    def end(self, status, best):
+    def end(self, status: str, best: Mapping[str, float]) -> None:
         self.run.summary.update({f"best/{name}": value for name, value in best.items()} | {"status": status})
         # W&B knows finished and failed; a stop that was asked for is no failure.
         self.run.finish(exit_code=0 if status in ("finished", "stopped") else 1)
@@ -60,7 +69,7 @@ class MlflowRun:
 
     STATUS = {"finished": "FINISHED", "stopped": "KILLED", "failed": "FAILED", "killed": "KILLED"}
 
-    def __init__(self, start):
+    def __init__(self, start: Mapping[str, Any]) -> None:
         # Its own patience is minutes; and it wants to be told that a folder is meant as a store.
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", str(HTTP_TIMEOUT_S))
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
@@ -71,49 +80,55 @@ class MlflowRun:
 
         self.client = MlflowClient()
         experiment = self.experiment(os.environ.get("MLFLOW_EXPERIMENT_NAME") or "Default")
-        self.id = self.found(experiment, start["run"]) if start["resumed"] else None
-        if self.id is None:
+        found = self.found(experiment, start["run"]) if start["resumed"] else None
+        if found is None:
             names = start["tags"] | {"training": start["run"]}
-            self.id = self.client.create_run(experiment, tags=names, run_name=names.get("training_job")).info.run_id
+            made = self.client.create_run(experiment, tags=names, run_name=names.get("training_job"))
+            self.id: str = made.info.run_id
             for name, value in start["hyperparameters"].items():
                 self.client.log_param(self.id, name, value)
         else:
+            self.id = found
             self.client.update_run(self.id, status="RUNNING")
         self.place = f"{hidden(os.environ['MLFLOW_TRACKING_URI'])} experiment {experiment} run {self.id}"
 
-    def experiment(self, name):
+    def experiment(self, name: str) -> str:
         known = self.client.get_experiment_by_name(name)
         return known.experiment_id if known else self.client.create_experiment(name)
 
-    def found(self, experiment, training):
+    def found(self, experiment: str, training: str) -> str | None:
         """The run of a training that goes on."""
         runs = self.client.search_runs([experiment], filter_string=f"tags.training = '{training}'", max_results=1)
         return runs[0].info.run_id if runs else None
 
-    def epoch(self, number, values):
+    def epoch(self, number: int, values: Mapping[str, float]) -> None:
         for name, value in values.items():
             self.client.log_metric(self.id, name, value, step=number)
 
-    def end(self, status, best):
+    def end(self, status: str, best: Mapping[str, float]) -> None:
         for name, value in best.items():
             self.client.log_metric(self.id, f"best/{name}", value)
         self.client.set_tag(self.id, "status", status)
         self.client.set_terminated(self.id, self.STATUS[status])
 
 
-RUNS = {"wandb": WandbRun, "mlflow": MlflowRun}
+RUNS: dict[str, Callable[[Mapping[str, Any]], WandbRun | MlflowRun]] = {"wandb": WandbRun, "mlflow": MlflowRun}
 
 
-def follow(make_run, lines, say):
+def follow(
+    make_run: Callable[[Mapping[str, Any]], WandbRun | MlflowRun], lines: Lines, say: Callable[[str], object]
+) -> None:
     """Record the events of the queue `lines` until the training's end, or theirs, which means that it was killed."""
-    run = None
+    run: WandbRun | MlflowRun | None = None
     while (line := lines.get()) is not None:
         message = json.loads(line)
         event = message.pop("event")
         if event == "start":
             run = make_run(message)
             say(f"tracking: {run.place}")
-        elif event == "epoch":
+            continue
+        assert run is not None  # a start comes first
+        if event == "epoch":
             run.epoch(**message)
         else:
             run.end(**message)
@@ -122,11 +137,11 @@ def follow(make_run, lines, say):
         run.end("killed", {})
 
 
-def read(stream):
+def read(stream: Iterable[str]) -> Lines:
     """A queue of the lines of `stream`, then None. From then on a library that hangs has LINGER_S left."""
-    lines = queue.SimpleQueue()
+    lines: Lines = queue.SimpleQueue()
 
-    def fill():
+    def fill() -> None:
         for line in stream:
             lines.put(line)
         lines.put(None)
@@ -137,7 +152,7 @@ def read(stream):
     return lines
 
 
-def hidden(text):
+def hidden(text: str) -> str:
     """`text` without passwords in addresses, and without the values of variables whose names sound secret."""
     for name, value in os.environ.items():
         if SECRET_NAME.search(name) and len(value) >= 6:
@@ -145,7 +160,7 @@ def hidden(text):
     return re.sub(r"//[^/@\s]+@", "//***@", text)
 
 
-def main():
+def main() -> None:
     (name,) = sys.argv[1:]
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -154,7 +169,7 @@ def main():
     os.dup2(silent, 1)
     os.dup2(silent, 2)
 
-    def say(text):
+    def say(text: str) -> None:
         own.write(text + "\n")
 
     try:
