@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import ctypes
 import logging
 import os
 import resource
@@ -14,6 +16,7 @@ from local_sagemaker import sdk_defaults
 from local_sagemaker.settings import Settings
 
 _NUM_FILES = 16_384
+_M_ARENA_MAX = -8  # malloc.h
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -37,6 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     os.umask(0o077)  # logs, hyperparameters and models are nobody else's business on a shared machine
     _allow_many_files()
+    _keep_one_heap()
     try:
         listener = _listen(settings.host, settings.port)
     except OSError as error:
@@ -81,6 +85,15 @@ def _listen(host: str, port: int) -> socket.socket:
     listener = socket.create_server((host, port), backlog=1024)
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return listener
+
+
+def _keep_one_heap() -> None:
+    """One of glibc's arenas instead of eight for each core: in them, what many threads free by turns is not used again.
+
+    Over 54,000 fuzzed requests the server grew by 2.2 MB with many, by nothing with one (bench/README.md).
+    """
+    with contextlib.suppress(OSError, AttributeError):  # another C library
+        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)
 
 
 def _allow_many_files() -> None:

@@ -83,10 +83,19 @@ class Run:
 
     @property
     def comparable_champion(self) -> dict[str, Any] | None:
-        """The champion, if it knows the classes of this run's images; None when there is none to compare with."""
-        champion = self.champion
-        same = champion is not None and set(champion["classes"]) == set(self.fact("sync_dataset")["classes"])
-        return champion if same else None
+        """The champion, if it knows a class of this run's images; None when there is none to compare with."""
+        return self.champion if self.shared_classes else None
+
+    @property
+    def shared_classes(self) -> list[str]:
+        """The classes of this run's images that the champion knows too, in their order.
+
+        None of them where other classes and a first promotion were asked for: nothing is compared then.
+        """
+        classes, known = self.fact("sync_dataset")["classes"], (self.champion or {}).get("classes", ())
+        if set(classes) != set(known) and self.params.get("first_promotion"):
+            return []
+        return [label for label in classes if label in known]
 
     @property
     def ingredients(self) -> Ingredients:

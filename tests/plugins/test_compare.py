@@ -54,6 +54,7 @@ def scored_run(
         champion: dict[str, str] | None = CHAMPION,
         digest: str = "f1",
         champion_classes: tuple[str, ...] = ("dog", "cat"),
+        params: dict[str, Any] | None = None,
         **promotion: Any,
     ) -> Run:
         put("shapes/data/versions/f1/dataset.json", {"classes": ["cat", "dog"]})
@@ -67,11 +68,11 @@ def scored_run(
             "needs_retraining.champion": {"document": served, "etag": None},
             "score_candidate.return_value": {"output_uri": f"s3://{bucket}/new"},
         }
-        if champion and set(champion_classes) == {"cat", "dog"}:
+        if champion and set(champion_classes) & {"cat", "dog"}:
             manifest = f"s3://{bucket}/shapes/data/versions/{digest}/test.manifest"
             known["score_champion.return_value"] = {"output_uri": f"s3://{bucket}/old", "input_uri": manifest}
         dag_run = SimpleNamespace(run_after=datetime(2026, 11, 21, tzinfo=UTC), run_id="manual__1")
-        context: Any = {"ti": Facts(known), "params": {}, "dag_run": dag_run}
+        context: Any = {"ti": Facts(known), "params": params or {}, "dag_run": dag_run}
         return Run(read_recipe(recipe_data | {"promotion": promotion}, where="test"), context)
 
     return make
@@ -120,8 +121,45 @@ def test_another_test_set_of_the_champion_keeps_it(scored_run: Callable[..., Run
     assert (comparison["decision"]["evidence"], comparison["changed_classes"]) == (None, [])
 
 
-def test_a_champion_with_other_classes_is_not_called_missing(scored_run: Callable[..., Run]) -> None:
-    run = scored_run(champion_classes=("cow", "cat"))
+# A champion of last week, before cows became dogs: it takes every dog for a cow.
+OTHER = {image: "cow" if label == "dog" else "cat" for image, label in RIGHT.items()} | {"cat/1.png": "cow"}
+
+
+def test_other_classes_are_compared_on_those_both_know(scored_run: Callable[..., Run]) -> None:
+    run = scored_run(champion=OTHER, champion_classes=("cow", "cat"), min_class_recall=0.9)
+    assert compare(run) is True
+    stored = run.read_json(f"{run.plan.run_key}/evaluation.json")
+    evidence = stored["decision"]["evidence"]
+    # To take a cat for what only one of them knows is as wrong as any answer.
+    assert (evidence["n"], evidence["won"], evidence["lost"], evidence["gain"]) == (20, 1, 1, 0.0)
+    assert stored["changed_images"] == {"won": ["cat/1.png"], "lost": ["cat/0.png"]}
+    assert (stored["candidate"]["n"], stored["champion"]["n"], stored["champion"]["accuracy"]) == (40, 20, 0.95)
+    assert stored["decision"]["reason"].startswith("on the 1 of 2 classes that both know, accuracy 0.9500 against")
+    new = next(check for check in stored["decision"]["gate"] if check["rule"] == "new_classes")
+    assert (new["value"], new["verdict"]) == ("'dog' 0.9500", "passed")
+
+
+def test_a_new_class_has_the_floor_to_pass(scored_run: Callable[..., Run]) -> None:
+    candidate = RIGHT | dict.fromkeys([f"dog/{number}.png" for number in range(5)], "cat")
+    other = {"champion": OTHER, "champion_classes": ("cow", "cat")}
+    assert compare(scored_run(candidate=candidate, **other)) is True
+    run = scored_run(candidate=candidate, min_class_recall=0.8, **other)
+    assert compare(run) is False
+    assert "of the new classes dog miss the floor" in run.fact("compare", key="comparison")["decision"]["reason"]
+
+
+def test_a_class_that_both_know_must_not_be_lost(scored_run: Callable[..., Run]) -> None:
+    candidate = RIGHT | dict.fromkeys([f"cat/{number}.png" for number in range(8)], "dog")
+    run = scored_run(candidate=candidate, champion=OTHER, champion_classes=("cow", "cat"))
+    assert compare(run) is False
+    assert "clearly worse in class 'cat' (of 20 test images 7 are now wrong that were right" in str(
+        run.fact("compare", key="comparison")["decision"]["reason"]
+    )
+
+
+def test_other_classes_and_a_first_promotion_compare_nothing(scored_run: Callable[..., Run]) -> None:
+    meant = {"accept_class_change": True, "first_promotion": True}
+    run = scored_run(champion=OTHER, champion_classes=("cow", "cat"), params=meant)
     assert compare(run) is True
     reason = run.fact("compare", key="comparison")["decision"]["reason"]
     assert reason == "the champion knows other classes and cannot be compared, and accuracy 0.9500 is good enough"

@@ -37,6 +37,18 @@ def class_recall(candidate: Evaluation, rule: Promotion) -> Check | None:
     return Check.judged("min_class_recall", f"the lowest, {lowest}", bound, problem if low else "")
 
 
+def new_classes(candidate: Evaluation, shared: Evaluation, rule: Promotion) -> Check:
+    """What the champion does not know has only the floor of every class to pass, which `class_recall` asks for."""
+    new = [label for label in candidate.classes if label not in shared.classes]
+    recalls = {label: candidate.per_class[label]["recall"] for label in new}
+    found = ", ".join(f"{label!r} {recall:.4f}" for label, recall in recalls.items()) or "none"
+    if rule.min_class_recall is None:
+        return Check(rule="new_classes", value=found, bound="no min_class_recall", verdict="not judged", reason="")
+    low = [label for label, recall in recalls.items() if recall < rule.min_class_recall - ROUNDING]
+    problem = f"of the new classes {', '.join(low)} miss the floor" if low else ""
+    return Check.judged("new_classes", found, f"recall at least {rule.min_class_recall:.4f}", problem)
+
+
 def calibration(candidate: Evaluation, rule: Promotion) -> Check | None:
     """How far its certainty may be from how often it is right."""
     if rule.max_calibration_error is None:

@@ -41,27 +41,34 @@ def decide(
     rule: Promotion,
     absent: str = NO_CHAMPION,
     others: Sequence[Check] = (),
+    shared: Evaluation | None = None,
 ) -> Decision:
     """Promote the candidate or keep the champion, and why, in words a person can check: all that is wrong.
 
-    `absent` says why there is no champion to compare with; `others` were made of more than answers. Evidence that is
-    not valid never promotes.
+    `absent` says why there is no champion to compare with; `others` were made of more than answers. Where the champion
+    knows other classes, it was scored on those that both know, and `shared` is the candidate on just these. Evidence
+    that is not valid never promotes.
     """
-    if problem := _invalid(candidate) or (_not_comparable(candidate, champion) if champion else ""):
+    compared = shared or candidate
+    if problem := _invalid(candidate) or (_not_comparable(compared, champion) if champion else ""):
         return Decision(promote=False, reason=problem)
     floors = (bounds.value(candidate, rule), bounds.class_recall(candidate, rule), bounds.calibration(candidate, rule))
     checks = [*filter(None, floors), *others]
     evidence = None
     if champion:
-        evidence = weigh(candidate, champion, rule.metric, rule.interval)
-        checks.append(_improvement(candidate, champion, evidence, rule))
+        evidence = weigh(compared, champion, rule.metric, rule.interval)
+        checks.append(_improvement(compared, champion, evidence, rule))
         if rule.worse_classes != "ignore":
-            checks.append(_worse_parts(candidate, champion, rule))
+            checks.append(_worse_parts(compared, champion, rule))
+        if shared:
+            checks.append(bounds.new_classes(candidate, shared, rule))
     failed = [check.reason for check in checks if check.verdict == "failed"]
     if failed:
         return Decision(promote=False, reason="; and ".join(failed), evidence=evidence, checks=tuple(checks))
     ours = float(getattr(candidate, rule.metric))
     told = [check.reason for check in checks if check.rule == "min_improvement" or check.verdict == "warned"]
+    if shared:
+        told[0] = f"on the {len(shared.classes)} of {len(candidate.classes)} classes that both know, {told[0]}"
     reason = "; but ".join(told) if champion else f"{absent}, and {rule.metric} {ours:.4f} is good enough"
     return Decision(promote=True, reason=reason, evidence=evidence, checks=tuple(checks))
 

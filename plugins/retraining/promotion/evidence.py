@@ -163,8 +163,8 @@ def _numbered(cells: list[Cell]) -> tuple[list[Cell], list[int]]:
 
 def _f1_gain(counts: Counter[int], kinds: list[Cell], classes: int) -> float:
     """Macro F1 of the candidate less the champion's; F1 = 2 right / (images of the class + answers of the class)."""
-    images, our_answers, their_answers = [0] * classes, [0] * classes, [0] * classes
-    our_right, their_right = [0] * classes, [0] * classes
+    # One place more, for answers of classes that are none of these.
+    images, our_answers, their_answers, our_right, their_right = ([0] * (classes + 1) for _ in range(5))
     for number, count in counts.items():
         truth, ours, theirs = kinds[number]
         images[truth] += count

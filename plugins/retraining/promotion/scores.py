@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -26,6 +27,7 @@ class Outcomes:
     truths: tuple[int, ...]
     """The right class, as its position in the dataset's order."""
     answered: tuple[int, ...]
+    """The same; the number of classes where the model answered one that is none of them."""
     losses: tuple[float, ...]
     """-ln(probability of the right class)."""
 
@@ -47,7 +49,7 @@ class Evaluation:
     per_class: dict[str, dict[str, float]]
     """Class → precision, recall, f1, n."""
     confusion: list[list[int]]
-    """Rows: true class, columns: answered class, both in the dataset's order."""
+    """Rows: true class, columns: answered class, both in the dataset's order. Without answers of other classes."""
     outcomes: Outcomes = field(repr=False)
 
     def as_dict(self) -> dict[str, Any]:
@@ -68,7 +70,8 @@ def evaluate(
     """Score the answers of a batch transform job.
 
     `expected` maps each test image to its class, `answers` maps it to the probabilities the model gave, in the order
-    of `answer_classes` (default: the dataset's own order). ScoreError when the two do not match one to one.
+    of `answer_classes` (default: the dataset's own order), which may be more than `classes`: to answer one of those is
+    wrong. ScoreError when the two do not match one to one.
     """
     _check_complete(expected, answers)
     order = _class_order(classes, answer_classes or classes)
@@ -79,13 +82,15 @@ def evaluate(
     answered, losses, certainties = [], [], []
     for name, truth in zip(names, truths, strict=True):
         given = answers[name]
-        _check_probabilities(name, given, len(order))
+        _check_probabilities(name, given, len(answer_classes or classes))
         probabilities = [given[position] for position in order]
-        answered.append(probabilities.index(max(probabilities)))
-        confusion[truth][answered[-1]] += 1
-        certainties.append(probabilities[answered[-1]])
+        surest = max(given)
+        answered.append(probabilities.index(surest) if surest in probabilities else len(classes))
+        if answered[-1] < len(classes):
+            confusion[truth][answered[-1]] += 1
+        certainties.append(surest)
         losses.append(-math.log(max(probabilities[truth], SMALLEST_PROBABILITY)))
-    per_class = _class_scores(classes, confusion)
+    per_class = _class_scores(classes, confusion, Counter(truths))
     n = len(names)
     return Evaluation(
         test_digest=test_digest,
@@ -141,7 +146,7 @@ def _check_probabilities(name: str, given: Sequence[float], number: int) -> None
 
 def _class_order(classes: Sequence[str], answer_classes: Sequence[str]) -> list[int]:
     """For each of the dataset's classes, its position in the model's answer."""
-    if sorted(classes) != sorted(answer_classes):
+    if not set(classes) <= set(answer_classes):
         raise ScoreError(
             f"the model knows the classes {list(answer_classes)}, the test set has {list(classes)}: "
             "accuracies over different classes cannot be compared"
@@ -150,11 +155,14 @@ def _class_order(classes: Sequence[str], answer_classes: Sequence[str]) -> list[
     return [positions[label] for label in classes]
 
 
-def _class_scores(classes: Sequence[str], confusion: list[list[int]]) -> dict[str, dict[str, float]]:
+def _class_scores(
+    classes: Sequence[str], confusion: list[list[int]], counts: Mapping[int, int]
+) -> dict[str, dict[str, float]]:
+    """`counts`: position of a class → its test images."""
     answered = [sum(column) for column in zip(*confusion, strict=True)]
     scores = {}
     for index, label in enumerate(classes):
-        right, n = confusion[index][index], sum(confusion[index])
+        right, n = confusion[index][index], counts.get(index, 0)
         precision = right / answered[index] if answered[index] else 0.0
         recall = right / n if n else 0.0
         f1 = 2 * precision * recall / (precision + recall) if right else 0.0

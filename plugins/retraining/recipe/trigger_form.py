@@ -118,7 +118,7 @@ def _consents() -> dict[str, Param]:
             False,
             type="boolean",
             title="Accept other classes",
-            description="The data may have other classes than the model that serves.",
+            description="The data may have other classes than the model that serves: compared is on those both know.",
             section="Promotion",
         ),
         "first_promotion": Param(

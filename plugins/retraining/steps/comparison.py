@@ -28,24 +28,28 @@ def compare(run: Run) -> bool:
     expected = {entry: entry.rsplit("/", 1)[0] for entry in entries}
     answers = read_answers(run.s3, run.fact("score_candidate")["output_uri"])
     candidate = evaluate(classes, expected, answers, fingerprint)
-    champion = _evaluate_champion(run, classes, expected)
+    shared = [label for label in classes if label in run.shared_classes]
+    champion = _evaluate_champion(run, shared, expected)
+    on_shared = None
+    if champion and shared != classes:
+        on_shared = evaluate(shared, *_of(shared, expected, answers), fingerprint, classes)
     absent = NO_CHAMPION if run.champion is None else "the champion knows other classes and cannot be compared"
     artifact = _scored_artifacts(run)
     rule, champions = run.recipe.promotion, (run.comparable_champion or {}).get("artifact") or {}
     size = bounds.size((artifact or {}).get("size_bytes"), champions.get("size_bytes"), rule)
-    decision = decide(candidate, champion, rule, absent, [size] if size else [])
+    decision = decide(candidate, champion, rule, absent, [size] if size else [], on_shared)
     log.info("%s: %s.", "Promote" if decision.promote else "Keep", decision.reason)
-    compared = champion if decision.evidence else None
+    compared, ours = champion if decision.evidence else None, on_shared or candidate
     found = {
         "decision": decision.as_dict(),
-        "changed_classes": changed_classes(candidate, compared) if compared else [],
-        "confused_pairs": confused_pairs(candidate, compared),
+        "changed_classes": changed_classes(ours, compared) if compared else [],
+        "confused_pairs": confused_pairs(ours, compared),
     }
     document = found | _console_metrics(candidate) | {
         "candidate": candidate.as_dict(),
         "champion": champion.as_dict() if champion else None,
         "artifact": artifact,
-        "changed_images": changed_images(candidate, compared) if compared else None,
+        "changed_images": changed_images(ours, compared) if compared else None,
     }  # fmt: skip
     evaluation_uri = run.write_json(f"{run.plan.run_key}/evaluation.json", document)
     run.push(
@@ -63,7 +67,8 @@ def compare(run: Run) -> bool:
     return decision.promote
 
 
-def _evaluate_champion(run: Run, classes: list[str], expected: dict[str, str]) -> Evaluation | None:
+def _evaluate_champion(run: Run, shared: list[str], expected: dict[str, str]) -> Evaluation | None:
+    """On the images of the classes that it shares with this run."""
     champion = run.comparable_champion
     if champion is None:
         return None
@@ -72,7 +77,17 @@ def _evaluate_champion(run: Run, classes: list[str], expected: dict[str, str]) -
     scored = run.fact("score_champion")
     # The digest of the test set this job really read, from its own input address.
     digest = scored["input_uri"].rsplit("/", 2)[-2]
-    return evaluate(classes, expected, read_answers(run.s3, scored["output_uri"]), digest, champion["classes"])
+    answers = read_answers(run.s3, scored["output_uri"])
+    return evaluate(shared, *_of(shared, expected, answers), digest, champion["classes"])
+
+
+def _of(
+    shared: list[str], expected: dict[str, str], answers: dict[str, list[float]]
+) -> tuple[dict[str, str], dict[str, list[float]]]:
+    """Images and answers of these classes alone; where they are all, also what nobody asked for."""
+    known = {entry: label for entry, label in expected.items() if label in shared}
+    other = expected.keys() - known.keys()
+    return known, {entry: given for entry, given in answers.items() if entry not in other}
 
 
 def _scored_artifacts(run: Run) -> dict[str, Any] | None:

@@ -195,25 +195,33 @@ def _champion(run: Run) -> tuple[Champion, list[str]]:
 
 
 def _changed_classes(run: Run, champion: Champion) -> list[str]:
-    """Other classes than the champion's, where they are accepted; it cannot be compared then, so both must be meant."""
+    """Other classes than the champion's, where they are accepted: what then serves was compared on those it knows too.
+
+    ClassesChanged where nobody accepted them, UncomparedPromotion where there are none that both know. Returns what is
+    not compared at all, for a first promotion was asked for as well.
+    """
     if champion.document is None:
         return []
     before, now = set(champion.document["classes"]), set(run.fact("sync_dataset")["classes"])
     if before == now:
         return []
+    shared = len(before & now)
     change = (
         f"the classes changed since champion {champion.document['run_name']}: added {sorted(now - before)}, "
         f"removed {sorted(before - now)}"
     )
     if not run.params.get("accept_class_change"):
         raise ClassesChanged(
-            f"{change[0].upper()}{change[1:]}. Clients of {run.plan.endpoint} would see other answers, and the "
-            "candidate cannot be compared with the champion. If both are meant, trigger the DAG with "
-            "accept_class_change and first_promotion; the floors of the recipe alone decide then."
+            f"{change[0].upper()}{change[1:]}. Clients of {run.plan.endpoint} would see other answers. If that is "
+            "meant, trigger the DAG with accept_class_change: candidate and champion are compared on the classes that "
+            f"both know ({shared}), and new ones have the floors of the recipe to pass."
         )
-    if not run.params.get("first_promotion"):
+    if run.params.get("first_promotion"):
+        return [change]
+    if not shared:
         raise UncomparedPromotion(
-            f"accept_class_change is set, and {change}. The candidate cannot be compared with that champion, and would "
-            f"replace it without. If that is meant too, {FIRST_PROMOTION}."
+            f"accept_class_change is set, and {change}. The candidate shares no class with that champion, so it cannot "
+            f"be compared, and would replace it without. If that is meant too, {FIRST_PROMOTION}."
         )
-    return [change]
+    log.warning("%s%s; compared on the %d classes that both know.", change[0].upper(), change[1:], shared)
+    return []
