@@ -94,6 +94,40 @@ def test_a_classifier_lives_through_every_outcome(stack: Any, more_colors: Path)
     assert reports[3]["evidence"]["lost"] > reports[3]["evidence"]["won"] == 0
 
 
+CANARY = """
+serving: {instance_count: 2}
+deployment: {strategy: canary, percent: 50, bake_seconds: 600, max_model_error_percent: 1, max_latency_ratio: 50}
+"""
+
+
+@pytest.mark.slow
+def test_a_canary_proves_itself_or_goes_back(stack: Any, tmp_path: Path, more_colors: Path) -> None:
+    """Asked about golden images while half of the requests are its own; a wrong answer takes it back."""
+    with (tmp_path / "recipes/colors.yaml").open("a") as recipe:
+        recipe.write(CANARY)
+    stack.server.stop()
+    stack.server.arguments = ("--time-scale", "0.01")  # ten minutes of baking are six seconds
+    stack.server.start()
+    *_, wrong = stack.run({}, {"epochs": 5, "source": str(more_colors)}, {"epochs": 4})
+    reports = stack.reports()
+    assert [report["outcome"] for report in reports] == ["promoted", "promoted", "failed"]
+    assert "canary" not in reports[0]["endpoint"]  # nobody served before, and so nothing was shifted
+    assert reports[1]["endpoint"]["canary"]["wrong"] is None
+    # Three classes, an image each.
+    ways = {"image/png": 3, "application/json": 3, "application/json (instances)": 1}
+    assert reports[1]["endpoint"]["canary"]["answered"] == ways
+
+    # SageMaker has taken it back, so nothing was left for rollback.
+    assert (wrong["tasks"]["deploy"], wrong["tasks"]["rollback"]) == ("failed", "skipped")
+    assert (
+        "rolled the update back" in reports[2]["reason"]
+        and "Real-time and batch serving differ" in reports[2]["reason"]
+    )
+    served = stack.server.sagemaker.describe_endpoint(EndpointName="retraining-colors")
+    assert served["EndpointConfigName"] == stack.champion()["endpoint_config"] == reports[1]["run_name"]
+    assert stack.server.client("cloudwatch").describe_alarms()["MetricAlarms"] == []
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("state", ["failed", "success"])
 def test_a_run_marked_in_mid_deploy_is_taken_back(stack: Any, more_colors: Path, state: str) -> None:

@@ -7,11 +7,12 @@ from fractions import Fraction
 from math import comb
 
 import pytest
+from sklearn.metrics import f1_score
 
 from retraining.promotion import evidence
 from retraining.promotion.decision import decide
 from retraining.promotion.evidence import mcnemar, weigh
-from retraining.promotion.scores import Evaluation
+from retraining.promotion.scores import Evaluation, evaluate
 from retraining.recipe import Promotion
 from tests.plugins.scored import scored
 
@@ -103,3 +104,25 @@ def test_equally_good_models_are_rarely_called_different(metric: str, monkeypatc
     spared = Promotion(metric=metric, evidence="not_clearly_worse", confidence=0.95)  # type: ignore[arg-type]
     worse = sum(not decide(ours, theirs, spared).promote for ours, theirs in pairs)
     assert better <= 18 and worse <= 18  # binomial(400, 0.025): more than 18 in one of 250 cases
+
+
+def test_an_answer_of_another_class_is_a_wrong_one() -> None:
+    """As where the champion knows other classes: it answers some that the test set does not have."""
+    truths = ["a", "b"] * 60
+    expected = {f"{number:03}": truth for number, truth in enumerate(truths)}
+
+    def model(answers: list[str], classes: str) -> Evaluation:
+        given = {
+            f"{number:03}": [0.9 if label == answer else 0.1 / (len(classes) - 1) for label in classes]
+            for number, answer in enumerate(answers)
+        }
+        return evaluate("ab", expected, given, "d", classes)
+
+    ours = model(truths, "bac")
+    theirs = model(["z" if number % 4 == 1 else truth for number, truth in enumerate(truths)], "zab")
+    labels = [[("a", "b", "z")[answer] for answer in one.outcomes.answered] for one in (ours, theirs)]
+    for one, answers in zip((ours, theirs), labels, strict=True):
+        assert one.macro_f1 == pytest.approx(f1_score(truths, answers, labels=["a", "b"], average="macro"))
+    found = weigh(ours, theirs, "macro_f1", 0.95)
+    assert (found.won, found.lost, found.gain) == (30, 0, pytest.approx(ours.macro_f1 - theirs.macro_f1))
+    assert 0 < found.low < found.gain < found.high and found.p < 0.001

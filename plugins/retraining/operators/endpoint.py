@@ -21,7 +21,7 @@ from retraining.job_kinds import KINDS, UPDATE_LIMIT_SECONDS
 from retraining.links import JOB_LINKS
 from retraining.operators.durable import log_tail
 from retraining.release import package
-from retraining.release.endpoint import describe_endpoint, is_baking
+from retraining.release.endpoint import describe_endpoint, is_baking, pending_config
 from retraining.release.intent import Intent, Intents
 from retraining.release.watch import Watch, remove_alarms, ringing
 from retraining.run import client
@@ -113,25 +113,18 @@ class DeployOperator(EndpointOperator):
         return self.ensure(context)
 
     def execute_complete(
-        self,
-        context: Context,
-        event: dict[str, Any] | None = None,
-        requested: bool = False,
-        canary: dict[str, Any] | None = None,
+        self, context: Context, event: dict[str, Any] | None = None, requested: bool = False
     ) -> dict[str, Any]:
         """`requested` is what an earlier version of this package left with a wait that an upgrade ended."""
         self.require_in_time(event)
-        return self.ensure(context, canary)
+        return self.ensure(context)
 
     @property
     def watch(self) -> Watch | None:
         return Watch(**self.config["Watch"]) if self.config.get("Watch") else None
 
-    def ensure(self, context: Context, canary: dict[str, Any] | None = None) -> dict[str, Any]:
-        """The endpoint on the requested configuration; every attempt and every resumption begins here.
-
-        `canary`: what golden images found out while the update baked.
-        """
+    def ensure(self, context: Context) -> dict[str, Any]:
+        """The endpoint on the requested configuration; every attempt and every resumption begins here."""
         name, wanted = self.config["EndpointName"], self.config["EndpointConfigName"]
         intents = self.intents
         endpoint, intent = self.look(context), intents.read()
@@ -141,7 +134,8 @@ class DeployOperator(EndpointOperator):
                 "Trigger a new run."
             )
         if endpoint and KINDS["endpoint"].in_progress(endpoint):
-            return self._wait(endpoint, canary)
+            return self._wait(endpoint, intent)
+        canary = intent.canary if intent else None
         if endpoint and endpoint["EndpointStatus"] != "InService":
             raise AirflowFailException(self.broken(endpoint))
         if endpoint and endpoint["EndpointConfigName"] == wanted:
@@ -158,18 +152,25 @@ class DeployOperator(EndpointOperator):
         if endpoint is None:
             self.log.info("Creating endpoint %s on %s.", name, wanted)
             self.hook.conn.create_endpoint(**self.request)
-        else:
-            self.log.info("Updating endpoint %s from %s to %s.", name, endpoint["EndpointConfigName"], wanted)
-            self.hook.conn.update_endpoint(**self.request, **self._watched_deployment())
-        return self._wait(endpoint, canary)
+            return self.wait()
+        self.log.info("Updating endpoint %s from %s to %s.", name, endpoint["EndpointConfigName"], wanted)
+        self.hook.conn.update_endpoint(**self.request, **self._watched_deployment())
+        return self.wait(DeploymentTrigger if self.watch else SageMakerJobTrigger)
 
-    def _wait(self, endpoint: Mapping[str, Any] | None, canary: dict[str, Any] | None) -> dict[str, Any]:
+    def _wait(self, endpoint: Mapping[str, Any], intent: Intent | None) -> dict[str, Any]:
         """Until the update has ended; before that, once, until it bakes, and the new model answers golden images."""
-        if self.watch is None or endpoint is None or canary:
-            return self.wait(canary=canary)
-        if not is_baking(endpoint):
-            return self.wait(DeploymentTrigger)
-        return self.wait(canary=self.watch.try_golden(client("sagemaker-runtime"), client("s3"), self.hook.conn))
+        watch = self.watch
+        if watch is None or intent is None or pending_config(endpoint) != watch.config:
+            return self.wait()
+        canary = intent.canary
+        if canary is None:
+            if not is_baking(endpoint):
+                return self.wait(DeploymentTrigger)
+            canary = watch.try_golden(client("sagemaker-runtime"), client("s3"), self.hook.conn)
+            self.intents.tell(canary)
+        if canary["wrong"]:
+            watch.take_back(canary["wrong"])
+        return self.wait()
 
     def _watched_deployment(self) -> dict[str, Any]:
         """What the update is sent besides, with the alarms that this run makes for it."""
@@ -266,5 +267,4 @@ class RollbackOperator(EndpointOperator):
 
     def _concerns(self, endpoint: Mapping[str, Any]) -> bool:
         """Whether the endpoint serves this run's configuration, or is about to."""
-        pending = endpoint.get("PendingDeploymentSummary") or {}
-        return self.config["Failed"] in (endpoint["EndpointConfigName"], pending.get("EndpointConfigName"))
+        return self.config["Failed"] in (endpoint["EndpointConfigName"], pending_config(endpoint))

@@ -20,6 +20,11 @@ def describe_endpoint(sagemaker: Any, name: str) -> dict[str, Any] | None:
         raise
 
 
+def pending_config(description: Mapping[str, Any]) -> str | None:
+    """The endpoint configuration that an update leads to; None where none is going on."""
+    return (description.get("PendingDeploymentSummary") or {}).get("EndpointConfigName")
+
+
 def is_baking(description: Mapping[str, Any]) -> bool:
     """Whether an update is going on whose fresh fleet has requests and is watched."""
     pending = description.get("PendingDeploymentSummary") or {}

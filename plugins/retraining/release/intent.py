@@ -31,6 +31,8 @@ class Intent:
     """Whether this run's release has failed and was, or is being, undone."""
     promoted: bool = False
     """Whether this run became the champion; then nothing of it is taken back, also when it is cleared weeks later."""
+    canary: dict[str, Any] | None = None
+    """What golden images found out while the update baked; see `release.trial.try_canary`."""
 
     @classmethod
     def of(cls, endpoint: str, config: str, description: Mapping[str, Any] | None) -> Intent:
@@ -76,6 +78,10 @@ class Intents:
     def promote(self) -> None:
         """From here on there is nothing to take back."""
         self._note(promoted=True)
+
+    def tell(self, canary: dict[str, Any]) -> None:
+        """What was found out once, for whichever attempt goes on."""
+        self._note(canary=canary)
 
     def _note(self, **news: Any) -> None:
         text, etag = read_document(self.s3, self.bucket, self.key)

@@ -33,7 +33,7 @@ from retraining.promotion.champion import (
 from retraining.promotion.history import keep, past_champions, recall
 from retraining.promotion.rejections import Rejection, remember_rejection
 from retraining.release.artifact import ArtifactChanged, require_champions
-from retraining.release.endpoint import describe_endpoint
+from retraining.release.endpoint import describe_endpoint, pending_config
 from retraining.release.golden import Golden, choose, read_image
 from retraining.release.package import ROLLED_BACK, approve_again, persons_rejection, reject
 from retraining.release.trial import try_endpoint
@@ -295,7 +295,6 @@ class Rollback:
 
 def _on_its_way(endpoint: Mapping[str, Any], document: Mapping[str, Any] | None) -> bool:
     """Whether the endpoint changes to just what it is to serve, as after a killed attempt."""
-    pending = endpoint.get("PendingDeploymentSummary") or {}
     wanted = (document or {}).get("endpoint_config")
     creating = endpoint["EndpointStatus"] == "Creating" and endpoint["EndpointConfigName"] == wanted
-    return creating or (wanted is not None and pending.get("EndpointConfigName") == wanted)
+    return creating or (wanted is not None and pending_config(endpoint) == wanted)

@@ -53,19 +53,20 @@ class Watch:
         return names
 
     def try_golden(self, runtime: Any, s3: Any, sagemaker: Any) -> dict[str, Any]:
-        """What `try_canary` found; where that is wrong, the update is on its way back."""
+        """What `try_canary` found."""
 
         def baking() -> bool:
             return is_baking(describe_endpoint(sagemaker, self.endpoint) or {})
 
         images = choose(self.golden, partial(read_image, s3, self.bucket, self.images_key))
-        found = try_canary(runtime, self.endpoint, self.model, images, baking)
-        if wrong := found["wrong"]:
-            log.error("%s SageMaker is told to take the update back.", wrong)
-            alarm = alarm_name(self.config, GOLDEN)
-            # At most 1,023 characters; local or not, a state without data stays until there are some.
-            client("cloudwatch").set_alarm_state(AlarmName=alarm, StateValue="ALARM", StateReason=wrong[:1000])
-        return found
+        return try_canary(runtime, self.endpoint, self.model, images, baking)
+
+    def take_back(self, wrong: str) -> None:
+        """SageMaker is told, by an alarm made for it: while an update is going on, none can be asked for."""
+        log.error("%s SageMaker is told to take the update back.", wrong)
+        alarm = alarm_name(self.config, GOLDEN)
+        # At most 1,023 characters. An alarm without data keeps its state.
+        client("cloudwatch").set_alarm_state(AlarmName=alarm, StateValue="ALARM", StateReason=wrong[:1000])
 
 
 def champion_latency_us(cloudwatch: Any, endpoint: str) -> float | None:

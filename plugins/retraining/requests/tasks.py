@@ -16,7 +16,7 @@ from retraining.promotion.approval import person, rejects
 from retraining.promotion.champion import ChampionUnusable, own_champion
 from retraining.recipe.debugger import Mode
 from retraining.release.artifact import require_own_model, require_unchanged
-from retraining.release.endpoint import describe_endpoint
+from retraining.release.endpoint import describe_endpoint, pending_config
 from retraining.release.intent import Intent
 from retraining.release.package import require_not_rejected
 from retraining.requests import debugger as debugger_requests
@@ -183,8 +183,8 @@ def _unwritten_intent(run: Run) -> Intent | None:
     config, endpoint = run.plan.endpoint_config, describe_endpoint(run.sagemaker, run.plan.endpoint)
     if endpoint is None:
         return None
-    served, pending = endpoint["EndpointConfigName"], endpoint.get("PendingDeploymentSummary") or {}
-    if config not in (served, pending.get("EndpointConfigName")):
+    served = endpoint["EndpointConfigName"]
+    if config not in (served, pending_config(endpoint)):
         return None
     # A run makes its configuration first; an endpoint that is older was there before the run.
     made = run.sagemaker.describe_endpoint_config(EndpointConfigName=config)["CreationTime"]

@@ -50,6 +50,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
+        self.send_header("X-Amzn-SageMaker-Custom-Attributes", os.environ.get("MODEL_CUSTOM_ATTRIBUTES", ""))
         self.end_headers()
         self.wfile.write(body)
 
