@@ -114,7 +114,7 @@ def ours(root: Path, cores: int, precision: str) -> Any:
             settings = flags.parse(arguments(Path(work), 0), "")
             classes = class_names(root / "validation")
             channel = Channel(root / "validation", classes, SIDE, array_cache.ArrayCache(work, print))
-            shape = train.network_shape(settings, classes)
+            shape = train.network_shape(settings.network, classes)
             training = Training(settings, shape, len(classes), channel, distributed.join())
             seen, _ = training.look_once(channel, channel)
             assert isinstance(seen, features.Features), "the short cut was not taken"

@@ -170,8 +170,8 @@ def training(channel: Any, classes: int, **given: Any) -> Training:
     given |= {name: given.get(name, ".") for name in ("train-dir", "validation-dir", "model-dir")}
     settings = flags.parse([word for name, value in given.items() for word in (f"--{name}", str(value))], "")
     group = distributed.join()
-    train.prepare(settings, group)
-    return Training(settings, train.network_shape(settings, range(classes)), classes, channel, group)
+    train.prepare(settings.computation, settings.loop.batch_size, group)
+    return Training(settings, train.network_shape(settings.network, range(classes)), classes, channel, group)
 
 
 # -- G1: steps --------------------------------------------------------------------------------------------------------

@@ -37,17 +37,17 @@ from recordings import notes
 from recordings.job import tuning_job
 from recordings.rank import is_first_of_host
 from training import distributed, export, features, metrics
-from training.flags import HYPERPARAMETERS, UsageError, parse
+from training.flags import UsageError, parse
 from training.loop import Training, say
 from training.tracking import Tracking, tags
 
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Callable, Mapping, Sequence
     from typing import Any
 
     from training.distributed import Group
     from training.features import Features
+    from training.settings import Computation, Folders, Network, Settings
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -60,48 +60,51 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     group = None
     try:
-        if settings.profile and is_first_of_host():
-            notes.clear(settings.profiler_dir)  # before the other processes of this host write there
+        if settings.watching.profile and settings.folders.profiler_dir and is_first_of_host():
+            notes.clear(settings.folders.profiler_dir)  # before the other processes of this host write there
         group = distributed.join()
         train(settings, group)
         group.close()
     except Exception as error:
         if group is None or group.first_to_fail():
-            write_failure(settings.output_dir, f"{reason(error)}\n{traceback.format_exc()[-700:]}")
+            write_failure(settings.folders.output_dir, f"{reason(error)}\n{traceback.format_exc()[-700:]}")
             traceback.print_exc()
             print(f"train.py: failed: {reason(error)}", file=sys.stderr)
         return 1
     return 0
 
 
-def train(settings: argparse.Namespace, group: Group) -> None:
+def train(settings: Settings, group: Group) -> None:
     """Data, model, loop, save; of several processes the first one speaks and writes for all."""
-    prepare(settings, group)
+    prepare(settings.computation, settings.loop.batch_size, group)
     if is_first_of_host():
-        system_metrics.watch(settings.profiler_dir, always=settings.profile)
-    classes, fingerprint = read_dataset(settings)
-    check_classes(settings, classes)
-    cache = array_cache.open_cache(settings.cache_dir, say)
-    stored_side = augment.stored_side(settings.augment, settings.image_size)
-    train_set = Channel(settings.train_dir, classes, stored_side, cache)
-    validation_set = Channel(settings.validation_dir, classes, settings.image_size, cache)
-    check_processes(settings, group, train_set)
+        system_metrics.watch(settings.folders.profiler_dir, always=settings.watching.profile)
+    classes, fingerprint = read_dataset(settings.folders)
+    check_classes(settings.network.head, settings.selection.objective, classes)
+    cache = array_cache.open_cache(settings.folders.cache_dir, say)
+    stored_side = augment.stored_side(settings.images.augment, settings.images.image_size)
+    train_set = Channel(settings.folders.train_dir, classes, stored_side, cache)
+    validation_set = Channel(settings.folders.validation_dir, classes, settings.images.image_size, cache)
+    check_processes(settings.loop.batch_size, group, train_set)
     say(f"{len(train_set)} training and {len(validation_set)} validation images of {len(classes)} classes")
     for channel in (train_set, validation_set):
         if channel.left_out:
             say(told(channel.folder, channel.left_out))
     check_every_class(classes, train_set, validation_set)
 
-    ingredients = made_of(settings, classes, fingerprint, (train_set, validation_set)) if group.first else {}
-    shape = network_shape(settings, classes)
+    channels = train_set, validation_set
+    weights = settings.network.weights
+    ingredients = made_of(settings.folders, weights, classes, fingerprint, channels) if group.first else {}
+    shape = network_shape(settings.network, classes)
     training = Training(settings, shape, len(classes), train_set, group)
     system_metrics.watch_share(training.times.folder)  # in each process
     learnt_from: Channel | Features = train_set
     judged_by: Channel | Features = validation_set
-    if features.usable(settings, group.any(training.debugger.active)):
+    if features.usable(settings.network.trainable, settings.images, group.any(training.debugger.active)):
         learnt_from, judged_by = training.look_once(train_set, validation_set)
     for images in (learnt_from, judged_by):
         images.load(training.device)
+    selection, serving = settings.selection, settings.computation.serving
     resumed = training.resume(ingredients)
     stop, progress = StopOnSigterm(), training.progress
 
@@ -112,21 +115,21 @@ def train(settings: argparse.Namespace, group: Group) -> None:
     if progress.best and group.first:  # an interrupted job starts again with an empty model folder
         training.best.go_on(description())
     with Tracking(training.run, follow=group.first) as tracking, closing(training):
-        tracking.start(hyperparameters(settings), tags(os.environ, fingerprint), progress.best, resumed)
+        tracking.start(settings.hyperparameters, tags(os.environ, fingerprint), progress.best, resumed)
         learn(training, learnt_from, judged_by, stop, description, tracking)
         tracking.stopped = stop.agreed
     if stop.agreed:
         say(f"stopped by SIGTERM in epoch {progress.epoch}; the best epoch so far is kept")
-    elif progress.exhausted(settings):
-        say(f"ended after epoch {progress.epoch}: no gain of {settings.objective} in {settings.patience} epochs")
+    elif progress.exhausted(selection):
+        say(f"ended after epoch {progress.epoch}: no gain of {selection.objective} in {selection.patience} epochs")
     if group.first and not stop.agreed:
         as_served = None
-        if settings.serving == "int8":  # which is calibrated on training images as they will be served
-            as_served = Channel(settings.train_dir, classes, settings.image_size)
-        wanted = export.TRIAL if settings.serving == "auto" and tuning_job(os.environ) else settings.serving
-        say(export.summary(export.export(settings.model_dir, validation_set, wanted, as_served)))
+        if serving == "int8":  # which is calibrated on training images as they will be served
+            as_served = Channel(settings.folders.train_dir, classes, settings.images.image_size)
+        wanted = export.TRIAL if serving == "auto" and tuning_job(os.environ) else serving
+        say(export.summary(export.export(settings.folders.model_dir, validation_set, wanted, as_served)))
     assert progress.best is not None
-    say(metrics.best_line(progress.best["epoch"], settings.epochs, progress.best))
+    say(metrics.best_line(progress.best["epoch"], settings.loop.epochs, progress.best))
 
 
 def learn(
@@ -139,28 +142,29 @@ def learn(
 ) -> None:
     """The epochs that are left, each trained, validated, said and kept."""
     settings, progress = training.settings, training.progress
-    while progress.epoch < settings.epochs and not progress.exhausted(settings) and not stop.agreed:
+    epochs, selection = settings.loop.epochs, settings.selection
+    while progress.epoch < epochs and not progress.exhausted(selection) and not stop.agreed:
         values = training.epoch(train_set, stop)
         if stop.agreed and progress.best is not None:
             break  # little time is left; what is saved is good
         with training.ema.applied():
             values |= training.evaluate(validation_set)
-            say(metrics.epoch_line(progress.epoch, settings.epochs, values, values["images_per_second"]))
-            if progress.add(values, settings):
+            say(metrics.epoch_line(progress.epoch, epochs, values, values["images_per_second"]))
+            if progress.add(values, selection):
                 training.keep_best(description())
         training.debugger.record(values)
         tracking.epoch(values, progress)
         if training.group.first:
-            write_history(settings, progress.history)
+            write_history(settings.folders.output_data_dir, progress.history)
         if not stop.agreed:  # a checkpoint stands after a whole epoch
             training.checkpoint()
         stop.agreed = training.group.any(stop.requested)
 
 
-def prepare(settings: argparse.Namespace, group: Group) -> None:
+def prepare(settings: Computation, batch_size: int, group: Group) -> None:
     """What must be set before the first tensor."""
     if group.size > 1:
-        say(f"{group.size} processes share each batch of {settings.batch_size} images")
+        say(f"{group.size} processes share each batch of {batch_size} images")
     elif torch.cuda.device_count() > 1:
         say(f"WARNING: 1 of {torch.cuda.device_count()} GPUs is used; with torchrun, all (see --batch-size in --help)")
     if os.environ.get("OMP_NUM_THREADS"):
@@ -174,11 +178,11 @@ def prepare(settings: argparse.Namespace, group: Group) -> None:
         torch.backends.cudnn.benchmark = True
 
 
-def read_dataset(settings: argparse.Namespace) -> tuple[list[str], str | None]:
+def read_dataset(folders: Folders) -> tuple[list[str], str | None]:
     """The classes in the order of the outputs, and the data set's fingerprint: from dataset.json, else the folders."""
-    if settings.dataset_dir is None:
-        return class_names(settings.train_dir), None
-    path = Path(settings.dataset_dir) / "dataset.json"
+    if folders.dataset_dir is None:
+        return class_names(folders.train_dir), None
+    path = Path(folders.dataset_dir) / "dataset.json"
     try:
         dataset = json.loads(path.read_text(encoding="utf-8"))
         return list(dataset["classes"]), dataset.get("fingerprint")
@@ -187,22 +191,22 @@ def read_dataset(settings: argparse.Namespace) -> tuple[list[str], str | None]:
 
 
 def made_of(
-    settings: argparse.Namespace, classes: Sequence[str], fingerprint: str | None, channels: Sequence[Channel]
+    folders: Folders, weights: str, classes: Sequence[str], fingerprint: str | None, channels: Sequence[Channel]
 ) -> dict[str, Any]:
     """What decides about a training besides its hyperparameters; a checkpoint must be of the same."""
-    if not settings.checkpoint_dir:
+    if not folders.checkpoint_dir:
         return {}
     if fingerprint is None:  # nobody has counted the images, so that is done here
         images = [(channel.labels.tolist(), channel.digests) for channel in channels]
         fingerprint = hashlib.sha256(json.dumps(images).encode()).hexdigest()[:20]
     ingredients = {"classes": classes, "dataset_fingerprint": fingerprint}
-    if settings.weights == "channel":
-        weights = model.only_checkpoint(settings.pretrained_dir).read_bytes()
-        ingredients["pretrained_weights"] = hashlib.sha256(weights).hexdigest()[:20]
+    if weights == "channel":
+        content = model.only_checkpoint(folders.pretrained_dir).read_bytes()
+        ingredients["pretrained_weights"] = hashlib.sha256(content).hexdigest()[:20]
     return ingredients
 
 
-def check_processes(settings: argparse.Namespace, group: Group, train_set: Channel) -> None:
+def check_processes(batch_size: int, group: Group, train_set: Channel) -> None:
     """Raises ValueError where the processes cannot train one network together."""
     hosts = json.loads(os.environ.get("SM_HOSTS") or "[]")
     if group.size == 1 and len(hosts) > 1:
@@ -210,8 +214,8 @@ def check_processes(settings: argparse.Namespace, group: Group, train_set: Chann
             f"the job has {len(hosts)} instances, and each would train by itself; set the hyperparameter "
             "sagemaker_torch_distributed_enabled to true, or InstanceCount to 1"
         )
-    if settings.batch_size < 2 * group.size:
-        raise ValueError(f"--batch-size {settings.batch_size} is for all {group.size} processes; each needs 2 images")
+    if batch_size < 2 * group.size:
+        raise ValueError(f"--batch-size {batch_size} is for all {group.size} processes; each needs 2 images")
     if len(train_set) < 2 * group.size:
         needed = "training needs at least 2" if group.size == 1 else f"{group.size} processes need 2 each"
         raise ValueError(f"the train channel holds {len(train_set)} image{'s'[: len(train_set) != 1]}; {needed}")
@@ -220,10 +224,10 @@ def check_processes(settings: argparse.Namespace, group: Group, train_set: Chann
         raise ValueError("the processes see different training images; channels must be FullyReplicated to all hosts")
 
 
-def check_classes(settings: argparse.Namespace, classes: Sequence[str]) -> None:
-    two = settings.head == "binary" or settings.objective == "validation:f1"
+def check_classes(head: str, objective: str, classes: Sequence[str]) -> None:
+    two = head == "binary" or objective == "validation:f1"
     if two and len(classes) != 2:
-        flag = "--head binary" if settings.head == "binary" else "--objective validation:f1"
+        flag = "--head binary" if head == "binary" else "--objective validation:f1"
         raise ValueError(f"{flag} is for two classes; the data set has {len(classes)}: {', '.join(classes[:5])}")
 
 
@@ -242,19 +246,19 @@ def check_every_class(classes: Sequence[str], train_set: Channel, validation_set
         say(f"WARNING: the validation channel holds no images of {', '.join(map(repr, missing[1][:10]))}")
 
 
-def network_shape(settings: argparse.Namespace, classes: Sequence[str]) -> dict[str, Any]:
+def network_shape(network: Network, classes: Sequence[str]) -> dict[str, Any]:
     """What `model.build` needs; model.json keeps it."""
     return {
-        "arch": settings.arch,
-        "num_outputs": 1 if settings.head == "binary" else len(classes),
-        "stem": settings.stem,
-        "hidden_units": settings.hidden_units,
-        "dropout": settings.dropout,
+        "arch": network.arch,
+        "num_outputs": 1 if network.head == "binary" else len(classes),
+        "stem": network.stem,
+        "hidden_units": network.hidden_units,
+        "dropout": network.dropout,
     }
 
 
 def describe(
-    settings: argparse.Namespace,
+    settings: Settings,
     shape: Mapping[str, Any],
     classes: Sequence[str],
     fingerprint: str | None,
@@ -264,7 +268,7 @@ def describe(
     return {
         "network": shape,
         "classes": classes,
-        "image_size": settings.image_size,
+        "image_size": settings.images.image_size,
         "mean": MEAN,
         "std": STD,
         "best_epoch": best["epoch"],
@@ -272,7 +276,7 @@ def describe(
         "dataset_fingerprint": fingerprint,
         "code": os.environ.get("SM_MODULE_DIR"),  # where SageMaker had it from
         "code_digest": code_digest(),
-        "hyperparameters": hyperparameters(settings),
+        "hyperparameters": settings.hyperparameters,
         "versions": {"python": platform.python_version()} | library_versions(),
     }
 
@@ -291,10 +295,6 @@ def library_versions() -> dict[str, str]:
     return {name: sys.modules[name].__version__ for name in names if hasattr(sys.modules.get(name), "__version__")}
 
 
-def hyperparameters(settings: argparse.Namespace) -> dict[str, Any]:
-    return {name: getattr(settings, name) for name in HYPERPARAMETERS}
-
-
 class StopOnSigterm:
     """`requested` here, by a signal; `agreed` by all processes: what they do depends on this one alone."""
 
@@ -306,9 +306,9 @@ class StopOnSigterm:
         self.requested = True
 
 
-def write_history(settings: argparse.Namespace, history: list[dict[str, float]]) -> None:
-    if settings.output_data_dir:
-        path = Path(settings.output_data_dir) / "history.json"
+def write_history(folder: str | None, history: list[dict[str, float]]) -> None:
+    if folder:
+        path = Path(folder) / "history.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(history, indent=1, allow_nan=False), encoding="utf-8")
 

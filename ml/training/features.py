@@ -25,7 +25,6 @@ from network import model, resnet
 from training import frozen_part
 
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
 
     from dataset.channel import Channel
     from training.frozen_part import FrozenPart, OpenVinoPart
+    from training.settings import Images
 
 VERSION = 2  # of what this file makes; another one invalidates stored vectors
 VIEWS = {"none": 1, "flip": 2}  # how many pictures of an image each augmentation can make
@@ -41,10 +41,10 @@ BATCH = 64  # whatever the training's: stored vectors must not depend on it, not
 CHANCE = ("p", "dropout", "attention_dropout", "drop_rate", "drop_prob")  # what modules call the share they drop
 
 
-def usable(settings: argparse.Namespace, watched: bool) -> bool:
+def usable(trainable: str, images: Images, watched: bool) -> bool:
     """Whether every epoch would compute the same vectors, and nobody wants to watch the layers do it."""
-    fixed_images = settings.augment in VIEWS and not settings.mixup and not settings.start_size
-    return settings.trainable == "head" and fixed_images and not watched
+    fixed_images = images.augment in VIEWS and not images.mixup and not images.start_size
+    return trainable == "head" and fixed_images and not watched
 
 
 def head_of(network: nn.Module, side: int) -> nn.Sequential | None:

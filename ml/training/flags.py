@@ -15,23 +15,13 @@ from debugger import hook_config
 from network import model
 from recordings.output import DEBUG_OUTPUT, PROFILER_OUTPUT
 from training import metrics
+from training.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from typing import Any, NoReturn
 
     Flag = Callable[..., argparse.Action]  # a group's add_argument
-
-# The groups of hyperparameters, as attribute names; model.json records them all.
-NETWORK = ("arch", "stem", "weights", "trainable", "head", "hidden_units", "dropout")
-IMAGES = ("image_size", "start_size", "augment", "mixup", "sampler")
-OPTIMISATION = (
-    *("epochs", "batch_size", "optimizer", "lr", "schedule", "warm_up", "momentum", "weight_decay", "decay_all"),
-    *("label_smoothing", "class_weights", "clip_norm", "ema"),
-)
-SELECTION = ("objective", "patience", "min_delta")
-COMPUTATION = ("precision", "deterministic", "compile", "seed", "serving")
-HYPERPARAMETERS = NETWORK + IMAGES + OPTIMISATION + SELECTION + COMPUTATION
 
 DEFAULT_CHECKPOINT_CONFIG = "/opt/ml/input/config/checkpointconfig.json"
 
@@ -45,8 +35,8 @@ class Parser(argparse.ArgumentParser):
         raise UsageError(message)
 
 
-def parse(arguments: Sequence[str] | None, description: str | None) -> argparse.Namespace:
-    """The settings of one training, an argparse namespace. Raises UsageError; reads the environment."""
+def parse(arguments: Sequence[str] | None, description: str | None) -> Settings:
+    """The settings of one training. Raises UsageError; reads the environment."""
     parser = Parser(
         prog="train.py",
         description=description,
@@ -60,11 +50,11 @@ def parse(arguments: Sequence[str] | None, description: str | None) -> argparse.
     add_computation(parser.add_argument_group("computation").add_argument)
     add_watching(parser.add_argument_group("watching (where SageMaker's own Debugger does not)").add_argument)
     add_folders(parser.add_argument_group("folders (on SageMaker set by its variables)").add_argument)
-    settings = parser.parse_args(without_platforms(sys.argv[1:] if arguments is None else arguments))
-    check(parser, settings)
-    if settings.profile:
-        settings.profiler_dir = os.path.join(settings.output_data_dir, PROFILER_OUTPUT)
-    return settings
+    given = parser.parse_args(without_platforms(sys.argv[1:] if arguments is None else arguments))
+    check(parser, given)
+    if given.profile:
+        given.profiler_dir = os.path.join(given.output_data_dir, PROFILER_OUTPUT)
+    return Settings.of(vars(given))
 
 
 def without_platforms(arguments: Iterable[str]) -> list[str]:

@@ -20,7 +20,6 @@ from recordings.rank import is_first
 from training import checkpoint, features, metrics
 from training.best import Best
 from training.distributed import lost_process_errors
-from training.flags import HYPERPARAMETERS
 from training.losses import batch_weight, make_loss
 from training.numerics import make_scaler, precision
 from training.optimisation import Ema, make_optimizer, rate
@@ -28,7 +27,6 @@ from training.progress import Progress
 from training.tally import Tally
 
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Callable, Mapping
     from typing import Any
 
@@ -37,6 +35,7 @@ if TYPE_CHECKING:
     from dataset.channel import Channel
     from training.distributed import Group
     from training.features import Features
+    from training.settings import Settings
 
 
 class Stop(Protocol):
@@ -50,38 +49,42 @@ class Training:
     """The parts of one training, and what is done with them in an epoch."""
 
     def __init__(
-        self, settings: argparse.Namespace, shape: Mapping[str, Any], num_classes: int, train_set: Channel, group: Group
+        self, settings: Settings, shape: Mapping[str, Any], num_classes: int, train_set: Channel, group: Group
     ) -> None:
         self.settings, self.num_classes, self.group = settings, num_classes, group
         self.device = group.device
-        self.network = model.build(**shape, blank=settings.weights != "none")
-        for message in model.load_weights(self.network, settings.weights, settings.arch, settings.pretrained_dir):
+        self.network = model.build(**shape, blank=settings.network.weights != "none")
+        weights, arch = settings.network.weights, settings.network.arch
+        for message in model.load_weights(self.network, weights, arch, settings.folders.pretrained_dir):
             say(message)
-        model.freeze(self.network, settings.trainable)
+        model.freeze(self.network, settings.network.trainable)
         self.network.to(self.device)
-        self.criterion = make_loss(settings, train_set.labels, num_classes).to(self.device)
-        self.optimizer = make_optimizer(settings, self.network)
-        self.ema = Ema(self.network, settings.ema)
-        self.times = StepTimes.configured(settings.profiler_dir, self.device)
-        self.debugger = Debugger(settings.debug_hook_config, settings.output_data_dir)
+        criterion = make_loss(settings.loss, settings.network.head, train_set.labels, num_classes)
+        self.criterion = criterion.to(self.device)
+        self.optimizer = make_optimizer(settings.optimizer, self.network, settings.computation.compile)
+        self.ema = Ema(self.network, settings.loop.ema)
+        self.times = StepTimes.configured(settings.folders.profiler_dir, self.device)
+        self.debugger = Debugger(settings.watching.debug_hook_config, settings.folders.output_data_dir)
         self.debugger.watch(self.network, self.criterion)
-        self.precision = precision(settings, self.device, group.any(self.debugger.needs_float32))
+        needs_float32 = group.any(self.debugger.needs_float32)
+        self.precision = precision(settings.computation.precision, settings.images, self.device, needs_float32)
         self.scaler = make_scaler(enabled=self.precision is torch.float16)
-        self.forward = cast("nn.Module", torch.compile(self.network)) if settings.compile else self.network
+        self.forward = cast("nn.Module", torch.compile(self.network)) if settings.computation.compile else self.network
         # The same with gradients from all processes; made when it is known what learns.
         self.learner: nn.Module | None = None
         self.prepare: Callable[[Tensor], Tensor] = self.normalised
-        self.order = torch.Generator().manual_seed(settings.seed)  # of the images; the same in all processes
-        self.randomness = torch.Generator().manual_seed(own_seed(settings.seed, group.rank))
+        seed = settings.computation.seed
+        self.order = torch.Generator().manual_seed(seed)  # of the images; the same in all processes
+        self.randomness = torch.Generator().manual_seed(own_seed(seed, group.rank))
         if group.rank > 0:  # the first weights had to be the same everywhere, what is dropped out must not be
-            torch.manual_seed(own_seed(settings.seed, group.rank))
-        self.steps_per_epoch = max(1, math.ceil(len(train_set) / settings.batch_size))
+            torch.manual_seed(own_seed(seed, group.rank))
+        self.steps_per_epoch = max(1, math.ceil(len(train_set) / settings.loop.batch_size))
         model.pace_statistics(self.network, self.steps_per_epoch)
         self.progress = Progress()
-        self.best = Best(settings.model_dir, model.learning(self.network))
+        self.best = Best(settings.folders.model_dir, model.learning(self.network))
         self.run = secrets.token_hex(8)  # names this training, through all its interruptions
         # What must be the same for a checkpoint to be this training's.
-        self.identity = {name: getattr(settings, name) for name in HYPERPARAMETERS}
+        self.identity = settings.hyperparameters
 
     def epoch(self, train_set: Channel | Features, stop: Stop) -> dict[str, float]:
         """One pass over the training images, or less when a stop is asked for -> its metrics."""
@@ -92,10 +95,11 @@ class Training:
         self.debugger.phase("train")
         model.train_mode(self.network)
         tally, started = Tally(self.num_classes), time.perf_counter()
-        sample = balanced if settings.sampler == "balanced" else shuffled
+        sample = balanced if settings.images.sampler == "balanced" else shuffled
+        batch_size = settings.loop.batch_size
         whole = sample(train_set.labels, self.order)
-        order = self.group.share(whole, settings.batch_size) if self.group.size > 1 else whole
-        batches = train_set.batches(settings.batch_size, order)
+        order = self.group.share(whole, batch_size) if self.group.size > 1 else whole
+        batches = train_set.batches(batch_size, order)
         for pixels, labels in self.times.steps("train", batches, getattr(train_set, "loaders", 0)):
             self.step(pixels, labels.to(self.device), tally, stop)
             if stop.agreed:
@@ -106,21 +110,21 @@ class Training:
         return values | {"images_per_second": count / (time.perf_counter() - started)}
 
     def step(self, pixels: Tensor, labels: Tensor, tally: Tally, stop: Stop) -> None:
-        settings, progress = self.settings, self.progress
-        position = progress.step / (settings.epochs * self.steps_per_epoch)
+        settings, progress, shown = self.settings, self.progress, self.settings.images
+        position = progress.step / (settings.loop.epochs * self.steps_per_epoch)
         for group in self.optimizer.param_groups:
-            group["lr"] = settings.lr * rate(settings, position)
-        images = self.prepare(augment.augment(pixels, settings.augment, self.randomness, settings.image_size))
-        images = augment.resized(images, augment.side_at(position, settings.start_size, settings.image_size))
-        if settings.mixup:
-            images, others, share = augment.mixed(images, labels, settings.mixup, self.randomness)
+            group["lr"] = settings.optimizer.lr * rate(settings.schedule, position)
+        images = self.prepare(augment.augment(pixels, shown.augment, self.randomness, shown.image_size))
+        images = augment.resized(images, augment.side_at(position, shown.start_size, shown.image_size))
+        if shown.mixup:
+            images, others, share = augment.mixed(images, labels, shown.mixup, self.randomness)
         self.times.ended(PREPARING)
         assert self.learner is not None
         with self.autocast():
             logits = self.learner(images)
         logits = logits.float()
         loss, weight = self.criterion(logits, labels), batch_weight(self.criterion, labels)
-        if settings.mixup:
+        if shown.mixup:
             loss = share * loss + (1 - share) * self.criterion(logits, others)
             weight = share * weight + (1 - share) * batch_weight(self.criterion, others)
         value = loss.item()
@@ -134,11 +138,11 @@ class Training:
         with lost_process_errors():
             self.scaler.scale(loss).backward()
         self.times.ended(BACKWARD)
-        if settings.clip_norm or self.debugger.active:
+        if settings.loop.clip_norm or self.debugger.active:
             self.scaler.unscale_(self.optimizer)
         self.debugger.gradients()
-        if settings.clip_norm:
-            torch.nn.utils.clip_grad_norm_(self.network.parameters(), settings.clip_norm)
+        if settings.loop.clip_norm:
+            torch.nn.utils.clip_grad_norm_(self.network.parameters(), settings.loop.clip_norm)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.ema.update()
@@ -153,7 +157,7 @@ class Training:
             settings, progress = self.settings, self.progress
             raise ArithmeticError(
                 f"NONFINITE_LOSS: the loss became {loss_sum / total} at step {progress.step} (epoch {progress.epoch}) "
-                f"with --lr {settings.lr:g}; lower --lr or check the images"
+                f"with --lr {settings.optimizer.lr:g}; lower --lr or check the images"
             )
         return total
 
@@ -174,8 +178,8 @@ class Training:
         self.network.eval()
         tally = Tally(self.num_classes)
         with torch.no_grad():
-            part = self.group.part(len(channel), self.settings.batch_size) if self.group.size > 1 else None
-            batches = channel.batches(self.settings.batch_size, part)
+            part = self.group.part(len(channel), self.settings.loop.batch_size) if self.group.size > 1 else None
+            batches = channel.batches(self.settings.loop.batch_size, part)
             for pixels, labels in self.times.steps("eval", batches, getattr(channel, "loaders", 0)):
                 labels = labels.to(self.device)
                 with self.autocast():
@@ -199,11 +203,11 @@ class Training:
             found = [f"the weights '{name}' became NaN or infinite" for name in broken_weights[:3]]
         if not found:
             return
-        settings, progress = self.settings, self.progress
-        best, objective = progress.best, settings.objective
+        progress, lr = self.progress, self.settings.optimizer.lr
+        best, objective = progress.best, self.settings.selection.objective
         before = f"; epoch {best['epoch']} was the best until then, {objective} {best[objective]:.4g}" if best else ""
         raise ArithmeticError(
-            f"NONFINITE_METRIC: in epoch {progress.epoch} {', '.join(found)} with --lr {settings.lr:g}{before}; lower "
+            f"NONFINITE_METRIC: in epoch {progress.epoch} {', '.join(found)} with --lr {lr:g}{before}; lower "
             "--lr, set --clip-norm or --warm-up, or check the images"
         )
 
@@ -212,14 +216,14 @@ class Training:
 
         The same channels for a network that cannot be parted at its head.
         """
-        settings, head = self.settings, features.head_of(self.network, self.settings.image_size)
+        settings, head = self.settings, features.head_of(self.network, self.settings.images.image_size)
         if head is None:
             return train_set, validation_set
         say("the network below the head is frozen: its view of each image is computed once")
-        views = features.VIEWS[settings.augment]
-        pixels = (len(train_set) * views + len(validation_set)) * settings.image_size**2
+        views = features.VIEWS[settings.images.augment]
+        pixels = (len(train_set) * views + len(validation_set)) * settings.images.image_size**2
         extractor = features.Extractor(
-            self.network, head, self.normalised, self.autocast, settings.arch, self.precision, say, pixels
+            self.network, head, self.normalised, self.autocast, settings.network.arch, self.precision, say, pixels
         )
         seen = extractor.features(train_set, views), extractor.features(validation_set, 1)
         self.forward, self.prepare = head, lambda vectors: vectors
@@ -238,13 +242,13 @@ class Training:
             self.best.keep(self.network.state_dict(), description)
 
     def checkpoint(self) -> None:
-        if not self.settings.checkpoint_dir:
+        if not self.settings.folders.checkpoint_dir:
             return
         randomness = self.group.gather(self.streams())
         if not self.group.first:
             return
         checkpoint.save(
-            self.settings.checkpoint_dir,
+            self.settings.folders.checkpoint_dir,
             {
                 "identity": self.identity,
                 "run": self.run,
@@ -266,9 +270,9 @@ class Training:
         `made_of` are facts beside the hyperparameters that must be the same: the data, the classes, the first weights.
         """
         self.identity |= made_of
-        if not self.settings.checkpoint_dir:
+        if not self.settings.folders.checkpoint_dir:
             return False
-        folder = self.settings.checkpoint_dir
+        folder = self.settings.folders.checkpoint_dir
         state = self.group.from_first(lambda: checkpoint.load(folder, self.identity))
         if state is None:
             return False
@@ -284,7 +288,7 @@ class Training:
             self.set_streams(state["randomness"][self.group.rank])
         else:
             say(f"the checkpoint is of {len(state['randomness'])} processes: these {self.group.size} draw otherwise")
-        say(f"going on after epoch {self.progress.epoch} of {self.settings.epochs}, from the checkpoint")
+        say(f"going on after epoch {self.progress.epoch} of {self.settings.loop.epochs}, from the checkpoint")
         return True
 
     def close(self) -> None:

@@ -9,15 +9,15 @@ from torch import nn
 from torch.nn import functional
 
 if TYPE_CHECKING:
-    import argparse
-
     from torch import Tensor
 
+    from training.settings import Loss
 
-def make_loss(settings: argparse.Namespace, labels: Tensor, num_classes: int) -> nn.Module:
-    """The loss of the flags; `labels` are those of the training set, for class weights."""
+
+def make_loss(settings: Loss, head: str, labels: Tensor, num_classes: int) -> nn.Module:
+    """The loss of the flags for a `head` of model.HEADS; `labels` are the training set's, for class weights."""
     weights = class_weights(labels, num_classes) if settings.class_weights == "balanced" else None
-    if settings.head == "binary":
+    if head == "binary":
         return BinaryLoss(weights, settings.label_smoothing)
     return nn.CrossEntropyLoss(weight=weights, label_smoothing=settings.label_smoothing)
 

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import torch
 
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Callable
+
+    from training.settings import Images
 
 # On a processor, converting small tensors costs what computing with them saves: a step of ResNet-18 on 32 px images
 # took within a tenth of the same time in both (on a Zen 5 and on a Xeon, both with AVX512_BF16; torch 2.15).
@@ -33,10 +34,16 @@ def fast_in_bfloat16(cpuinfo: Path | str = "/proc/cpuinfo") -> bool:
 
 
 def precision(
-    settings: argparse.Namespace, device: torch.device, needs_float32: bool, fast: Callable[[], bool] = fast_in_bfloat16
+    wanted: str,
+    images: Images,
+    device: torch.device,
+    needs_float32: bool,
+    fast: Callable[[], bool] = fast_in_bfloat16,
 ) -> torch.dtype:
-    """The number format of the forward and backward pass. Raises ValueError for one this device has not."""
-    wanted = settings.precision
+    """The number format of the forward and backward pass, as --precision wants it.
+
+    Raises ValueError for one this device has not.
+    """
     if wanted == "auto":
         if needs_float32:
             return torch.float32
@@ -44,7 +51,7 @@ def precision(
             return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
         # Not only for speed: with 8 px images bfloat16 gradients on a processor vary from run to run, up to NaN
         # (torch 2.15). The first images may be the smallest.
-        if min(settings.image_size, getattr(settings, "start_size", 0) or settings.image_size) < SMALL_IMAGE:
+        if min(images.image_size, images.start_size or images.image_size) < SMALL_IMAGE:
             return torch.float32
         return torch.bfloat16 if fast() else torch.float32
     if wanted == "fp16" and device.type == "cpu":

@@ -11,15 +11,16 @@ from typing import TYPE_CHECKING
 import torch
 
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Callable, Iterator, Mapping
     from typing import Any
 
     from torch import nn
 
+    from training.settings import Optimizer, Schedule
 
-def make_optimizer(settings: argparse.Namespace, network: nn.Module) -> torch.optim.Optimizer:
-    """The optimizer of the flags over the parameters that learn."""
+
+def make_optimizer(settings: Optimizer, network: nn.Module, compiled: bool = False) -> torch.optim.Optimizer:
+    """The optimizer of the flags over the parameters that learn; `compiled`: for a network that torch.compile made."""
     learning = [(name, p) for name, p in network.named_parameters() if p.requires_grad]
     # A penalty on scales and biases only distorts what normalisation does (He et al. 2019, arXiv:1812.01187, 3.1).
     decayed = [p for _, p in learning if settings.decay_all or p.ndim > 1]
@@ -35,7 +36,7 @@ def make_optimizer(settings: argparse.Namespace, network: nn.Module) -> torch.op
         options |= {"momentum": settings.momentum, "nesterov": settings.momentum > 0}
     else:
         name = "AdamW" if settings.optimizer == "adamw" else "Adam"
-    kind: Callable[..., torch.optim.Optimizer] = getattr(torch.optim, name) if settings.compile else uncompiled(name)
+    kind: Callable[..., torch.optim.Optimizer] = getattr(torch.optim, name) if compiled else uncompiled(name)
     try:
         return kind(groups, fused=True, **options)  # halves an Adam step of ResNet-18 on one core
     except (RuntimeError, TypeError):  # torch before 2.4 has none for this device or optimizer
@@ -54,9 +55,9 @@ def uncompiled(name: str) -> type[torch.optim.Optimizer]:
     return type(name, (kind,), methods | {"step": torch.no_grad()(inspect.unwrap(kind.step))})
 
 
-def rate(settings: argparse.Namespace, progress: float) -> float:
+def rate(settings: Schedule, progress: float) -> float:
     """The share of --lr at `progress` (0 to 1) of all steps. The rise is linear, over the share --warm-up of them."""
-    warm_up: float = settings.warm_up
+    warm_up = settings.warm_up
     if progress < warm_up:
         return 0.04 + 0.96 * progress / warm_up
     after = (progress - warm_up) / (1 - warm_up)

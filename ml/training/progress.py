@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 from training import metrics
 
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Mapping
+
+    from training.settings import Selection
 
 
 @dataclass
@@ -25,7 +26,7 @@ class Progress:
     stale: int = 0
     """Epochs since the last gain of at least --min-delta."""
 
-    def add(self, values: Mapping[str, float], settings: argparse.Namespace) -> bool:
+    def add(self, values: Mapping[str, float], settings: Selection) -> bool:
         """Note the metrics of the epoch that has ended; returns whether it is the best, which takes finite numbers."""
         entry = {"epoch": self.epoch, **values}
         self.history.append(entry)
@@ -38,5 +39,5 @@ class Progress:
         self.best = entry
         return True
 
-    def exhausted(self, settings: argparse.Namespace) -> bool:
-        return bool(0 < settings.patience <= self.stale)
+    def exhausted(self, settings: Selection) -> bool:
+        return 0 < settings.patience <= self.stale

@@ -54,12 +54,12 @@ from dataset.channel import Channel, class_names
 from network import model
 from training import distributed, flags, loop
 settings = flags.parse(sys.argv[1:], "")
-classes = class_names(settings.train_dir)
-channel = Channel(settings.validation_dir, classes, settings.image_size)
-shape = train.network_shape(settings, classes)
+classes = class_names(settings.folders.train_dir)
+channel = Channel(settings.folders.validation_dir, classes, settings.images.image_size)
+shape = train.network_shape(settings.network, classes)
 group = distributed.join()
 run = loop.Training(settings, shape, len(classes), channel, group)
-run.network.load_state_dict(model.load_artifact(settings.model_dir)[0].state_dict())
+run.network.load_state_dict(model.load_artifact(settings.folders.model_dir)[0].state_dict())
 seen = []
 run.network.register_forward_hook(lambda network, inputs, output: seen.extend(output.tolist()))
 run.evaluate(channel)

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -18,6 +17,7 @@ import train
 from network import artifact, model
 from tests.waiting import PATIENCE_S
 from training import distributed, losses, metrics
+from training.settings import Loss
 
 # Without random draws and with BatchNorm frozen, what two processes learn is what one does.
 EXACT = {
@@ -223,10 +223,10 @@ def test_every_validation_image_is_seen_once(count, size):
 @pytest.mark.parametrize("head", ["softmax", "binary"])
 @pytest.mark.parametrize("weights", ["none", "balanced"])
 def test_losses_of_shares_add_up_to_the_batchs(head, weights):
-    settings = SimpleNamespace(head=head, class_weights=weights, label_smoothing=0.1)
+    settings = Loss(class_weights=weights, label_smoothing=0.1)
     labels = torch.tensor([0, 1, 1, 1, 0, 1, 1])
     logits = torch.randn(7, 1 if head == "binary" else 2)
-    criterion = losses.make_loss(settings, labels, 2)
+    criterion = losses.make_loss(settings, head, labels, 2)
     parts = [(criterion(logits[part], labels[part]), losses.batch_weight(criterion, labels[part])) for part in SHARES]
     together = sum(loss * mass for loss, mass in parts) / sum(mass for _, mass in parts)
     torch.testing.assert_close(together, criterion(logits, labels))

@@ -55,7 +55,7 @@ def trained(job, images, monkeypatch, tmp_path, capsys):
     usable = features.usable
 
     def run(flags, short_cut, cache="none"):
-        monkeypatch.setattr(features, "usable", usable if short_cut else lambda settings, watched: False)
+        monkeypatch.setattr(features, "usable", usable if short_cut else lambda trainable, images, watched: False)
         options = "--trainable head --weights channel --precision fp32 --batch-size 8 --epochs 3 --serving torch"
         assert train.main([*options.split(), "--cache-dir", str(cache), *flags.split()]) == 0
         history = json.loads((Path(job.output_dir) / "data" / "history.json").read_text())

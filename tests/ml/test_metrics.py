@@ -1,11 +1,11 @@
 import math
 import re
-from types import SimpleNamespace
 
 import pytest
 
 from training import metrics
 from training.progress import Progress
+from training.settings import Selection
 
 VALUES = {name: i / 10 for i, name in enumerate(metrics.NAMES)}
 
@@ -71,7 +71,7 @@ def test_an_epoch_without_numbers_is_never_better(objective, broken, where):
 
 
 def test_a_broken_epoch_neither_becomes_the_best_nor_stays_it():
-    settings = SimpleNamespace(objective="validation:loss", min_delta=0.0, patience=2)
+    settings = Selection(objective="validation:loss", min_delta=0.0, patience=2)
     progress, broken = Progress(), VALUES | {"validation:loss": math.nan}
     assert not progress.add(broken, settings) and progress.best is None and progress.stale == 1
     assert progress.add(VALUES, settings) and progress.stale == 0

@@ -1,7 +1,7 @@
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,41 +10,27 @@ from torch import nn
 from training.losses import BinaryLoss, class_weights, make_loss
 from training.numerics import fast_in_bfloat16, precision
 from training.optimisation import Ema, make_optimizer, rate, uncompiled
+from training.settings import Images, Loss, Optimizer, Schedule
 
 ML = Path(__file__).parents[2] / "ml"
-SETTINGS = {
-    "optimizer": "adamw",
-    "lr": 0.1,
-    "momentum": 0.9,
-    "weight_decay": 0.05,
-    "decay_all": False,
-    "schedule": "onecycle",
-    "warm_up": 0.3,
-    "class_weights": "none",
-    "label_smoothing": 0.0,
-    "head": "softmax",
-    "compile": False,
-}
-
-
-def settings(**changes):
-    return SimpleNamespace(**(SETTINGS | changes))
+OPTIMIZER = Optimizer(optimizer="adamw", lr=0.1, momentum=0.9, weight_decay=0.05, decay_all=False)
+IMAGES = Images(image_size=224, start_size=0, augment="none", mixup=0.0, sampler="shuffle")
 
 
 @pytest.mark.parametrize(("schedule", "end"), [("onecycle", 0.0), ("cosine", 0.01), ("step", 0.01), ("constant", 1.0)])
 def test_the_rate_rises_to_its_peak_and_ends_as_its_schedule_says(schedule, end):
-    course = [rate(settings(schedule=schedule), step / 1000) for step in range(1000)]
+    course = [rate(Schedule(schedule=schedule, warm_up=0.3), step / 1000) for step in range(1000)]
     assert max(course) == pytest.approx(1, abs=1e-3)
     assert course[:300] == sorted(course[:300])
     assert course[300:] == sorted(course[300:], reverse=True)
     assert course[-1] == pytest.approx(end, abs=1e-4)
-    assert rate(settings(schedule=schedule, warm_up=0.0), 0.0) == 1
+    assert rate(Schedule(schedule=schedule, warm_up=0.0), 0.0) == 1
 
 
 @pytest.mark.parametrize("decay_all", [False, True])
 def test_scales_and_biases_are_spared_the_penalty_unless_asked(decay_all):
     network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4, 2))
-    optimizer = make_optimizer(settings(decay_all=decay_all), network)
+    optimizer = make_optimizer(replace(OPTIMIZER, decay_all=decay_all), network)
     decays = {id(p): group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
     assert decays[id(network[0].weight)] == decays[id(network[3].weight)] == 0.05
     spared = 0.05 if decay_all else 0.0
@@ -54,7 +40,7 @@ def test_scales_and_biases_are_spared_the_penalty_unless_asked(decay_all):
 def test_frozen_parameters_are_not_given_to_the_optimizer():
     network = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
     network[0].requires_grad_(False)
-    given = [p for group in make_optimizer(settings(), network).param_groups for p in group["params"]]
+    given = [p for group in make_optimizer(OPTIMIZER, network).param_groups for p in group["params"]]
     assert {id(p) for p in given} == {id(p) for p in network[1].parameters()}
 
 
@@ -83,8 +69,8 @@ def test_class_weights_are_in_inverse_proportion_to_the_classes():
 def test_one_logit_and_two_have_the_same_loss(smoothing):
     logits, labels = torch.randn(16, 1), torch.randint(0, 2, (16,))
     two = torch.cat([torch.zeros(16, 1), logits], 1)
-    one = make_loss(settings(head="binary", label_smoothing=smoothing), labels, 2)
-    both = make_loss(settings(label_smoothing=smoothing), labels, 2)
+    loss = Loss(label_smoothing=smoothing, class_weights="none")
+    one, both = make_loss(loss, "binary", labels, 2), make_loss(loss, "softmax", labels, 2)
     assert isinstance(one, BinaryLoss)
     torch.testing.assert_close(one(logits, labels), both(two, labels))
 
@@ -100,8 +86,8 @@ def test_one_logit_and_two_have_the_same_loss(smoothing):
     ],
 )
 def test_a_processor_computes_in_bfloat16_only_where_that_is_faster(wanted, side, needs_float32, fast, chosen):
-    given = SimpleNamespace(precision=wanted, image_size=side)
-    assert precision(given, torch.device("cpu"), needs_float32, fast=lambda: fast) is chosen
+    images = replace(IMAGES, image_size=side)
+    assert precision(wanted, images, torch.device("cpu"), needs_float32, fast=lambda: fast) is chosen
 
 
 @pytest.mark.parametrize(
@@ -116,7 +102,7 @@ def test_the_instructions_for_bfloat16_alone_do_not_make_a_processor_fast(vendor
 
 def test_half_precision_is_refused_without_a_gpu():
     with pytest.raises(ValueError, match=r"--precision fp16 needs a GPU; .* use bf16, fp32 or auto"):
-        precision(SimpleNamespace(precision="fp16", image_size=224), torch.device("cpu"), needs_float32=False)
+        precision("fp16", IMAGES, torch.device("cpu"), needs_float32=False)
 
 
 @pytest.mark.parametrize("name", ["SGD", "Adam", "AdamW"])
@@ -142,10 +128,10 @@ def test_weights_move_as_by_torchs_own_optimizer(name):
 def test_no_compiler_is_imported_to_step():
     code = """
 import sys, torch
-from types import SimpleNamespace
 from training.optimisation import make_optimizer
+from training.settings import Optimizer
 network = torch.nn.Linear(3, 2)
-settings = SimpleNamespace(optimizer="sgd", lr=0.1, momentum=0.9, weight_decay=0.1, decay_all=True, compile=False)
+settings = Optimizer(optimizer="sgd", lr=0.1, momentum=0.9, weight_decay=0.1, decay_all=True)
 optimizer = make_optimizer(settings, network)
 optimizer.zero_grad()
 network(torch.ones(1, 3)).sum().backward()

@@ -289,7 +289,7 @@ def test_a_hook_configuration_that_cannot_be_followed_is_a_wrong_flag(text, rule
 def parsed(text):
     return flags.parse(
         ["--train-dir=t", "--validation-dir=v", "--model-dir=m", "--output-data-dir=o", "--debug-hook-config", text], ""
-    ).debug_hook_config
+    ).watching.debug_hook_config
 
 
 def test_the_flag_is_read_as_the_toolkit_and_as_sdks_pass_it(monkeypatch):

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -230,7 +231,7 @@ def test_training_survives_a_broken_smdebug(job, tmp_path):
 @pytest.mark.parametrize(("text", "meant"), [("false", False), ("False", False), ("0", False), ("true", True)])
 def test_booleans_mean_what_they_say(text, meant):
     """The chest X-ray project lost a search to bool("False") being True."""
-    assert flags.parse([*FOLDERS, "--deterministic", text], "").deterministic is meant
+    assert flags.parse([*FOLDERS, "--deterministic", text], "").computation.deterministic is meant
 
 
 def weights_of(folder):
@@ -363,7 +364,7 @@ def test_checkpoints_lie_where_sagemaker_says_below_the_jobs_name(tmp_path, monk
     (tmp_path / "checkpointconfig.json").write_text(json.dumps({"S3Uri": "s3://b/c", "LocalPath": "/opt/ml/here"}))
     monkeypatch.setenv("CHECKPOINT_CONFIG_FILE_PATH", str(tmp_path / "checkpointconfig.json"))
     monkeypatch.setenv("TRAINING_JOB_NAME", "trial-003")
-    assert flags.parse(FOLDERS, "").checkpoint_dir == "/opt/ml/here/trial-003"
+    assert flags.parse(FOLDERS, "").folders.checkpoint_dir == "/opt/ml/here/trial-003"
 
 
 def history(job):
@@ -399,7 +400,7 @@ def test_a_compiled_network_learns_the_same(main, job, monkeypatch):
 
 def test_sagemakers_own_hyperparameters_are_passed_over():
     own = ["--_tuning_objective_metric", "validation:accuracy", "--sagemaker_program", "train.py"]
-    assert flags.parse([*own, *FOLDERS, "--lr", "0.1", "--sagemaker_job_name=x"], "").lr == 0.1
+    assert flags.parse([*own, *FOLDERS, "--lr", "0.1", "--sagemaker_job_name=x"], "").optimizer.lr == 0.1
 
 
 def test_training_ends_early_without_gain(main, job, capsys):
@@ -464,7 +465,7 @@ def test_a_head_learnt_from_vectors_is_the_one_learnt_the_long_way(main, job, op
     monkeypatch.setenv("SM_CHANNEL_PRETRAINED", str(tmp_path / "pretrained"))
     arguments = [*SMALL, "--trainable", "head", "--weights", "channel", "--precision", "fp32", *options.split()]
     learnt = []
-    for usable in (features.usable, lambda settings, watched: False):
+    for usable in (features.usable, lambda trainable, images, watched: False):
         monkeypatch.setattr(features, "usable", usable)
         assert main([*arguments, "--epochs", "3"]) == 0
         learnt.append((weights_of(job.model_dir), history(job)))
@@ -477,15 +478,13 @@ def test_a_head_learnt_from_vectors_is_the_one_learnt_the_long_way(main, job, op
 
 
 @pytest.mark.parametrize(
-    ("changes", "watched"),
-    [({"augment": "crop"}, False), ({"mixup": 0.2}, False), ({"trainable": "layer4"}, False), ({}, True)],
+    ("trainable", "changes", "watched"),
+    [("head", {"augment": "crop"}, False), ("head", {"mixup": 0.2}, False), ("layer4", {}, False), ("head", {}, True)],
 )
-def test_vectors_are_computed_anew_where_they_would_change(changes, watched):
-    given = flags.parse([*FOLDERS, "--trainable", "head"], "")
-    assert features.usable(given, watched=False)
-    for name, value in changes.items():
-        setattr(given, name, value)
-    assert not features.usable(given, watched)
+def test_vectors_are_computed_anew_where_they_would_change(trainable, changes, watched):
+    images = flags.parse(FOLDERS, "").images
+    assert features.usable("head", images, watched=False)
+    assert not features.usable(trainable, replace(images, **changes), watched)
 
 
 def test_a_job_finds_its_packages_compiled(job):
