@@ -129,6 +129,11 @@ class Plan:
         return f"{self.root}/rejected-candidates.json"
 
     @property
+    def captured_key(self) -> str:
+        """Where the endpoint's data capture writes, if the recipe keeps requests."""
+        return f"{self.root}/captured"
+
+    @property
     def run_key(self) -> str:
         return f"{self.root}/runs/{self.run_name}"
 

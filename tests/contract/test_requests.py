@@ -67,6 +67,7 @@ LONG_RECIPE = read_recipe(
             },
         },
         "debugger": {"mode": "off"},
+        "capture": {"percent": 20},
     },
     where="test",
 )

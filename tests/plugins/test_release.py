@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
@@ -10,12 +11,14 @@ import pytest
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, TaskDeferred
 
 from retraining.identity import NameTaken
+from retraining.recipe.capture import Capture
 from retraining.release.artifact import ArtifactChanged
 from retraining.release.intent import Intent
 from retraining.release.package import PackageRejected
 from retraining.release.served import EndpointMoved, while_serving
 from retraining.requests import tasks as task_requests
 from retraining.run import Run
+from retraining.s3.listing import list_keys
 from retraining.steps import prune, update_champion
 from tests.plugins.release_run import (
     Runs,
@@ -30,8 +33,31 @@ from tests.plugins.release_run import (
     served,
 )
 from tests.plugins.task_run import archive, context, finish, wait_for
+from tests.waiting import wait_until
 
 # --- deploy ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("keep", "kept"), [("both", ["endpointInput", "endpointOutput"]), ("answers", ["endpointOutput"])]
+)
+def test_a_recipe_may_keep_requests(runs: Runs, keep: Any, kept: list[str]) -> None:
+    run = runs(1)
+    run.recipe = replace(run.recipe, capture=Capture(percent=100, keep=keep))
+    run.plan = replace(run.plan, recipe=run.recipe)
+    deploy(run)
+    run.runtime.invoke_endpoint(EndpointName=run.plan.endpoint, ContentType="image/png", Body=b"an image")
+
+    def captured() -> list[str]:
+        return list(list_keys(run.s3, run.environment.bucket, f"{run.plan.captured_key}/"))
+
+    (key,) = wait_until(captured)
+    line = run.s3.get_object(Bucket=run.environment.bucket, Key=key)["Body"].read()
+    assert sorted(json.loads(line)["captureData"]) == kept
+
+
+def test_a_recipe_keeps_no_requests_by_itself(runs: Runs) -> None:
+    assert "DataCaptureConfig" not in task_requests.endpoint_config_request(runs(1))
 
 
 def test_an_endpoint_is_created_updated_and_left_alone(runs: Runs) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from retraining.recipe.budget import Budget
+from retraining.recipe.capture import Capture
 from retraining.recipe.debugger import Debugger
 from retraining.recipe.deployment import Deployment
 from retraining.recipe.file import mentions, read_yaml
@@ -71,6 +72,7 @@ class Recipe:
     debugger: Debugger = field(default_factory=Debugger)
     promotion: Promotion = field(default_factory=Promotion)
     deployment: Deployment = field(default_factory=Deployment)
+    capture: Capture = field(default_factory=Capture)
     tracking: Tracking = field(default_factory=Tracking)
     budget: Budget = field(default_factory=Budget)
     approval: bool = False

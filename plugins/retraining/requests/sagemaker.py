@@ -181,6 +181,7 @@ def endpoint_config(plan: Plan) -> Request:
                 **({"InferenceAmiVersion": GPU_AMI} if has_gpu(plan.serving_instance_type) else {}),
             }
         ],
+        **_data_capture(plan),
         "Tags": plan.tags,
     }
 
@@ -249,6 +250,22 @@ def model_package(
 
 
 # --- parts ----------------------------------------------------------------------------------------------------------
+
+
+def _data_capture(plan: Plan) -> Request:
+    """Of CreateEndpointConfig; empty where the recipe keeps no requests."""
+    capture = plan.recipe.capture
+    if not capture.percent:
+        return {}
+    config = {
+        "EnableCapture": True,
+        "InitialSamplingPercentage": capture.percent,
+        "DestinationS3Uri": plan.uri(plan.captured_key),
+        "CaptureOptions": [{"CaptureMode": mode} for mode in capture.modes],
+        # All else is kept as base64.
+        "CaptureContentTypeHeader": {"JsonContentTypes": ["application/json"]},
+    }
+    return {"DataCaptureConfig": config}
 
 
 def _metadata(fact: str) -> str:
