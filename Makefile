@@ -143,6 +143,10 @@ kill-test: .venv/airflow/.installed  ## kill -9 the server 300 times under load;
 fuzz: setup .venv/fuzz/.installed  ## strangers' bytes for every reader and server; ARGS='--minutes 120 recipe zip' (Linux)
 	@.venv/airflow/bin/python -m tests.fuzz $(ARGS)
 
+.PHONY: faults
+faults: .venv/airflow/.installed  ## what befalls a run of the DAG, simulated: kills, weather, zombies, people; ARGS='--kinds kills'
+	@.venv/airflow/bin/python -m tests.faults $(ARGS)
+
 # ml/ is checked as the oldest Python that it runs on sees it, against the torch of its own environment.
 .PHONY: check
 check: .venv/airflow/.installed .venv/ml/.installed  ## ruff and mypy

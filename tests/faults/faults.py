@@ -1,0 +1,317 @@
+"""What befalls a run. Each function makes all faults of one kind for a scenario, one simulated run for each."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import greenlet
+from botocore.exceptions import ConnectionClosedError
+
+from tests.faults.airflow import DagRun, Killed, Marked, carry
+from tests.faults.installation import Installation
+from tests.faults.invariants import failed, harms, lost
+from tests.faults.scenarios import SCENARIOS, WEEK_S, Scenario
+from tests.faults.wire import Refusal
+from tests.faults.world import World
+
+MUTATING = ("Create", "Update", "Delete", "Put", "Stop")
+SAGEMAKER = "sagemaker."
+
+
+@dataclass
+class Finding:
+    """One simulated run, and what was wrong after it."""
+
+    scenario: str
+    point: str
+    harmful: list[str]
+    lost: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Laboratory:
+    """Where simulated runs are made."""
+
+    installation: Installation
+    worlds: dict[str, World] = field(default_factory=dict)
+
+    def begin(self, scenario: Scenario) -> tuple[World, DagRun, World]:
+        """A world, a run that has not begun, and the world as it was."""
+        world, run = scenario.begin(self.installation, self.worlds)
+        return world, run, world.copy()
+
+    def calls(self, scenario: Scenario) -> list[str]:
+        """The calls of a run that nothing befalls."""
+        world, run, before = self.begin(scenario)
+        run.finish()
+        found = harms(world, run, scenario, before) + lost(run, scenario)
+        assert not found, (scenario.name, found, failed(run))
+        return list(world.calls)
+
+    def points(self, scenario: Scenario) -> list[str]:
+        """The moments between calls."""
+        _, run, _ = self.begin(scenario)
+        seen: list[str] = []
+        run.at = seen.append
+        run.finish()
+        return seen
+
+
+Faults = Callable[..., Iterator[Finding]]
+
+
+def once(number: int, act: Callable[[str], None]) -> Callable[[int, str], None]:
+    """A hook that acts at one call."""
+
+    def hook(at: int, call: str) -> None:
+        if at == number:
+            act(call)
+
+    return hook
+
+
+def kill(*_: Any) -> None:
+    raise Killed
+
+
+def kills(laboratory: Laboratory, scenario: Scenario, first: int = 0, step: int = 1) -> Iterator[Finding]:
+    """A process dies before or after a call, or between two of them; at each `step`-th of these points."""
+    calls = list(enumerate(laboratory.calls(scenario)))
+    moments = [(number, side, f"{side} {number} {call}") for number, call in calls for side in ("before", "after")]
+    moments += [(number, "between", f"at {number} {point}") for number, point in enumerate(laboratory.points(scenario))]
+    for number, side, point in moments[first::step]:
+        world, run, before = laboratory.begin(scenario)
+        if side == "between":
+            run.at = _kill_at(number)
+        else:
+            setattr(world, side, once(number, kill))
+        yield _judge(world, run, scenario, before, point)
+
+
+def lost_replies(laboratory: Laboratory, scenario: Scenario) -> Iterator[Finding]:
+    """The service has done it, and its answer is lost; botocore asks again."""
+
+    def lose(call: str) -> None:
+        raise ConnectionClosedError(endpoint_url="http://127.0.0.1:9")
+
+    for number, call in enumerate(laboratory.calls(scenario)):
+        if _mutates(call):
+            world, run, before = laboratory.begin(scenario)
+            world.after = once(number, lose)
+            yield _judge(world, run, scenario, before, f"lost reply {number} {call}")
+
+
+def single_errors(laboratory: Laboratory, scenario: Scenario) -> Iterator[Finding]:
+    """One 500."""
+
+    def break_(call: str) -> None:
+        raise Refusal("InternalFailure", "We encountered an internal error", 500)
+
+    for number, call in enumerate(laboratory.calls(scenario)):
+        world, run, before = laboratory.begin(scenario)
+        world.before = once(number, break_)
+        yield _judge(world, run, scenario, before, f"500 {number} {call}")
+
+
+def throttling(laboratory: Laboratory, scenario: Scenario) -> Iterator[Finding]:
+    """Ten minutes of it."""
+    yield from _weather(laboratory, scenario, SAGEMAKER, 600, ("ThrottlingException", "Rate exceeded", 400))
+
+
+def store_away(laboratory: Laboratory, scenario: Scenario) -> Iterator[Finding]:
+    """S3 answers 503 for two minutes."""
+    yield from _weather(laboratory, scenario, "s3.", 120, ("SlowDown", "Please reduce your request rate.", 503))
+
+
+def expired(laboratory: Laboratory, scenario: Scenario) -> Iterator[Finding]:
+    """Ten minutes with an old token."""
+    yield from _weather(laboratory, scenario, "", 600, ("ExpiredToken", "The security token is expired", 400))
+
+
+def zombies(laboratory: Laboratory, scenario: Scenario) -> Iterator[Finding]:
+    """An attempt stalls before a mutating call, and wakes when its task, its run or next week's run has ended."""
+    for number, call in enumerate(laboratory.calls(scenario)):
+        for moment in ("task", "run", "week") if _mutates(call) else ():
+            world, run, before = laboratory.begin(scenario)
+            sleeper = _Sleeper(run, world, number)
+            sleeper.wakes_with_task = moment == "task"
+            run.finish()
+            run_at_end, of = run, scenario
+            if moment == "week":
+                before = world.copy()
+                world.clock.sleep(WEEK_S)
+                of = SCENARIOS["update-good" if world.sagemaker.endpoints else "first-good"]
+                world.sagemaker.candidate = {"batch": "right", "serves": "right", "starts": True}
+                world.sagemaker.asked.clear()
+                run_at_end = laboratory.installation.begin(world, force=True)
+                run_at_end.finish()
+            if moment != "task":
+                sleeper.wake()
+            world.clock.sleep(3600)
+            yield Finding(
+                scenario.name, f"zombie {moment} {number} {call}", harms(world, run_at_end, of, before),
+                lost(run_at_end, of),
+            )  # fmt: skip
+
+
+def clears(laboratory: Laboratory, scenario: Scenario) -> Iterator[Finding]:
+    """After the end a person clears a task, alone or with what follows it."""
+    world, run, _ = laboratory.begin(scenario)
+    run.finish()
+    for name in [name for name, state in run.states.items() if state is not None]:
+        for downstream in (False, True):
+            world, run, before = laboratory.begin(scenario)
+            run.finish()
+            world.clock.sleep(3600)
+            run.clear(name, downstream)
+            run.finish()
+            yield Finding(
+                scenario.name, f"clear {name}{' and downstream' * downstream}", harms(world, run, scenario, before)
+            )
+
+
+def marks(laboratory: Laboratory, scenario: Scenario) -> Iterator[Finding]:
+    """While a task waits a person marks it, or its run, as failed or as a success."""
+    waiting: list[str] = []
+    _, run, _ = laboratory.begin(scenario)
+    run.waits = lambda task, trigger: waiting.append(task.task_id)
+    run.finish()
+    for name in dict.fromkeys(waiting):
+        for what in ("task", "run"):
+            for state in ("failed", "success"):
+                world, run, before = laboratory.begin(scenario)
+                run.waits = _marker(run, name, what, state)
+                run.finish()
+                world.clock.sleep(3600)
+                yield Finding(
+                    scenario.name, f"mark {what} {state} while {name} waits", harms(world, run, scenario, before)
+                )
+
+
+def interleaved(laboratory: Laboratory, scenario: Scenario, seeds: range = range(20)) -> Iterator[Finding]:
+    """Two runs of one DAG at once, task by task."""
+    for seed in seeds:
+        chance = random.Random(seed)
+        world, run, before = laboratory.begin(scenario)
+        world.clock.sleep(1)
+        calls, (runs) = world, [run, laboratory.installation.begin(world, force=scenario.force)]
+        open_ = list(runs)
+        while open_:
+            one = chance.choice(open_)
+            if (task := one.next()) is None:
+                open_.remove(one)
+            else:
+                one.run(task)
+        # Jobs are counted by run, and there are two; one may have lost to the other, and is red then.
+        told = [h for h in harms(calls, runs[0], scenario, before) if not h.startswith(("I1", "I10: the run", "I2"))]
+        yield Finding(scenario.name, f"seed {seed}", told)
+
+
+KINDS: dict[str, Faults] = {
+    faults.__name__: faults
+    for faults in (
+        kills, lost_replies, single_errors, throttling, store_away, expired, zombies, clears, marks, interleaved,
+    )
+}  # fmt: skip
+
+
+# --- parts ----------------------------------------------------------------------------------------------------------
+
+
+def _judge(world: World, run: DagRun, scenario: Scenario, before: World, point: str) -> Finding:
+    run.finish()
+    return Finding(scenario.name, point, harms(world, run, scenario, before), lost(run, scenario))
+
+
+def _weather(
+    laboratory: Laboratory, scenario: Scenario, service: str, seconds: float, error: tuple[str, str, int]
+) -> Iterator[Finding]:
+    for number, call in enumerate(laboratory.calls(scenario)):
+        if call.startswith(service):
+            world, run, before = laboratory.begin(scenario)
+            world.before = _storm(world, number, service, seconds, error)
+            yield _judge(world, run, scenario, before, f"{error[0]} {number} {call}")
+
+
+def _storm(
+    world: World, number: int, service: str, seconds: float, error: tuple[str, str, int]
+) -> Callable[[int, str], None]:
+    ends: list[float] = []
+
+    def hook(at: int, call: str) -> None:
+        if at == number:
+            ends.append(world.clock.now + seconds)
+        if ends and world.clock.now < ends[0] and call.startswith(service):
+            raise Refusal(*error)
+
+    return hook
+
+
+def _mutates(call: str) -> bool:
+    return call.partition(".")[2].startswith(MUTATING)
+
+
+def _kill_at(number: int) -> Callable[[str], None]:
+    left = [number]
+
+    def at(point: str) -> None:
+        left[0] -= 1
+        if left[0] == -1:
+            raise Killed
+
+    return at
+
+
+def _marker(run: DagRun, name: str, what: str, state: str) -> Callable[[Any, Any], None]:
+    def waits(task: Any, trigger: Any) -> None:
+        if task.task_id != name:
+            return
+        run.waits = lambda task, trigger: None
+        if what == "run":
+            run.mark(name, state)
+        run.states[name] = state
+        carry(trigger.on_kill())
+        raise Marked
+
+    return waits
+
+
+class _Sleeper:
+    """The attempt of a run that makes a given call, and sleeps before it."""
+
+    def __init__(self, run: DagRun, world: World, number: int) -> None:
+        self.run, self.asleep, self.wakes_with_task = run, None, False
+        self._begin, self._own = run.attempt, run.run
+        run.attempt, run.run = self._attempt, self._run  # type: ignore[method-assign]
+        world.before = once(number, self._sleep)
+
+    def _sleep(self, call: str) -> None:
+        self.asleep = greenlet.getcurrent()
+        self.asleep.parent.switch("asleep")
+
+    def _attempt(self, task: Any) -> str:
+        state = greenlet.greenlet(self._begin).switch(task)
+        if state == "asleep":
+            raise Killed
+        return str(state)
+
+    def _run(self, task: Any) -> None:
+        was = self.asleep
+        self._own(task)
+        if self.wakes_with_task and self.asleep is not None and was is None:
+            self.wake()
+
+    def wake(self) -> None:
+        """Goes on with what it was about to do; Airflow no longer listens."""
+        if self.asleep is None or self.asleep.dead:
+            return
+        self.run.deaf = True
+        try:
+            self.asleep.parent = greenlet.getcurrent()
+            self.asleep.switch()
+        except (Exception, Killed, Marked):
+            pass
+        self.run.deaf = False

@@ -1,0 +1,311 @@
+"""SageMaker in memory: jobs that end by the clock, a registry, and an endpoint that goes back when an update fails.
+
+Only what the DAG calls. What a model is, its artifact says: {"batch", "serves": "right" | "wrong", "starts": bool}.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from tests.faults.clock import Clock
+from tests.faults.store import Store
+from tests.faults.wire import Refusal
+
+Document = dict[str, Any]
+ARN = "arn:aws:sagemaker:us-east-1:000000000000:"
+JOB_S, UPDATE_S = 600, 300
+GOOD: Document = {"batch": "right", "serves": "right", "starts": True}
+
+#: Kind → how Create names a job of it, and where its status stands.
+JOBS = {
+    "HyperParameterTuningJob": "hyper-parameter-tuning-job",
+    "TrainingJob": "training-job",
+    "TransformJob": "transform-job",
+    "ProcessingJob": "processing-job",
+}
+MISSING = {
+    "HyperParameterTuningJob": ("ResourceNotFound", "Amazon SageMaker can't find a tuning job"),
+    "ProcessingJob": ("ValidationException", "Could not find requested job"),
+}
+
+
+@dataclass
+class SageMaker:
+    """`candidate` is what trainings make; `failures` are the FailureReasons of the trainings that come next."""
+
+    clock: Clock
+    store: Store
+    bucket: str
+    candidate: Document = field(default_factory=lambda: dict(GOOD))
+    failures: list[str] = field(default_factory=list)
+    jobs: dict[str, dict[str, Document]] = field(default_factory=lambda: {kind: {} for kind in JOBS})
+    models: dict[str, Document] = field(default_factory=dict)
+    configs: dict[str, Document] = field(default_factory=dict)
+    endpoints: dict[str, Document] = field(default_factory=dict)
+    groups: dict[str, Document] = field(default_factory=dict)
+    packages: dict[str, Document] = field(default_factory=dict)
+    asked: list[tuple[str, str]] = field(default_factory=list)
+    """(operation, endpoint configuration) of each change of an endpoint."""
+
+    def answer(self, operation: str, request: Mapping[str, Any]) -> Document:
+        self.settle()
+        if match := re.fullmatch(r"(Create|Describe|Stop)(\w+)", operation):
+            verb, kind = match.groups()
+            if kind in JOBS:
+                return dict(getattr(self, f"_{verb.lower()}_job")(kind, request))
+        name = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", operation).lower()
+        act: Callable[[Mapping[str, Any]], Document] = getattr(self, f"_{name}")
+        return act(request)
+
+    # --- jobs -------------------------------------------------------------------------------------------------------
+
+    def _create_job(self, kind: str, request: Mapping[str, Any]) -> Document:
+        name, key = request[f"{kind}Name"], f"{kind}Arn"
+        if name in self.jobs[kind]:
+            raise Refusal(
+                "ResourceInUse", "Job name must be unique within an AWS account and region, and a job with this name "
+                f"already exists ({self.jobs[kind][name][key]})",
+            )  # fmt: skip
+        arn = f"{ARN}{JOBS[kind]}/{name.lower()}"
+        reason = self.failures.pop(0) if kind == "TrainingJob" and self.failures else None
+        self.jobs[kind][name] = dict(request) | {
+            key: arn, f"{kind}Status": "InProgress", "CreationTime": self.clock.now, "Reason": reason,
+            "SecondaryStatus": "Training", "ProcessingInputs": request.get("ProcessingInputs", []),
+        }  # fmt: skip
+        return {key: arn}
+
+    def _describe_job(self, kind: str, request: Mapping[str, Any]) -> Document:
+        name = request[f"{kind}Name"]
+        if name not in self.jobs[kind]:
+            raise Refusal(*MISSING.get(kind, ("ValidationException", "Requested resource not found.")))
+        return self.jobs[kind][name]
+
+    def _stop_job(self, kind: str, request: Mapping[str, Any]) -> Document:
+        job = self._describe_job(kind, request)
+        if job[f"{kind}Status"] != "InProgress":
+            raise Refusal("ValidationException", f"The request was rejected because the job is {job[f'{kind}Status']}")
+        job[f"{kind}Status"] = "Stopped"
+        return {}
+
+    def running(self) -> list[str]:
+        self.settle()
+        return [
+            name for kind, jobs in self.jobs.items() for name, j in jobs.items() if j[f"{kind}Status"] == "InProgress"
+        ]
+
+    def settle(self) -> None:
+        """What has ended by now has ended."""
+        for kind, jobs in self.jobs.items():
+            for name, job in jobs.items():
+                if job[f"{kind}Status"] == "InProgress" and self.clock.now >= job["CreationTime"] + JOB_S:
+                    self._end(kind, name, job)
+        for name, endpoint in list(self.endpoints.items()):
+            if self.clock.now >= endpoint["Until"]:
+                self._land(name, endpoint)
+
+    def _end(self, kind: str, name: str, job: Document) -> None:
+        failed = job.pop("Reason")
+        job[f"{kind}Status"] = "Failed" if failed else "Completed"
+        job[f"{kind}EndTime" if kind != "HyperParameterTuningJob" else "HyperParameterTuningEndTime"] = self.clock.now
+        if failed:
+            job["FailureReason"] = failed
+        elif kind == "TrainingJob":
+            uri = f"{job['OutputDataConfig']['S3OutputPath']}/{name}/output/model.tar.gz"
+            self.store.objects[self._key(uri)] = json.dumps(self.candidate | {"name": name}).encode()
+            job["ModelArtifacts"] = {"S3ModelArtifacts": uri}
+        elif kind == "HyperParameterTuningJob":
+            job["BestTrainingJob"] = {
+                "TrainingJobName": f"{name}-001", "TrainingJobArn": f"{ARN}training-job/{name}-001",
+                "CreationTime": job["CreationTime"], "TrainingJobStatus": "Completed",
+                "TunedHyperParameters": {"lr": "0.01"},
+                "FinalHyperParameterTuningJobObjectiveMetric": {"MetricName": "validation:accuracy", "Value": 0.9},
+            }  # fmt: skip
+        elif kind == "TransformJob":
+            self._score(job)
+
+    def _score(self, job: Document) -> None:
+        model, classes = self.artifact(job["ModelName"]), ["blue", "red"]
+        manifest = self._key(job["TransformInput"]["DataSource"]["S3DataSource"]["S3Uri"])
+        output = self._key(job["TransformOutput"]["S3OutputPath"])
+        for entry in json.loads(self.store.objects[manifest])[1:]:
+            label = _answer(entry.partition("/")[0], model["batch"])
+            probabilities = [0.9 if label == one else 0.1 for one in classes]
+            self.store.objects[f"{output}/{entry}.out"] = json.dumps({"probabilities": probabilities}).encode()
+
+    def _list_training_jobs_for_hyper_parameter_tuning_job(self, request: Mapping[str, Any]) -> Document:
+        return {"TrainingJobSummaries": []}
+
+    def _list_hyper_parameter_tuning_jobs(self, request: Mapping[str, Any]) -> Document:
+        kind = "HyperParameterTuningJob"
+        found = [name for name in self.jobs[kind] if request.get("NameContains", "") in name]
+        return {f"{kind}Summaries": [{f"{kind}Name": name} for name in reversed(found)]}
+
+    # --- models, configurations, registry ---------------------------------------------------------------------------
+
+    def _create_model(self, request: Mapping[str, Any]) -> Document:
+        return self._create("model", "Model", self.models, request)
+
+    def _create_endpoint_config(self, request: Mapping[str, Any]) -> Document:
+        for variant in request["ProductionVariants"]:
+            self._describe_model(variant)
+        return self._create("endpoint configuration", "EndpointConfig", self.configs, request)
+
+    def _create(self, noun: str, key: str, known: dict[str, Document], request: Mapping[str, Any]) -> Document:
+        name = request[f"{key}Name"]
+        arn = f"{ARN}{'model' if key == 'Model' else 'endpoint-config'}/{name}"
+        if name in known:
+            raise Refusal("ValidationException", f'Cannot create already existing {noun} "{arn}".')
+        known[name] = dict(request) | {f"{key}Arn": arn, "CreationTime": self.clock.now}
+        return {f"{key}Arn": arn}
+
+    def _describe_model(self, request: Mapping[str, Any]) -> Document:
+        return self._find(self.models, request["ModelName"], "model")
+
+    def _describe_endpoint_config(self, request: Mapping[str, Any]) -> Document:
+        return self._find(self.configs, request["EndpointConfigName"], "endpoint configuration")
+
+    def _delete_model(self, request: Mapping[str, Any]) -> Document:
+        self._describe_model(request)
+        del self.models[request["ModelName"]]
+        return {}
+
+    def _delete_endpoint_config(self, request: Mapping[str, Any]) -> Document:
+        self._describe_endpoint_config(request)
+        del self.configs[request["EndpointConfigName"]]
+        return {}
+
+    def _list_models(self, request: Mapping[str, Any]) -> Document:
+        return {"Models": list(self.models.values())}
+
+    def _list_endpoint_configs(self, request: Mapping[str, Any]) -> Document:
+        return {"EndpointConfigs": list(self.configs.values())}
+
+    def _list_tags(self, request: Mapping[str, Any]) -> Document:
+        both = {thing.get("ModelArn") or thing["EndpointConfigArn"]: thing for thing in self._tagged()}
+        return {"Tags": both[request["ResourceArn"]].get("Tags", [])}
+
+    def _tagged(self) -> list[Document]:
+        return [*self.models.values(), *self.configs.values()]
+
+    def _create_model_package_group(self, request: Mapping[str, Any]) -> Document:
+        name = request["ModelPackageGroupName"]
+        arn = f"{ARN}model-package-group/{name}"
+        if name in self.groups:
+            raise Refusal("ValidationException", f"Model Package Group already exists: {arn}")
+        self.groups[name] = dict(request)
+        return {"ModelPackageGroupArn": arn}
+
+    def _create_model_package(self, request: Mapping[str, Any]) -> Document:
+        for arn, package in self.packages.items():
+            if package["ClientToken"] == request["ClientToken"]:
+                return {"ModelPackageArn": arn}
+        version = len(self.packages) + 1
+        arn = f"{ARN}model-package/{request['ModelPackageGroupName']}/{version}"
+        self.packages[arn] = dict(request) | {
+            "ModelPackageArn": arn, "ModelPackageVersion": version, "ModelPackageStatus": "Completed",
+            "CreationTime": self.clock.now,
+        }  # fmt: skip
+        return {"ModelPackageArn": arn}
+
+    def _describe_model_package(self, request: Mapping[str, Any]) -> Document:
+        return self.packages[request["ModelPackageName"]]
+
+    def _update_model_package(self, request: Mapping[str, Any]) -> Document:
+        self.packages[request["ModelPackageArn"]] |= request
+        return {"ModelPackageArn": request["ModelPackageArn"]}
+
+    def _list_model_packages(self, request: Mapping[str, Any]) -> Document:
+        if request["ModelPackageGroupName"] not in self.groups:
+            raise Refusal("ValidationException", "ModelPackageGroup does not exist")
+        status = request.get("ModelApprovalStatus")
+        found = [p for p in self.packages.values() if status in (None, p["ModelApprovalStatus"])]
+        return {"ModelPackageSummaryList": found[::-1]}
+
+    # --- the endpoint -----------------------------------------------------------------------------------------------
+
+    def _create_endpoint(self, request: Mapping[str, Any]) -> Document:
+        name, config = request["EndpointName"], request["EndpointConfigName"]
+        arn = f"{ARN}endpoint/{name}"
+        if name in self.endpoints:
+            raise Refusal("ValidationException", f'Cannot create already existing endpoint "{arn}".')
+        self._describe_endpoint_config(request)
+        self.asked.append(("CreateEndpoint", config))
+        self.endpoints[name] = {"EndpointName": name, "EndpointArn": arn, "EndpointConfigName": config}
+        self.endpoints[name]["CreationTime"] = self.clock.now
+        self._change(name, "Creating", config)
+        return {"EndpointArn": arn}
+
+    def _update_endpoint(self, request: Mapping[str, Any]) -> Document:
+        endpoint = self._settled(request["EndpointName"])
+        self._describe_endpoint_config(request)
+        self.asked.append(("UpdateEndpoint", request["EndpointConfigName"]))
+        self._change(request["EndpointName"], "Updating", request["EndpointConfigName"])
+        return {"EndpointArn": endpoint["EndpointArn"]}
+
+    def _delete_endpoint(self, request: Mapping[str, Any]) -> Document:
+        self._settled(request["EndpointName"])
+        self.asked.append(("DeleteEndpoint", ""))
+        self._change(request["EndpointName"], "Deleting", "")
+        return {}
+
+    def _describe_endpoint(self, request: Mapping[str, Any]) -> Document:
+        return self._find(self.endpoints, request["EndpointName"], "endpoint")
+
+    def _settled(self, name: str) -> Document:
+        endpoint = self._describe_endpoint({"EndpointName": name})
+        if endpoint["EndpointStatus"] not in ("InService", "Failed"):
+            raise Refusal("ValidationException", f'Cannot update in-progress endpoint "{endpoint["EndpointArn"]}"')
+        return endpoint
+
+    def _change(self, name: str, status: str, config: str) -> None:
+        endpoint = self.endpoints[name]
+        endpoint |= {"EndpointStatus": status, "LastModifiedTime": self.clock.now, "Until": self.clock.now + UPDATE_S}
+        if status == "Updating":
+            endpoint["PendingDeploymentSummary"] = {"EndpointConfigName": config}
+
+    def _land(self, name: str, endpoint: Document) -> None:
+        """The end of a change: a fleet that does not start leaves the old one serving."""
+        status, endpoint["Until"] = endpoint["EndpointStatus"], float("inf")
+        endpoint["LastModifiedTime"] = self.clock.now
+        if status == "Deleting":
+            del self.endpoints[name]
+            return
+        pending = endpoint.pop("PendingDeploymentSummary", {}).get("EndpointConfigName")
+        config = pending or endpoint["EndpointConfigName"]
+        if self.served(config)["starts"]:
+            endpoint |= {"EndpointStatus": "InService", "EndpointConfigName": config}
+            return
+        endpoint["EndpointStatus"] = "InService" if pending else "Failed"
+        endpoint["FailureReason"] = "The primary container did not pass the ping health check."
+
+    def served(self, config: str) -> Document:
+        return self.artifact(self.configs[config]["ProductionVariants"][0]["ModelName"])
+
+    def artifact(self, model: str) -> Document:
+        uri = self._describe_model({"ModelName": model})["PrimaryContainer"]["ModelDataUrl"]
+        return dict(json.loads(self.store.objects[self._key(uri)]))
+
+    def invoke(self, name: str, truths: list[str]) -> list[Document]:
+        """What the endpoint answers for pictures whose classes are known."""
+        if (endpoint := self.endpoints.get(name)) is None or endpoint["EndpointStatus"] in ("Creating", "Failed"):
+            raise Refusal("ValidationError", f"Endpoint {name} of account 000000000000 not found.")
+        model = self.served(endpoint["EndpointConfigName"])
+        return [{"label": _answer(truth, model["serves"])} for truth in truths]
+
+    # --- parts ------------------------------------------------------------------------------------------------------
+
+    def _find(self, known: dict[str, Document], name: str, noun: str) -> Document:
+        if name not in known:
+            raise Refusal("ValidationException", f'Could not find {noun} "{name}".')
+        return known[name]
+
+    def _key(self, uri: str) -> str:
+        return uri.removeprefix(f"s3://{self.bucket}/")
+
+
+def _answer(truth: str, how: str) -> str:
+    return truth if how == "right" else {"red": "blue", "blue": "red"}[truth]

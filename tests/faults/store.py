@@ -1,0 +1,62 @@
+"""S3 in memory: what boto3 sends over the wire, answered from a dict."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from urllib.parse import parse_qs, unquote, urlsplit
+from xml.sax.saxutils import escape
+
+from tests.faults.wire import Answer, Refusal
+
+
+class Store:
+    """Objects of one bucket by their key."""
+
+    def __init__(self) -> None:
+        self.objects: dict[str, bytes] = {}
+
+    def answer(self, operation: str, url: str, headers: Mapping[str, str], body: bytes) -> Answer:
+        parts = urlsplit(url)
+        key = unquote(parts.path.lstrip("/").partition("/")[2])
+        query = {name: values[0] for name, values in parse_qs(parts.query).items()}
+        if operation == "HeadBucket":
+            return Answer(b"", {})
+        if operation == "ListObjectsV2":
+            return self._listing(query.get("prefix", ""))
+        if operation == "PutObject":
+            return self._put(key, headers, body)
+        if operation in ("GetObject", "HeadObject"):
+            return self._get(key)
+        if operation == "DeleteObject":
+            self.objects.pop(key, None)
+            return Answer(b"", {}, 204)
+        raise NotImplementedError(f"S3 {operation}")
+
+    def etag(self, key: str) -> str | None:
+        return f'"{hashlib.md5(self.objects[key]).hexdigest()}"' if key in self.objects else None
+
+    def _put(self, key: str, headers: Mapping[str, str], body: bytes) -> Answer:
+        given = {name.lower(): _text(value) for name, value in headers.items()}
+        if "if-none-match" in given and key in self.objects:
+            raise Refusal("PreconditionFailed", "At least one of the pre-conditions you specified did not hold", 412)
+        if "if-match" in given and given["if-match"] != self.etag(key):
+            raise Refusal("PreconditionFailed", "At least one of the pre-conditions you specified did not hold", 412)
+        self.objects[key] = body
+        return Answer(b"", {"ETag": self.etag(key) or ""})
+
+    def _get(self, key: str) -> Answer:
+        if key not in self.objects:
+            raise Refusal("NoSuchKey", f"The specified key does not exist: {key}", 404)
+        body = self.objects[key]
+        return Answer(body, {"ETag": self.etag(key) or "", "Content-Length": str(len(body))})
+
+    def _listing(self, prefix: str) -> Answer:
+        keys = sorted(key for key in self.objects if key.startswith(prefix))
+        entries = "".join(f"<Contents><Key>{escape(key)}</Key><Size>1</Size></Contents>" for key in keys)
+        text = f"<ListBucketResult><IsTruncated>false</IsTruncated>{entries}</ListBucketResult>"
+        return Answer(text.encode(), {"Content-Type": "application/xml"})
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode() if isinstance(value, bytes) else value

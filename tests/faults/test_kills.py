@@ -1,0 +1,17 @@
+"""Processes that die: some of the points in each scenario; `make faults` tries them all."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.faults.faults import KINDS, Laboratory
+from tests.faults.scenarios import SCENARIOS
+
+QUICK = 37  # one of as many points, beginning with another one in each scenario
+
+
+@pytest.mark.parametrize(("number", "scenario"), enumerate(("update-good", "update-rolled-back", "update-wrong")))
+def test_death_of_a_process_harms_nothing(laboratory: Laboratory, number: int, scenario: str) -> None:
+    found = list(KINDS["kills"](laboratory, SCENARIOS[scenario], number, QUICK))
+    assert len(found) > 6
+    assert [finding for finding in found if finding.harmful or finding.lost] == []
