@@ -19,6 +19,7 @@ from tests.faults.clock import Clock
 DONE = ("success", "failed", "skipped", "upstream_failed")
 ZOMBIE_S = 300  # until Airflow knows that a process is gone
 TAKEN_OVER_S = 60
+MOST_WAITS = 20  # of one attempt; what waits more often never ends
 SKIPPED_BY = "skipmixin_key"
 
 
@@ -123,7 +124,7 @@ class DagRun:
     def begin(self, task: Any) -> str:
         """One attempt with its waits, each resumption in a process of its own."""
         step, kwargs = "execute", {}
-        while True:
+        for _ in range(MOST_WAITS):
             self.at(f"{task.task_id}: begin")
             copied = task.prepare_for_execution()
             context = self.context(copied)
@@ -149,6 +150,7 @@ class DagRun:
                 context["ti"].xcom_push("return_value", result)
             self.at(f"{task.task_id}: state")
             return "success"
+        raise AirflowFailException(f"{task.task_id} waited {MOST_WAITS} times and has not ended")
 
     def _retry_or_fail(self, task: Any, error: Exception | None) -> None:
         name = task.task_id
