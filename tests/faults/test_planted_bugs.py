@@ -12,6 +12,7 @@ from airflow.sdk.exceptions import AirflowSkipException
 
 import retraining.creation
 import retraining.operators.durable
+import retraining.release.package
 import retraining.release.served
 import retraining.retries
 import retraining.steps.comparison
@@ -98,7 +99,7 @@ def intent_forgotten(patch: pytest.MonkeyPatch) -> None:
 def approved_at_once(patch: pytest.MonkeyPatch) -> None:
     package = requests.model_package
     patch.setattr(requests, "model_package", lambda *args: package(*args) | {"ModelApprovalStatus": "Approved"})
-    patch.setattr(RollbackOperator, "_reject_package", nothing)
+    patch.setattr(retraining.release.package, "reject", nothing)
 
 
 def never_approved(patch: pytest.MonkeyPatch) -> None:

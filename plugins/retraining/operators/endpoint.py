@@ -21,7 +21,7 @@ from retraining.job_kinds import KINDS, UPDATE_LIMIT_SECONDS
 from retraining.links import JOB_LINKS
 from retraining.operators.durable import log_tail
 from retraining.release import package
-from retraining.release.endpoint import describe_endpoint, is_baking, pending_config
+from retraining.release.endpoint import delete_endpoint_config, describe_endpoint, is_baking, pending_config
 from retraining.release.intent import Intent, Intents
 from retraining.release.watch import Watch, remove_alarms, ringing
 from retraining.run import client
@@ -262,6 +262,8 @@ class RollbackOperator(EndpointOperator):
         """Last: what is served matters more than what the registry says, which may be closed to us or be gone."""
         if self.config.get("Watched"):
             remove_alarms(self.config["Failed"])
+        # An attempt of `deploy` that stalled before it asked, and wakes hours later, asks for what is gone.
+        delete_endpoint_config(self.hook.conn, self.config["Failed"])
         if arn := self.config["Package"]:
             package.reject(self.hook.conn, arn, f"The release of {self.config['Failed']} failed and was taken back.")
 
