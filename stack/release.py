@@ -50,7 +50,7 @@ include = ["retraining*"]
 exclude = ["retraining.shipped*"]
 
 [tool.setuptools.package-data]
-retraining = ["shipped/**/*"]
+retraining = ["shipped/**/*", "page/static/*", "page/templates/*"]
 """
 LOCAL_SAGEMAKER = """\
 [project.scripts]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -43,6 +43,26 @@ class Findings:
     billed: Mapping[str, Any] | None = None
     """What SageMaker says that its jobs were billed."""
     task_seconds: Mapping[str, float] = field(default_factory=dict)
+
+
+def gather(run_name: str, recipe: str, find: Callable[[str, str], Any], **others: Any) -> Findings:
+    """What tasks left, asked of `find(task, key)`; `others` are the fields that no task leaves in one piece."""
+    return Findings(
+        run_name=run_name,
+        recipe=recipe,
+        need=find("needs_retraining", "need"),
+        dataset=find("sync_dataset", "return_value"),
+        tuning=find("tune", "return_value"),
+        training=find("train", "return_value"),
+        profiler=find("profiler_report", "return_value"),
+        comparison=find("compare", "comparison"),
+        approval=find("approve", "return_value"),
+        endpoint=find("deploy", "return_value"),
+        smoke_test=find("smoke_test", "return_value"),
+        model_package=find("register", "return_value"),
+        ceiling=find("preflight", "ceiling"),
+        **others,
+    )
 
 
 def run_report(found: Findings) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from retraining.cost.paid_jobs import bill
 from retraining.fingerprint import gate_fingerprint
 from retraining.promotion.approval import person, rejects
 from retraining.promotion.rejections import Rejection, remember_rejection
-from retraining.report import Findings, as_markdown, judge, run_report
+from retraining.report import Findings, as_markdown, gather, judge, run_report
 from retraining.run import Run
 
 log = logging.getLogger(__name__)
@@ -44,24 +44,14 @@ def outcome(run: Run) -> str:
 def report(run: Run) -> dict[str, Any]:
     """What happened, for every outcome. Runs last, whatever failed, and does not change the run's colour."""
     tuning = run.find("tune")
-    found = Findings(
-        run_name=run.plan.run_name,
-        recipe=run.recipe.name,
+    found = gather(
+        run.plan.run_name,
+        run.recipe.name,
+        run.find,
         **_how_tasks_ended(run),
-        need=run.find("needs_retraining", key="need"),
-        dataset=run.find("sync_dataset"),
-        tuning=tuning,
         trials=_trials(run, tuning["name"]) if tuning else (),
-        training=run.find("train"),
         rules=_verdicts(run),
         debugger=_debugger_found(run),
-        profiler=run.find("profiler_report"),
-        comparison=run.find("compare", key="comparison"),
-        approval=run.find("approve"),
-        endpoint=run.find("deploy"),
-        smoke_test=run.find("smoke_test"),
-        model_package=run.find("register"),
-        ceiling=run.find("preflight", key="ceiling"),
         billed=bill(run),
     )
     document = run_report(found)

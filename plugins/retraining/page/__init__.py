@@ -1,0 +1,9 @@
+"""What Airflow shows of a run: a page made from the documents that the run's own tasks left, never from images.
+
+mount                 what Airflow is told: where the page lies, under which tabs it appears
+app, access           the routes; who may ask them
+airflow_runs          what Airflow knows of runs and tasks
+documents, live       what a run left in S3; and, while it goes on, in XCom
+panels/               one module and one template for each panel of the report
+figures               numbers as people read them
+"""

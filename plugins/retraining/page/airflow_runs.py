@@ -1,0 +1,113 @@
+"""What Airflow's database knows of the runs of a DAG. The one place of these pages that reads it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+UNFINISHED = ("queued", "running")
+DAG_PREFIX = "retrain_"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskRecord:
+    """One task of a run."""
+
+    task_id: str
+    state: str | None
+    start: datetime | None
+    end: datetime | None
+
+    @property
+    def seconds(self) -> float | None:
+        """Wall time of the last attempt; None while it goes on, and for what never began."""
+        return (self.end - self.start).total_seconds() if self.start and self.end else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRecord:
+    """One run of a DAG, as it stands."""
+
+    dag_id: str
+    run_id: str
+    run_after: datetime
+    state: str
+    start: datetime | None
+    end: datetime | None
+    tasks: tuple[TaskRecord, ...] = ()
+
+    @property
+    def recipe(self) -> str | None:
+        """None for a DAG of somebody else."""
+        return self.dag_id.removeprefix(DAG_PREFIX) if self.dag_id.startswith(DAG_PREFIX) else None
+
+    @property
+    def goes_on(self) -> bool:
+        return self.state in UNFINISHED
+
+    @property
+    def seconds(self) -> float | None:
+        return (self.end - self.start).total_seconds() if self.start and self.end else None
+
+    def task(self, task_id: str) -> TaskRecord | None:
+        return next((task for task in self.tasks if task.task_id == task_id), None)
+
+
+def find_run(dag_id: str, run_id: str) -> RunRecord | None:
+    """None where Airflow has no such run."""
+    from airflow.models.dagrun import DagRun
+    from airflow.models.taskinstance import TaskInstance
+    from airflow.utils.session import create_session
+    from sqlalchemy import select
+
+    with create_session() as session:
+        run = session.scalar(select(DagRun).where(DagRun.dag_id == dag_id, DagRun.run_id == run_id))
+        if run is None:
+            return None
+        columns = (TaskInstance.task_id, TaskInstance.state, TaskInstance.start_date, TaskInstance.end_date)
+        rows = session.execute(
+            select(*columns)
+            .where(TaskInstance.dag_id == dag_id, TaskInstance.run_id == run_id)
+            .order_by(TaskInstance.start_date, TaskInstance.task_id)
+        )
+        tasks = tuple(TaskRecord(task_id=row[0], state=row[1], start=row[2], end=row[3]) for row in rows)
+        return _record(run, tasks)
+
+
+def last_runs(dag_id: str, most: int) -> list[RunRecord]:
+    """The newest first, without their tasks."""
+    from airflow.models.dagrun import DagRun
+    from airflow.utils.session import create_session
+    from sqlalchemy import select
+
+    with create_session() as session:
+        newest = select(DagRun).where(DagRun.dag_id == dag_id).order_by(DagRun.run_after.desc()).limit(most)
+        return [_record(run) for run in session.scalars(newest)]
+
+
+def find_facts(record: RunRecord) -> Callable[[str, str], Any]:
+    """What the tasks of a run left in XCom, to be asked as `find(task, key)`; None for what is not there."""
+    from airflow.models.xcom import XComModel
+    from airflow.utils.session import create_session
+    from sqlalchemy import select
+
+    with create_session() as session:
+        left = session.scalars(
+            select(XComModel).where(XComModel.dag_id == record.dag_id, XComModel.run_id == record.run_id)
+        )
+        facts = {(fact.task_id, fact.key): XComModel.deserialize_value(fact) for fact in left}
+    return lambda task_id, key: facts.get((task_id, key))
+
+
+def _record(run: Any, tasks: tuple[TaskRecord, ...] = ()) -> RunRecord:
+    return RunRecord(
+        dag_id=run.dag_id,
+        run_id=run.run_id,
+        run_after=run.run_after,
+        state=str(getattr(run.state, "value", run.state)),
+        start=run.start_date,
+        end=run.end_date,
+        tasks=tasks,
+    )

@@ -1,0 +1,103 @@
+"""The pages as a FastAPI app below Airflow's own: every route asks who is asking, every answer says what may run."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from botocore.exceptions import BotoCoreError, ClientError
+from fastapi import Depends, FastAPI, HTTPException, Query
+from fastapi.responses import HTMLResponse, Response
+
+from retraining.environment import ConfigurationError, Environment
+from retraining.page import airflow_runs, figures
+from retraining.page.access import may_see_dag, signed_in
+from retraining.page.documents import Documents, Shelf, TooLarge
+from retraining.page.headline import headline
+from retraining.page.live import read_run
+from retraining.page.panels import PANELS, section_of
+from retraining.run import client
+
+log = logging.getLogger(__name__)
+
+HERE = Path(__file__).parent
+STATIC = {
+    "page.css": "text/css",
+    "page.js": "text/javascript",
+    "icon.svg": "image/svg+xml",
+    "icon-dark.svg": "image/svg+xml",
+}
+HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'self'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+}
+
+app = FastAPI(title="Retraining", docs_url=None, redoc_url=None, openapi_url=None)
+
+
+@app.get("/run", dependencies=[Depends(may_see_dag)])
+def run_page(
+    dag_id: str = Query(min_length=1, max_length=250),
+    run_id: str = Query(min_length=1, max_length=250),
+    task_id: str = Query("", max_length=250),
+) -> HTMLResponse:
+    """One run, whatever came of it; opened at the panel of a task."""
+    record = airflow_runs.find_run(dag_id, run_id)
+    if record is None:
+        return page("message.html", 404, title="No such run", text="Airflow has no run of this name.")
+    if record.recipe is None:
+        return page("message.html", title="Nothing to tell here", text=FOREIGN)
+    try:
+        environment = Environment.of(os.environ)
+        shelf = Shelf(s3=client("s3"), bucket=environment.bucket)
+        return report_page(read_run(shelf, record, airflow_runs.find_facts(record)), section_of(task_id))
+    except (ConfigurationError, TooLarge) as error:
+        return page("message.html", 503, title="The report cannot be read", text=str(error))
+    except (BotoCoreError, ClientError) as error:
+        log.warning("The report of %s %s cannot be read: %s", dag_id, run_id, error)
+        return page("message.html", 503, title="The store does not answer", text=f"{type(error).__name__}: {error}")
+
+
+@app.get("/static/{name}", dependencies=[Depends(signed_in)])
+def static(name: str) -> Response:
+    """One of the few files that ship with the pages."""
+    if name not in STATIC:
+        raise HTTPException(404)
+    return Response((HERE / "static" / name).read_bytes(), media_type=STATIC[name], headers=HEADERS)
+
+
+FOREIGN = "This DAG is none that retrains a classifier. The report is there for DAGs named retrain_…"
+
+
+def report_page(run: Documents, section: str = "") -> HTMLResponse:
+    """The report of one run, from its documents alone."""
+    shown = [(panel, panel.view(run)) for panel in PANELS]
+    word, text = headline(run.report)
+    return page("run.html", run=run, report=run.report, panels=shown, word=word, text=text, section=section)
+
+
+def page(template: str, status: int = 200, **values: Any) -> HTMLResponse:
+    """Names of classes and files are strangers' text: all of it is escaped, and what is no text is shown as such."""
+    body = _templates().get_template(template).render(**values)
+    return HTMLResponse(body.encode("utf-8", "backslashreplace"), status, headers=HEADERS)
+
+
+@functools.cache
+def _templates() -> jinja2.Environment:
+    made = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(HERE / "templates"),
+        autoescape=True,
+        undefined=jinja2.ChainableUndefined,  # a report of an earlier version lacks what later ones tell
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    names = ("score", "signed", "signed_count", "count", "duration", "money", "moment", "sentence")
+    made.filters |= {name: getattr(figures, name) for name in names}
+    return made

@@ -1,0 +1,73 @@
+"""Numbers as people read them. Pure."""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, datetime
+from statistics import NormalDist
+
+MINUS = "\u2212"
+
+
+def score(value: float | None) -> str:
+    """Four digits of an accuracy: one image of ten thousand."""
+    return "" if value is None else f"{value:.4f}"
+
+
+def signed(value: float, digits: int = 4) -> str:
+    text = f"{abs(value):.{digits}f}"
+    return f"+{text}" if value > 0 else f"{MINUS}{text}" if value < 0 else f"\u00b1{text}"
+
+
+def signed_count(value: int) -> str:
+    return f"+{value:,}" if value > 0 else f"{MINUS}{abs(value):,}" if value < 0 else "0"
+
+
+def count(value: float | None) -> str:
+    return "" if value is None else f"{value:,.0f}"
+
+
+def duration(seconds: float | None) -> str:
+    """Two units at most: 8 s, 4 min 11 s, 2 h 5 min, 3 d 4 h."""
+    if seconds is None:
+        return ""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    left = round(seconds)
+    for size, unit, below, below_unit in ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):
+        if left >= size:
+            rest = left % size // below
+            return f"{left // size} {unit}" + (f" {rest} {below_unit}" if rest else "")
+    return f"{left} s"
+
+
+def money(usd: float | None) -> str:
+    """Cents; less than one is said to be so."""
+    if usd is None:
+        return ""
+    return "under 0.01 USD" if 0 < usd < 0.005 else f"{usd:,.2f} USD"
+
+
+def moment(at: datetime | None) -> str:
+    return "" if at is None else f"{at.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+
+
+def images(number: int) -> str:
+    return f"{number:,} image" + ("" if number == 1 else "s")
+
+
+def wilson(right: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
+    """The interval of a share that was seen as right of n (Wilson, 1927); (0, 1) for n = 0."""
+    if n == 0:
+        return 0.0, 1.0
+    z, share = NormalDist().inv_cdf((1 + confidence) / 2), right / n
+    middle = share + z * z / (2 * n)
+    half = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    scale = 1 + z * z / n
+    return max(0.0, (middle - half) / scale), min(1.0, (middle + half) / scale)
+
+
+def sentence(text: str) -> str:
+    """With a capital letter and a full stop."""
+    text = text.strip()
+    return "" if not text else text[0].upper() + text[1:] + ("" if text[-1] in ".!?" else ".")

@@ -1,0 +1,34 @@
+"""What Airflow is told of the pages. Every process of Airflow imports this; the app comes with its first request."""
+
+from __future__ import annotations
+
+from typing import Any
+
+PREFIX = "/retraining"
+
+_ICON = {"icon": "retraining/static/icon.svg", "icon_dark_mode": "retraining/static/icon-dark.svg"}
+_RUN = "retraining/run?dag_id={DAG_ID}&run_id={RUN_ID}"
+
+
+class Pages:
+    """The ASGI application, imported by the first request: only the API server ever gets one."""
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        from retraining.page.app import app
+
+        await app(scope, receive, send)
+
+
+APPS: list[dict[str, Any]] = [{"name": "Retraining", "app": Pages(), "url_prefix": PREFIX}]
+
+# Without a leading slash, so that they stay below [api] base_url. Airflow fills in the braces, percent-encoded.
+VIEWS: list[dict[str, Any]] = [
+    {"name": "Report", "href": _RUN, "destination": "dag_run", "url_route": "retraining_report", **_ICON},
+    {
+        "name": "Report",
+        "href": f"{_RUN}&task_id={{TASK_ID}}",
+        "destination": "task_instance",
+        "url_route": "retraining_task",
+        **_ICON,
+    },
+]

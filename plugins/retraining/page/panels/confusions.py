@@ -1,0 +1,48 @@
+"""What is taken for what, most often first, and how often the champion did."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from retraining.page.documents import Documents
+from retraining.page.panels.panel import Panel
+
+SHOWN = 15
+
+
+def view(run: Documents) -> Mapping[str, Any] | None:
+    candidate = (run.evaluation or {}).get("candidate")
+    if not candidate:
+        return None
+    champion = ((run.evaluation or {}).get("champion") or {}).get("confusion")
+    pairs = _pairs(candidate["classes"], candidate["confusion"], champion)
+    return {"pairs": pairs[:SHOWN], "more": max(0, len(pairs) - SHOWN), "compared": champion is not None}
+
+
+def _pairs(
+    classes: Sequence[str], confusion: Sequence[Sequence[int]], champion: Sequence[Sequence[int]] | None
+) -> list[dict[str, Any]]:
+    found = [
+        {
+            "truth": classes[row],
+            "answer": classes[column],
+            "count": count,
+            "of": sum(counts),
+            "was": champion[row][column] if champion else None,
+        }
+        for row, counts in enumerate(confusion)
+        for column, count in enumerate(counts)
+        if count and row != column
+    ]
+    return sorted(found, key=lambda pair: (-pair["count"], pair["truth"], pair["answer"]))
+
+
+PANEL = Panel(
+    key="confusions",
+    title="Taken for",
+    note="the mistakes made most often",
+    tasks=(),
+    promise="Which class is taken for which, once the test images are scored.",
+    view=view,
+)

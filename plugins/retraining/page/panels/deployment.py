@@ -1,0 +1,35 @@
+"""Is it really live? What the endpoint was asked to serve, and how it answered."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from retraining.page.documents import Documents
+from retraining.page.panels.panel import Panel
+
+STEPS = ("register", "create_endpoint_config", "deploy", "smoke_test", "update_champion", "rollback")
+
+
+def view(run: Documents) -> Mapping[str, Any] | None:
+    endpoint = run.report.get("endpoint")
+    if not endpoint:
+        return None
+    found = {task.task_id: task for task in run.record.tasks}
+    return {
+        "endpoint": endpoint,
+        "smoke": run.report.get("smoke_test"),
+        "package": run.report.get("model_package_arn"),
+        "approved_by": run.report.get("approved_by"),
+        "steps": [found[step] for step in STEPS if step in found and found[step].state != "skipped"],
+    }
+
+
+PANEL = Panel(
+    key="deployment",
+    title="Deployment",
+    note="asked, served and tried",
+    tasks=STEPS,
+    promise="What the endpoint was asked to serve, and what it answered, where a candidate is promoted.",
+    view=view,
+)

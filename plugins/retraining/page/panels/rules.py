@@ -1,0 +1,30 @@
+"""Was the training healthy? The Debugger's rules, and where the time went."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from retraining.page.documents import Documents
+from retraining.page.panels.panel import Panel
+
+
+def view(run: Documents) -> Mapping[str, Any] | None:
+    rules = run.report.get("rules") or ()
+    if not rules:
+        return None
+    return {
+        "rules": sorted(rules, key=lambda rule: (rule["status"] == "NoIssuesFound", rule["rule"])),
+        "watched": run.report.get("debugger"),
+        "profiler": run.report.get("profiler") or {},
+    }
+
+
+PANEL = Panel(
+    key="rules",
+    title="Training",
+    note="what the rules that watched it found",
+    tasks=("train", "evaluate_rules", "debugger_verdict", "profiler_report"),
+    promise="What each Debugger rule found and where it saw it, and the address of the profiler's report.",
+    view=view,
+)

@@ -1,0 +1,28 @@
+"""Was the search worth it? Its trials, and the best of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from retraining.page.documents import Documents
+from retraining.page.panels.panel import Panel
+
+
+def view(run: Documents) -> Mapping[str, Any] | None:
+    tuning = run.report.get("tuning")
+    if not tuning or not tuning["trials"]:
+        return None
+    names = sorted({name for trial in tuning["trials"] for name in trial["hyperparameters"]})
+    warm = tuning.get("warm_start") or {}
+    return {"job": tuning["job"], "best": tuning["best"], "trials": tuning["trials"], "names": names, "warm": warm}
+
+
+PANEL = Panel(
+    key="tuning",
+    title="Tuning",
+    note="every trial of the search, ★ the one that was trained once more",
+    tasks=("warm_start", "tune"),
+    promise="Every trial with its hyperparameters and its objective, once the run has ended.",
+    view=view,
+)

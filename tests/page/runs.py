@@ -1,0 +1,83 @@
+"""Documents of runs as real ones leave them, for every outcome."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from retraining.page.airflow_runs import RunRecord, TaskRecord
+from retraining.page.documents import Documents
+from retraining.promotion.decision import decide
+from retraining.promotion.differences import changed_classes, confused_pairs
+from retraining.promotion.scores import evaluate
+from retraining.recipe.promotion import Promotion
+from retraining.report import Findings, run_report
+
+BEGAN = datetime(2026, 11, 30, 3, tzinfo=UTC)
+TASKS = ("preflight", "sync_dataset", "tune", "train", "compare", "deploy", "smoke_test", "update_champion")
+
+
+def evaluated(classes: list[str], wrong: int, each: int = 30) -> Any:
+    """A model that takes each `wrong`-th image for the next class."""
+    expected = {f"{label}/{number:03}.png": label for label in classes for number in range(each)}
+    answers = {}
+    for position, (name, label) in enumerate(expected.items()):
+        right = classes.index(label)
+        given = right if (position + 1) % wrong else (right + 1) % len(classes)
+        answers[name] = [0.9 if place == given else 0.1 / (len(classes) - 1) for place in range(len(classes))]
+    return evaluate(classes, expected, answers, "f1")
+
+
+def documents(
+    classes: list[str], *, wrong: int = 40, state: str = "success", failed: str = "", **changes: Any
+) -> Documents:
+    """One run against a champion that takes each 30th image for another."""
+    candidate, champion = evaluated(classes, wrong), evaluated(classes, 30)
+    decision = decide(candidate, champion, Promotion(min_value=0.5))
+    comparison = {
+        "decision": decision.as_dict(),
+        "changed_classes": changed_classes(candidate, champion),
+        "confused_pairs": confused_pairs(candidate, champion),
+        "candidate": candidate.summary(),
+        "champion": champion.summary(),
+    }
+    states = dict.fromkeys(TASKS, "success") | ({failed: "failed"} if failed else {})
+    found = {
+        "run_name": "digits-261130-030000-a1b2c",
+        "recipe": "digits",
+        "states": states,
+        "failures": {failed: "exit code 1: <script>alert(1)</script>"} if failed else {},
+        "dataset": {"fingerprint": "f" * 16, "counts": {"train": dict.fromkeys(classes, 90)}, "quarantined": 1},
+        "tuning": {"name": "digits", "best": "digits-002", "warm_start": None},
+        "trials": [
+            {"name": f"digits-00{n}", "status": "Completed", "objective": 0.9 + n / 100, "hyperparameters": {"lr": "1"}}
+            for n in range(4)
+        ],
+        "rules": [{"rule": "Overfit", "status": "IssuesFound", "details": "at step 9\nstop earlier", "policy": "warn"}],
+        "comparison": comparison,
+        "endpoint": {"name": "retraining-digits", "config": "digits-261130-030000-a1b2c"},
+        "smoke_test": {"image": "0/x.png", "answer": {"label": classes[0]}, "latency_ms": 21.3},
+        "ceiling": {"instance_hours": 2.0, "usd": 6.1, "endpoint_usd_per_day": 2.76, "items": []},
+        "billed": {"tasks": [], "instance_seconds": {}, "usd": 0.42},
+    }  # fmt: skip
+    report = run_report(Findings(**(found | changes)))  # type: ignore[arg-type]
+    tasks = [
+        TaskRecord(task_id=task, state=states[task], start=BEGAN, end=BEGAN + timedelta(seconds=40 + 60 * place))
+        for place, task in enumerate(TASKS)
+    ]
+    record = RunRecord(
+        dag_id="retrain_digits",
+        run_id="scheduled__2026-11-30T03:00:00+00:00",
+        run_after=BEGAN,
+        state=state,
+        start=BEGAN,
+        end=None if state == "running" else BEGAN + timedelta(minutes=31),
+        tasks=tuple(tasks),
+    )
+    if state == "running":
+        report |= {"outcome": "running", "reason": "train"}
+    compared = {"candidate": candidate.as_dict(), "champion": champion.as_dict()}
+    evaluation = compared if report["candidate"] else None
+    bad = {"name": "<img src=x onerror=alert(2)>.png", "class": "0", "code": "TRUNCATED", "detail": "ends early"}
+    facts = {"preflight": {"code": "c0de", "recipe": "r3c1pe", "images": {"training": "image:1"}}}
+    return Documents(record=record, report=report, evaluation=evaluation, dataset={"quarantined": [bad]}, facts=facts)

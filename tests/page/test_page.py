@@ -1,0 +1,121 @@
+"""The report tells what came of a run, to whoever may see it, and lets nothing of strangers run."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+
+from retraining.page.app import report_page
+from retraining.page.headline import headline
+from retraining.page.mount import VIEWS
+from retraining.page.panels import PANELS, section_of
+from tests.page.runs import documents
+
+DIGITS = [str(digit) for digit in range(10)]
+
+
+def shown(*args: Any, **kwargs: Any) -> str:
+    return bytes(report_page(documents(*args, **kwargs)).body).decode()
+
+
+def test_the_verdict_comes_first() -> None:
+    word, text = headline(documents(DIGITS).report)
+    assert (word, text) == ("Promoted.", "Right on 3 images more of 300 than the champion.")
+    page = shown(DIGITS)
+    assert page.index("<h1>") < page.index("min_improvement") < page.index('id="cost"')
+
+
+def test_a_worse_candidate_says_which_rules_failed() -> None:
+    word, text = headline(documents(DIGITS, wrong=2).report)
+    assert word == "The champion stays."
+    assert "min_improvement" in text
+
+
+def test_a_failure_is_explained_before_anything_else() -> None:
+    page = shown(DIGITS, failed="train", comparison=None)
+    assert page.index("exit code 1") < page.index("<h2>")
+
+
+def test_a_panel_whose_task_has_not_run_says_what_will_be_here() -> None:
+    page = shown(DIGITS, state="running", tuning=None, endpoint=None)
+    promises = {panel.key: panel.promise for panel in PANELS}
+    assert promises["tuning"] in page and promises["deployment"] in page and promises["data"] not in page
+    assert "data-live" in page
+
+
+def test_a_run_that_left_nothing_still_has_its_page() -> None:
+    empty = dict.fromkeys(("dataset", "tuning", "comparison", "endpoint", "smoke_test", "ceiling", "billed"))
+    page = shown(DIGITS, need={"needed": False, "reason": "unchanged"}, rules=(), trials=(), **empty)
+    assert "Nothing new." in page and "Unchanged." in page
+
+
+def test_hostile_names_are_text() -> None:
+    hostile = ["<script>alert(1)</script>", '"><img src=x onerror=alert(3)>', "{{ 7 * 7 }}"]
+    page = shown(hostile, failed="train")
+    assert re.findall(r"<script[^>]*>|<img", page) == ['<script src="static/page.js">']
+    assert "&lt;script&gt;alert(1)" in page and "{{ 7 * 7 }}" in page
+
+
+def test_classes_that_lost_come_first() -> None:
+    classes = next(panel for panel in PANELS if panel.key == "classes")
+    rows = (classes.view(documents(DIGITS, wrong=7)) or {})["rows"]
+    assert [row["change"] for row in rows] == sorted(row["change"] for row in rows)
+    assert all(row["low"] <= row["recall"] <= row["high"] for row in rows)
+
+
+def test_a_page_of_133_classes_stays_small() -> None:
+    assert len(shown([f"{number:03}.Some_breed_of_dog" for number in range(133)])) < 300_000
+
+
+def test_airflow_accepts_what_it_is_told_of_the_tabs() -> None:
+    from airflow.api_fastapi.core_api.datamodels.plugins import ExternalViewResponse
+
+    views = [ExternalViewResponse.model_validate(view) for view in VIEWS]
+    assert {view.destination for view in views} == {"dag_run", "task_instance"}
+    assert not any(view.href.startswith("/") for view in views)
+    assert len({view.url_route for view in views}) == len(views)
+
+
+def test_the_tab_of_a_task_opens_at_its_panel() -> None:
+    assert [section_of(task) for task in ("compare", "tune", "deploy", "unknown")] == [
+        "gate", "tuning", "deployment", "",
+    ]  # fmt: skip
+
+
+RUN = {"dag_id": "retrain_digits", "run_id": "manual__1"}
+
+
+@pytest.mark.parametrize("path", ["run", "static/page.css", "static/icon.svg", "static/nothing"])
+def test_nobody_looks_without_having_signed_in(airflow: Any, path: str) -> None:
+    assert airflow.get(f"/retraining/{path}", params=RUN).status_code == 401
+
+
+def test_a_viewer_sees_only_what_is_there(airflow: Any, viewer: dict[str, str]) -> None:
+    def ask(**params: str) -> tuple[int, str]:
+        answer = airflow.get("/retraining/run", params=params, headers=viewer)
+        assert "script-src 'self'" in answer.headers.get("content-security-policy", "") or answer.status_code == 422
+        return answer.status_code, answer.text
+
+    assert ask(dag_id="somebody_elses", run_id="manual__1")[0] == 200
+    assert "none that retrains" in ask(dag_id="somebody_elses", run_id="manual__1")[1]
+    assert ask(dag_id="retrain_digits", run_id="../../x")[0] == 404
+    assert ask(dag_id="~", run_id="manual__1")[0] == 404
+    assert ask(dag_id="", run_id="manual__1")[0] == 422
+
+
+def test_static_files_are_those_that_ship(airflow: Any, viewer: dict[str, str]) -> None:
+    def status(name: str) -> int:
+        return int(airflow.get(f"/retraining/static/{name}", headers=viewer).status_code)
+
+    assert [status(name) for name in ("page.css", "page.js", "icon.svg")] == [200, 200, 200]
+    assert [status(name) for name in ("..%2Fapp.py", "%2e%2e/app.py", "other.css")] == [404, 404, 404]
+
+
+def test_a_deployment_that_is_not_set_up_is_told_so(
+    airflow: Any, viewer: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RETRAINING_ROLE_ARN", raising=False)
+    answer = airflow.get("/retraining/run", params=RUN, headers=viewer)
+    assert (answer.status_code, "RETRAINING_ROLE_ARN is not set" in answer.text) == (503, True)
