@@ -1,0 +1,83 @@
+"""What Airflow and S3 hold of a run, read together through the real route."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+from uuid import uuid4
+
+import boto3
+import pytest
+
+from retraining.page import airflow_runs
+from retraining.page.documents import Shelf, TooLarge, name_of, read_dataset
+from tests.object_store import CLIENT, KEY_ID, SECRET
+from tests.page.runs import documents
+
+DIGITS = [str(digit) for digit in range(10)]
+RUN = {"dag_id": "retrain_digits", "run_id": "manual__1"}
+
+
+@pytest.fixture
+def shelf(s3_endpoint: str, airflow: Any, monkeypatch: pytest.MonkeyPatch) -> Shelf:
+    """An empty bucket, and the environment that leads the API server to it."""
+    s3 = boto3.client("s3", endpoint_url=s3_endpoint, **CLIENT)
+    bucket = f"page-{uuid4().hex[:12]}"
+    s3.create_bucket(Bucket=bucket)
+    environment = {
+        "AWS_ACCESS_KEY_ID": KEY_ID,
+        "AWS_SECRET_ACCESS_KEY": SECRET,
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_ENDPOINT_URL_S3": s3_endpoint,
+        "AIRFLOW_CONN_AWS_DEFAULT": "aws://",
+        "RETRAINING_ENVIRONMENT": "local",
+        "RETRAINING_BUCKET": bucket,
+        "RETRAINING_ROLE_ARN": "arn:aws:iam::000000000000:role/local-sagemaker",
+    }
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    return Shelf(s3=s3, bucket=bucket)
+
+
+def record() -> airflow_runs.RunRecord:
+    found = airflow_runs.find_run(**RUN)
+    assert found
+    return found
+
+
+def set_state(state: str) -> None:
+    from airflow.models.dagrun import DagRun
+    from airflow.utils.session import create_session
+
+    with create_session() as session:
+        session.query(DagRun).filter_by(**RUN).update({"state": state})
+
+
+def test_a_run_that_goes_on_is_shown_by_what_its_tasks_left(airflow: Any, viewer: dict[str, str], shelf: Shelf) -> None:
+    set_state("running")
+    answer = airflow.get("/retraining/run", params=RUN, headers=viewer)
+    assert (answer.status_code, "Running." in answer.text, "data-live" in answer.text) == (200, True, True)
+
+
+def test_a_run_that_ended_is_shown_by_its_report(airflow: Any, viewer: dict[str, str], shelf: Shelf) -> None:
+    set_state("success")
+    key = f"digits/runs/{name_of(record(), shelf.bucket)}"
+    left = documents(DIGITS)
+    for name, document in (("report", left.report), ("evaluation", left.evaluation)):
+        shelf.s3.put_object(Bucket=shelf.bucket, Key=f"{key}/{name}.json", Body=json.dumps(document).encode())
+    answer = airflow.get("/retraining/run", params=RUN | {"task_id": "tune"}, headers=viewer)
+    assert answer.status_code == 200
+    assert "Right on 3 images more of 300" in answer.text and 'data-section="tuning"' in answer.text
+    assert "0.9667" in answer.text  # a class's recall, which only evaluation.json has
+
+
+def test_a_document_of_any_size_takes_bounded_memory(shelf: Shelf) -> None:
+    shelf.s3.put_object(Bucket=shelf.bucket, Key="large", Body=b"0" * 2000)
+    with pytest.raises(TooLarge, match="more than 1,000 bytes"):
+        shelf.read("large", 1000)
+    assert shelf.json("large") is None and shelf.json("absent") is None
+
+
+def test_a_report_names_no_other_key(shelf: Shelf) -> None:
+    shelf.s3.put_object(Bucket=shelf.bucket, Key="secret/dataset.json", Body=b'{"a": 1}')
+    assert read_dataset(shelf, "digits", {"dataset": {"fingerprint": "../../../secret"}}) is None
