@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
 
-from retraining.page.app import report_page, static
+from retraining.page.app import report_page, static, weeks_page
+from retraining.page.weeks import line
 from tests.object_store import free_ports
 from tests.page.runs import documents
 from tests.waiting import wait_until
@@ -35,6 +37,7 @@ def served() -> Iterator[str]:
     """Its address; `run?state=…` is the report of that state, `around` a dark page with one in a frame."""
     app = FastAPI()
     app.get("/run")(lambda state: report_page(STATES[state]()))
+    app.get("/weeks")(lambda: weeks_page("digits", two_years()))
     app.get("/static/{name}")(static)
     app.get("/around", response_class=_html())(lambda: AROUND)
     (port,) = free_ports(1)
@@ -47,6 +50,12 @@ def served() -> Iterator[str]:
     finally:
         server.should_exit = True
         thread.join()
+
+
+def two_years() -> list[dict[str, Any]]:
+    """104 weeks, each accuracy and outcome another one."""
+    kinds = [line(run.record, run.report) for run in (STATES[state]() for state in ("promoted", "kept", "failed"))]
+    return [dict(kinds[week % 3], accuracy=0.98 - week * 2e-4 - (week % 3) * 5e-3) for week in range(104)]
 
 
 def _html() -> type:

@@ -69,6 +69,9 @@ def test_a_run_that_ended_is_shown_by_its_report(airflow: Any, viewer: dict[str,
     assert answer.status_code == 200
     assert "Right on 3 images more of 300" in answer.text and 'data-section="tuning"' in answer.text
     assert "0.9667" in answer.text  # a class's recall, which only evaluation.json has
+    weeks = airflow.get("/retraining/weeks", params={"dag_id": "retrain_digits"}, headers=viewer)
+    assert weeks.status_code == 200 and "Right on 3 images more of 300" in weeks.text
+    assert 'href="run?dag_id=retrain_digits&amp;run_id=manual__1"' in weeks.text
 
 
 def test_a_document_of_any_size_takes_bounded_memory(shelf: Shelf) -> None:

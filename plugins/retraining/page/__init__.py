@@ -5,5 +5,6 @@ app, access           the routes; who may ask them
 airflow_runs          what Airflow knows of runs and tasks
 documents, live       what a run left in S3; and, while it goes on, in XCom
 panels/               one module and one template for each panel of the report
+weeks                 the page over all runs of a DAG
 figures               numbers as people read them
 """

@@ -5,8 +5,11 @@ from __future__ import annotations
 import functools
 import logging
 import os
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import jinja2
 from botocore.exceptions import BotoCoreError, ClientError
@@ -20,6 +23,7 @@ from retraining.page.documents import Documents, Shelf, TooLarge
 from retraining.page.headline import headline
 from retraining.page.live import read_run
 from retraining.page.panels import PANELS, section_of
+from retraining.page.weeks import MOST, chart, read_weeks
 from retraining.run import client
 
 log = logging.getLogger(__name__)
@@ -54,14 +58,28 @@ def run_page(
         return page("message.html", 404, title="No such run", text="Airflow has no run of this name.")
     if record.recipe is None:
         return page("message.html", title="Nothing to tell here", text=FOREIGN)
+    facts = airflow_runs.find_facts(record)
+    return _from_store(lambda shelf: report_page(read_run(shelf, record, facts), section_of(task_id)))
+
+
+@app.get("/weeks", dependencies=[Depends(may_see_dag)])
+def weeks(dag_id: str = Query(min_length=1, max_length=250)) -> HTMLResponse:
+    """The last runs of one DAG, the newest first."""
+    if not dag_id.startswith(airflow_runs.DAG_PREFIX):
+        return page("message.html", title="Nothing to tell here", text=FOREIGN)
+    records = airflow_runs.last_runs(dag_id, MOST)
+    recipe = dag_id.removeprefix(airflow_runs.DAG_PREFIX)
+    return _from_store(lambda shelf: weeks_page(recipe, read_weeks(shelf, records)))
+
+
+def _from_store(make: Callable[[Shelf], HTMLResponse]) -> HTMLResponse:
+    """A page made from documents in S3, or one that says why there is none."""
     try:
-        environment = Environment.of(os.environ)
-        shelf = Shelf(s3=client("s3"), bucket=environment.bucket)
-        return report_page(read_run(shelf, record, airflow_runs.find_facts(record)), section_of(task_id))
+        return make(Shelf(s3=client("s3"), bucket=Environment.of(os.environ).bucket))
     except (ConfigurationError, TooLarge) as error:
         return page("message.html", 503, title="The report cannot be read", text=str(error))
     except (BotoCoreError, ClientError) as error:
-        log.warning("The report of %s %s cannot be read: %s", dag_id, run_id, error)
+        log.warning("A page cannot be made: %s", error)
         return page("message.html", 503, title="The store does not answer", text=f"{type(error).__name__}: {error}")
 
 
@@ -83,6 +101,11 @@ def report_page(run: Documents, section: str = "") -> HTMLResponse:
     return page("run.html", run=run, report=run.report, panels=shown, word=word, text=text, section=section)
 
 
+def weeks_page(recipe: str, lines: Sequence[Mapping[str, Any]]) -> HTMLResponse:
+    """The page over many runs, from their lines alone."""
+    return page("weeks.html", recipe=recipe, lines=lines, chart=chart(lines))
+
+
 def page(template: str, status: int = 200, **values: Any) -> HTMLResponse:
     """Names of classes and files are strangers' text: all of it is escaped, and what is no text is shown as such."""
     body = _templates().get_template(template).render(**values)
@@ -99,5 +122,5 @@ def _templates() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     names = ("score", "signed", "signed_count", "count", "duration", "money", "moment", "sentence")
-    made.filters |= {name: getattr(figures, name) for name in names}
+    made.filters |= {name: getattr(figures, name) for name in names} | {"quote": partial(quote, safe="")}
     return made

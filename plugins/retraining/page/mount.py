@@ -31,4 +31,11 @@ VIEWS: list[dict[str, Any]] = [
         "url_route": "retraining_task",
         **_ICON,
     },
+    {
+        "name": "Weeks",
+        "href": "retraining/weeks?dag_id={DAG_ID}",
+        "destination": "dag",
+        "url_route": "retraining_weeks",
+        **_ICON,
+    },
 ]
