@@ -51,6 +51,12 @@ def test_a_run_that_left_nothing_still_has_its_page() -> None:
     assert "Nothing new." in page and "Unchanged." in page
 
 
+def test_a_panel_that_cannot_read_its_document_leaves_the_others() -> None:
+    page = shown(DIGITS, dataset={"fingerprint": "f", "counts": None})
+    promises = {panel.key: panel.promise for panel in PANELS}
+    assert promises["data"] in page and promises["tuning"] not in page
+
+
 def test_hostile_names_are_text() -> None:
     hostile = ["<script>alert(1)</script>", '"><img src=x onerror=alert(3)>', "{{ 7 * 7 }}"]
     page = shown(hostile, failed="train")

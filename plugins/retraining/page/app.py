@@ -23,6 +23,7 @@ from retraining.page.documents import Documents, Shelf, TooLarge
 from retraining.page.headline import headline
 from retraining.page.live import read_run
 from retraining.page.panels import PANELS, section_of
+from retraining.page.panels.panel import Panel
 from retraining.page.weeks import MOST, chart, read_weeks
 from retraining.run import client
 
@@ -96,9 +97,18 @@ FOREIGN = "This DAG is none that retrains a classifier. The report is there for 
 
 def report_page(run: Documents, section: str = "") -> HTMLResponse:
     """The report of one run, from its documents alone."""
-    shown = [(panel, panel.view(run)) for panel in PANELS]
+    shown = [(panel, _view(panel, run)) for panel in PANELS]
     word, text = headline(run.report)
     return page("run.html", run=run, report=run.report, panels=shown, word=word, text=text, section=section)
+
+
+def _view(panel: Panel, run: Documents) -> Mapping[str, Any] | None:
+    """What a panel found; one that cannot read what an earlier version left does not take the page with it."""
+    try:
+        return panel.view(run)
+    except (AttributeError, LookupError, TypeError, ValueError):
+        log.exception("Panel %s cannot read what run %s left.", panel.key, run.report["run_name"])
+        return None
 
 
 def weeks_page(recipe: str, lines: Sequence[Mapping[str, Any]]) -> HTMLResponse:
