@@ -142,6 +142,11 @@ class Plan:
         return f"{self.run_key}/release.json"
 
     @property
+    def album_key(self) -> str:
+        """The images that tell candidate and champion apart, for the run's page."""
+        return f"{self.run_key}/page/images.json"
+
+    @property
     def report_key(self) -> str:
         return f"{self.run_key}/report.json"
 

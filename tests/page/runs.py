@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import io
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import sklearn.datasets
+from PIL import Image
+
 from retraining.page.airflow_runs import RunRecord, TaskRecord
 from retraining.page.documents import Documents
+from retraining.promotion.album import Thumbnails, album
 from retraining.promotion.decision import decide
 from retraining.promotion.differences import changed_classes, confused_pairs
 from retraining.promotion.scores import evaluate
@@ -26,6 +31,17 @@ def evaluated(classes: list[str], wrong: int, each: int = 30) -> Any:
         given = right if (position + 1) % wrong else (right + 1) % len(classes)
         answers[name] = [0.9 if place == given else 0.1 / (len(classes) - 1) for place in range(len(classes))]
     return evaluate(classes, expected, answers, "f1")
+
+
+def digit(name: str, most: int) -> bytes:
+    """One of scikit-learn's handwritten digits, as sync stores it."""
+    digits = sklearn.datasets.load_digits()
+    label, _, number = name.removesuffix(".png").partition("/")
+    of_it = digits.images[digits.target == int(label)] if label in set("0123456789") else digits.images
+    pixels = of_it[int(number)]
+    body = io.BytesIO()
+    Image.fromarray((pixels * 15.9).astype("uint8")).resize((32, 32)).save(body, "PNG")
+    return body.getvalue()
 
 
 def documents(
@@ -80,4 +96,11 @@ def documents(
     evaluation = compared if report["candidate"] else None
     bad = {"name": "<img src=x onerror=alert(2)>.png", "class": "0", "code": "TRUNCATED", "detail": "ends early"}
     facts = {"preflight": {"code": "c0de", "recipe": "r3c1pe", "images": {"training": "image:1"}}}
-    return Documents(record=record, report=report, evaluation=evaluation, dataset={"quarantined": [bad]}, facts=facts)
+    return Documents(
+        record=record,
+        report=report,
+        evaluation=evaluation,
+        dataset={"quarantined": [bad]},
+        album=album(candidate, champion, Thumbnails(digit)) if evaluation else None,
+        facts=facts,
+    )

@@ -35,6 +35,8 @@ class Documents:
     """report.json; while the run goes on, the same from what its tasks have left so far."""
     evaluation: Mapping[str, Any] | None = None
     dataset: Mapping[str, Any] | None = None
+    album: Mapping[str, Any] | None = None
+    """The images that were won and lost, with small pictures."""
     facts: Mapping[str, Any] = field(default_factory=dict)
     """Of the run's beginning: digests, container images."""
 

@@ -24,6 +24,7 @@ def read_run(shelf: Shelf, record: RunRecord, find: Callable[[str, str], Any]) -
         report=report,
         evaluation=shelf.json(f"{key}/evaluation.json") if report.get("candidate") else None,
         dataset=read_dataset(shelf, recipe, report),
+        album=shelf.json(f"{key}/page/images.json") if report.get("candidate") else None,
         facts={"preflight": preflight, "package_source": find("package_source", "return_value") or {}},
     )
 

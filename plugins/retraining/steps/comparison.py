@@ -6,6 +6,7 @@ import logging
 from typing import Any
 
 from retraining.promotion import bounds
+from retraining.promotion.album import Thumbnails, album
 from retraining.promotion.check import table
 from retraining.promotion.decision import NO_CHAMPION, decide
 from retraining.promotion.differences import changed_classes, changed_images, confused_pairs
@@ -64,7 +65,21 @@ def compare(run: Run) -> bool:
             "golden": _golden_images(classes, expected, answers),
         },
     )
+    _keep_album(run, ours, compared)
     return decision.promote
+
+
+def _keep_album(run: Run, candidate: Evaluation, champion: Evaluation | None) -> None:
+    """For the run's page alone: what goes wrong with it is told, and decides nothing."""
+
+    def read(name: str, most: int) -> bytes | None:
+        found = run.s3.get_object(Bucket=run.environment.bucket, Key=f"{run.plan.images_key}{name}")
+        return bytes(found["Body"].read()) if found["ContentLength"] <= most else None
+
+    try:
+        run.write_json(run.plan.album_key, album(candidate, champion, Thumbnails(read)))
+    except Exception:
+        log.exception("The images for the page of run %s cannot be kept.", run.plan.run_name)
 
 
 def _evaluate_champion(run: Run, shared: list[str], expected: dict[str, str]) -> Evaluation | None:

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
-from retraining.page.panels import classes, confusions, cost, data, deployment, gate, reproduce, rules, tuning
+from retraining.page.panels import (
+    classes,
+    confusions,
+    cost,
+    data,
+    deployment,
+    gate,
+    images,
+    reproduce,
+    rules,
+    tuning,
+)
 from retraining.page.panels.panel import Panel
 
 PANELS: tuple[Panel, ...] = tuple(
-    module.PANEL for module in (gate, classes, confusions, data, tuning, rules, deployment, cost, reproduce)
+    module.PANEL for module in (gate, images, classes, confusions, data, tuning, rules, deployment, cost, reproduce)
 )
 
 

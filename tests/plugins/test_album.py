@@ -1,0 +1,74 @@
+"""The images that tell two models apart, as a page shows them."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Callable
+
+import pytest
+from PIL import Image
+
+from retraining.promotion import album as room
+from retraining.promotion.album import SHOWN, SIDE, Thumbnails, album, small
+from retraining.run import Run
+from retraining.steps import compare
+from tests.plugins.scored import scored
+from tests.plugins.test_compare import scored_run
+
+__all__ = ["scored_run"]
+
+
+def picture(kind: str = "PNG", size: tuple[int, int] = (400, 200), **saved: object) -> bytes:
+    body = io.BytesIO()
+    Image.new("RGB", size, (200, 30, 30)).save(body, kind, **saved)
+    return body.getvalue()
+
+
+def test_images_are_won_lost_or_wrong() -> None:
+    found = album(scored("aabbcc", "aabaca"), scored("aabbcc", "acbbca", sure=0.6), lambda name: None)
+    assert {kind: one["count"] for kind, one in found.items()} == {"won": 1, "lost": 1, "wrong": 1}
+    assert found["won"]["images"] == [
+        {"image": "a/00001", "class": "a", "answer": "a", "sure": 0.9, "was": "c", "was_sure": 0.2, "picture": None}
+    ]
+    (lost,), (wrong,) = found["lost"]["images"], found["wrong"]["images"]
+    assert (lost["answer"], lost["was"], wrong["answer"], wrong["was"]) == ("a", "b", "a", "a")
+
+
+def test_without_a_champion_all_that_is_wrong_is_shown() -> None:
+    found = album(scored("ab" * 40, "b" * 80), None, lambda name: None)
+    assert (found["won"]["count"], found["lost"]["count"], found["wrong"]["count"]) == (0, 0, 40)
+    assert len(found["wrong"]["images"]) == SHOWN
+    assert found["wrong"]["images"][0]["was"] is None
+
+
+def test_a_picture_is_small_and_upright() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was held upright
+    with Image.open(io.BytesIO(small(picture("JPEG", (4000, 2000), exif=exif)))) as made:
+        assert (made.format, made.size) == ("JPEG", (SIDE // 2, SIDE))
+
+
+def test_what_cannot_be_shown_is_named_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    files = {"a": picture(), "b": b"no picture", "c": picture()}
+    monkeypatch.setattr(room, "MAX_READ_BYTES", len(files["a"]) + len(files["b"]))
+    thumbnails = Thumbnails(lambda name, most: files[name] if len(files[name]) <= most else None)
+    first, broken, beyond = map(thumbnails, files)
+    assert first is not None and Image.open(io.BytesIO(base64.b64decode(first.partition(",")[2]))).size == (128, 64)
+    assert (broken, beyond) == (None, None)
+
+
+def test_a_run_keeps_its_images(scored_run: Callable[..., Run]) -> None:
+    run = scored_run()
+    key = f"{run.plan.images_key}cat/1.png"
+    run.s3.put_object(Bucket=run.environment.bucket, Key=key, Body=picture(size=(16, 16)))
+    assert compare(run) is True
+    kept = run.read_json(run.plan.album_key)
+    pictures = {line["image"]: line["picture"] for line in kept["won"]["images"]}
+    assert pictures["cat/1.png"].startswith("data:image/jpeg;base64,") and pictures["dog/0.png"] is None
+    assert [line["image"] for line in kept["lost"]["images"]] == ["dog/1.png"]
+
+
+def test_a_broken_album_decides_nothing(scored_run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room, "_lines", lambda *_: 1 / 0)
+    assert compare(scored_run()) is True
