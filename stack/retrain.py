@@ -5,6 +5,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 from botocore.exceptions import BotoCoreError, ClientError
@@ -19,6 +20,8 @@ from stack.settings import Settings
 from stack.summary import summary, wall_times
 
 INTERRUPTED = 130
+REPORT_TAB = "retraining_report"
+"""Where Airflow shows the page of a run; the plugin names it so."""
 
 Say = Callable[[str], None]
 
@@ -48,7 +51,8 @@ def _follow(
     settings: Settings, credentials: Credentials, api: AirflowApi, name: str, begun: dict[str, Any], say: Say
 ) -> int:
     dag_id, run_id = f"retrain_{name}", str(begun["dag_run_id"])
-    say(f"Airflow UI  {settings.airflow_url}/dags/{dag_id}/runs/{run_id}\n")
+    page = f"{settings.airflow_url}/dags/{dag_id}/runs/{quote(run_id)}/plugin/{REPORT_TAB}"
+    say(f"Watch it    {page}\n")
     jobs = JobWatch(
         readiness.aws_client("sagemaker", settings, credentials, read_timeout_s=5),
         readiness.aws_client("logs", settings, credentials, read_timeout_s=5),
@@ -72,8 +76,9 @@ def _follow(
         say("\n  ".join(["What failed", *dag_runs.failures(api, dag_id, run_id, ending.tasks)]))
         say("\n" + wall_times(ending.tasks, ending.total_s))
     say("")
+    say(f"Report           {page}")
     for file in files:
-        say(f"Report           {file}")
+        say(f"                 {file}")
     say(shell.addresses(settings, credentials, secret=sys.stdout.isatty()))
     say(f"\nRun {run_id}: {ending.state}. `make down` stops the stack; a next `make retrain` reuses it.")
     say("With your own images, one folder per class: make retrain DATA=/path/to/folder NAME=my-classifier")
