@@ -1,4 +1,4 @@
-"""One installation for all simulated runs."""
+"""An installation for the simulated runs of a file, gone with it: other tests of the process have real clients."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ os.environ.setdefault("AIRFLOW__CORE__LOAD_EXAMPLES", "False")
 os.environ.setdefault("AIRFLOW__CORE__PLUGINS_FOLDER", str(Path(__file__).parents[2] / "plugins"))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     from tests.faults.installation import installed
 
@@ -24,7 +24,7 @@ def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
         yield made
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def laboratory(installation: Any) -> Any:
     from tests.faults.faults import Laboratory
 
