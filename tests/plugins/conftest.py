@@ -239,6 +239,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.send_error(500, "this model breaks")
             return
         time.sleep(float((model / "slow").read_text()) if (model / "slow").exists() else 0)
+        if (model / "mumbles").exists():
+            self.answer(b"mumbled")
+            return
         self.answer(json.dumps({"predictions": [one for _ in several]} if several else one).encode())
     def answer(self, body):
         self.send_response(200)

@@ -152,6 +152,14 @@ def test_a_model_that_fails_is_taken_back(runs: Runs) -> None:
     assert served(run) == before.plan.endpoint_config
 
 
+def test_an_answer_that_is_none_takes_the_canary_back(runs: Runs) -> None:
+    before, run = runs(1), guarded(runs(2), bake_seconds=3600)
+    deploy(before)
+    with pytest.raises(AirflowFailException, match=r"answers b'mumbled' for a/1\.png, sent as .*that is no prediction"):
+        deploy(run, mumbles="")
+    assert served(run) == before.plan.endpoint_config
+
+
 def test_an_attempt_killed_while_it_bakes_is_repeated(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
     before, run = runs(1), guarded(runs(2), bake_seconds=3600)
     deploy(before)
@@ -224,7 +232,7 @@ def test_a_rollback_leaves_no_alarm(runs: Runs) -> None:
 
 def test_forbidden_alarms_are_told_before_anything_is_paid(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
     run, cloudwatch = runs(1), client("cloudwatch")
-    require_alarm_rights(cloudwatch, run.plan.endpoint, run.plan.endpoint_config, run.plan.tags)
+    require_alarm_rights(cloudwatch, run.plan.endpoint, run.plan.tags)
     assert alarms_of(run) == []
     denied = {"Error": {"Code": "AccessDenied", "Message": "not authorized to perform cloudwatch:PutMetricAlarm"}}
 
@@ -233,4 +241,4 @@ def test_forbidden_alarms_are_told_before_anything_is_paid(runs: Runs, monkeypat
 
     monkeypatch.setattr(cloudwatch, "put_metric_alarm", refuse)
     with pytest.raises(ConfigurationError, match=r"PutMetricAlarm.*Allow cloudwatch:PutMetricAlarm.*bake_seconds: 0"):
-        require_alarm_rights(cloudwatch, run.plan.endpoint, run.plan.endpoint_config, run.plan.tags)
+        require_alarm_rights(cloudwatch, run.plan.endpoint, run.plan.tags)

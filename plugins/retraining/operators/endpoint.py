@@ -16,11 +16,13 @@ from typing import Any
 from airflow.providers.amazon.aws.operators.sagemaker import SageMakerEndpointOperator
 from airflow.sdk import Context
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
+from botocore.exceptions import ClientError
 
 from retraining.job_kinds import KINDS, UPDATE_LIMIT_SECONDS
 from retraining.links import JOB_LINKS
 from retraining.operators.durable import log_tail
 from retraining.release import package
+from retraining.release.alarms import DENIED
 from retraining.release.endpoint import delete_endpoint_config, describe_endpoint, is_baking, pending_config
 from retraining.release.intent import Intent, Intents
 from retraining.release.watch import Watch, remove_alarms, ringing
@@ -184,8 +186,12 @@ class DeployOperator(EndpointOperator):
         """Without its alarms from here on; returns why those that rang did."""
         if self.watch is None:
             return []
-        reasons = ringing(self.watch.config)
-        remove_alarms(self.watch.config)
+        try:
+            reasons = ringing(self.watch.config)
+            remove_alarms(self.watch.config)
+        except ClientError as error:  # what serves is right, or wrong, whatever CloudWatch says
+            self.log.warning("The alarms %s-… are left behind, delete them: %s", self.watch.config, error)
+            return []
         return reasons
 
     def _not_served(self, endpoint: Mapping[str, Any] | None, wanted: str) -> str:
@@ -260,12 +266,17 @@ class RollbackOperator(EndpointOperator):
 
     def _clear_away(self) -> None:
         """Last: what is served matters more than what the registry says, which may be closed to us or be gone."""
-        if self.config.get("Watched"):
-            remove_alarms(self.config["Failed"])
-        # An attempt of `deploy` that stalled before it asked, and wakes hours later, asks for what is gone.
-        delete_endpoint_config(self.hook.conn, self.config["Failed"])
         if arn := self.config["Package"]:
             package.reject(self.hook.conn, arn, f"The release of {self.config['Failed']} failed and was taken back.")
+        try:
+            if self.config.get("Watched"):
+                remove_alarms(self.config["Failed"])
+            # An attempt of `deploy` that stalled before it asked, and wakes hours later, asks for what is gone.
+            delete_endpoint_config(self.hook.conn, self.config["Failed"])
+        except ClientError as error:
+            if error.response["Error"]["Code"] not in DENIED:
+                raise
+            self.log.warning("What was made for %s stays: %s", self.config["Failed"], error)
 
     def _concerns(self, endpoint: Mapping[str, Any]) -> bool:
         """Whether the endpoint serves this run's configuration, or is about to."""

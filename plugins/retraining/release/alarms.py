@@ -9,6 +9,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from retraining.environment import ConfigurationError
+from retraining.release.watch import champion_latency_us
 from retraining.requests.alarms import alarms
 
 log = logging.getLogger(__name__)
@@ -35,14 +36,19 @@ def require_alarms(cloudwatch: Any, names: Sequence[str]) -> None:
             log.warning("Alarm %s is in ALARM now: as long as it is, each update is rolled back.", name)
 
 
-def require_alarm_rights(cloudwatch: Any, endpoint: str, config: str, tags: Sequence[Mapping[str, str]]) -> None:
-    """ConfigurationError where alarms may not be made, set off or deleted: one of no metric is, all three ways."""
-    (trial,) = alarms(endpoint, f"{config}-preflight", {}, None, tags)
+def require_alarm_rights(cloudwatch: Any, endpoint: str, tags: Sequence[Mapping[str, str]]) -> None:
+    """ConfigurationError where alarms may not be made, set off, looked at or deleted: one of no metric is."""
+    # One name for all runs: should one die in between, the next finds what it left.
+    (trial,) = alarms(endpoint, f"{endpoint}-preflight", {}, None, tags)
     name = trial["AlarmName"]
     try:
         cloudwatch.put_metric_alarm(**trial)
-        cloudwatch.set_alarm_state(AlarmName=name, StateValue="OK", StateReason="preflight")
-        cloudwatch.delete_alarms(AlarmNames=[name])
+        try:
+            cloudwatch.set_alarm_state(AlarmName=name, StateValue="OK", StateReason="preflight")
+            cloudwatch.describe_alarms(AlarmNamePrefix=name)
+            champion_latency_us(cloudwatch, endpoint)
+        finally:
+            cloudwatch.delete_alarms(AlarmNames=[name])
     except ClientError as error:
         if error.response["Error"]["Code"] not in DENIED:
             raise

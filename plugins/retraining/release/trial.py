@@ -47,7 +47,7 @@ class Question:
         sent = runtime.invoke_endpoint(
             EndpointName=endpoint, ContentType=self.content_type, Accept=JSON, Body=self.body
         )
-        return Reply(dict(json.loads(sent["Body"].read())), sent.get("CustomAttributes", ""))
+        return Reply(sent["Body"].read(), sent.get("CustomAttributes", ""))
 
     def check(self, answer: Mapping[str, Any]) -> None:
         """WrongAnswer unless each image was taken for what it is."""
@@ -64,8 +64,12 @@ class Question:
 class Reply:
     """An answer, and what its model says of itself."""
 
-    answer: dict[str, Any]
+    body: bytes
     attributes: str
+
+    @property
+    def answer(self) -> dict[str, Any]:
+        return dict(json.loads(self.body))
 
 
 JSON = "application/json"
@@ -130,8 +134,11 @@ def try_canary(
             continue
         try:
             question.check(reply.answer)
-        except (WrongAnswer, LookupError, ValueError) as error:
+        except WrongAnswer as error:
             return found | {"wrong": str(error)}
+        except (AttributeError, LookupError, TypeError, ValueError) as error:
+            said = f"The endpoint answers {reply.body[:200]!r} for {question.images[0].entry}, sent as {question.way}"
+            return found | {"wrong": f"{said}; that is no prediction ({type(error).__name__}: {error})."}
         left.remove(question)
         answered[question.way] += 1
     if unseen := [way for way, count in answered.items() if not count]:

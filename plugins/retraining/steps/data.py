@@ -138,7 +138,7 @@ def _require_alarms(run: Run) -> None:
         cloudwatch = client("cloudwatch")
         require_alarms(cloudwatch, deployment.alarms)
         if deployment.own_alarms:
-            require_alarm_rights(cloudwatch, plan.endpoint, plan.endpoint_config, plan.tags)
+            require_alarm_rights(cloudwatch, plan.endpoint, plan.tags)
 
 
 def _decide_mode(run: Run, account: str) -> Decision:
