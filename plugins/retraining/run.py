@@ -137,11 +137,11 @@ class Run:
         return self.plan.uri(key)
 
 
-def client(service: str) -> Any:
-    """A boto3 client of the one AWS connection this package uses."""
+def client(service: str, config: Any = None) -> Any:
+    """A boto3 client of the one AWS connection this package uses; `config` is a botocore Config of its own."""
     from airflow.providers.amazon.aws.hooks.base_aws import AwsGenericHook
 
-    return AwsGenericHook(aws_conn_id=AWS_CONN_ID, client_type=service).conn
+    return AwsGenericHook(aws_conn_id=AWS_CONN_ID, client_type=service, config=config).conn
 
 
 def request(recipe: Recipe, build: Callable[[Run], dict[str, Any]]) -> Any:

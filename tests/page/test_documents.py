@@ -84,3 +84,28 @@ def test_a_document_of_any_size_takes_bounded_memory(shelf: Shelf) -> None:
 def test_a_report_names_no_other_key(shelf: Shelf) -> None:
     shelf.s3.put_object(Bucket=shelf.bucket, Key="secret/dataset.json", Body=b'{"a": 1}')
     assert read_dataset(shelf, "digits", {"dataset": {"fingerprint": "../../../secret"}}) is None
+
+
+@pytest.mark.parametrize("left", [{"run_name": "x"}, {"outcome": "kept", "reason": 5, "gate": 7}, {"outcome": []}])
+def test_a_report_of_another_kind_is_said_to_be_so(
+    airflow: Any, viewer: dict[str, str], shelf: Shelf, left: dict[str, Any]
+) -> None:
+    set_state("success")
+    key = f"digits/runs/{name_of(record(), shelf.bucket)}/report.json"
+    shelf.s3.put_object(Bucket=shelf.bucket, Key=key, Body=json.dumps(left).encode())
+    page = airflow.get("/retraining/run", params=RUN, headers=viewer)
+    assert (page.status_code, "What this run left is not what this version writes" in page.text) == (200, True)
+    weeks = airflow.get("/retraining/weeks", params={"dag_id": "retrain_digits"}, headers=viewer)
+    assert (weeks.status_code, "It left no report." in weeks.text) == (200, True)
+
+
+def test_a_large_document_costs_its_panel_alone(
+    airflow: Any, viewer: dict[str, str], shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_state("success")
+    key, left = f"digits/runs/{name_of(record(), shelf.bucket)}", documents(DIGITS)
+    monkeypatch.setattr(Shelf.read, "__defaults__", (100_000,))
+    for name, body in (("report", json.dumps(left.report).encode()), ("evaluation", b" " * 200_000)):
+        shelf.s3.put_object(Bucket=shelf.bucket, Key=f"{key}/{name}.json", Body=body)
+    page = airflow.get("/retraining/run", params=RUN, headers=viewer)
+    assert (page.status_code, "Right on 3 images more of 300" in page.text) == (200, True)

@@ -11,6 +11,7 @@ from retraining.page.app import report_page
 from retraining.page.headline import headline
 from retraining.page.mount import VIEWS
 from retraining.page.panels import PANELS, section_of
+from retraining.page.weeks import line
 from tests.page.runs import documents
 
 DIGITS = [str(digit) for digit in range(10)]
@@ -77,8 +78,8 @@ def test_images_come_before_classes() -> None:
 def test_a_picture_that_is_none_is_not_shown() -> None:
     run = documents(DIGITS)
     assert run.album
-    for line in run.album["won"]["images"]:
-        line["picture"] = 'data:text/html,<script>" onload="alert(1)'
+    for card in run.album["won"]["images"]:
+        card["picture"] = 'data:text/html,<script>" onload="alert(1)'
     page = bytes(report_page(run).body).decode()
     assert page.count("not shown") == 8 and "text/html" not in page
 
@@ -145,3 +146,11 @@ def test_a_deployment_that_is_not_set_up_is_told_so(
     monkeypatch.delenv("RETRAINING_ROLE_ARN", raising=False)
     answer = airflow.get("/retraining/run", params=RUN, headers=viewer)
     assert (answer.status_code, "RETRAINING_ROLE_ARN is not set" in answer.text) == (503, True)
+
+
+def test_other_classes_are_not_set_side_by_side() -> None:
+    """The champion was judged on the images of the classes that both know."""
+    run = documents(DIGITS)
+    report = dict(run.report) | {"champion": dict(run.report["champion"]) | {"n": 200}}
+    assert line(run.record, report)["was"] is None
+    assert line(run.record, run.report)["was"] is not None

@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import quote
 
 import jinja2
+from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from fastapi import Depends, FastAPI, HTTPException, Query
 from fastapi.responses import HTMLResponse, Response
@@ -43,6 +44,9 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-store",
 }
+
+# A page shares its threads with all of Airflow's: a store that hangs must not keep them.
+PATIENCE = Config(connect_timeout=3, read_timeout=10, retries={"total_max_attempts": 2})
 
 app = FastAPI(title="Retraining", docs_url=None, redoc_url=None, openapi_url=None)
 
@@ -76,12 +80,15 @@ def weeks(dag_id: str = Query(min_length=1, max_length=250)) -> HTMLResponse:
 def _from_store(make: Callable[[Shelf], HTMLResponse]) -> HTMLResponse:
     """A page made from documents in S3, or one that says why there is none."""
     try:
-        return make(Shelf(s3=client("s3"), bucket=Environment.of(os.environ).bucket))
+        return make(Shelf(s3=client("s3", PATIENCE), bucket=Environment.of(os.environ).bucket))
     except (ConfigurationError, TooLarge) as error:
         return page("message.html", 503, title="The report cannot be read", text=str(error))
     except (BotoCoreError, ClientError) as error:
         log.warning("A page cannot be made: %s", error)
-        return page("message.html", 503, title="The store does not answer", text=f"{type(error).__name__}: {error}")
+        return page("message.html", 503, title="The store does not answer", text=type(error).__name__)
+    except (AttributeError, LookupError, TypeError, ValueError, jinja2.UndefinedError):
+        log.exception("A page cannot be made of what a run left.")
+        return page("message.html", title="The report cannot be read", text=UNREADABLE)
 
 
 @app.get("/static/{name}", dependencies=[Depends(signed_in)])
@@ -92,6 +99,7 @@ def static(name: str) -> Response:
     return Response((HERE / "static" / name).read_bytes(), media_type=STATIC[name], headers=HEADERS)
 
 
+UNREADABLE = "What this run left is not what this version writes. Its report.md in S3 tells the same for people."
 FOREIGN = "This DAG is none that retrains a classifier. The report is there for DAGs named retrain_…"
 
 
@@ -107,7 +115,7 @@ def _view(panel: Panel, run: Documents) -> Mapping[str, Any] | None:
     try:
         return panel.view(run)
     except (AttributeError, LookupError, TypeError, ValueError):
-        log.exception("Panel %s cannot read what run %s left.", panel.key, run.report["run_name"])
+        log.exception("Panel %s cannot read what run %s left.", panel.key, run.record.run_id)
         return None
 
 

@@ -7,6 +7,7 @@ a document names further is checked before it is read.
 from __future__ import annotations
 
 import json
+import logging
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,6 +18,8 @@ from botocore.exceptions import ClientError
 from retraining.page.airflow_runs import RunRecord
 from retraining.plan import run_name
 from retraining.s3.documents import MISSING
+
+log = logging.getLogger(__name__)
 
 MAX_DOCUMENT = 16 * 1024**2
 """Of one document, in bytes: the evaluation of a thousand classes has about ten million."""
@@ -66,9 +69,17 @@ class Shelf:
         content = self.read(key)
         try:
             document = json.loads(content) if content else None
-        except ValueError:
+        except (ValueError, RecursionError):
             return None
         return document if isinstance(document, dict) else None
+
+    def optional(self, key: str) -> dict[str, Any] | None:
+        """The same of a document that a page can do without, as where it is too large."""
+        try:
+            return self.json(key)
+        except TooLarge as error:
+            log.warning("Left out of a page: %s", error)
+            return None
 
 
 def run_key(recipe: str, name: str) -> str:
@@ -85,4 +96,4 @@ def read_dataset(shelf: Shelf, recipe: str, report: Mapping[str, Any]) -> dict[s
     fingerprint = str((report.get("dataset") or {}).get("fingerprint", ""))
     if not re.fullmatch(r"[0-9a-f]{8,64}", fingerprint):
         return None
-    return shelf.json(f"{recipe}/data/versions/{fingerprint}/dataset.json")
+    return shelf.optional(f"{recipe}/data/versions/{fingerprint}/dataset.json")

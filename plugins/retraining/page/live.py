@@ -22,9 +22,9 @@ def read_run(shelf: Shelf, record: RunRecord, find: Callable[[str, str], Any]) -
     return Documents(
         record=record,
         report=report,
-        evaluation=shelf.json(f"{key}/evaluation.json") if report.get("candidate") else None,
+        evaluation=shelf.optional(f"{key}/evaluation.json") if report.get("candidate") else None,
         dataset=read_dataset(shelf, recipe, report),
-        album=shelf.json(f"{key}/page/images.json") if report.get("candidate") else None,
+        album=shelf.optional(f"{key}/page/images.json") if report.get("candidate") else None,
         facts={"preflight": preflight, "package_source": find("package_source", "return_value") or {}},
     )
 

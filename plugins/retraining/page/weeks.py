@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from retraining.page.airflow_runs import RunRecord
-from retraining.page.documents import Shelf, TooLarge, name_of, run_key
+from retraining.page.documents import Shelf, name_of, run_key
 from retraining.page.headline import headline
+
+log = logging.getLogger(__name__)
 
 MOST = 104
 """Runs on the page: two years of weeks."""
@@ -21,11 +24,14 @@ def read_weeks(shelf: Shelf, records: Sequence[RunRecord]) -> list[dict[str, Any
     """A line for each run, in their order."""
 
     def read(record: RunRecord) -> dict[str, Any]:
+        if record.goes_on:
+            return line(record, None)
+        report = shelf.optional(f"{run_key(record.recipe or '', name_of(record, shelf.bucket))}/report.json")
         try:
-            report = shelf.json(f"{run_key(record.recipe or '', name_of(record, shelf.bucket))}/report.json")
-        except TooLarge:
-            report = None
-        return line(record, None if record.goes_on else report)
+            return line(record, report)
+        except (AttributeError, LookupError, TypeError, ValueError):
+            log.exception("The report of run %s cannot be read.", record.run_id)
+            return line(record, None)
 
     with ThreadPoolExecutor(THREADS) as pool:
         return list(pool.map(read, records))
@@ -45,10 +51,16 @@ def line(record: RunRecord, report: Mapping[str, Any] | None) -> dict[str, Any]:
         "outcome": report["outcome"],
         "text": report["reason"] if report["outcome"] in ("failed", "skipped") else headline(report)[1],
         "accuracy": (report.get("candidate") or {}).get("accuracy"),
-        "was": (report.get("champion") or {}).get("accuracy"),
+        "was": _champions(report),
         "images": sum(sum(of_class.values()) for of_class in counts.values()) or None,
         "usd": (report.get("billed") or {}).get("usd"),
     }
+
+
+def _champions(report: Mapping[str, Any]) -> float | None:
+    """The champion's accuracy, unless it was measured on other images: on the classes alone that both know."""
+    ours, theirs = report.get("candidate") or {}, report.get("champion") or {}
+    return theirs.get("accuracy") if ours.get("n") == theirs.get("n") else None
 
 
 def chart(lines: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:

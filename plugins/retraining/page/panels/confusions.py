@@ -15,7 +15,8 @@ def view(run: Documents) -> Mapping[str, Any] | None:
     candidate = (run.evaluation or {}).get("candidate")
     if not candidate:
         return None
-    champion = ((run.evaluation or {}).get("champion") or {}).get("confusion")
+    theirs = (run.evaluation or {}).get("champion") or {}
+    champion = theirs.get("confusion") if theirs.get("classes") == candidate["classes"] else None
     pairs = _pairs(candidate["classes"], candidate["confusion"], champion)
     return {"pairs": pairs[:SHOWN], "more": max(0, len(pairs) - SHOWN), "compared": champion is not None}
 
