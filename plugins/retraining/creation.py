@@ -1,4 +1,4 @@
-"""Things of SageMaker that have a name: made once, whichever attempt does it."""
+"""Things of SageMaker that have a name: made, or deleted, once, whichever attempt does it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from retraining.job_kinds import already_exists
+from retraining.job_kinds import already_exists, is_missing
 
 
 def create_once(create: Any, request: Mapping[str, Any]) -> bool:
@@ -19,3 +19,12 @@ def create_once(create: Any, request: Mapping[str, Any]) -> bool:
             return False
         raise
     return True
+
+
+def delete_once(delete: Any, request: Mapping[str, Any]) -> None:
+    """Gone afterwards, also where it was gone before."""
+    try:
+        delete(**request)
+    except ClientError as error:
+        if not is_missing(error.response["Error"]["Code"], error.response["Error"]["Message"]):
+            raise

@@ -135,29 +135,21 @@ def test_golden_images_are_asked_while_it_bakes(runs: Runs) -> None:
     assert found["wrong"] is None and found["requests"] >= 3
 
 
-def test_a_wrong_answer_takes_the_canary_back(runs: Runs) -> None:
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        ({"label": "b"}, r"answers 'b' for a/1\.png, .* answered 'a'"),
+        ({"breaks": ""}, r"failed at 3 golden images, the last time: .*this model breaks"),
+        ({"mumbles": ""}, r"answers b'mumbled' for a/1\.png, sent as .*that is no prediction"),
+    ],
+)
+def test_a_bad_answer_takes_the_canary_back(runs: Runs, model: dict[str, str], said: str) -> None:
     before, run = runs(1), guarded(runs(2), bake_seconds=3600)
     deploy(before)
-    with pytest.raises(AirflowFailException, match=r"answers 'b' for a/1\.png, .* answered 'a'"):
-        deploy(run, label="b")
+    with pytest.raises(AirflowFailException, match=said):
+        deploy(run, **model)
     assert served(run) == before.plan.endpoint_config
     assert alarms_of(run) == []
-
-
-def test_a_model_that_fails_is_taken_back(runs: Runs) -> None:
-    before, run = runs(1), guarded(runs(2), bake_seconds=3600)
-    deploy(before)
-    with pytest.raises(AirflowFailException, match=r"failed at 3 golden images, the last time: .*this model breaks"):
-        deploy(run, breaks="")
-    assert served(run) == before.plan.endpoint_config
-
-
-def test_an_answer_that_is_none_takes_the_canary_back(runs: Runs) -> None:
-    before, run = runs(1), guarded(runs(2), bake_seconds=3600)
-    deploy(before)
-    with pytest.raises(AirflowFailException, match=r"answers b'mumbled' for a/1\.png, sent as .*that is no prediction"):
-        deploy(run, mumbles="")
-    assert served(run) == before.plan.endpoint_config
 
 
 def test_an_attempt_killed_while_it_bakes_is_repeated(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,12 +18,13 @@ from airflow.sdk import Context
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 from botocore.exceptions import ClientError
 
+from retraining.creation import delete_once
 from retraining.job_kinds import KINDS, UPDATE_LIMIT_SECONDS
 from retraining.links import JOB_LINKS
 from retraining.operators.durable import log_tail
 from retraining.release import package
 from retraining.release.alarms import DENIED
-from retraining.release.endpoint import delete_endpoint_config, describe_endpoint, is_baking, pending_config
+from retraining.release.endpoint import describe_endpoint, is_baking, pending_config
 from retraining.release.intent import Intent, Intents
 from retraining.release.watch import Watch, remove_alarms, ringing
 from retraining.run import client
@@ -272,7 +273,7 @@ class RollbackOperator(EndpointOperator):
             if self.config.get("Watched"):
                 remove_alarms(self.config["Failed"])
             # An attempt of `deploy` that stalled before it asked, and wakes hours later, asks for what is gone.
-            delete_endpoint_config(self.hook.conn, self.config["Failed"])
+            delete_once(self.hook.conn.delete_endpoint_config, {"EndpointConfigName": self.config["Failed"]})
         except ClientError as error:
             if error.response["Error"]["Code"] not in DENIED:
                 raise

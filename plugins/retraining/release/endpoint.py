@@ -20,15 +20,6 @@ def describe_endpoint(sagemaker: Any, name: str) -> dict[str, Any] | None:
         raise
 
 
-def delete_endpoint_config(sagemaker: Any, name: str) -> None:
-    """Gone afterwards, also where it was gone before."""
-    try:
-        sagemaker.delete_endpoint_config(EndpointConfigName=name)
-    except ClientError as error:
-        if not is_missing(error.response["Error"]["Code"], error.response["Error"]["Message"]):
-            raise
-
-
 def pending_config(description: Mapping[str, Any]) -> str | None:
     """The endpoint configuration that an update leads to; None where none is going on."""
     return (description.get("PendingDeploymentSummary") or {}).get("EndpointConfigName")

@@ -6,9 +6,7 @@ import logging
 from functools import partial
 from typing import Any
 
-from botocore.exceptions import ClientError
-
-from retraining.job_kinds import is_missing
+from retraining.creation import delete_once
 from retraining.plan import name_prefix
 from retraining.promotion.approval import person
 from retraining.promotion.champion import Champion, names_of, own_champion, replace_champion
@@ -98,7 +96,7 @@ def prune(run: Run) -> dict[str, Any]:
         removed[noun] = [name for name in ours[KEEP_RELEASES:] if name not in needed]
         for name in removed[noun]:
             log.info("Deleting %s %s.", noun, name)
-            _delete(delete, f"{noun}Name", name)
+            delete_once(delete, {f"{noun}Name": name})
     return removed
 
 
@@ -107,11 +105,3 @@ def _is_ours(run: Run, arn: str) -> bool:
     pages = run.sagemaker.get_paginator("list_tags").paginate(ResourceArn=arn)
     tags = [tag for page in pages for tag in page["Tags"]]
     return all(tag in tags for tag in run.plan.deployment_tags)
-
-
-def _delete(delete: Any, key: str, name: str) -> None:
-    try:
-        delete(**{key: name})
-    except ClientError as error:
-        if not is_missing(error.response["Error"]["Code"], error.response["Error"]["Message"]):
-            raise
