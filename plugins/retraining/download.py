@@ -64,14 +64,29 @@ class Network:
         return cls(internal_hosts=frozenset(named) - {""}, proxy_for=_proxy_for)
 
 
-def download(url: str, target: Path, max_bytes: int, network: Network | None = None) -> None:
-    """Write what lies at `url` to `target`; DownloadError leaves nothing there, and tells no secret of the address."""
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What the server said."""
+
+    written: bool
+    """False where it still is what was asked for."""
+    version: str | None = None
+    """ETag or date of what lies there, for the next time; None where the server tells neither."""
+
+
+def download(
+    url: str, target: Path, max_bytes: int, network: Network | None = None, known: str | None = None
+) -> Answer:
+    """Write what lies at `url` to `target`; DownloadError leaves nothing there, and tells no secret of the address.
+
+    Nothing is written where it still is `known`, the version of an earlier answer.
+    """
     try:
         address = WebAddress.of(url)
     except AddressError as error:
         raise DownloadError(str(error)) from None
     try:
-        _fetch(address, target, max_bytes, network or Network.of(os.environ))
+        return _fetch(address, target, max_bytes, network or Network.of(os.environ), known)
     except (OSError, http.client.HTTPException, ValueError) as error:
         target.unlink(missing_ok=True)
         if isinstance(error, DownloadError):
@@ -80,10 +95,10 @@ def download(url: str, target: Path, max_bytes: int, network: Network | None = N
         raise DownloadError(f"{address.place} cannot be downloaded: {why}.") from None
 
 
-def _fetch(address: WebAddress, target: Path, max_bytes: int, network: Network) -> None:
+def _fetch(address: WebAddress, target: Path, max_bytes: int, network: Network, known: str | None) -> Answer:
     first, deadline = address.place, time.monotonic() + MAX_SECONDS
     for _ in range(MAX_REDIRECTS + 1):
-        with _connected(address, network, deadline) as pace, contextlib.closing(_asked(address, pace)) as answer:
+        with _connected(address, network, deadline) as pace, contextlib.closing(_asked(address, pace, known)) as answer:
             location = answer.headers.get("Location")
             if answer.status in REDIRECTS and location:
                 try:
@@ -91,13 +106,15 @@ def _fetch(address: WebAddress, target: Path, max_bytes: int, network: Network) 
                 except AddressError as error:
                     raise DownloadError(f"{first} leads to an address that is not fetched: {error}") from None
                 continue
+            if answer.status == 304 and known:
+                return Answer(written=False, version=known)
             if answer.status != 200:
                 raise DownloadError(f"{first} cannot be downloaded: {address.authority} answers {answer.status}.")
             if (answer.length or 0) > max_bytes:
                 raise DownloadError(f"{first} is larger than {max_bytes} bytes.")
             with target.open("wb") as out:
                 _write(first, answer, out, target, max_bytes, pace)
-            return
+            return Answer(written=True, version=_version(answer))
     raise DownloadError(f"{first} leads to another address more than {MAX_REDIRECTS} times.")
 
 
@@ -122,11 +139,24 @@ def _write(
         raise DownloadError(f"{name} ends {answer.length} bytes early; try again.")
 
 
-def _asked(address: WebAddress, pace: _Pace) -> http.client.HTTPResponse:
+def _version(answer: http.client.HTTPResponse) -> str | None:
+    """What can be sent back in a header, and is short."""
+    etag, modified = answer.headers.get("ETag"), answer.headers.get("Last-Modified")
+    version = f"ETag {etag}" if etag else f"Last-Modified {modified}" if modified else None
+    return version if version and len(version) <= 300 and version.isascii() and version.isprintable() else None
+
+
+def _condition(known: str | None) -> dict[str, str]:
+    kind, _, value = (known or "").partition(" ")
+    header = {"ETag": "If-None-Match", "Last-Modified": "If-Modified-Since"}.get(kind)
+    return {header: value} if header else {}
+
+
+def _asked(address: WebAddress, pace: _Pace, known: str | None) -> http.client.HTTPResponse:
     connection = http.client.HTTPConnection(address.host, address.port)
     connection.sock = pace.stream
     wanted = {"Host": address.authority, "Accept": "*/*", "Accept-Encoding": "identity", "Connection": "close"}
-    connection.request("GET", address.target, headers=wanted)
+    connection.request("GET", address.target, headers=wanted | _condition(known))
     return connection.getresponse()
 
 

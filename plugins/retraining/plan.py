@@ -110,12 +110,12 @@ class Plan:
         return self.recipe.name
 
     @property
-    def images_key(self) -> str:
-        return f"{self.root}/data/images/"
+    def data_key(self) -> str:
+        return f"{self.root}/data/"
 
     @property
-    def quarantine_key(self) -> str:
-        return f"{self.root}/data/quarantine/"
+    def images_key(self) -> str:
+        return f"{self.data_key}images/"
 
     @property
     def champion_key(self) -> str:

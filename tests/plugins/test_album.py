@@ -72,3 +72,9 @@ def test_a_run_keeps_its_images(scored_run: Callable[..., Run]) -> None:
 def test_a_broken_album_decides_nothing(scored_run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(room, "_lines", lambda *_: 1 / 0)
     assert compare(scored_run()) is True
+
+
+def test_an_x_ray_of_sixteen_bits_has_its_greys() -> None:
+    body = io.BytesIO()
+    Image.new("I;16", (40, 40), 12_850).save(body, "PNG")
+    assert Image.open(io.BytesIO(small(body.getvalue()))).convert("L").getpixel((20, 20)) == 50

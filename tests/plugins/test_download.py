@@ -108,7 +108,13 @@ class Site(BaseHTTPRequestHandler):
             self.send_header("Location", where)
             self.end_headers()
             return
+        if kind == "/tagged" and self.headers["If-None-Match"] == '"1"':
+            self.send_response(304)
+            self.end_headers()
+            return
         self.send_response(200 if kind != "/missing" else 404)
+        if kind == "/tagged":
+            self.send_header("ETag", '"1"')
         self.send_header("Content-Length", str(len(BODY) * (2 if kind == "/cut" else 1)))
         self.end_headers()
         for at in range(0, len(BODY), 1 if kind == "/drip" else len(BODY)):
@@ -192,3 +198,19 @@ def test_what_a_host_answers_is_bounded(
     assert not (tmp_path / "a.zip").exists()
     assert time.monotonic() - began < 60
     assert all(asked.startswith("pets.example/") for asked in Site.asked)
+
+
+def test_what_is_still_the_same_is_not_fetched_again(tmp_path: Path, network: Network) -> None:
+    url, target = "https://pets.example/tagged", tmp_path / "a.zip"
+    first = download(url, target, len(BODY), network)
+    target.unlink()
+    second = download(url, target, len(BODY), network, known=first.version)
+    assert (first.written, second.written, target.exists()) == (True, False, False)
+    assert second.version == first.version
+    other = download(url, target, len(BODY), network, known='ETag "2"')
+    assert (other.written, target.read_bytes()) == (True, BODY)
+
+
+def test_a_version_that_is_no_header_is_not_sent(tmp_path: Path, network: Network) -> None:
+    target = tmp_path / "a.zip"
+    assert download("https://pets.example/file", target, len(BODY), network, known="of a file").written

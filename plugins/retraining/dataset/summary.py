@@ -22,6 +22,9 @@ def summary(dataset: Mapping[str, Any]) -> list[str]:
     notes = [*_layout(dataset.get("layout") or {}), *_groups(dataset.get("groups") or {})]
     if animated := dataset.get("animated"):
         notes.append(f"Of {animated} animated pictures the first frame counts.")
+    if converted := dataset.get("converted"):
+        each = ", ".join(f"{count} {kind}" for kind, count in converted.items())
+        notes.append(f"Converted to PNG, without loss: {each}.")
     return lines + ([""] if notes else []) + [f"- {note}" for note in notes]
 
 

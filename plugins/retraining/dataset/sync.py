@@ -1,33 +1,30 @@
-"""Bring a source into S3 as one version: verify every image, quarantine, split, upload what is missing.
+"""Bring a source into S3 as one version: verify what is new, quarantine, split, upload what is missing.
 
 Objects are named by their content, so a second run of the same data uploads nothing, and a run that dies half way is
-finished by the next. The version's own files come last: a manifest never names an object that is not there.
+finished by the next. The version's own files come last: a manifest never names an object that is not there. What was
+found is remembered last of all (`memory`), so that an unchanged source costs a look at its names.
 """
 
 from __future__ import annotations
 
-import hashlib
 import logging
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
+from pathlib import Path
 from typing import Any
 
-from retraining.dataset.sources import SourceFile, open_source
+from retraining.dataset.memory import Memory, Verdict, memory_key, recall, remember
+from retraining.dataset.sources import SourceFile, SourceFiles, open_source
 from retraining.dataset.split import SPLITS
+from retraining.dataset.stamp import is_files
+from retraining.dataset.store import Forgotten, Store
 from retraining.dataset.summary import summary
-from retraining.dataset.verify import Rejected, VerifiedImage, verify_image
+from retraining.dataset.verify_pool import verify_files
 from retraining.dataset.version import Version, as_json, make_version
 from retraining.plan import Plan
-from retraining.s3.listing import list_keys
 from retraining.web_address import without_secrets
 
 log = logging.getLogger(__name__)
-
-UPLOAD_THREADS = 10  # as many connections as a boto3 client keeps
-VERIFY_THREADS = 4
-CONTENT_TYPES = {"jpg": "image/jpeg", "png": "image/png"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,36 +34,45 @@ class Synced:
     version: Version
     uploaded: int
     """Objects written, of every kind; 0 when S3 had everything already."""
+    read: int
+    """Files that were read; 0 when all are those of the sync before."""
 
 
 def sync_dataset(plan: Plan, s3: Any) -> Synced:
     """The plan's source as a version in the plan's bucket; ValueErrors of this package say what is wrong."""
-    source = without_secrets(plan.recipe.source)
-    with open_source(plan.recipe.source, s3, plan.recipe.layout) as files:
-        log.info("Verifying %d files of %s.", len(files), source)
-        layout = files.understood.as_dict()
-        version = make_version(_verify(files), source, plan.recipe.split, layout)
+    key = memory_key(plan.root, plan.recipe.source)
+    memory = recall(s3, plan.environment.bucket, key)
+    try:
+        return _sync(plan, s3, memory, key)
+    except Forgotten as error:
+        log.warning("%s: everything is read and compared again.", error)
+        return _sync(plan, s3, Memory(), key)
+
+
+def _sync(plan: Plan, s3: Any, memory: Memory, key: str) -> Synced:
+    source, bucket = without_secrets(plan.recipe.source), plan.environment.bucket
+    with open_source(plan.recipe.source, s3, plan.recipe.layout, memory) as files:
+        judged, seen = verify(files, memory)
+        version = make_version(judged, source, plan.recipe.split, files.understood.as_dict())
         # Before anything is uploaded, and long before anything is paid.
         log.info("%s was understood as:\n%s", source, "\n".join(summary(as_fact(version))))
-        if version.groups and version.groups.ungrouped:
-            few, examples = version.groups.ungrouped, ", ".join(version.groups.ungrouped_examples)
-            log.warning("split.group_by finds nothing in the names of %d images, for example %s.", few, examples)
-        for entry in version.quarantined[:20]:
-            log.warning("Quarantined %s: %s, %s", entry.file.name, entry.code, entry.detail)
-        store = _Store(s3, plan.environment.bucket)
-        store.put_missing(plan.images_key, ((image.entry, image.file) for image in version.images))
-        # What is no regular file, or was reached over a link and is no image, is named in dataset.json but not copied.
-        local = (entry for entry in version.quarantined if entry.file.rejected is None and not entry.file.linked)
-        kept = [entry for entry in local if entry.file.path.is_file() and not entry.file.path.is_symlink()]
-        store.put_missing(
-            plan.quarantine_key, ((f"{entry.code}/{_digest_name(entry.file)}", entry.file) for entry in kept)
-        )
-    images_uri = plan.uri(plan.images_key)
+        _say(version)
+        store = Store(s3, bucket, plan.data_key, memory.stored)
+        store.put_missing(objects(version, files.scratch))
+    images_uri, folder = plan.uri(plan.images_key), f"versions/{version.fingerprint}"
     for split in SPLITS:
-        store.put_changed(plan.manifest_key(version.fingerprint, split), as_json(version.manifest(split, images_uri)))
-    store.put_changed(f"{plan.version_key(version.fingerprint)}/dataset.json", as_json(version.document()))
-    log.info("Version %s: %d images, %d uploads.", version.fingerprint, len(version.images), store.uploaded)
-    return Synced(version=version, uploaded=store.uploaded)
+        store.put_changed(f"{folder}/{split}.manifest", as_json(version.manifest(split, images_uri)))
+    if originals := version.originals:
+        store.put_changed(f"{folder}/originals.json", as_json(originals))
+    store.put_changed(f"{folder}/dataset.json", as_json(version.document()))
+    now = Memory(taken_ns=files.taken_ns, files=seen, stored=store.stored, whole=files.whole)
+    if not now.says_the_same(memory):
+        remember(s3, bucket, key, now)
+    read = sum(1 for file in files if memory.verdict(file.key, file.stamp) is None and file.rejected is None)
+    log.info(
+        "Version %s: %d images, %d read, %d uploads.", version.fingerprint, len(version.images), read, store.uploaded
+    )
+    return Synced(version=version, uploaded=store.uploaded, read=read)
 
 
 def as_fact(version: Version) -> dict[str, Any]:
@@ -79,55 +85,51 @@ def as_fact(version: Version) -> dict[str, Any]:
         "layout": dict(version.layout),
         "groups": version.groups.as_dict() if version.groups else None,
         "animated": version.animated,
+        "converted": version.converted,
     }
 
 
-def _verify(files: list[SourceFile]) -> list[tuple[SourceFile, VerifiedImage | Rejected]]:
-    def judge(file: SourceFile) -> tuple[SourceFile, VerifiedImage | Rejected]:
-        return file, file.rejected or verify_image(file.path)
+def verify(
+    files: SourceFiles, memory: Memory
+) -> tuple[list[tuple[SourceFile, Verdict]], dict[str, tuple[str, Verdict]]]:
+    """Each file with what it is found to be, read or remembered; and what may be remembered of them, by their keys."""
+    known = {file.key: file.rejected or memory.verdict(file.key, file.stamp) for file in files}
+    unknown = [file for file in files if known[file.key] is None]
+    log.info("Verifying %d files; %d are those of the last sync.", len(unknown), len(files) - len(unknown))
+    unchanged = known.keys() - {file.key for file in unknown}
+    answers = verify_files([file.path for file in unknown], files.scratch)
+    for file, (found, stamp) in zip(unknown, answers, strict=True):
+        known[file.key] = found
+        # Of a copy that was fetched, the stamp is that of where it came from.
+        if stamp == file.stamp or (stamp and file.stamp and not is_files(file.stamp)):
+            unchanged.add(file.key)
+    judged = [(file, verdict) for file in files if (verdict := known[file.key]) is not None]
+    seen = {
+        file.key: (file.stamp, verdict)
+        for file, verdict in judged
+        if file.stamp and not file.rejected and file.key in unchanged
+    }
+    return judged, seen
 
-    with ThreadPoolExecutor(VERIFY_THREADS) as pool:
-        return list(pool.map(judge, files))
+
+def objects(version: Version, scratch: Path) -> Mapping[str, Path]:
+    """What a version has in S3 besides its documents: keys below `data/`, and the files that have their bytes."""
+    images = {
+        f"images/{image.entry}": scratch / image.sha256 if image.original else image.file.path
+        for image in version.images
+    }
+    # What was not read, or was reached over a link and is no image, is named in dataset.json but not copied.
+    quarantined = {
+        f"quarantine/{entry.code}/{entry.sha256[:20]}": entry.file.path
+        for entry in version.quarantined
+        if entry.sha256 and not entry.file.linked
+    }
+    return images | quarantined
 
 
-def _digest_name(file: SourceFile) -> str:
-    with file.path.open("rb") as body:
-        return hashlib.file_digest(body, "sha256").hexdigest()[:20]
-
-
-class _Store:
-    """Uploads into one bucket, counted."""
-
-    def __init__(self, s3: Any, bucket: str) -> None:
-        self.s3, self.bucket, self.uploaded = s3, bucket, 0
-
-    def put_missing(self, prefix: str, files: Iterable[tuple[str, SourceFile]]) -> None:
-        """Objects named by content: those S3 has are right by their name. Never relies on the order of a listing."""
-        wanted = {f"{prefix}{name}": file for name, file in files}
-        if not wanted:
-            return
-        missing = wanted.keys() - set(list_keys(self.s3, self.bucket, prefix))
-        self._run([partial(self._upload, key, wanted[key]) for key in sorted(missing)])
-
-    def put_changed(self, key: str, body: bytes) -> None:
-        """A small document, written only when S3 has something else or nothing there."""
-        try:
-            if self.s3.get_object(Bucket=self.bucket, Key=key)["Body"].read() == body:
-                return
-        except self.s3.exceptions.NoSuchKey:
-            pass
-        self.s3.put_object(Bucket=self.bucket, Key=key, Body=body, ContentType="application/json")
-        self.uploaded += 1
-
-    def _upload(self, key: str, file: SourceFile) -> None:
-        content_type = CONTENT_TYPES.get(key.rsplit(".", 1)[-1], "application/octet-stream")
-        with file.path.open("rb") as body:
-            self.s3.put_object(Bucket=self.bucket, Key=key, Body=body, ContentType=content_type)
-
-    def _run(self, uploads: list[Callable[[], None]]) -> None:
-        with ThreadPoolExecutor(UPLOAD_THREADS) as pool:
-            for done, future in enumerate(as_completed([pool.submit(upload) for upload in uploads]), start=1):
-                future.result()
-                if done % 1000 == 0 or done == len(uploads):
-                    log.info("Uploaded %d of %d objects.", done, len(uploads))
-        self.uploaded += len(uploads)
+def _say(version: Version) -> None:
+    if version.groups and version.groups.ungrouped:
+        few, examples = version.groups.ungrouped, ", ".join(version.groups.ungrouped_examples)
+        log.warning("split.group_by finds nothing in the names of %d images, for example %s.", few, examples)
+    for entry in version.quarantined[:20]:
+        log.warning("Quarantined %s: %s, %s", entry.file.name, entry.code, entry.detail)

@@ -11,6 +11,7 @@ from pathlib import Path
 from retraining.dataset.ignored import why_ignored
 from retraining.dataset.names import printable
 from retraining.dataset.source_error import SourceError
+from retraining.dataset.stamp import Stamp, stamp_of
 from retraining.dataset.verdict import Rejected
 
 MAX_ENTRIES = 5_000_000
@@ -25,6 +26,8 @@ class Leaf:
     linked: bool = False
     """Reached over a link: its bytes may be another's, so that they are not copied unless they are an image."""
     rejected: Rejected | None = None
+    stamp: Stamp | None = None
+    """What tells whether it is still the file that was read; None where nothing does."""
 
 
 @dataclass(kw_only=True)
@@ -36,6 +39,8 @@ class Tree:
     followed: int = 0
     loops: list[str] = field(default_factory=list)
     """Links that lead back to a folder they are in."""
+    whole: Stamp | None = None
+    """Of the archive or address that all of it comes from."""
 
 
 def read_tree(root: Path) -> Tree:
@@ -64,10 +69,11 @@ def _entries(
         if why:
             yield name, Leaf(path=path)
             continue
-        is_link = entry.is_symlink()
+        is_link, status = entry.is_symlink(), _status(entry)
         tree.followed += is_link
-        if not _is_folder(path):
-            yield name, _leaf(path, is_link=is_link, linked=linked or is_link)
+        if status is None or not stat.S_ISDIR(status.st_mode):
+            stamp = stamp_of(status) if status and stat.S_ISREG(status.st_mode) else None
+            yield name, _leaf(path, stamp, is_link=is_link, linked=linked or is_link)
         elif (real := path.resolve()) in ancestors:
             tree.loops.append(name)
         else:
@@ -76,17 +82,18 @@ def _entries(
         tree.empty.append(above.rstrip("/"))
 
 
-def _is_folder(path: Path) -> bool:
+def _status(entry: os.DirEntry[str]) -> os.stat_result | None:
+    """Of what a link leads to; None where it leads nowhere."""
     try:
-        return stat.S_ISDIR(path.stat().st_mode)
+        return entry.stat()
     except OSError:
-        return False
+        return None
 
 
-def _leaf(path: Path, *, is_link: bool, linked: bool) -> Leaf:
+def _leaf(path: Path, stamp: Stamp | None, *, is_link: bool, linked: bool) -> Leaf:
     if not is_link:
-        return Leaf(path=path, linked=linked)
+        return Leaf(path=path, linked=linked, stamp=stamp)
     try:
-        return Leaf(path=path.resolve(strict=True), linked=True)
+        return Leaf(path=path.resolve(strict=True), linked=True, stamp=stamp)
     except (OSError, RuntimeError):  # RuntimeError: links in a circle
         return Leaf(path=path, linked=True, rejected=Rejected(code="NOT_REGULAR", detail="a link that leads nowhere"))

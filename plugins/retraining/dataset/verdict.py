@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Original:
+    """What a picture was before it was converted."""
+
+    format: str
+    sha256: str
+    rules: str
+    """How it was converted; other rules make another picture of the same file."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -10,11 +21,20 @@ class VerifiedImage:
     """A file that decodes completely."""
 
     sha256: str
+    """Of what training gets: of the file, or of the PNG it was converted to."""
     extension: str
     """By its first bytes, whatever the file is called: jpg or png."""
     size_bytes: int
     frames: int = 1
     """More for an animation, of which the first picture counts."""
+    original: Original | None = None
+
+    @property
+    def identity(self) -> str:
+        """What the picture is the same by, anywhere. Not the PNG's own digest: the next zlib packs it otherwise."""
+        if self.original is None:
+            return self.sha256
+        return hashlib.sha256(f"{self.original.rules}:{self.original.sha256}".encode()).hexdigest()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +43,8 @@ class Rejected:
 
     code: str
     detail: str
+    sha256: str | None = None
+    """Of the file, where it was read."""
 
 
 class Damaged(ValueError):

@@ -2,7 +2,8 @@
 
 Only pixels decide: every picture is decoded to its last one, because a training job that meets half a picture hours
 later costs money; and what lies around them (EXIF, profiles, texts, a second picture), odd or broken, is not read.
-Only Pillow's JPEG and PNG readers are used, because strangers' files choose the parser.
+Strangers' files choose the parser: Pillow's JPEG and PNG readers, and the four of `convert`, never its other forty.
+What is no JPEG or PNG is given to training as a PNG.
 """
 
 from __future__ import annotations
@@ -10,31 +11,41 @@ from __future__ import annotations
 import hashlib
 import io
 import threading
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from dataclasses import replace
 from pathlib import Path
 
+from retraining.dataset.convert import RULES, convert, format_of
 from retraining.dataset.jpeg import first_picture
 from retraining.dataset.limits import MAX_BYTES, MAX_PIXELS, MAX_SCANNED, MAX_SIDE, MIN_SIDE
 from retraining.dataset.png import SIGNATURE, picture
-from retraining.dataset.verdict import Damaged, Rejected, VerifiedImage
+from retraining.dataset.verdict import Damaged, Original, Rejected, VerifiedImage
 
-__all__ = ["Rejected", "VerifiedImage", "verify_image"]
+__all__ = ["Rejected", "VerifiedImage", "take_turns", "verify_image"]
 
 SIGNATURES = {b"\xff\xd8\xff": "jpg", SIGNATURE: "png"}
 OTHER_FORMATS = {
-    b"GIF8": "GIF", b"BM": "BMP", b"II*\0": "TIFF", b"MM\0*": "TIFF", b"RIFF": "WebP", b"8BPS": "PSD",
-    b"\0\0\0\x0cJXL ": "JPEG XL", b"\xff\x0a": "JPEG XL", b"\0\0\0\x0cjP  ": "JPEG 2000",
-    b"\xff\x4f\xff\x51": "JPEG 2000",
+    b"8BPS": "PSD", b"\0\0\0\x0cJXL ": "JPEG XL", b"\xff\x0a": "JPEG XL", b"\0\0\0\x0cjP  ": "JPEG 2000",
+    b"\xff\x4f\xff\x51": "JPEG 2000", b"II+\0": "BigTIFF", b"MM\0+": "BigTIFF",
 }  # fmt: skip
 BRANDS = {b"heic": "HEIC", b"heix": "HEIC", b"mif1": "HEIC", b"msf1": "HEIC", b"avif": "AVIF", b"avis": "AVIF"}
 
 LARGE_PIXELS = 25_000_000
 """From here on a picture is decoded while no other large one is: 120 megapixels can take half a gigabyte."""
-_large = threading.BoundedSemaphore(1)
+_large: AbstractContextManager[object] = threading.BoundedSemaphore(1)
 
 
-def verify_image(path: Path) -> VerifiedImage | Rejected:
-    """Read one local file completely and judge it. Never raises for what is in the file. Threads may share it."""
+def take_turns(turn: AbstractContextManager[object]) -> None:
+    """Decode large pictures within `turn`: processes that verify together have one between them."""
+    global _large
+    _large = turn
+
+
+def verify_image(path: Path, converted: Path | None = None) -> VerifiedImage | Rejected:
+    """Read one local file completely and judge it. Never raises for what is in the file. Threads may share it.
+
+    What is neither JPEG nor PNG is written to the folder `converted`, under its digest, if there is one.
+    """
     try:
         if path.is_symlink() or not path.is_file():
             return Rejected(code="NOT_REGULAR", detail="links, pipes and devices are not read")
@@ -46,18 +57,51 @@ def verify_image(path: Path) -> VerifiedImage | Rejected:
         body = path.read_bytes()
     except OSError as error:
         return Rejected(code="UNREADABLE", detail=str(error.strerror or error))
-    extension = next((name for magic, name in SIGNATURES.items() if body.startswith(magic)), None)
-    if extension is None:
-        return _foreign(body)
+    found = _judged(body, converted)
+    return replace(found, sha256=_digest(body)) if isinstance(found, Rejected) else found
+
+
+def _judged(body: bytes, converted: Path | None) -> VerifiedImage | Rejected:
     try:
-        frames = _require_png(body) if extension == "png" else _require_jpeg(body)
+        return _picture(body, converted)
     except Damaged as error:
         return error.rejected
+    except MemoryError:
+        return Rejected(code="TOO_MUCH_MEMORY", detail="its decoder takes more memory than it may; save it anew")
+    except OSError as error:
+        if error.errno is not None:  # of the disk, not of a decoder: no fault of the picture
+            raise
+        return _broken(error)
     except Exception as error:  # Pillow's decoders raise nearly everything for broken files
-        truncated = "truncated" in str(error).lower()
-        return Rejected(code="TRUNCATED" if truncated else "CORRUPT", detail=f"{type(error).__name__}: {error}")
-    digest = hashlib.sha256(body).hexdigest()
-    return VerifiedImage(sha256=digest, extension=extension, size_bytes=size, frames=frames)
+        return _broken(error)
+
+
+def _picture(body: bytes, converted: Path | None) -> VerifiedImage | Rejected:
+    extension = next((name for magic, name in SIGNATURES.items() if body.startswith(magic)), None)
+    if extension:
+        frames = _require_png(body) if extension == "png" else _require_jpeg(body)
+        return VerifiedImage(sha256=_digest(body), extension=extension, size_bytes=len(body), frames=frames)
+    kind = format_of(body)
+    if kind is None:
+        return _foreign(body)
+    with ExitStack() as held:
+        made = convert(body, lambda width, height: held.enter_context(_room_for(width, height)))
+    digest = _digest(made.body)
+    if converted is not None:
+        (converted / digest).write_bytes(made.body)
+    original = Original(format=kind, sha256=_digest(body), rules=RULES)
+    return VerifiedImage(
+        sha256=digest, extension="png", size_bytes=len(made.body), frames=made.frames, original=original
+    )
+
+
+def _broken(error: Exception) -> Rejected:
+    truncated = "truncated" in str(error).lower()
+    return Rejected(code="TRUNCATED" if truncated else "CORRUPT", detail=f"{type(error).__name__}: {error}")
+
+
+def _digest(body: bytes) -> str:
+    return hashlib.sha256(body).hexdigest()
 
 
 def _foreign(body: bytes) -> Rejected:
@@ -65,7 +109,7 @@ def _foreign(body: bytes) -> Rejected:
     name = name or next((name for magic, name in OTHER_FORMATS.items() if body.startswith(magic)), None)
     if name:
         return Rejected(code="FORMAT", detail=f"{name} is not read; convert it to JPEG or PNG")
-    return Rejected(code="NOT_IMAGE", detail=f"neither JPEG nor PNG, it begins with {body[:12]!r}")
+    return Rejected(code="NOT_IMAGE", detail=f"no JPEG, PNG, WebP, GIF, BMP or TIFF: it begins with {body[:12]!r}")
 
 
 def _require_jpeg(body: bytes) -> int:
@@ -98,9 +142,6 @@ def _require_png(body: bytes) -> int:
 
     found = picture(body)
     with PngImageFile(io.BytesIO(found.body)) as image, _room_for(*image.size):
-        if image.mode.startswith("I"):
-            # Pillow's conversion to 8 bits turns nearly every 16-bit pixel white, without a word.
-            raise Damaged("FORMAT", f"16-bit pixels (mode {image.mode}); convert to 8 bits")
         found.require_pixels()
         image.load()
     return found.frames

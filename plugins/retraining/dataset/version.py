@@ -12,7 +12,7 @@ from retraining.dataset.groups import GroupSummary, find_groups, summarise
 from retraining.dataset.names import printable
 from retraining.dataset.sources import SourceFile
 from retraining.dataset.split import SPLITS, SplitName, assign_splits
-from retraining.dataset.verify import Rejected, VerifiedImage
+from retraining.dataset.verdict import Original, Rejected, VerifiedImage
 from retraining.fingerprint import dataset_fingerprint
 from retraining.recipe import Split
 
@@ -32,9 +32,13 @@ class Image:
 
     label: str
     sha256: str
+    """Of its bytes in S3."""
+    identity: str
+    """Its SHA-256 too, or what stands for it where it was converted: the same on every machine."""
     extension: str
     split: SplitName
     file: SourceFile
+    original: Original | None = None
 
     @property
     def entry(self) -> str:
@@ -49,6 +53,8 @@ class Quarantined:
     file: SourceFile
     code: str
     detail: str
+    sha256: str | None = None
+    """Of the file, where it was read."""
 
     def as_dict(self) -> dict[str, str]:
         return {"name": self.file.name, "class": self.file.label, "code": self.code, "detail": self.detail}
@@ -75,7 +81,21 @@ class Version:
 
     @property
     def fingerprint(self) -> str:
-        return dataset_fingerprint((image.split, image.label, image.sha256) for image in self.images)
+        return dataset_fingerprint((image.split, image.label, image.identity) for image in self.images)
+
+    @property
+    def converted(self) -> dict[str, int]:
+        """Format → how many images were of it, and are PNG now."""
+        return dict(sorted(Counter(image.original.format for image in self.images if image.original).items()))
+
+    @property
+    def originals(self) -> dict[str, dict[str, str]]:
+        """originals.json: what the converted images were, by their names in the manifests."""
+        return {
+            image.entry: {"name": image.file.name, "format": image.original.format, "sha256": image.original.sha256}
+            for image in self.images
+            if image.original
+        }
 
     @property
     def counts(self) -> dict[str, dict[str, int]]:
@@ -101,6 +121,7 @@ class Version:
             "layout": dict(self.layout),
             "groups": self.groups.as_dict() if self.groups else None,
             "animated": self.animated,
+            **({"converted": self.converted} if self.converted else {}),
             "quarantined": [entry.as_dict() for entry in self.quarantined],
         }
 
@@ -113,20 +134,25 @@ def make_version(
 ) -> Version:
     """Divide verified files into a version; DatasetError, SplitError or GroupError when they must not be trained on."""
     quarantined = [
-        Quarantined(file=file, code=verdict.code, detail=verdict.detail)
+        Quarantined(file=file, code=verdict.code, detail=verdict.detail, sha256=verdict.sha256)
         for file, verdict in judged
         if isinstance(verdict, Rejected)
     ]
     by_digest: dict[str, list[tuple[SourceFile, VerifiedImage]]] = defaultdict(list)
     for file, verdict in judged:
         if isinstance(verdict, VerifiedImage):
-            by_digest[verdict.sha256].append((file, verdict))
+            by_digest[verdict.identity].append((file, verdict))
     conflicts = {d: copies for d, copies in by_digest.items() if len({file.label for file, _ in copies}) > 1}
     for copies in conflicts.values():
         names = ", ".join(sorted(file.name for file, _ in copies))
         quarantined += [
-            Quarantined(file=file, code="LABEL_CONFLICT", detail=f"the same bytes are in several classes: {names}")
-            for file, _ in copies
+            Quarantined(
+                file=file,
+                code="LABEL_CONFLICT",
+                detail=f"the same bytes are in several classes: {names}",
+                sha256=verdict.original.sha256 if verdict.original else verdict.sha256,
+            )
+            for file, verdict in copies
         ]
     _check_budget([file for file, _ in judged], quarantined)
     usable = {digest: copies for digest, copies in by_digest.items() if digest not in conflicts}
@@ -151,7 +177,7 @@ def make_version(
 def _summary(shares: Split, images: Sequence[Image], grouped: Mapping[str, str]) -> GroupSummary | None:
     if shares.group_by is None:
         return None
-    names, splits = ({i.sha256: i.file.name for i in images}, {i.sha256: i.split for i in images})
+    names, splits = ({i.identity: i.file.name for i in images}, {i.identity: i.split for i in images})
     return summarise(shares.group_by, grouped, names, splits)
 
 
@@ -178,7 +204,17 @@ def _divide(
         for digest, kept in digests.items():
             file, verified = min(usable[digest], key=lambda copy: copy[0].name)
             split = kept or splits[digest]
-            images.append(Image(label=label, sha256=digest, extension=verified.extension, split=split, file=file))
+            images.append(
+                Image(
+                    label=label,
+                    sha256=verified.sha256,
+                    identity=digest,
+                    extension=verified.extension,
+                    split=split,
+                    file=file,
+                    original=verified.original,
+                )
+            )
     for split in fixed:
         if missing := sorted(set(labels) - {image.label for image in images if image.split == split}):
             raise DatasetError(

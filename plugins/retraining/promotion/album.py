@@ -65,12 +65,20 @@ def small(body: bytes) -> bytes:
 
     with Image.open(io.BytesIO(body), formats=("JPEG", "PNG")) as image:
         image.draft("RGB", (2 * SIDE, 2 * SIDE))  # a camera's JPEG is decoded at an eighth of its size
-        upright = ImageOps.exif_transpose(image).convert("RGBA")
+        upright = _eight_bits(ImageOps.exif_transpose(image)).convert("RGBA")
     upright.thumbnail((SIDE, SIDE))
     white = Image.new("RGBA", upright.size, "white")
     made = io.BytesIO()
     Image.alpha_composite(white, upright).convert("RGB").save(made, "JPEG", quality=85)
     return made.getvalue()
+
+
+def _eight_bits(image: Any) -> Any:
+    """Scaled as the network sees it; Pillow's own conversion of 16 bits is white nearly everywhere."""
+    import numpy as np
+    from PIL import Image
+
+    return Image.fromarray((np.asarray(image) // 257).astype(np.uint8)) if image.mode.startswith("I") else image
 
 
 def _lines(candidate: Evaluation, champion: Evaluation | None) -> list[dict[str, Any]]:

@@ -1,0 +1,91 @@
+"""The versions' side of a sync: objects that are put once, documents that are put when they changed, all counted."""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from retraining.s3.documents import MISSING
+from retraining.s3.listing import list_keys
+
+log = logging.getLogger(__name__)
+
+THREADS = 10  # as many connections as a boto3 client keeps
+CONTENT_TYPES = {"jpg": "image/jpeg", "png": "image/png"}
+ASKED = 8
+"""Objects that are looked for where a listing is spared."""
+
+
+class Forgotten(Exception):
+    """What was remembered of a sync does not hold: objects are gone, or files are wanted that were not fetched."""
+
+
+class Store:
+    """Below one prefix of a bucket."""
+
+    def __init__(self, s3: Any, bucket: str, root: str, stored: frozenset[str]) -> None:
+        """`stored`: keys below `root` that an earlier sync has seen there; empty: it is listed."""
+        self.s3, self.bucket, self.root, self.stored, self.uploaded = s3, bucket, root, stored, 0
+
+    def put_missing(self, wanted: Mapping[str, Path]) -> None:
+        """Files by their keys, which name their content: those that S3 has are right by their name.
+
+        Raises Forgotten, before anything is put, where one of them is neither here nor there.
+        """
+        if not self.stored and wanted:
+            self.stored = self._listed({key.partition("/")[0] for key in wanted})
+        else:
+            self._ask_for_some(self.stored & wanted.keys())
+        missing = sorted(wanted.keys() - self.stored)
+        if gone := next((key for key in missing if not wanted[key].is_file()), None):
+            raise Forgotten(f"{gone} is not in the bucket, and its file was not read again")
+        self._run([partial(self._upload, key, wanted[key]) for key in missing])
+        self.stored = frozenset(wanted)
+
+    def put_changed(self, key: str, body: bytes) -> None:
+        """A small document, written only when S3 has something else or nothing there."""
+        key = f"{self.root}{key}"
+        try:
+            if self.s3.get_object(Bucket=self.bucket, Key=key)["Body"].read() == body:
+                return
+        except self.s3.exceptions.NoSuchKey:
+            pass
+        self.s3.put_object(Bucket=self.bucket, Key=key, Body=body, ContentType="application/json")
+        self.uploaded += 1
+
+    def _listed(self, folders: Iterable[str]) -> frozenset[str]:
+        """Never relies on the order of a listing."""
+        prefixes = [f"{self.root}{folder}/" for folder in sorted(folders)]
+        found = (key for prefix in prefixes for key in list_keys(self.s3, self.bucket, prefix))
+        return frozenset(key.removeprefix(self.root) for key in found)
+
+    def _ask_for_some(self, believed: Iterable[str]) -> None:
+        """A bucket that lost its objects, to a rule or a person, is seen without listing it."""
+        candidates = sorted(believed)
+        for key in random.sample(candidates, min(ASKED, len(candidates))):
+            try:
+                self.s3.head_object(Bucket=self.bucket, Key=f"{self.root}{key}")
+            except ClientError as error:
+                if error.response["Error"]["Code"] not in MISSING:
+                    raise
+                raise Forgotten(f"{key} is no longer in the bucket") from None
+
+    def _upload(self, key: str, path: Path) -> None:
+        content_type = CONTENT_TYPES.get(key.rsplit(".", 1)[-1], "application/octet-stream")
+        with path.open("rb") as body:
+            self.s3.put_object(Bucket=self.bucket, Key=f"{self.root}{key}", Body=body, ContentType=content_type)
+
+    def _run(self, uploads: list[Callable[[], None]]) -> None:
+        with ThreadPoolExecutor(THREADS) as pool:
+            for done, future in enumerate(as_completed([pool.submit(upload) for upload in uploads]), start=1):
+                future.result()
+                if done % 1000 == 0 or done == len(uploads):
+                    log.info("Uploaded %d of %d objects.", done, len(uploads))
+        self.uploaded += len(uploads)

@@ -1,0 +1,87 @@
+"""A process that judges pictures: one JSON line in for each file, one out.
+
+Decoders are programs that strangers' files steer. One that takes too much memory raises here; one that takes too much
+of the processor, or crashes, takes this process with it and nothing else: `verify_pool` says so of the file, and goes
+on with another process.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import resource
+import signal
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from retraining.dataset.stamp import Stamp, stamp_of
+from retraining.dataset.verify import VerifiedImage, take_turns, verify_image
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """Of one process."""
+
+    memory_bytes: int
+    cpu_s: float
+    """For one picture."""
+
+    def arguments(self) -> list[str]:
+        return [str(self.memory_bytes), str(self.cpu_s)]
+
+
+LIMITS = Limits(memory_bytes=3 * 1024**3, cpu_s=120)
+"""A picture of 120 megapixels takes about 300 MB, and one of twelve scans about 20 s."""
+
+
+class FileTurn:
+    """One process at a time is within it, of those that opened the same file."""
+
+    def __init__(self, path: Path) -> None:
+        self.file = path.open("wb")
+
+    def __enter__(self) -> None:
+        fcntl.flock(self.file, fcntl.LOCK_EX)
+
+    def __exit__(self, *_: object) -> None:
+        fcntl.flock(self.file, fcntl.LOCK_UN)
+
+
+def main() -> None:
+    """Arguments: the folder for converted pictures, where large ones also take turns; and the limits."""
+    scratch, limits = Path(sys.argv[1]), Limits(memory_bytes=int(sys.argv[2]), cpu_s=float(sys.argv[3]))
+    resource.setrlimit(resource.RLIMIT_AS, (limits.memory_bytes, limits.memory_bytes))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever started this decides
+    take_turns(FileTurn(scratch / "turn"))
+    for line in sys.stdin:
+        # A decoder does not come back to Python to be told: SIGPROF, which nobody handles, ends the process.
+        signal.setitimer(signal.ITIMER_PROF, limits.cpu_s)
+        try:
+            answer = judge(Path(json.loads(line)), scratch)
+        except OSError as error:  # of the disk: no fault of the picture
+            answer = {"failed": f"{error.strerror or error}"}
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        print(json.dumps(answer), flush=True)
+
+
+def judge(path: Path, scratch: Path) -> dict[str, Any]:
+    """What was found, and the file's stamp if it was the same before and after."""
+    before = _stamp(path)
+    found = verify_image(path, scratch)
+    key = "image" if isinstance(found, VerifiedImage) else "rejected"
+    return {key: asdict(found), "stamp": before if before == _stamp(path) else None}
+
+
+def _stamp(path: Path) -> Stamp | None:
+    try:
+        return stamp_of(os.stat(path))
+    except OSError:
+        return None
+
+
+if __name__ == "__main__":
+    main()
