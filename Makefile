@@ -110,6 +110,10 @@ bench-promotion: .venv/airflow/.installed  ## years of weekly retrains under eac
 bench-memory: setup  ## memory of both servers over a million requests; ARGS='--requests 100000'
 	@.venv/airflow/bin/python -m bench.million $(ARGS)
 
+.PHONY: bench-near
+bench-near: .venv/airflow/.installed  ## near-duplicates found and invented, beside a difference hash; ARGS='--images 100000'
+	@PYTHONPATH=plugins .venv/airflow/bin/python -m bench.near_duplicates $(ARGS)
+
 .PHONY: bench-pictures
 bench-pictures: .venv/airflow/.installed  ## how many of 10,000 good pictures the data step refuses; ARGS='--count 1000'
 	@.venv/airflow/bin/python -m bench.good_pictures $(ARGS)

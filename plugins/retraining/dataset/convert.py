@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from retraining.dataset.limits import MAX_BYTES
+from retraining.dataset.thumb import thumb_of
 from retraining.dataset.verdict import Damaged
 
 RULES = "png-1"
@@ -30,6 +31,7 @@ class Converted:
 
     body: bytes
     frames: int
+    thumb: str
 
 
 def format_of(body: bytes) -> str | None:
@@ -52,11 +54,11 @@ def convert(body: bytes, require_size: Callable[[int, int], object]) -> Converte
         image.load()
         picture = _upright(_plain(image))
         picture.info = {key: value for key, value in picture.info.items() if key == "transparency"}
-        out = io.BytesIO()
+        thumb, out = thumb_of(picture), io.BytesIO()
         picture.save(out, "PNG")
     if out.tell() > MAX_BYTES:
         raise Damaged("TOO_BIG_BYTES", f"{out.tell()} bytes as PNG, at most {MAX_BYTES}; convert it to JPEG yourself")
-    return Converted(body=out.getvalue(), frames=frames)
+    return Converted(body=out.getvalue(), frames=frames, thumb=thumb)
 
 
 def _opened(body: bytes) -> Any:

@@ -77,6 +77,21 @@ def find_groups(names: Mapping[str, Sequence[str]], pattern: str) -> dict[str, s
     return {d: f"group:{_root(joined, of_digest[d])}" if d in of_digest else d for d in names}
 
 
+def joined(groups: Mapping[str, str], clusters: Sequence[Sequence[str]]) -> dict[str, str]:
+    """The same with the images of each cluster in one group, and so all that are in groups with them.
+
+    `clusters`: of digests. A group that names gave keeps its own, so that its split stays when a cluster grows.
+    """
+    above: dict[str, str] = {}
+    for cluster in clusters:
+        first, *others = (groups[digest] for digest in cluster)
+        for other in others:
+            low, high = sorted((_root(above, first), _root(above, other)))
+            if low != high:
+                above[low] = high  # "group:…" is higher than any digest
+    return {digest: _root(above, group) for digest, group in groups.items()}
+
+
 def summarise(
     pattern: str, groups: Mapping[str, str], names: Mapping[str, str], splits: Mapping[str, str]
 ) -> GroupSummary:

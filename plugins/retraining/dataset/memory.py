@@ -19,7 +19,7 @@ from typing import Any
 
 import PIL
 
-from retraining.dataset import convert, jpeg, limits, png, verify
+from retraining.dataset import convert, jpeg, limits, png, thumb, verify
 from retraining.dataset.stamp import Stamp, may_have_changed_since
 from retraining.dataset.verdict import Original, Rejected, VerifiedImage
 from retraining.s3.documents import read_document
@@ -44,6 +44,16 @@ class Whole:
     empty: list[str]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Near:
+    """The near-duplicates of a set of images."""
+
+    of: str
+    """Digest of the set, and of how they were looked for."""
+    clusters: list[list[str]]
+    """Identities."""
+
+
 @dataclass(kw_only=True)
 class Memory:
     """Of one source. Empty where nothing is known."""
@@ -55,6 +65,7 @@ class Memory:
     stored: frozenset[str] = frozenset()
     """Keys below `<recipe>/data/` that are in the bucket."""
     whole: Whole | None = None
+    near: Near | None = None
 
     def verdict(self, name: str, stamp: Stamp | None) -> Verdict | None:
         """Of a file that is still the one that was read; else None."""
@@ -71,7 +82,8 @@ class Memory:
 
     def says_the_same(self, other: Memory) -> bool:
         """But for the time."""
-        return (self.files, self.stored, self.whole) == (other.files, other.stored, other.whole)
+        ours, theirs = ((one.files, one.stored, one.whole, one.near) for one in (self, other))
+        return ours == theirs
 
 
 def memory_key(root: str, source: str) -> str:
@@ -102,7 +114,7 @@ def remember(s3: Any, bucket: str, key: str, memory: Memory) -> None:
 
 def rules() -> str:
     """Digest of what decides about a picture; verdicts of other rules are not remembered."""
-    code = b"".join(Path(str(module.__file__)).read_bytes() for module in (convert, jpeg, limits, png, verify))
+    code = b"".join(Path(str(module.__file__)).read_bytes() for module in (convert, jpeg, limits, png, thumb, verify))
     return hashlib.sha256(code + PIL.__version__.encode()).hexdigest()[:20]
 
 
@@ -117,8 +129,8 @@ def _lines(body: bytes) -> Iterator[Any]:
 
 
 def _written(memory: Memory) -> Iterator[Any]:
-    whole = asdict(memory.whole) if memory.whole else None
-    yield {"format": FORMAT, "rules": rules(), "taken_ns": memory.taken_ns, "whole": whole}
+    whole, near = (asdict(part) if part else None for part in (memory.whole, memory.near))
+    yield {"format": FORMAT, "rules": rules(), "taken_ns": memory.taken_ns, "whole": whole, "near": near}
     yield sorted(memory.stored)
     yield from ([name, stamp, *_row(verdict)] for name, (stamp, verdict) in sorted(memory.files.items()))
 
@@ -137,7 +149,8 @@ def _read(lines: Iterator[Any]) -> Memory:
         return Memory()
     stored, whole = frozenset(next(lines, ())), Whole(**head["whole"]) if head["whole"] else None
     files = {name: (stamp, _verdict(*row)) for name, stamp, *row in lines}
-    return Memory(taken_ns=int(head["taken_ns"]), files=files, stored=stored, whole=whole)
+    near = Near(**head["near"]) if head["near"] else None
+    return Memory(taken_ns=int(head["taken_ns"]), files=files, stored=stored, whole=whole, near=near)
 
 
 def _verdict(extension: str, *row: Any) -> Verdict:

@@ -22,6 +22,7 @@ def summary(dataset: Mapping[str, Any]) -> list[str]:
     notes = [*_layout(dataset.get("layout") or {}), *_groups(dataset.get("groups") or {})]
     if animated := dataset.get("animated"):
         notes.append(f"Of {animated} animated pictures the first frame counts.")
+    notes += _near(dataset.get("near_duplicates") or {})
     if converted := dataset.get("converted"):
         each = ", ".join(f"{count} {kind}" for kind, count in converted.items())
         notes.append(f"Converted to PNG, without loss: {each}.")
@@ -42,6 +43,27 @@ def _layout(layout: Mapping[str, Any]) -> list[str]:
         notes.append(f"Ignored, {why}: {left['files']} ({', '.join(left['examples'])}).")
     if followed := layout.get("links_followed"):
         notes.append(f"Links followed: {followed}.")
+    return notes
+
+
+def _near(near: Mapping[str, Any]) -> list[str]:
+    notes = []
+    if near.get("clusters"):
+        examples = "; ".join(" ~ ".join(names) for names in near["examples"])
+        notes.append(
+            f"Near-duplicates: {near['images']} images in {near['clusters']} clusters, none divided between splits "
+            f"({examples})."
+        )
+    if near.get("left_out"):
+        examples = "; ".join(" ~ ".join(names) for names in near["left_out_examples"])
+        notes.append(
+            f"Left out of training, for nearly the same is measured with: {near['left_out']} images ({examples})."
+        )
+    if near.get("confusing"):
+        notes.append(
+            f"Nearly the same as images of other classes: {near['confusing']}. They are too many to be mistakes: what "
+            "makes these classes is finer than what near-duplicates are told by, and nothing was done to them."
+        )
     return notes
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from retraining.dataset.likeness import likeness, thumbs_key
 from retraining.dataset.memory import Memory, Verdict, memory_key, recall, remember
 from retraining.dataset.sources import SourceFile, SourceFiles, open_source
 from retraining.dataset.split import SPLITS
@@ -53,7 +54,8 @@ def _sync(plan: Plan, s3: Any, memory: Memory, key: str) -> Synced:
     source, bucket = without_secrets(plan.recipe.source), plan.environment.bucket
     with open_source(plan.recipe.source, s3, plan.recipe.layout, memory) as files:
         judged, seen = verify(files, memory)
-        version = make_version(judged, source, plan.recipe.split, files.understood.as_dict())
+        alike = likeness((verdict for _, verdict in judged), memory, s3, bucket, thumbs_key(key))
+        version = make_version(judged, source, plan.recipe.split, files.understood.as_dict(), alike.clusters)
         # Before anything is uploaded, and long before anything is paid.
         log.info("%s was understood as:\n%s", source, "\n".join(summary(as_fact(version))))
         _say(version)
@@ -65,7 +67,9 @@ def _sync(plan: Plan, s3: Any, memory: Memory, key: str) -> Synced:
     if originals := version.originals:
         store.put_changed(f"{folder}/originals.json", as_json(originals))
     store.put_changed(f"{folder}/dataset.json", as_json(version.document()))
-    now = Memory(taken_ns=files.taken_ns, files=seen, stored=store.stored, whole=files.whole)
+    now = Memory(taken_ns=files.taken_ns, files=seen, stored=store.stored, whole=files.whole, near=alike.near)
+    if alike.thumbs:
+        s3.put_object(Bucket=bucket, Key=thumbs_key(key), Body=alike.thumbs, ContentType="application/octet-stream")
     if not now.says_the_same(memory):
         remember(s3, bucket, key, now)
     read = sum(1 for file in files if memory.verdict(file.key, file.stamp) is None and file.rejected is None)
@@ -86,6 +90,7 @@ def as_fact(version: Version) -> dict[str, Any]:
         "groups": version.groups.as_dict() if version.groups else None,
         "animated": version.animated,
         "converted": version.converted,
+        "near_duplicates": version.near.as_dict() if version.near else None,
     }
 
 

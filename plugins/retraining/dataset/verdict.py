@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +28,8 @@ class VerifiedImage:
     frames: int = 1
     """More for an animation, of which the first picture counts."""
     original: Original | None = None
+    thumb: str = field(default="", compare=False, repr=False)
+    """See `thumb`; only where the file was just read."""
 
     @property
     def identity(self) -> str:

@@ -19,6 +19,7 @@ from retraining.dataset.convert import RULES, convert, format_of
 from retraining.dataset.jpeg import first_picture
 from retraining.dataset.limits import MAX_BYTES, MAX_PIXELS, MAX_SCANNED, MAX_SIDE, MIN_SIDE
 from retraining.dataset.png import SIGNATURE, picture
+from retraining.dataset.thumb import thumb_of
 from retraining.dataset.verdict import Damaged, Original, Rejected, VerifiedImage
 
 __all__ = ["Rejected", "VerifiedImage", "take_turns", "verify_image"]
@@ -79,8 +80,10 @@ def _judged(body: bytes, converted: Path | None) -> VerifiedImage | Rejected:
 def _picture(body: bytes, converted: Path | None) -> VerifiedImage | Rejected:
     extension = next((name for magic, name in SIGNATURES.items() if body.startswith(magic)), None)
     if extension:
-        frames = _require_png(body) if extension == "png" else _require_jpeg(body)
-        return VerifiedImage(sha256=_digest(body), extension=extension, size_bytes=len(body), frames=frames)
+        frames, thumb = _require_png(body) if extension == "png" else (1, _require_jpeg(body))
+        return VerifiedImage(
+            sha256=_digest(body), extension=extension, size_bytes=len(body), frames=frames, thumb=thumb
+        )
     kind = format_of(body)
     if kind is None:
         return _foreign(body)
@@ -91,7 +94,12 @@ def _picture(body: bytes, converted: Path | None) -> VerifiedImage | Rejected:
         (converted / digest).write_bytes(made.body)
     original = Original(format=kind, sha256=_digest(body), rules=RULES)
     return VerifiedImage(
-        sha256=digest, extension="png", size_bytes=len(made.body), frames=made.frames, original=original
+        sha256=digest,
+        extension="png",
+        size_bytes=len(made.body),
+        frames=made.frames,
+        original=original,
+        thumb=made.thumb,
     )
 
 
@@ -112,15 +120,15 @@ def _foreign(body: bytes) -> Rejected:
     return Rejected(code="NOT_IMAGE", detail=f"no JPEG, PNG, WebP, GIF, BMP or TIFF: it begins with {body[:12]!r}")
 
 
-def _require_jpeg(body: bytes) -> int:
-    """Raises unless every pixel is there; returns how many frames it has, which is one."""
+def _require_jpeg(body: bytes) -> str:
+    """Raises unless every pixel is there; returns its thumb."""
     from PIL.JpegImagePlugin import JpegImageFile
 
     found = first_picture(body)
     if found.arithmetic:
         # Pillow reads the small ones only, and nobody can tell whether one was cut.
         raise Damaged("FORMAT", "an arithmetic-coded JPEG, which few programs read; convert it to an ordinary one")
-    digests = set()
+    digests, thumb = set(), ""
     for ending in found.endings():
         # The class itself: Image.open would look for other pictures in the file, and for reasons to warn.
         with JpegImageFile(io.BytesIO(ending)) as image, _room_for(*image.size):
@@ -131,20 +139,21 @@ def _require_jpeg(body: bytes) -> int:
             # Half the size still reads each bit of it.
             image.draft(None, (-(-image.width // 2), -(-image.height // 2)))
             digests.add(hashlib.sha256(image.tobytes()).digest())
+            thumb = thumb or thumb_of(image)
     if len(digests) > 1:
         raise Damaged("TRUNCATED", "the picture ends early; its last part is made up by the decoder")
-    return 1
+    return thumb
 
 
-def _require_png(body: bytes) -> int:
-    """Raises unless every pixel is there; returns how many frames it has."""
+def _require_png(body: bytes) -> tuple[int, str]:
+    """Raises unless every pixel is there; returns how many frames it has, and its thumb."""
     from PIL.PngImagePlugin import PngImageFile
 
     found = picture(body)
     with PngImageFile(io.BytesIO(found.body)) as image, _room_for(*image.size):
         found.require_pixels()
         image.load()
-    return found.frames
+        return found.frames, thumb_of(image)
 
 
 def _room_for(width: int, height: int) -> AbstractContextManager[object]:

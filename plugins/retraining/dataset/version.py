@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from retraining.dataset.groups import GroupSummary, find_groups, summarise
+from retraining.dataset.groups import GroupSummary, find_groups, joined, summarise
+from retraining.dataset.leaks import NearSummary, leaks, near_summary
 from retraining.dataset.names import printable
 from retraining.dataset.sources import SourceFile
 from retraining.dataset.split import SPLITS, SplitName, assign_splits
@@ -20,6 +21,10 @@ from retraining.recipe import Split
 QUARANTINE_SHARE = 0.02
 QUARANTINE_CLASS_SHARE = 0.10
 QUARANTINE_ALWAYS = 3
+MAX_NAMED = 6
+
+Copies = list[tuple[SourceFile, VerifiedImage]]
+"""Files of the same bytes."""
 
 
 class DatasetError(ValueError):
@@ -74,6 +79,7 @@ class Version:
     groups: GroupSummary | None = None
     animated: int = 0
     """Images of several frames, of which the first counts."""
+    near: NearSummary | None = None
 
     @property
     def classes(self) -> list[str]:
@@ -121,6 +127,7 @@ class Version:
             "layout": dict(self.layout),
             "groups": self.groups.as_dict() if self.groups else None,
             "animated": self.animated,
+            "near_duplicates": self.near.as_dict() if self.near else None,
             **({"converted": self.converted} if self.converted else {}),
             "quarantined": [entry.as_dict() for entry in self.quarantined],
         }
@@ -131,34 +138,30 @@ def make_version(
     source: str,
     shares: Split,
     layout: Mapping[str, Any] | None = None,
+    near: Sequence[Sequence[str]] = (),
 ) -> Version:
-    """Divide verified files into a version; DatasetError, SplitError or GroupError when they must not be trained on."""
+    """Divide verified files into a version; DatasetError, SplitError or GroupError when they must not be trained on.
+
+    `near`: identities of images that are nearly the same, which are never divided.
+    """
     quarantined = [
         Quarantined(file=file, code=verdict.code, detail=verdict.detail, sha256=verdict.sha256)
         for file, verdict in judged
         if isinstance(verdict, Rejected)
     ]
-    by_digest: dict[str, list[tuple[SourceFile, VerifiedImage]]] = defaultdict(list)
+    by_digest: dict[str, Copies] = defaultdict(list)
     for file, verdict in judged:
         if isinstance(verdict, VerifiedImage):
             by_digest[verdict.identity].append((file, verdict))
-    conflicts = {d: copies for d, copies in by_digest.items() if len({file.label for file, _ in copies}) > 1}
-    for copies in conflicts.values():
-        names = ", ".join(sorted(file.name for file, _ in copies))
-        quarantined += [
-            Quarantined(
-                file=file,
-                code="LABEL_CONFLICT",
-                detail=f"the same bytes are in several classes: {names}",
-                sha256=verdict.original.sha256 if verdict.original else verdict.sha256,
-            )
-            for file, verdict in copies
-        ]
-    _check_budget([file for file, _ in judged], quarantined)
-    usable = {digest: copies for digest, copies in by_digest.items() if digest not in conflicts}
+    files = [file for file, _ in judged]
+    near, confusing = _believable(files, by_digest, near, quarantined)
+    usable, conflicts = _without_conflicts(by_digest, near)
+    quarantined += conflicts
+    _check_budget(files, quarantined)
     called = {digest: sorted(file.name for file, _ in copies) for digest, copies in usable.items()}
     grouped = find_groups(called, shares.group_by) if shares.group_by and usable else {d: d for d in usable}
-    images = _divide(usable, shares, grouped)
+    clusters = [cluster for cluster in near if all(digest in usable for digest in cluster)]
+    images, left_out = _divide(usable, shares, joined(grouped, clusters), clusters)
     lost = {file.label for file, _ in judged} - {image.label for image in images}
     if lost:
         raise DatasetError(f"No usable image is left in {sorted(lost)}. Repair the images or remove the class.")
@@ -170,6 +173,7 @@ def make_version(
         shares=shares,
         layout=layout or {},
         groups=_summary(shares, images, grouped),
+        near=near_summary({digest: names[0] for digest, names in called.items()}, clusters, left_out, confusing),
         animated=sum(copies[0][1].frames > 1 for copies in usable.values()),
     )
 
@@ -178,13 +182,62 @@ def _summary(shares: Split, images: Sequence[Image], grouped: Mapping[str, str])
     if shares.group_by is None:
         return None
     names, splits = ({i.identity: i.file.name for i in images}, {i.identity: i.split for i in images})
-    return summarise(shares.group_by, grouped, names, splits)
+    return summarise(shares.group_by, {digest: grouped[digest] for digest in names}, names, splits)
+
+
+def _believable(
+    files: Sequence[SourceFile],
+    by_digest: Mapping[str, Copies],
+    near: Sequence[Sequence[str]],
+    quarantined: Sequence[Quarantined],
+) -> tuple[list[Sequence[str]], int]:
+    """The clusters to go by, and how many images are in those that are not gone by.
+
+    A few pictures with two labels are mistakes. Where they are many, what makes the classes is not seen at this size.
+    """
+    labels = {digest: {file.label for file, _ in copies} for digest, copies in by_digest.items()}
+    of_one_class = [cluster for cluster in near if len(set[str]().union(*(labels[each] for each in cluster))) == 1]
+    try:
+        _check_budget(files, [*quarantined, *_without_conflicts(by_digest, near)[1]])
+    except DatasetError:
+        return of_one_class, sum(map(len, near)) - sum(map(len, of_one_class))
+    return list(near), 0
+
+
+def _without_conflicts(
+    by_digest: Mapping[str, Copies], near: Sequence[Sequence[str]]
+) -> tuple[dict[str, Copies], list[Quarantined]]:
+    """What nobody calls by two classes, neither the same bytes nor nearly the same picture; and the rest."""
+    kept, quarantined = dict(by_digest), list[Quarantined]()
+    same = [("LABEL_CONFLICT", "the same bytes are", [digest]) for digest in by_digest]
+    alike = [("NEAR_LABEL_CONFLICT", "nearly the same picture is", list(cluster)) for cluster in near]
+    for code, what, digests in same + alike:
+        copies = [copy for digest in digests if digest in kept for copy in kept[digest]]
+        if len({file.label for file, _ in copies}) <= 1:
+            continue
+        names = sorted(file.name for file, _ in copies)
+        shown = ", ".join(names[:MAX_NAMED]) + (f" and {len(names) - MAX_NAMED} more" if names[MAX_NAMED:] else "")
+        for digest in digests:
+            kept.pop(digest, None)
+        quarantined += [
+            Quarantined(
+                file=file,
+                code=code,
+                detail=f"{what} in several classes: {shown}",
+                sha256=verdict.original.sha256 if verdict.original else verdict.sha256,
+            )
+            for file, verdict in copies
+        ]
+    return kept, quarantined
 
 
 def _divide(
-    usable: Mapping[str, list[tuple[SourceFile, VerifiedImage]]], shares: Split, groups: Mapping[str, str]
-) -> list[Image]:
-    """Splits the source already has are kept; the missing ones are taken from what it calls train, or from all."""
+    usable: Mapping[str, Copies], shares: Split, groups: Mapping[str, str], clusters: Sequence[Sequence[str]]
+) -> tuple[list[Image], dict[str, str]]:
+    """Splits the source already has are kept; the missing ones are taken from what it calls train, or from all.
+
+    Also returns the images left out, since nearly the same are measured with: digest → of which.
+    """
     present = {file.split for copies in usable.values() for file, _ in copies if file.split is not None}
     fixed = present - {"train"}
     open_shares: dict[SplitName, float] = {s: getattr(shares, s) for s in SPLITS if s not in fixed}
@@ -193,10 +246,14 @@ def _divide(
     for digest, copies in usable.items():
         classes[groups[digest]].add(copies[0][0].label)
     shared = {group for group, its_labels in classes.items() if len(its_labels) > 1}
+    given: dict[str, SplitName | None] = {}
     for digest, copies in usable.items():
         # Equal bytes in train and test would leak: the copy that is measured with stays.
         kept = max((file.split for file, _ in copies), key=lambda split: SPLITS.index(split) if split else -1)
-        labels[copies[0][0].label][digest] = kept if kept in fixed else None
+        given[digest] = kept if kept in fixed else None
+    left_out = leaks(given, clusters)
+    for digest in usable.keys() - left_out.keys():
+        labels[usable[digest][0][0].label][digest] = given[digest]
     images = []
     for label, digests in sorted(labels.items()):
         undecided = {digest: groups[digest] for digest, split in digests.items() if split is None}
@@ -220,7 +277,7 @@ def _divide(
             raise DatasetError(
                 f"The source's own {split} folder has no usable image of {missing}. Add some, or remove it."
             )
-    return images
+    return images, left_out
 
 
 def _check_budget(files: Sequence[SourceFile], quarantined: Sequence[Quarantined]) -> None:

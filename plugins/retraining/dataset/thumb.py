@@ -1,0 +1,27 @@
+"""The small grey picture that near-duplicates are found by, and the picture's mean colour."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+SIDE = 32
+"""Pixels, whatever the picture's shape: a copy may have been stretched."""
+RESIZED = ("L", "RGB", "CMYK", "YCbCr")
+"""Pillow's modes whose pixels can be averaged."""
+
+
+BYTES = SIDE * SIDE + 3
+
+
+def thumb_of(image: Any) -> str:
+    """SIDE x SIDE bytes of grey and three of red, green and blue, in base64; of a decoded Pillow image."""
+    from PIL import Image
+
+    if image.mode.startswith("I"):  # 16 bits; Pillow's own conversion is white nearly everywhere
+        image = image.convert("I").point(lambda value: value * (1 / 257)).convert("L")
+    elif image.mode not in RESIZED:
+        image = image.convert("RGBA").convert("RGB")
+    small = image.resize((SIDE, SIDE), Image.Resampling.BOX, reducing_gap=3.0)
+    colour = small.convert("RGB").resize((1, 1), Image.Resampling.BOX)
+    return base64.b64encode(small.convert("L").tobytes() + colour.tobytes()).decode()
