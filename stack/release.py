@@ -50,7 +50,7 @@ include = ["retraining*"]
 exclude = ["retraining.shipped*"]
 
 [tool.setuptools.package-data]
-retraining = ["shipped/**/*", "page/static/*", "page/templates/*"]
+retraining = ["shipped/**/*", "page/static/*", "page/templates/*", "dataset/templates/*"]
 """
 LOCAL_SAGEMAKER = """\
 [project.scripts]

@@ -1,25 +1,39 @@
-"""Write a known data set as an image folder that a recipe can name as its source."""
+"""Look at a data set as a sync would, or write a known one as an image folder, without Airflow.
+
+python -m retraining.dataset check SOURCE [--html FILE]       what a sync of it would say; SOURCE may be a recipe's file
+python -m retraining.dataset import NAME [SOURCE] TARGET      write a public data set as a folder of class folders
+"""
 
 from __future__ import annotations
 
 import argparse
+import logging
 import shutil
 import sys
 from pathlib import Path
 
 from retraining.dataset.archive import ArchiveError
+from retraining.dataset.check import check
 from retraining.dataset.public import IMPORTERS
 from retraining.dataset.sources import SourceError
+from retraining.recipe import RecipeError
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m retraining.dataset", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m retraining.dataset", description="Data sets, without Airflow.")
     commands = parser.add_subparsers(dest="command", required=True)
     importing = commands.add_parser("import", help="write a known data set as a folder of class folders")
     importing.add_argument("name", choices=list(IMPORTERS), help="which data set")
     importing.add_argument("source", nargs="?", help="an https address, an archive or a folder (not for digits)")
     importing.add_argument("target", type=Path, help="the folder to write: a new or an empty one")
+    checking = commands.add_parser(
+        "check", help="what a sync would say of a source; exit status 1 if it would refuse it"
+    )
+    checking.add_argument("source", help="a folder, archive, s3:// prefix or https address, or a recipe's file")
+    checking.add_argument("--html", type=Path, metavar="FILE", help="also write a contact sheet to look at")
     arguments = parser.parse_args()
+    if arguments.command == "check":
+        return _check(arguments.source, arguments.html)
     target: Path = arguments.target
     if target.exists() and not target.is_dir():
         parser.error(f"{target} is not a folder; name a new or an empty folder")
@@ -35,6 +49,22 @@ def main() -> int:
     classes = {path.parent.name for path in target.rglob("*.*") if path.is_file()}
     print(f"{count} images in {len(classes)} classes in {target}")
     return 0
+
+
+def _check(source: str, html: Path | None) -> int:
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    logging.getLogger("botocore").setLevel(logging.WARNING)
+    try:
+        checked = check(source, html=html is not None)
+        if html is not None and checked.html is not None:
+            html.write_text(checked.html)
+    except (RecipeError, OSError) as error:
+        print(f"python -m retraining.dataset: {error}", file=sys.stderr)
+        return 2
+    print(checked.text)
+    if html is not None and checked.html is not None:
+        print(f"To look at: {html}")
+    return 0 if checked.good else 1
 
 
 def _write(name: str, source: str | None, unfinished: Path, target: Path) -> int:

@@ -1,0 +1,76 @@
+"""A source looked at as a sync would look at it, with nothing written to S3 and nothing paid."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from retraining.dataset.archive import ArchiveError
+from retraining.dataset.contact_sheet import contact_sheet
+from retraining.dataset.groups import GroupError
+from retraining.dataset.likeness import likeness
+from retraining.dataset.memory import Memory
+from retraining.dataset.sources import SourceError, open_source
+from retraining.dataset.split import SplitError
+from retraining.dataset.summary import summary
+from retraining.dataset.sync import as_fact, verify
+from retraining.dataset.verdict import Rejected
+from retraining.dataset.version import DatasetError, make_version
+from retraining.recipe import Split, load_recipe
+from retraining.recipe.layout import Layout
+from retraining.web_address import without_secrets
+
+KEPT_OUT = 20
+"""Files named in the text."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checked:
+    """What a sync would say."""
+
+    good: bool
+    text: str
+    html: str | None = None
+
+
+def check(what: str, *, html: bool = False) -> Checked:
+    """`what`: a source, or a recipe file that names one. Raises RecipeError for a recipe that cannot be read."""
+    source, layout, split = what, None, Split()
+    if what.lower().endswith((".yaml", ".yml")) and Path(what).is_file():
+        recipe = load_recipe(Path(what))
+        source, layout, split = recipe.source, recipe.layout, recipe.split
+    try:
+        return _checked(source, layout, split, html=html)
+    except (SourceError, ArchiveError) as error:
+        return Checked(good=False, text=f"Refused: {error}")
+
+
+def _checked(source: str, layout: Layout | None, split: Split, *, html: bool) -> Checked:
+    with open_source(source, _s3(source), layout) as files:
+        judged, _ = verify(files, Memory())
+        alike = likeness((found for _, found in judged), Memory(), None, "", "")
+        kept_out = [(file, found) for file, found in judged if isinstance(found, Rejected)]
+        try:
+            version = make_version(judged, without_secrets(source), split, files.understood.as_dict(), alike.clusters)
+            kept_out = [(one.file, Rejected(code=one.code, detail=one.detail)) for one in version.quarantined]
+            said = "\n".join(summary(as_fact(version)))
+            verdict, good = f"Good: {len(version.images)} images of {len(version.classes)} classes.", True
+        except (DatasetError, SplitError, GroupError) as error:
+            said, verdict, good = "", f"Refused: {error}", False
+        lines = [f"{file.name}: {found.code}, {found.detail}" for file, found in kept_out[:KEPT_OUT]]
+        more = [f"… and {len(kept_out) - KEPT_OUT} more"] if kept_out[KEPT_OUT:] else []
+        parts = (said, "\n".join(["Kept out:", *lines, *more]) if lines else "", verdict)
+        sheet = None
+        if html:
+            words = verdict if good else verdict.split("For example:")[0]
+            sheet = contact_sheet(without_secrets(source), words, judged, alike.clusters, kept_out, files.scratch)
+    return Checked(good=good, text="\n\n".join(filter(None, parts)), html=sheet)
+
+
+def _s3(source: str) -> Any:
+    if not source.startswith("s3://"):
+        return None
+    import boto3
+
+    return boto3.client("s3")
