@@ -17,8 +17,6 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-import PIL
-
 from retraining.dataset import convert, jpeg, limits, png, thumb, verify
 from retraining.dataset.stamp import Stamp, may_have_changed_since
 from retraining.dataset.verdict import Original, Rejected, VerifiedImage
@@ -114,6 +112,8 @@ def remember(s3: Any, bucket: str, key: str, memory: Memory) -> None:
 
 def rules() -> str:
     """Digest of what decides about a picture; verdicts of other rules are not remembered."""
+    import PIL  # which no DAG file should wait for
+
     code = b"".join(Path(str(module.__file__)).read_bytes() for module in (convert, jpeg, limits, png, thumb, verify))
     return hashlib.sha256(code + PIL.__version__.encode()).hexdigest()[:20]
 

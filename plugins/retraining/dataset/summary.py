@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 ROWS = 60
+CHANGED = 8
+"""Classes named of those that changed."""
 
 
 def summary(dataset: Mapping[str, Any]) -> list[str]:
@@ -19,19 +21,46 @@ def summary(dataset: Mapping[str, Any]) -> list[str]:
         lines.append(f"| {cell(label)} | {' | '.join(str(of_class.get(label, 0)) for of_class in counts.values())} |")
     if more := labels[ROWS:]:
         lines.append(f"| {len(more)} more classes | {' | '.join('…' for _ in counts)} |")
-    notes = [*_layout(dataset.get("layout") or {}), *_groups(dataset.get("groups") or {})]
+    notes = notes_on(dataset)
+    return lines + ([""] if notes else []) + [f"- {note}" for note in notes]
+
+
+def notes_on(dataset: Mapping[str, Any]) -> list[str]:
+    """What is to be said besides the counts, a sentence each."""
+    notes = [*_changes(dataset.get("changes") or {}), *_layout(dataset.get("layout") or {})]
+    notes += _groups(dataset.get("groups") or {})
     if animated := dataset.get("animated"):
         notes.append(f"Of {animated} animated pictures the first frame counts.")
     notes += _near(dataset.get("near_duplicates") or {})
     if converted := dataset.get("converted"):
         each = ", ".join(f"{count} {kind}" for kind, count in converted.items())
         notes.append(f"Converted to PNG, without loss: {each}.")
-    return lines + ([""] if notes else []) + [f"- {note}" for note in notes]
+    return notes
 
 
 def cell(text: str) -> str:
     """A class is named by a folder, which may have the sign between two cells in its name."""
     return text.replace("|", "\\|")
+
+
+def _changes(changes: Mapping[str, Any]) -> list[str]:
+    """Against what the champion was trained on."""
+    if not changes:
+        return []
+    said = [
+        f"{sum(changes[what].values())} {what} ({', '.join(f'{label} {n}' for label, n in _first(changes[what]))})"
+        for what in ("added", "removed", "relabelled")
+        if changes[what]
+    ]
+    if changes["moved"]:
+        said.append(f"{changes['moved']} in another split")
+    return [f"Since the champion's data `{changes['since']}`: {', '.join(said) or 'no image is other'}."]
+
+
+def _first(counts: Mapping[str, int]) -> list[tuple[str, int]]:
+    shown = list(counts.items())[:CHANGED]
+    rest = sum(list(counts.values())[CHANGED:])
+    return [*shown, ("others", rest)] if rest else shown
 
 
 def _layout(layout: Mapping[str, Any]) -> list[str]:

@@ -11,8 +11,12 @@ from botocore.exceptions import ClientError
 
 from retraining.container_images import require_patched, resolve_images, rule_image
 from retraining.cost.ceiling import ceiling, require_within_budget
+from retraining.dataset.changes import changes
+from retraining.dataset.split import SPLITS
+from retraining.dataset.summary import notes_on
 from retraining.dataset.sync import as_fact
 from retraining.dataset.sync import sync_dataset as sync
+from retraining.dataset.version import Version
 from retraining.debugger.memory import recall_refusal
 from retraining.debugger.mode import Decision, decide_mode, in_mode
 from retraining.environment import ConfigurationError
@@ -89,7 +93,23 @@ def preflight(run: Run) -> dict[str, Any]:
 def sync_dataset(run: Run) -> dict[str, Any]:
     """The recipe's images, verified and divided, in S3."""
     synced = sync(run.plan, run.s3)
-    return as_fact(synced.version) | {"uploaded": synced.uploaded}
+    counted = {"uploaded": synced.uploaded, "read": synced.read}
+    return as_fact(synced.version) | counted | {"changes": _changes_since_champion(run, synced.version)}
+
+
+def _changes_since_champion(run: Run, version: Version) -> dict[str, Any] | None:
+    """For people: whether there is a champion to trust is decided later, and by others."""
+    try:
+        document = own_champion(run.s3, run.plan).document or {}
+        since = document["ingredients"]["dataset"]
+        before = {split: run.read_json(run.plan.manifest_key(since, split))[1:] for split in SPLITS}
+    except (ChampionUnusable, ClientError, KeyError, TypeError, ValueError) as error:
+        log.info("What changed since the champion is not known: %s: %s.", type(error).__name__, error)
+        return None
+    now = {split: version.manifest(split, "")[1:] for split in SPLITS}
+    found = changes(since, before, now).as_dict()
+    log.info("%s", "\n".join(notes_on({"changes": found})))
+    return found
 
 
 def needs_retraining(run: Run) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from retraining.dataset.summary import notes_on
 from retraining.page.documents import Documents
 from retraining.page.panels.panel import Panel
 
@@ -24,6 +25,7 @@ def view(run: Documents) -> Mapping[str, Any] | None:
         "splits": list(counts),
         "totals": [sum(of_class.values()) for of_class in counts.values()],
         "rows": rows,
+        "notes": [note.replace("`", "") for note in notes_on(dataset)],
         "quarantined": quarantined[:SHOWN],
         "kept_out": dataset["quarantined"],
     }
