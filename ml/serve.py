@@ -15,7 +15,8 @@ SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT mean what they do in AWS's containers. What
 there, TorchServe's and MMS's too: VARIABLES lists them, the one that counts first, as in those containers. A value that
 is no whole number from 1 ends the process with the variable's name. SAGEMAKER_TS_MAX_BATCH_DELAY is read and changes
 nothing: nobody waits for company. MODEL_CUSTOM_ATTRIBUTES goes with every answer as X-Amzn-SageMaker-Custom-Attributes,
-which SageMaker hands to the caller: in the middle of a deployment it tells which of two models has answered.
+which SageMaker hands to the caller: in the middle of a deployment it tells which of two models has answered. Of an
+error SageMaker hands on the body alone, where it stands as `answered_by`.
 """
 
 from __future__ import annotations

@@ -62,6 +62,8 @@ class ModelServer:
         self.max_bytes, self.held_bytes = settings.max_payload_bytes, 0
         self.max_answer_bytes = settings.max_answer_bytes
         self.headers = {CUSTOM_ATTRIBUTES: settings.custom_attributes} if settings.custom_attributes else {}
+        # SageMaker hands the headers of a success to the caller, and of an error the body alone.
+        self.signature = {"answered_by": settings.custom_attributes} if settings.custom_attributes else {}
         self.waiting, self.max_waiting = 0, settings.workers * WAITING_PER_WORKER
         self.failed = False
         self.probe: asyncio.Future[Outcome] | None = None
@@ -83,7 +85,7 @@ class ModelServer:
 
     async def invoke(self, request: Request) -> Response:
         if self.waiting >= self.max_waiting:
-            return refusal(429, "BUSY", f"{self.waiting} requests are waiting; try again", {"retry-after": "1"})
+            return self.refusal(429, "BUSY", f"{self.waiting} requests are waiting; try again", {"retry-after": "1"})
         self.waiting += 1
         body_bytes = 0
 
@@ -99,12 +101,15 @@ class ModelServer:
         except Refused as refused:
             # The rest of the body, if there is any, is not read: the connection cannot be used again.
             status, code, detail = refused.args
-            return refusal(status, code, detail, {"connection": "close"})
+            return self.refusal(status, code, detail, {"connection": "close"})
         except CallerGone:
             return Response(status_code=400)
         finally:
             self.waiting -= 1
             self.held_bytes -= body_bytes
+
+    def refusal(self, status: int, code: object, detail: object, headers: Mapping[str, str] | None = None) -> Response:
+        return refusal(status, code, detail, headers, **self.signature)
 
     async def answer(self, request: Request, reserve: Callable[[int], None]) -> Response:
         body = await request_body.read(request, self.max_bytes, reserve)
@@ -114,7 +119,7 @@ class ModelServer:
         )
         outcome = await self.outcome(work, request)
         problem = outcome.error or not_to_be_sent(outcome.value, self.max_answer_bytes)
-        response = failure(problem) if problem else success(outcome.value, self.headers)
+        response = failure(problem, self.refusal) if problem else success(outcome.value, self.headers)
         self.failed = response.status_code >= 500
         return response
 
@@ -153,7 +158,7 @@ def not_to_be_sent(answer: Answer, max_bytes: int | None) -> ValueError | None:
     return None
 
 
-def failure(error: BaseException) -> Response:
+def failure(error: BaseException, refusal: Callable[[int, object, object], Response]) -> Response:
     """An exception of the user's code as a response: its own status, else 500 and a trace in the log."""
     status = getattr(error, "status_code", None)
     if isinstance(error, UnicodeDecodeError):
@@ -165,8 +170,10 @@ def failure(error: BaseException) -> Response:
     return refusal(status, getattr(error, "code", type(error).__name__), getattr(error, "detail", str(error)))
 
 
-def refusal(status: int, code: object, detail: object, headers: Mapping[str, str] | None = None) -> Response:
-    text = json.dumps({"error": str(code)[:80], "detail": str(detail)[:800]})
+def refusal(
+    status: int, code: object, detail: object, headers: Mapping[str, str] | None = None, **more: str
+) -> Response:
+    text = json.dumps({"error": str(code)[:80], "detail": str(detail)[:800], **more})
     return Response(text, status, headers=headers, media_type="application/json")
 
 

@@ -178,6 +178,8 @@ def model_fn(model_dir, context):
     return context
 
 def transform_fn(model, body, content_type, accept, context):
+    if body == b"bug":
+        raise KeyError(body)
     if body == b"own":
         context.set_response_header(0, "X-Amzn-SageMaker-Custom-Attributes", "of the user")
     return "answer", "text/plain"
@@ -193,6 +195,12 @@ def test_an_answer_tells_its_model(serve, user_model):
 
     assert attributes(b"any") == ["model=one"]
     assert attributes(b"own") == ["of the user"]
+
+
+def test_an_error_tells_its_model(serve, user_model):
+    client, _ = serve(user_model(OWN_ATTRIBUTES), MODEL_CUSTOM_ATTRIBUTES="model=one")
+    answer = client.post("/invocations", content=b"bug", headers={"content-type": "image/png"})
+    assert (answer.status_code, answer.json()["answered_by"]) == (500, "model=one")
 
 
 def test_a_bare_torchscript_file_is_served(serve, tmp_path):

@@ -235,16 +235,20 @@ class Handler(http.server.BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers["Content-Length"]))
         several = json.loads(body).get("instances") if self.headers["Content-Type"] == "application/json" else None
         one = {"label": label}
+        if (model / "crashes").exists():
+            self.send_error(500, "this model crashes")
+            return
         if (model / "breaks").exists():
-            self.send_error(500, "this model breaks")
+            said = {"error": "this model breaks", "answered_by": os.environ.get("MODEL_CUSTOM_ATTRIBUTES", "")}
+            self.answer(json.dumps(said).encode(), 500)
             return
         time.sleep(float((model / "slow").read_text()) if (model / "slow").exists() else 0)
         if (model / "mumbles").exists():
             self.answer(b"mumbled")
             return
         self.answer(json.dumps({"predictions": [one for _ in several]} if several else one).encode())
-    def answer(self, body):
-        self.send_response(200)
+    def answer(self, body, status=200):
+        self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
         self.send_header("X-Amzn-SageMaker-Custom-Attributes", os.environ.get("MODEL_CUSTOM_ATTRIBUTES", ""))

@@ -18,7 +18,7 @@ from PIL import Image
 from retraining import requests
 from retraining.environment import ConfigurationError
 from retraining.recipe.deployment import Deployment
-from retraining.release import trial
+from retraining.release import canary
 from retraining.release.alarms import require_alarm_rights, require_alarms
 from retraining.release.golden import Golden
 from retraining.release.watch import Watch, remove_alarms
@@ -140,6 +140,7 @@ def test_golden_images_are_asked_while_it_bakes(runs: Runs) -> None:
     [
         ({"label": "b"}, r"answers 'b' for a/1\.png, .* answered 'a'"),
         ({"breaks": ""}, r"failed at 3 golden images, the last time: .*this model breaks"),
+        ({"crashes": ""}, r"3 golden images \(of 3 SageMaker does not tell whether the new model did\), the last"),
         ({"mumbles": ""}, r"answers b'mumbled' for a/1\.png, sent as .*that is no prediction"),
     ],
 )
@@ -152,11 +153,19 @@ def test_a_bad_answer_takes_the_canary_back(runs: Runs, model: dict[str, str], s
     assert alarms_of(run) == []
 
 
+def test_failures_of_the_champion_are_not_held_against_the_canary(runs: Runs) -> None:
+    deploy(runs(1), breaks="")
+    run = guarded(runs(2), bake_seconds=5)
+    found = deploy(run)["canary"]
+    assert served(run) == run.plan.endpoint_config
+    assert found["others_failed"] > 0 and found["wrong"] is None
+
+
 def test_an_attempt_killed_while_it_bakes_is_repeated(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
     before, run = runs(1), guarded(runs(2), bake_seconds=3600)
     deploy(before)
     with monkeypatch.context() as patch:
-        patch.setattr(trial, "questions", lambda _: 1 / 0)
+        patch.setattr(canary, "questions", lambda _: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             deploy(run, label="b")
     with pytest.raises(AirflowFailException, match=r"answers 'b' for a/1\.png"):
@@ -169,9 +178,9 @@ def test_a_model_that_nobody_reaches_is_told(
 ) -> None:
     run = guarded(runs(1))
     deploy(run)
-    monkeypatch.setattr(trial, "MAX_REQUESTS", 20)
+    monkeypatch.setattr(canary, "MAX_REQUESTS", 20)
     golden = [Golden(entry="a/1.png", label="a", body=picture())]
-    found = trial.try_canary(run.runtime, run.plan.endpoint, "another", golden, lambda: True)
+    found = canary.try_canary(run.runtime, run.plan.endpoint, "another", golden, lambda: True)
     assert (found["requests"], found["wrong"]) == (20, None)
     assert "In 20 requests another did not answer: image/png, application/json, application/json (inst" in caplog.text
 

@@ -32,7 +32,7 @@ class Intent:
     promoted: bool = False
     """Whether this run became the champion; then nothing of it is taken back, also when it is cleared weeks later."""
     canary: dict[str, Any] | None = None
-    """What golden images found out while the update baked; see `release.trial.try_canary`."""
+    """What golden images found out while the update baked; see `release.canary.try_canary`."""
 
     @classmethod
     def of(cls, endpoint: str, config: str, description: Mapping[str, Any] | None) -> Intent:

@@ -10,9 +10,9 @@ from functools import partial
 from operator import itemgetter
 from typing import Any
 
+from retraining.release.canary import try_canary
 from retraining.release.endpoint import describe_endpoint, is_baking
 from retraining.release.golden import choose, read_image
-from retraining.release.trial import try_canary
 from retraining.requests.alarms import GOLDEN, LATENCY, alarm_name, alarms
 from retraining.run import client
 

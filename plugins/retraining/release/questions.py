@@ -1,0 +1,80 @@
+"""What an endpoint is asked about golden images, in every way that clients ask, and how it answers."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from retraining.release.golden import MAX_BODY_BYTES, Golden, instances, pack
+
+log = logging.getLogger(__name__)
+
+JSON = "application/json"
+
+
+class WrongAnswer(ValueError):
+    """The endpoint does not answer as the same model did in batch."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """One request: an image as it is or within JSON, or several images together."""
+
+    images: tuple[Golden, ...]
+    content_type: str
+    is_batch: bool = False
+
+    @property
+    def body(self) -> bytes:
+        if self.is_batch:
+            return instances(self.images)
+        (image,) = self.images
+        return image.body if self.content_type != JSON else json.dumps({"image": image.as_text}).encode()
+
+    @property
+    def way(self) -> str:
+        return f"{self.content_type} (instances)" if self.is_batch else self.content_type
+
+    def ask(self, runtime: Any, endpoint: str) -> Reply:
+        sent = runtime.invoke_endpoint(
+            EndpointName=endpoint, ContentType=self.content_type, Accept=JSON, Body=self.body
+        )
+        return Reply(sent["Body"].read(), sent.get("CustomAttributes", ""))
+
+    def check(self, answer: Mapping[str, Any]) -> None:
+        """WrongAnswer unless each image was taken for what it is."""
+        answers = answer["predictions"] if self.is_batch else [answer]
+        for image, its in zip(self.images, answers, strict=True):
+            if its.get("label") != image.label:
+                raise WrongAnswer(
+                    f"The endpoint answers {its.get('label')!r} for {image.entry}, sent as {self.way}; in batch the "
+                    f"same model answered {image.label!r}, which is right. Real-time and batch serving differ."
+                )
+
+
+@dataclass(frozen=True)
+class Reply:
+    """An answer, and what its model says of itself."""
+
+    body: bytes
+    attributes: str
+
+    @property
+    def answer(self) -> dict[str, Any]:
+        return dict(json.loads(self.body))
+
+
+def questions(golden: Sequence[Golden]) -> Iterator[Question]:
+    """Every image as it is and within JSON, then all together in as few requests as hold them."""
+    for image in golden:
+        yield Question(images=(image,), content_type=image.content_type)
+        if image.text_bytes <= MAX_BODY_BYTES:
+            yield Question(images=(image,), content_type=JSON)
+        else:
+            log.warning("%s has %d bytes, too many for JSON; it is sent as it is.", image.entry, len(image.body))
+    for together in pack(image for image in golden if image.text_bytes <= MAX_BODY_BYTES):
+        log.info("%d golden images together in one request.", len(together))
+        yield Question(images=tuple(together), content_type=JSON, is_batch=True)
