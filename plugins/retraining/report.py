@@ -188,9 +188,12 @@ def _canary(endpoint: Mapping[str, Any]) -> list[str]:
     if not (found := endpoint.get("canary")):
         return []
     answers = ", ".join(f"{count} as {way}" for way, count in found["answered"].items())
-    return [
+    lines = [
         f"While the update baked, it answered golden images rightly: {answers} ({found['requests']} requests sent)."
     ]
+    if left := ", ".join(f"{count} as {way}" for way, count in found.get("unanswered", {}).items() if count):
+        lines += [f"By {left} it was not reached: the smoke test was the first to ask them."]
+    return lines
 
 
 def _differences(report: Mapping[str, Any]) -> list[str]:

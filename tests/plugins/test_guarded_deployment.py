@@ -182,7 +182,20 @@ def test_a_model_that_nobody_reaches_is_told(
     golden = [Golden(entry="a/1.png", label="a", body=picture())]
     found = canary.try_canary(run.runtime, run.plan.endpoint, "another", golden, lambda: True)
     assert (found["requests"], found["wrong"]) == (20, None)
-    assert "In 20 requests another did not answer: image/png, application/json, application/json (inst" in caplog.text
+    assert found["unanswered"] == {"image/png": 1, "application/json": 1, "application/json (instances)": 1}
+    assert "In 20 requests another did not answer 1 of 1 as image/png, 1 of 1 as application/json, " in caplog.text
+
+
+def test_questions_that_the_canary_left_are_counted(
+    runs: Runs, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = guarded(runs(1))
+    deploy(run)
+    monkeypatch.setattr(canary, "MAX_REQUESTS", 3)
+    golden = [Golden(entry=f"a/{n}.png", label="a", body=picture()) for n in range(2)]
+    found = canary.try_canary(run.runtime, run.plan.endpoint, run.plan.model, golden, lambda: True)
+    assert found["unanswered"] == {"image/png": 0, "application/json": 1, "application/json (instances)": 1}
+    assert "did not answer 1 of 2 as application/json, 1 of 1 as application/json (instances)" in caplog.text
 
 
 # --- alarms of the run ----------------------------------------------------------------------------------------------

@@ -199,6 +199,8 @@ def test_a_promotion_without_comparison_says_so() -> None:
 
 def test_a_watched_update_tells_its_answers() -> None:
     canary = {"requests": 31, "answered": {"image/png": 2, "application/json": 1}, "wrong": None}
+    canary["unanswered"] = {"image/png": 0, "application/json": 1}
     report = run_report(replace(PROMOTED, endpoint={"name": "e", "config": "r", "arn": "a", "canary": canary}))
     assert report["endpoint"] == {"name": "e", "config": "r", "canary": canary}
     assert "golden images rightly: 2 as image/png, 1 as application/json (31 requests sent)." in as_markdown(report)
+    assert "By 1 as application/json it was not reached" in as_markdown(report)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from retraining.release.golden import Golden
-from retraining.release.questions import Question, WrongAnswer, questions
+from retraining.release.questions import Question, Reply, WrongAnswer, questions
 from retraining.requests.sagemaker import custom_attributes
 
 log = logging.getLogger(__name__)
@@ -27,12 +28,14 @@ def try_canary(
 
     It ends sooner after 1,000 requests or two minutes, when the deployment no longer bakes, at the first wrong answer
     of the model, or at the third failure that is not the other model's. Returns {"requests", "answered": content type →
-    answers of the model, "others_failed": how often the other one did, "wrong": what was, else None}. Raises
-    botocore's errors that say nothing of the model.
+    answers of the model, "unanswered": content type → questions left to it, "others_failed": how often the other one
+    did, "wrong": what was, else None}. Raises botocore's errors that say nothing of the model.
     """
     left = list(questions(golden))
     answered = dict.fromkeys((question.way for question in left), 0)
-    found: dict[str, Any] = {"requests": 0, "answered": answered, "others_failed": 0, "wrong": None}
+    unanswered = dict(Counter(question.way for question in left))
+    found: dict[str, Any] = {"requests": 0, "answered": answered, "unanswered": unanswered}
+    found |= {"others_failed": 0, "wrong": None}
     failures = _Failures(model)
     for question in _in_turn(left, _Patience(is_baking)):
         found["requests"] += 1
@@ -46,20 +49,29 @@ def try_canary(
             continue
         if reply.attributes != custom_attributes(model):
             continue
-        try:
-            question.check(reply.answer)
-        except WrongAnswer as error:
-            return found | {"wrong": str(error)}
-        except (AttributeError, LookupError, TypeError, ValueError) as error:
-            said = f"The endpoint answers {reply.body[:200]!r} for {question.images[0].entry}, sent as {question.way}"
-            return found | {"wrong": f"{said}; that is no prediction ({type(error).__name__}: {error})."}
+        if wrong := _problem(question, reply):
+            return found | {"wrong": wrong}
         left.remove(question)
         answered[question.way] += 1
+        unanswered[question.way] -= 1
     if failures.others:
         log.warning("The model that served before failed at %d golden images, not %s.", failures.others, model)
-    if unseen := [way for way, count in answered.items() if not count]:
-        log.warning("In %d requests %s did not answer: %s.", found["requests"], model, ", ".join(unseen))
+    if left:
+        told = ", ".join(f"{n} of {n + answered[way]} as {way}" for way, n in unanswered.items() if n)
+        log.warning("In %d requests %s did not answer %s.", found["requests"], model, told)
     return found
+
+
+def _problem(question: Question, reply: Reply) -> str:
+    """What is wrong with an answer; empty when it is right."""
+    try:
+        question.check(reply.answer)
+    except WrongAnswer as error:
+        return str(error)
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        said = f"The endpoint answers {reply.body[:200]!r} for {question.images[0].entry}, sent as {question.way}"
+        return f"{said}; that is no prediction ({type(error).__name__}: {error})."
+    return ""
 
 
 class _Failures:
