@@ -18,7 +18,7 @@ from PIL import Image
 from retraining import requests
 from retraining.environment import ConfigurationError
 from retraining.recipe.deployment import Deployment
-from retraining.release import canary
+from retraining.release import canary, watch
 from retraining.release.alarms import require_alarm_rights, require_alarms
 from retraining.release.golden import Golden
 from retraining.release.watch import Watch, remove_alarms
@@ -165,7 +165,7 @@ def test_an_attempt_killed_while_it_bakes_is_repeated(runs: Runs, monkeypatch: p
     before, run = runs(1), guarded(runs(2), bake_seconds=3600)
     deploy(before)
     with monkeypatch.context() as patch:
-        patch.setattr(canary, "questions", lambda _: 1 / 0)
+        patch.setattr(canary, "questions", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             deploy(run, label="b")
     with pytest.raises(AirflowFailException, match=r"answers 'b' for a/1\.png"):
@@ -233,6 +233,18 @@ def test_a_latency_that_nobody_knows_is_not_watched(runs: Runs, caplog: pytest.L
 
 
 def test_a_rollback_leaves_no_alarm(runs: Runs) -> None:
+@pytest.mark.parametrize(("bound", "requests"), [({}, 1), ({"max_latency_ratio": 2}, 2)])
+def test_golden_images_do_not_weigh_on_a_watched_latency(
+    runs: Runs, bound: dict[str, float], requests: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = guarded(runs(1), bake_seconds=60, **bound)
+    deploy(run)
+    golden = [Golden(entry=f"a/{n}.png", label="a", body=picture()) for n in range(2)]
+    monkeypatch.setattr(watch, "choose", lambda *_: golden)
+    found = Watch(**task_requests.endpoint_request(run)["Watch"]).try_golden(run.runtime, run.s3, run.sagemaker)
+    assert found["answered"]["application/json (instances)"] == requests
+
+
     before, run = runs(1), guarded(runs(2), bake_seconds=3600)
     deploy(before)
     register(run)

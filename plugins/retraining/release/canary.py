@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from retraining.release.golden import Golden
+from retraining.release.golden import MAX_INSTANCES, Golden
 from retraining.release.questions import Question, Reply, WrongAnswer, questions
 from retraining.requests.sagemaker import custom_attributes
 
@@ -22,16 +22,22 @@ MAX_FAILURES, SAID_LETTERS = 3, 500
 
 
 def try_canary(
-    runtime: Any, endpoint: str, model: str, golden: Sequence[Golden], is_baking: Callable[[], bool]
+    runtime: Any,
+    endpoint: str,
+    model: str,
+    golden: Sequence[Golden],
+    is_baking: Callable[[], bool],
+    together: int = MAX_INSTANCES,
 ) -> dict[str, Any]:
     """Every question until the Model `model`, which has a part of the endpoint's requests, has answered it.
 
     It ends sooner after 1,000 requests or two minutes, when the deployment no longer bakes, at the first wrong answer
-    of the model, or at the third failure that is not the other model's. Returns {"requests", "answered": content type →
-    answers of the model, "unanswered": content type → questions left to it, "others_failed": how often the other one
-    did, "wrong": what was, else None}. Raises botocore's errors that say nothing of the model.
+    of the model, or at the third failure that is not the other model's. Up to `together` images go in one request.
+    Returns {"requests", "answered": content type → answers of the model, "unanswered": content type → questions left to
+    it, "others_failed": how often the other one did, "wrong": what was, else None}. Raises botocore's errors that say
+    nothing of the model.
     """
-    left = list(questions(golden))
+    left = list(questions(golden, together))
     answered = dict.fromkeys((question.way for question in left), 0)
     unanswered = dict(Counter(question.way for question in left))
     found: dict[str, Any] = {"requests": 0, "answered": answered, "unanswered": unanswered}

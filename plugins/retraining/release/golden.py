@@ -76,14 +76,17 @@ def _smallest(label: str, entries: Iterable[str], fetch: Callable[[str], bytes])
 
 
 def pack(
-    images: Iterable[Golden], max_bytes: int = SAFE_BODY_BYTES, max_pixels: int = MAX_PIXELS
+    images: Iterable[Golden],
+    max_bytes: int = SAFE_BODY_BYTES,
+    max_pixels: int = MAX_PIXELS,
+    max_images: int = MAX_INSTANCES,
 ) -> list[list[Golden]]:
     """The images in as few requests as keep to the limits, in order; one that fits into none stands alone."""
     requests: list[list[Golden]] = []
     size = pixels = 0
     for image in images:
         size, pixels = size + image.text_bytes, pixels + image.pixels
-        full = size > max_bytes or pixels > max_pixels or (requests and len(requests[-1]) == MAX_INSTANCES)
+        full = size > max_bytes or pixels > max_pixels or (requests and len(requests[-1]) == max_images)
         if not requests or full:
             requests.append([])
             size, pixels = image.text_bytes, image.pixels

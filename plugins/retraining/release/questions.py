@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from retraining.release.golden import MAX_BODY_BYTES, Golden, instances, pack
+from retraining.release.golden import MAX_BODY_BYTES, MAX_INSTANCES, Golden, instances, pack
 
 log = logging.getLogger(__name__)
 
@@ -67,14 +67,15 @@ class Reply:
         return dict(json.loads(self.body))
 
 
-def questions(golden: Sequence[Golden]) -> Iterator[Question]:
-    """Every image as it is and within JSON, then all together in as few requests as hold them."""
+def questions(golden: Sequence[Golden], together: int = MAX_INSTANCES) -> Iterator[Question]:
+    """Every image as it is and within JSON, then up to `together` in one request, in as few requests as hold all."""
     for image in golden:
         yield Question(images=(image,), content_type=image.content_type)
         if image.text_bytes <= MAX_BODY_BYTES:
             yield Question(images=(image,), content_type=JSON)
         else:
             log.warning("%s has %d bytes, too many for JSON; it is sent as it is.", image.entry, len(image.body))
-    for together in pack(image for image in golden if image.text_bytes <= MAX_BODY_BYTES):
-        log.info("%d golden images together in one request.", len(together))
-        yield Question(images=tuple(together), content_type=JSON, is_batch=True)
+    small = [image for image in golden if image.text_bytes <= MAX_BODY_BYTES]
+    for several in pack(small, max_images=together):
+        log.info("%d golden images together in one request.", len(several))
+        yield Question(images=tuple(several), content_type=JSON, is_batch=True)
