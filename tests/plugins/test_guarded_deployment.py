@@ -11,15 +11,16 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, TaskDeferred
 from botocore.exceptions import ClientError
 from PIL import Image
 
-from retraining import requests
+from retraining import operators, requests
 from retraining.environment import ConfigurationError
 from retraining.recipe.deployment import Deployment
 from retraining.release import canary, watch
 from retraining.release.alarms import require_alarm_rights, require_alarms
+from retraining.release.endpoint import describe_endpoint
 from retraining.release.golden import Golden
 from retraining.release.watch import Watch, remove_alarms
 from retraining.requests import tasks as task_requests
@@ -232,7 +233,6 @@ def test_a_latency_that_nobody_knows_is_not_watched(runs: Runs, caplog: pytest.L
     remove_alarms(run.plan.endpoint_config)
 
 
-def test_a_rollback_leaves_no_alarm(runs: Runs) -> None:
 @pytest.mark.parametrize(("bound", "requests"), [({}, 1), ({"max_latency_ratio": 2}, 2)])
 def test_golden_images_do_not_weigh_on_a_watched_latency(
     runs: Runs, bound: dict[str, float], requests: int, monkeypatch: pytest.MonkeyPatch
@@ -245,15 +245,63 @@ def test_golden_images_do_not_weigh_on_a_watched_latency(
     assert found["answered"]["application/json (instances)"] == requests
 
 
+def test_a_rollback_leaves_no_alarm(runs: Runs) -> None:
     before, run = runs(1), guarded(runs(2), bake_seconds=3600)
     deploy(before)
     register(run)
     with pytest.raises(TaskDeferred):
         deploying(run).execute(context())
     assert alarms_of(run) == [f"{run.plan.endpoint_config}-golden"]
-    client("cloudwatch").set_alarm_state(AlarmName=alarms_of(run)[0], StateValue="ALARM", StateReason="a test")
-    roll_back(run)
+    roll_back(run)  # and is not waited an hour for
     assert (served(run), alarms_of(run)) == (before.plan.endpoint_config, [])
+
+
+def test_a_deploy_marked_as_a_success_leaves_no_alarm(runs: Runs) -> None:
+    deploy(runs(1))
+    run = guarded(runs(2))
+    register(run)
+    with pytest.raises(TaskDeferred):
+        deploying(run).execute(context())
+    run.sagemaker.get_waiter("endpoint_in_service").wait(EndpointName=run.plan.endpoint, WaiterConfig={"Delay": 1})
+    assert (served(run), len(alarms_of(run))) == (run.plan.endpoint_config, 1)
+    run.release_intents.promote()
+    with pytest.raises(AirflowSkipException):
+        roll_back(run)
+    assert (served(run), alarms_of(run)) == (run.plan.endpoint_config, [])
+
+
+def test_an_endpoint_that_broke_leaves_no_alarm(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+    deploy(runs(1))
+    run = guarded(runs(2))
+    register(run)
+    with pytest.raises(TaskDeferred):
+        deploying(run).execute(context())
+    described_as(monkeypatch, EndpointStatus="UpdateRollbackFailed")
+    with pytest.raises(AirflowFailException, match="is UpdateRollbackFailed"):
+        roll_back(run)
+    assert alarms_of(run) == []
+    # Which of the two configurations its instances still need, nobody knows.
+    run.sagemaker.describe_endpoint_config(EndpointConfigName=run.plan.endpoint_config)
+
+
+def test_no_configuration_goes_while_sagemaker_goes_back(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+    before, run = runs(1), runs(2)
+    deploy(before)
+    register(run)
+    with pytest.raises(TaskDeferred):
+        deploying(run).execute(context())
+    described_as(monkeypatch)  # on the way back SageMaker need not say from where
+    assert roll_back(run)["config"] == before.plan.endpoint_config
+
+
+def described_as(monkeypatch: pytest.MonkeyPatch, **members: Any) -> None:
+    """What SageMaker says of the endpoint to the operators, besides what it is."""
+
+    def describe(sagemaker: Any, name: str) -> dict[str, Any]:
+        found = describe_endpoint(sagemaker, name) or {}
+        return {key: value for key, value in (found | members).items() if key != "PendingDeploymentSummary"}
+
+    monkeypatch.setattr(operators.endpoint, "describe_endpoint", describe)
 
 
 def test_forbidden_alarms_are_told_before_anything_is_paid(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,7 +26,7 @@ from retraining.release import package
 from retraining.release.alarms import DENIED
 from retraining.release.endpoint import describe_endpoint, is_baking, pending_config
 from retraining.release.intent import Intent, Intents
-from retraining.release.watch import Watch, remove_alarms, ringing
+from retraining.release.watch import Watch, end_watch, take_back
 from retraining.run import client
 from retraining.triggers import DeploymentTrigger, SageMakerJobTrigger
 
@@ -172,7 +172,7 @@ class DeployOperator(EndpointOperator):
             canary = watch.try_golden(client("sagemaker-runtime"), client("s3"), self.hook.conn)
             self.intents.tell(canary)
         if canary["wrong"]:
-            watch.take_back(canary["wrong"])
+            take_back(watch.config, canary["wrong"])
         return self.wait()
 
     def _watched_deployment(self) -> dict[str, Any]:
@@ -184,16 +184,7 @@ class DeployOperator(EndpointOperator):
         return deployment
 
     def _end_watch(self) -> list[str]:
-        """Without its alarms from here on; returns why those that rang did."""
-        if self.watch is None:
-            return []
-        try:
-            reasons = ringing(self.watch.config)
-            remove_alarms(self.watch.config)
-        except ClientError as error:  # what serves is right, or wrong, whatever CloudWatch says
-            self.log.warning("The alarms %s-… are left behind, delete them: %s", self.watch.config, error)
-            return []
-        return reasons
+        return end_watch(self.watch.config) if self.watch else []
 
     def _not_served(self, endpoint: Mapping[str, Any] | None, wanted: str) -> str:
         if endpoint is None:
@@ -212,23 +203,26 @@ class RollbackOperator(EndpointOperator):
     """After a release that failed: back to what served well, and no endpoint at all where this run made it.
 
     `config` names this run's configuration as `Failed`, where to go back to as `EndpointConfigName` (None: nowhere),
-    whether this run `Created` the endpoint, and the run's `Package`, which is rejected. It is empty when there is
-    nothing to take back. Whether that is so is read from SageMaker and S3, never from the states of other tasks, which
-    a person can set.
+    whether this run `Created` the endpoint, and the run's `Package`, which is rejected. Without an `EndpointName` there
+    is nothing to take back. Whether that is so is read from SageMaker and S3, never from the states of other tasks,
+    which a person can set. The alarms of a `Watched` update end here whatever became of it.
     """
 
     def execute(self, context: Context) -> dict[str, Any]:
         context["ti"].xcom_push(key="job", value=None)  # so that the link finds that there is none
-        if not self.config:
+        if not self.config.get("EndpointName"):
+            self._end_watch()
             raise AirflowSkipException("This run asked nothing of the endpoint, or was promoted.")
         intents = self.intents
         intent, endpoint = intents.read(), describe_endpoint(self.hook.conn, self.config["EndpointName"])
         concerned = endpoint is not None and self._concerns(endpoint)
         if intent and not concerned and not intent.was_asked(endpoint):
+            self._end_watch()
             # As after throttling: deploy may be cleared, and asks then.
             raise AirflowSkipException("deploy failed before it asked anything of the endpoint.")
         intents.take_back()
-        if not concerned:
+        if endpoint is None or (not concerned and endpoint["EndpointStatus"] == "InService"):
+            self._end_watch()
             self._clear_away()
             raise AirflowSkipException("The endpoint does not serve this run's model; there is nothing to roll back.")
         return self.ensure(context, requested=False)
@@ -236,6 +230,8 @@ class RollbackOperator(EndpointOperator):
     def execute_complete(
         self, context: Context, event: dict[str, Any] | None = None, requested: bool = False
     ) -> dict[str, Any]:
+        if event and event["status"] == "Deadline":
+            self._end_watch()
         self.require_in_time(event)
         return self.ensure(context, requested)
 
@@ -243,11 +239,12 @@ class RollbackOperator(EndpointOperator):
         """The endpoint without this run's model. `requested`: whether SageMaker has already been asked for that."""
         name, failed, back_to = (self.config[key] for key in ("EndpointName", "Failed", "EndpointConfigName"))
         endpoint = self.look(context)
+        if endpoint and KINDS["endpoint"].in_progress(endpoint):
+            return self._wait(endpoint, requested)
+        self._end_watch()
         if endpoint is None:
             self._clear_away()
             return {"name": name, "config": None}
-        if KINDS["endpoint"].in_progress(endpoint):
-            return self.wait(requested=requested)
         served = endpoint["EndpointConfigName"]
         if served != failed and endpoint["EndpointStatus"] == "InService":
             self._clear_away()
@@ -258,20 +255,30 @@ class RollbackOperator(EndpointOperator):
         if back_to is not None and endpoint["EndpointStatus"] == "InService":
             self.log.warning("Updating endpoint %s from %s, which failed, back to %s.", name, served, back_to)
             self.hook.conn.update_endpoint(**self.request)
-        elif self.config["Created"]:
+        elif self.config["Created"] and served == failed:
             self.log.warning("Deleting endpoint %s, which this run made: %s failed.", name, served)
             self.hook.conn.delete_endpoint(EndpointName=name)
         else:
             raise AirflowFailException(self.broken(endpoint))
         return self.wait(requested=True)
 
+    def _wait(self, endpoint: Mapping[str, Any], requested: bool) -> dict[str, Any]:
+        """An update that bakes is not waited for: its own alarm takes it back now."""
+        if not self.config.get("Watched") or pending_config(endpoint) != self.config["Failed"]:
+            return self.wait(requested=requested)
+        if not is_baking(endpoint):
+            return self.wait(DeploymentTrigger, requested=requested)
+        try:
+            take_back(self.config["Failed"], "The run of this update failed.")
+        except ClientError as error:  # the alarm is gone, or closed to us
+            self.log.warning("The update is waited for, because it cannot be taken back: %s", error)
+        return self.wait(requested=requested)
+
     def _clear_away(self) -> None:
         """Last: what is served matters more than what the registry says, which may be closed to us or be gone."""
         if arn := self.config["Package"]:
             package.reject(self.hook.conn, arn, f"The release of {self.config['Failed']} failed and was taken back.")
         try:
-            if self.config.get("Watched"):
-                remove_alarms(self.config["Failed"])
             # An attempt of `deploy` that stalled before it asked, and wakes hours later, asks for what is gone.
             delete_once(self.hook.conn.delete_endpoint_config, {"EndpointConfigName": self.config["Failed"]})
         except ClientError as error:
@@ -279,6 +286,13 @@ class RollbackOperator(EndpointOperator):
                 raise
             self.log.warning("What was made for %s stays: %s", self.config["Failed"], error)
 
+    def _end_watch(self) -> None:
+        if watched := self.config.get("Watched"):
+            end_watch(watched)
+
     def _concerns(self, endpoint: Mapping[str, Any]) -> bool:
-        """Whether the endpoint serves this run's configuration, or is about to."""
+        """Whether the endpoint serves this run's configuration, or is about to.
+
+        Not to be known of one that still changes, or is broken: SageMaker need not say what it goes back from.
+        """
         return self.config["Failed"] in (endpoint["EndpointConfigName"], pending_config(endpoint))

@@ -10,6 +10,8 @@ from functools import partial
 from operator import itemgetter
 from typing import Any
 
+from botocore.exceptions import ClientError
+
 from retraining.release.canary import try_canary
 from retraining.release.endpoint import describe_endpoint, is_baking
 from retraining.release.golden import MAX_INSTANCES, choose, read_image
@@ -65,12 +67,13 @@ class Watch:
         return try_canary(runtime, self.endpoint, self.model, images, baking, together)
 
 
-    def take_back(self, wrong: str) -> None:
-        """SageMaker is told, by an alarm made for it: while an update is going on, none can be asked for."""
-        log.error("%s SageMaker is told to take the update back.", wrong)
-        alarm = alarm_name(self.config, GOLDEN)
-        # At most 1,023 characters. An alarm without data keeps its state.
-        client("cloudwatch").set_alarm_state(AlarmName=alarm, StateValue="ALARM", StateReason=wrong[:1000])
+def take_back(config: str, wrong: str) -> None:
+    """SageMaker is told, by an alarm made for it: while an update is going on, none can be asked for."""
+    log.error("%s SageMaker is told to take the update back.", wrong)
+    # At most 1,023 characters. An alarm without data keeps its state.
+    client("cloudwatch").set_alarm_state(
+        AlarmName=alarm_name(config, GOLDEN), StateValue="ALARM", StateReason=wrong[:1000]
+    )
 
 
 def champion_latency_us(cloudwatch: Any, endpoint: str) -> float | None:
@@ -91,6 +94,17 @@ def champion_latency_us(cloudwatch: Any, endpoint: str) -> float | None:
     )["Datapoints"]
     enough = [point for point in points if point["SampleCount"] >= MIN_LATENCIES]
     return float(max(enough, key=itemgetter("Timestamp"))["Average"]) if enough else None
+
+
+def end_watch(config: str) -> list[str]:
+    """Without the alarms of an update from here on; returns why those that rang did."""
+    try:
+        reasons = ringing(config)
+        remove_alarms(config)
+    except ClientError as error:  # what serves is right, or wrong, whatever CloudWatch says
+        log.warning("The alarms %s-… are left behind, delete them: %s", config, error)
+        return []
+    return reasons
 
 
 def ringing(config: str) -> list[str]:

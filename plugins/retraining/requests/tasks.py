@@ -135,20 +135,24 @@ def require_scored_model(run: Run) -> None:
 
 
 def rollback_request(run: Run) -> dict[str, Any]:
-    """Back to whoever is champion now, or to what served before; empty when this run asked nothing, or was promoted."""
+    """Back to whoever is champion now, or to what served before.
+
+    Without an endpoint when this run asked nothing, or was promoted: there is at most the watch of its update to end.
+    """
+    watch = {"Watched": run.plan.endpoint_config} if run.recipe.deployment.bake else {}
     intent = run.release_intents.read() or _unwritten_intent(run)
     if intent is None or intent.promoted:
-        return {}
+        return watch
     champion = _champion_now(run)
     if champion.get("run_name") == run.plan.run_name:
-        return {}
-    return {
+        return watch
+    return watch | {
         "EndpointName": intent.endpoint,
         "EndpointConfigName": _first_existing(run, champion.get("endpoint_config"), intent.before),
         "Failed": intent.config,
         "Created": intent.before is None,
         "Package": (run.find("register") or {}).get("arn"),
-        "Watched": bool(run.recipe.deployment.bake),
+        "DeploymentConfig": requests.deployment_config(run.recipe.deployment),
         "Intent": run.release_intents.address,
     }
 
