@@ -62,6 +62,11 @@ rollback: .venv/airflow/.installed  ## let the champion before serve again: REAS
 	@eval "$$($(STACK) env)" && PYTHONPATH=plugins .venv/airflow/bin/python -m retraining rollback "$(or $(call given,NAME),digits)" \
 		--to="$$RETRAIN_TO" --reason="$$RETRAIN_REASON"
 
+.PHONY: champion-rebuild
+champion-rebuild: .venv/airflow/.installed  ## find a lost champion.json again, and tell it: [NAME=recipe] YES=1 writes it
+	@eval "$$($(STACK) env)" && PYTHONPATH=plugins .venv/airflow/bin/python -m retraining champion "$(or $(call given,NAME),digits)" \
+		--rebuild $(if $(call given,YES),--yes)
+
 .PHONY: release
 release: .venv/airflow/.installed  ## build what people install: two wheels in dist/
 	@$(STACK) release

@@ -32,21 +32,26 @@ def main(arguments: list[str] | None = None) -> int:
     commands.add_parser("source", help="where ml/ lies, the code that SageMaker runs")
     champions = commands.add_parser("champions", help="which models were champion, and which one the endpoint serves")
     rollback = commands.add_parser("rollback", help="let the champion before, or another one, serve again")
-    for command in (champions, rollback):
+    champion = commands.add_parser("champion", help="find a lost champion.json again, by the endpoint and the registry")
+    for command in (champions, rollback, champion):
         command.add_argument("name", metavar="NAME", help="of the recipe")
     rollback.add_argument("--to", default="", metavar="RUN", help="default: the champion before this one")
     rollback.add_argument("--reason", required=True, help="recorded with the champion and in the registry")
     rollback.add_argument("--by", default=None, metavar="PERSON", help="default: your user name")
     rollback.add_argument("--dry-run", action="store_true", help="only look whether it could be done")
+    champion.add_argument("--rebuild", action="store_true", required=True, help="tell what would be written, and why")
+    champion.add_argument("--yes", action="store_true", help="and write it")
     options = parser.parse_args(arguments)
     if options.command == "lint":
         return _lint(options.files or find_recipes(recipe_folders(os.environ, dags_folder(os.environ))))
-    if options.command in ("champions", "rollback"):
+    if options.command in ("champions", "champion", "rollback"):
         from retraining import terminal  # boto3, which `lint` does without
 
         folder = dags_folder(os.environ)
         if options.command == "champions":
             return terminal.list_champions(options.name, folder)
+        if options.command == "champion":
+            return terminal.rebuild_champion(options.name, getpass.getuser(), folder, write=options.yes)
         by = options.by or getpass.getuser()
         return terminal.roll_back(options.name, options.to, options.reason, by, folder, dry_run=options.dry_run)
     if options.command == "init":

@@ -17,10 +17,12 @@ from retraining.promotion.champion import ChampionUnusable, own_champion
 from retraining.promotion.history import past_champions
 from retraining.recipe import Recipe, RecipeError, find_recipes, load_recipe
 from retraining.release.endpoint import describe_endpoint
+from retraining.release.rebuild import CannotRebuild, NothingLost, Rebuild
 from retraining.release.rollback import NoWayBack, Rollback, RollbackFailed
 
 REFUSALS = (
     BotoCoreError,
+    CannotRebuild,
     ChampionUnusable,
     ClientError,
     ConfigurationError,
@@ -77,6 +79,29 @@ def list_champions(name: str, dags_folder: Path) -> int:
         found = endpoint.get("EndpointConfigName", "does not exist")
         print(f"endpoint {plan.endpoint}: {found}, and not {now['endpoint_config']}, the champion's", file=sys.stderr)
         return 1
+    return 0
+
+
+def rebuild_champion(name: str, by: str, dags_folder: Path, *, write: bool) -> int:
+    """The exit status: 0 when champion.json names what serves, or could be written so."""
+    try:
+        plan = _plan(name, dags_folder)
+        clients = _clients(plan)
+        rebuild = Rebuild(s3=clients["s3"], sagemaker=clients["sagemaker"], plan=plan)
+        found = rebuild.find()
+        print(*found.told, sep="\n")
+        if write:
+            rebuild.write(found, by)
+    except NothingLost as nothing:
+        print(f"{nothing} There is nothing to rebuild.")
+        return 0
+    except REFUSALS as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    names = f"{plan.uri(plan.champion_key)} {{}} {found.document['run_name']}"
+    print(
+        f"{names.format('names')}." if write else f"{names.format('would name')}; nothing was written. --yes writes it."
+    )
     return 0
 
 

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from retraining.environment import AWS_CONN_ID
 from retraining.operators.endpoint import DeployOperator, RollbackOperator
 from retraining.operators.register import RegisterOperator
 from retraining.operators.resources import EndpointConfigOperator, ModelOperator
+from retraining.promotion.champion import own_champion
 from retraining.requests import tasks as task_requests
 from retraining.run import Run
+from retraining.steps import smoke_test, update_champion
 from tests.plugins.task_run import archive, context, finish
 
 Runs = Callable[..., Run]
@@ -32,6 +36,7 @@ class Facts:
 
 
 IMAGES = ("training", "training_self_hosted", "serving", "rules", "evaluation")
+GOLDEN = "a/1.png"
 ARN = "arn:aws:sagemaker:us-east-1:000000000000:training-job/t"
 
 
@@ -80,6 +85,22 @@ def roll_back(run: Run) -> Any:
     config = task_requests.rollback_request(run)
     operator = RollbackOperator(task_id="rollback", config=config, aws_conn_id=AWS_CONN_ID, poll_seconds=0.1)
     return finish(operator, context())
+
+
+def promote(run: Run, before: Run | None = None, **files: str) -> None:
+    """What a run does from create_model on."""
+    facts: Any = run.context["ti"]
+    image = io.BytesIO()
+    Image.new("RGB", (4, 4)).save(image, "PNG")
+    run.s3.put_object(Bucket=run.environment.bucket, Key=f"{run.plan.images_key}{GOLDEN}", Body=image.getvalue())
+    facts.known["compare.comparison"]["golden"] = {GOLDEN: "a"}
+    champion = own_champion(run.s3, run.plan)
+    facts.known["needs_retraining.champion"] = {"document": champion.document, "etag": champion.etag}
+    facts.known["needs_retraining.need"] = {"needed": True}
+    facts.known["preflight.return_value"]["code"] = run.plan.run_name
+    facts.known["deploy.return_value"] = deploy(run, **files or {"label": "a"})
+    smoke_test(run)
+    update_champion(run)
 
 
 def served(run: Run) -> str | None:

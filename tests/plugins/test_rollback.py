@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 import json
 import os
 import subprocess
@@ -15,18 +14,15 @@ from typing import Any
 import pytest
 import yaml
 from botocore.exceptions import ClientError
-from PIL import Image
 
 from retraining.promotion.champion import own_champion
 from retraining.promotion.history import past_champions
 from retraining.promotion.rejections import recall_rejections
 from retraining.release.rollback import NoWayBack, Rollback, RollbackFailed
 from retraining.run import Run
-from retraining.steps import prune, smoke_test, update_champion
-from tests.plugins.release_run import Runs, approval, deploy, served
+from retraining.steps import prune
+from tests.plugins.release_run import GOLDEN, Runs, approval, deploy, promote, served
 from tests.plugins.task_run import archive
-
-GOLDEN = "a/1.png"
 
 
 @dataclasses.dataclass
@@ -49,22 +45,6 @@ class Promoted:
     @property
     def champion(self) -> dict[str, Any]:
         return own_champion(self.first.s3, self.first.plan).document or {}
-
-
-def promote(run: Run, before: Run | None = None, **files: str) -> None:
-    """What a run does from create_model on."""
-    facts: Any = run.context["ti"]
-    image = io.BytesIO()
-    Image.new("RGB", (4, 4)).save(image, "PNG")
-    run.s3.put_object(Bucket=run.environment.bucket, Key=f"{run.plan.images_key}{GOLDEN}", Body=image.getvalue())
-    facts.known["compare.comparison"]["golden"] = {GOLDEN: "a"}
-    champion = own_champion(run.s3, run.plan)
-    facts.known["needs_retraining.champion"] = {"document": champion.document, "etag": champion.etag}
-    facts.known["needs_retraining.need"] = {"needed": True}
-    facts.known["preflight.return_value"]["code"] = run.plan.run_name
-    facts.known["deploy.return_value"] = deploy(run, **files or {"label": "a"})
-    smoke_test(run)
-    update_champion(run)
 
 
 @pytest.fixture

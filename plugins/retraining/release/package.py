@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import Any
+
+from botocore.exceptions import ClientError
+
+from retraining.job_kinds import is_missing
+from retraining.plan import Plan
 
 ROLLED_BACK = "Rolled back to "
 """What our own rejections of a former champion begin with: they, unlike a person's, may be undone."""
@@ -10,6 +16,32 @@ ROLLED_BACK = "Rolled back to "
 
 class PackageRejected(ValueError):
     """Somebody rejected the model package in the registry."""
+
+
+def approved_packages(sagemaker: Any, plan: Plan) -> Iterator[dict[str, Any]]:
+    """Those whose artifact this deployment made, the newest first: two of an account share a recipe's group."""
+    pages = sagemaker.get_paginator("list_model_packages").paginate(
+        ModelPackageGroupName=plan.model_package_group,
+        ModelApprovalStatus="Approved",
+        SortBy="CreationTime",
+        SortOrder="Descending",
+    )
+    try:
+        for summary in (summary for page in pages for summary in page["ModelPackageSummaryList"]):
+            package = sagemaker.describe_model_package(ModelPackageName=str(summary["ModelPackageArn"]))
+            if artifact_of(package).startswith(plan.uri("")):
+                yield package
+    except ClientError as error:
+        # The first run makes the group.
+        code, message = error.response["Error"]["Code"], error.response["Error"]["Message"]
+        if not (is_missing(code, message) or "does not exist" in message):
+            raise
+
+
+def artifact_of(package: Mapping[str, Any]) -> str:
+    """The address of what it is made of; a package of ours has one container."""
+    containers = package.get("InferenceSpecification", {}).get("Containers") or [{}]
+    return str(containers[0].get("ModelDataUrl"))
 
 
 def require_not_rejected(sagemaker: Any, arn: str) -> None:

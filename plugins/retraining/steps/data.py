@@ -206,8 +206,9 @@ def _champion(run: Run) -> tuple[Champion, list[str]]:
     if found and not run.params.get("first_promotion"):
         raise UncomparedPromotion(
             f"There is no champion by {run.plan.uri(run.plan.champion_key)}, so a candidate would serve without being "
-            f"compared with anything. But {'; '.join(found)}. If the pointer or the artifact was lost, put it back. "
-            f"If it is meant, {FIRST_PROMOTION}."
+            f"compared with anything. But {'; '.join(found)}. A pointer that was lost is found again by `python -m "
+            f"retraining champion {run.recipe.name} --rebuild`; an artifact has to be put back. If it is meant, "
+            f"{FIRST_PROMOTION}."
         )
     for sign in found:
         log.warning("A first promotion was asked for, although %s.", sign)
