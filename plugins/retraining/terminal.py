@@ -18,7 +18,8 @@ from retraining.promotion.history import past_champions
 from retraining.recipe import Recipe, RecipeError, find_recipes, load_recipe
 from retraining.release.endpoint import describe_endpoint
 from retraining.release.rebuild import CannotRebuild, NothingLost, Rebuild
-from retraining.release.rollback import NoWayBack, Rollback, RollbackFailed
+from retraining.release.rollback import NoWayBack, Rollback
+from retraining.release.serving import RollbackFailed
 
 REFUSALS = (
     BotoCoreError,

@@ -18,7 +18,8 @@ from botocore.exceptions import ClientError
 from retraining.promotion.champion import own_champion
 from retraining.promotion.history import past_champions
 from retraining.promotion.rejections import recall_rejections
-from retraining.release.rollback import NoWayBack, Rollback, RollbackFailed
+from retraining.release.rollback import NoWayBack, Rollback
+from retraining.release.serving import RollbackFailed
 from retraining.run import Run
 from retraining.steps import prune
 from tests.plugins.release_run import GOLDEN, Runs, approval, deploy, promote, served

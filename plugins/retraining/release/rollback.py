@@ -10,17 +10,15 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
 from botocore.exceptions import ClientError
 
-from retraining.creation import create_once
 from retraining.fingerprint import gate_fingerprint
-from retraining.identity import require_own
-from retraining.job_kinds import KINDS, UPDATE_LIMIT_SECONDS, is_missing
+from retraining.job_kinds import is_missing
 from retraining.plan import Plan
 from retraining.promotion.champion import (
     Champion,
@@ -34,21 +32,14 @@ from retraining.promotion.history import keep, past_champions, recall
 from retraining.promotion.rejections import Rejection, remember_rejection
 from retraining.release.artifact import ArtifactChanged, require_champions
 from retraining.release.endpoint import describe_endpoint, pending_config
-from retraining.release.golden import Golden, choose, read_image
 from retraining.release.package import ROLLED_BACK, approve_again, persons_rejection, reject
-from retraining.release.trial import try_endpoint
-from retraining.requests import sagemaker as requests
-from retraining.s3.documents import MISSING
+from retraining.release.serving import RollbackFailed, Serving
 
 log = logging.getLogger(__name__)
 
 
 class NoWayBack(ValueError):
     """There is no model to go back to, or what stands in the way; everything that is wrong, at once."""
-
-
-class RollbackFailed(ValueError):
-    """The endpoint did not get there; the message tells what it serves. To try the same again would change nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,12 +61,12 @@ class Rollback:
         champion = self._champion(to)
         endpoint = describe_endpoint(self.sagemaker, self.plan.endpoint)
         target = to or self._before(champion, endpoint)
-        document, wrong = self._document(champion, target), []
+        document, wrong = self.document(champion, target), []
         if document is None:
             known = ", ".join(past["run_name"] for past in past_champions(self.s3, self.plan)) or "none"
             wrong.append(f"run {target} is not known as a champion of {self.plan.recipe.name}; known are: {known}")
         else:
-            wrong += self._obstacles(document)
+            wrong += self.obstacles(document)
         if endpoint and endpoint["EndpointStatus"] != "InService" and not _on_its_way(endpoint, document):
             wrong.append(
                 f"endpoint {self.plan.endpoint} is {endpoint['EndpointStatus']}; wait until it is InService, or delete "
@@ -89,20 +80,11 @@ class Rollback:
         """The model that `choose` names serves, and is the champion. Returns what was done, with seconds for it."""
         to = self.choose(to)
         champion = self._champion(to)
-        document = self._document(champion, to)
+        document = self.document(champion, to)
         assert document is not None  # choose() refuses it
         leaving = champion.document if champion.document and champion.document["run_name"] != to else None
         began = time.monotonic()
-        self._make_resources(document)
-        before = self._serve(document["endpoint_config"])
-        served = time.monotonic()
-        try:
-            tried = self._try(document)
-        except (ClientError, LookupError, TypeError, ValueError) as error:
-            if isinstance(error, ClientError) and error.response["Error"]["Code"] != "ModelError":
-                raise  # says nothing of the model; an attempt that follows finds the endpoint where it is
-            self._undo(before, document["endpoint_config"])
-            raise RollbackFailed(f"{error} The endpoint serves {before or 'nothing'} as before.") from error
+        done = self.serving.serve(document)
         note = f"{ROLLED_BACK}{to} by {by}: {reason}"
         if arn := document.get("model_package_arn"):
             self._registry(partial(approve_again, self.sagemaker, arn, f"Serves again, by {by}: {reason}"))
@@ -110,11 +92,12 @@ class Rollback:
             self._leave(leaving, to, note)
         if leaving or champion.document is None:
             self._point(champion, document, leaving, {"reason": reason, "by": by})
-        record = {"run_name": to, "left": leaving and leaving["run_name"], "reason": reason, "by": by, "tried": tried}
-        return record | {
-            "update_seconds": round(served - began, 1),
-            "seconds": round(time.monotonic() - began, 1),
-        }
+        record = {"run_name": to, "left": leaving and leaving["run_name"], "reason": reason, "by": by}
+        return record | done | {"seconds": round(time.monotonic() - began, 1)}
+
+    @property
+    def serving(self) -> Serving:
+        return Serving(s3=self.s3, sagemaker=self.sagemaker, runtime=self.runtime, plan=self.plan, say=self.say)
 
     # -- whereto ---------------------------------------------------------------------------------------------------
 
@@ -142,12 +125,13 @@ class Rollback:
             raise NoWayBack(f"{now['run_name']} is the first champion of {self.plan.recipe.name}: none came before it.")
         return str(previous)
 
-    def _document(self, champion: Champion, run_name: str) -> dict[str, Any] | None:
+    def document(self, champion: Champion, run_name: str) -> dict[str, Any] | None:
         """How the run was promoted. The champion's own is the pointer, where an earlier version kept no other."""
         known = recall(self.s3, self.plan, run_name)
         return known or (champion.document if (champion.document or {}).get("run_name") == run_name else None)
 
-    def _obstacles(self, document: Mapping[str, Any]) -> list[str]:
+    def obstacles(self, document: Mapping[str, Any]) -> list[str]:
+        """What speaks against letting the model of a champion's document serve."""
         wrong = []
         try:
             require_champions(self.s3, document)
@@ -158,94 +142,6 @@ class Rollback:
             if said:
                 wrong.append(f"its model package {arn} is Rejected ({said}); approve it in the registry first")
         return wrong
-
-    # -- the endpoint ----------------------------------------------------------------------------------------------
-
-    def _make_resources(self, document: Mapping[str, Any]) -> None:
-        """What `prune` may have removed; made of the artifact that served then, or refused."""
-        plan = replace(self.plan, run_name=document["run_name"])
-        model = requests.model(plan, document["model"], document["image"], document["model_data_url"])
-        config = requests.endpoint_config(plan) | {"EndpointConfigName": document["endpoint_config"]}
-        for kind, name, create, describe, request in (
-            ("model", "ModelName", self.sagemaker.create_model, self.sagemaker.describe_model, model),
-            (
-                "endpoint config",
-                "EndpointConfigName",
-                self.sagemaker.create_endpoint_config,
-                self.sagemaker.describe_endpoint_config,
-                config,
-            ),
-        ):
-            try:
-                found = describe(**{name: request[name]})
-            except ClientError as error:
-                if not is_missing(error.response["Error"]["Code"], error.response["Error"]["Message"]):
-                    raise
-                self.say(f"{request[name]} ({kind}) was removed; it is made again.")
-                create_once(create, request)
-                found = describe(**{name: request[name]})
-            require_own(kind, request[name], request, found)
-
-    def _serve(self, config: str) -> str | None:
-        """Bring the endpoint to a configuration → the one that served before, None where there was no endpoint.
-
-        RollbackFailed where SageMaker did not, with its reason.
-        """
-        name = self.plan.endpoint
-        endpoint = self._settled()
-        before = str(endpoint["EndpointConfigName"]) if endpoint else None
-        if endpoint is None:
-            self.say(f"Creating endpoint {name} on {config}.")
-            self.sagemaker.create_endpoint(EndpointName=name, EndpointConfigName=config)
-        elif before != config:
-            self.say(f"Updating endpoint {name} from {before} to {config}.")
-            self.sagemaker.update_endpoint(EndpointName=name, EndpointConfigName=config)
-        endpoint = self._settled()
-        if endpoint is None or (endpoint["EndpointStatus"], endpoint["EndpointConfigName"]) != ("InService", config):
-            now = endpoint or {"EndpointStatus": "deleted", "EndpointConfigName": "nothing"}
-            raise RollbackFailed(
-                f"Endpoint {name} was asked to serve {config}, and is {now['EndpointStatus']} on "
-                f"{now['EndpointConfigName']}: {now.get('FailureReason', 'no reason given')}"
-            )
-        return before
-
-    def _settled(self) -> dict[str, Any] | None:
-        """The endpoint, once it no longer changes."""
-        deadline = time.monotonic() + UPDATE_LIMIT_SECONDS
-        while True:
-            endpoint = describe_endpoint(self.sagemaker, self.plan.endpoint)
-            if endpoint is None or not KINDS["endpoint"].in_progress(endpoint):
-                return endpoint
-            if time.monotonic() > deadline:
-                raise RollbackFailed(
-                    f"Endpoint {self.plan.endpoint} is {endpoint['EndpointStatus']} still after "
-                    f"{UPDATE_LIMIT_SECONDS} seconds. Look at its events; the same command goes on from there."
-                )
-            time.sleep(self.plan.environment.poll_seconds)
-
-    def _try(self, document: Mapping[str, Any]) -> dict[str, Any] | None:
-        """The endpoint's answers to the images that the model got right when it was promoted; None without any."""
-        present: dict[str, bytes] = {}
-        for entry in document.get("golden") or {}:
-            try:
-                present[entry] = read_image(self.s3, self.plan.environment.bucket, self.plan.images_key, entry)
-            except ClientError as error:
-                if error.response["Error"]["Code"] not in MISSING:
-                    raise
-        golden: list[Golden] = choose({entry: document["golden"][entry] for entry in present}, present.__getitem__)
-        if not golden:
-            self.say("No golden images are known of this model: that it answers rightly is not checked.")
-            return None
-        tried = try_endpoint(self.runtime, self.plan.endpoint, golden)
-        self.say(f"{tried['requests']} requests with golden images were answered rightly.")
-        return tried
-
-    def _undo(self, before: str | None, config: str) -> None:
-        if before is None:
-            self.sagemaker.delete_endpoint(EndpointName=self.plan.endpoint)
-            self._settled()
-        elif before != config:
-            self._serve(before)
 
     # -- what is written -------------------------------------------------------------------------------------------
 

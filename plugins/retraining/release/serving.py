@@ -1,0 +1,141 @@
+"""A former champion behind its endpoint again: made, served, tried, and undone if it answers wrongly."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from retraining.creation import create_once
+from retraining.identity import require_own
+from retraining.job_kinds import KINDS, UPDATE_LIMIT_SECONDS, is_missing
+from retraining.plan import Plan
+from retraining.release.endpoint import describe_endpoint
+from retraining.release.golden import Golden, choose, read_image
+from retraining.release.trial import try_endpoint
+from retraining.requests import sagemaker as requests
+from retraining.s3.documents import MISSING
+
+log = logging.getLogger(__name__)
+
+
+class RollbackFailed(ValueError):
+    """The endpoint did not get there; the message tells what it serves. To try the same again would change nothing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Serving:
+    """Of one recipe's endpoint; a model is told by its document, as champion.json has it."""
+
+    s3: Any
+    sagemaker: Any
+    runtime: Any
+    plan: Plan
+    say: Callable[[str], None] = log.info
+
+    def serve(self, document: Mapping[str, Any]) -> dict[str, Any]:
+        """Until the endpoint serves it and answers rightly → {"tried", "update_seconds"}; a repetition goes on.
+
+        RollbackFailed where SageMaker did not get there, or where the model answers wrongly; then what served serves.
+        """
+        began = time.monotonic()
+        self._make_resources(document)
+        before = self._bring(document["endpoint_config"])
+        seconds = round(time.monotonic() - began, 1)
+        try:
+            return {"tried": self._try(document), "update_seconds": seconds}
+        except (ClientError, LookupError, TypeError, ValueError) as error:
+            if isinstance(error, ClientError) and error.response["Error"]["Code"] != "ModelError":
+                raise  # says nothing of the model; an attempt that follows finds the endpoint where it is
+            self._undo(before, document["endpoint_config"])
+            raise RollbackFailed(f"{error} The endpoint serves {before or 'nothing'} as before.") from error
+
+    def _make_resources(self, document: Mapping[str, Any]) -> None:
+        """What `prune` may have removed; made of the artifact that served then, or refused."""
+        plan = replace(self.plan, run_name=document["run_name"])
+        model = requests.model(plan, document["model"], document["image"], document["model_data_url"])
+        config = requests.endpoint_config(plan) | {"EndpointConfigName": document["endpoint_config"]}
+        for kind, name, create, describe, request in (
+            ("model", "ModelName", self.sagemaker.create_model, self.sagemaker.describe_model, model),
+            (
+                "endpoint config",
+                "EndpointConfigName",
+                self.sagemaker.create_endpoint_config,
+                self.sagemaker.describe_endpoint_config,
+                config,
+            ),
+        ):
+            try:
+                found = describe(**{name: request[name]})
+            except ClientError as error:
+                if not is_missing(error.response["Error"]["Code"], error.response["Error"]["Message"]):
+                    raise
+                self.say(f"{request[name]} ({kind}) was removed; it is made again.")
+                create_once(create, request)
+                found = describe(**{name: request[name]})
+            require_own(kind, request[name], request, found)
+
+    def _bring(self, config: str) -> str | None:
+        """The endpoint to a configuration → the one that served before, None where there was no endpoint.
+
+        RollbackFailed where SageMaker did not, with its reason.
+        """
+        name = self.plan.endpoint
+        endpoint = self._settled()
+        before = str(endpoint["EndpointConfigName"]) if endpoint else None
+        if endpoint is None:
+            self.say(f"Creating endpoint {name} on {config}.")
+            self.sagemaker.create_endpoint(EndpointName=name, EndpointConfigName=config)
+        elif before != config:
+            self.say(f"Updating endpoint {name} from {before} to {config}.")
+            self.sagemaker.update_endpoint(EndpointName=name, EndpointConfigName=config)
+        endpoint = self._settled()
+        if endpoint is None or (endpoint["EndpointStatus"], endpoint["EndpointConfigName"]) != ("InService", config):
+            now = endpoint or {"EndpointStatus": "deleted", "EndpointConfigName": "nothing"}
+            raise RollbackFailed(
+                f"Endpoint {name} was asked to serve {config}, and is {now['EndpointStatus']} on "
+                f"{now['EndpointConfigName']}: {now.get('FailureReason', 'no reason given')}"
+            )
+        return before
+
+    def _settled(self) -> dict[str, Any] | None:
+        """The endpoint, once it no longer changes."""
+        deadline = time.monotonic() + UPDATE_LIMIT_SECONDS
+        while True:
+            endpoint = describe_endpoint(self.sagemaker, self.plan.endpoint)
+            if endpoint is None or not KINDS["endpoint"].in_progress(endpoint):
+                return endpoint
+            if time.monotonic() > deadline:
+                raise RollbackFailed(
+                    f"Endpoint {self.plan.endpoint} is {endpoint['EndpointStatus']} still after "
+                    f"{UPDATE_LIMIT_SECONDS} seconds. Look at its events; the same command goes on from there."
+                )
+            time.sleep(self.plan.environment.poll_seconds)
+
+    def _try(self, document: Mapping[str, Any]) -> dict[str, Any] | None:
+        """The endpoint's answers to the images that the model got right when it was promoted; None without any."""
+        present: dict[str, bytes] = {}
+        for entry in document.get("golden") or {}:
+            try:
+                present[entry] = read_image(self.s3, self.plan.environment.bucket, self.plan.images_key, entry)
+            except ClientError as error:
+                if error.response["Error"]["Code"] not in MISSING:
+                    raise
+        golden: list[Golden] = choose({entry: document["golden"][entry] for entry in present}, present.__getitem__)
+        if not golden:
+            self.say("No golden images are known of this model: that it answers rightly is not checked.")
+            return None
+        tried = try_endpoint(self.runtime, self.plan.endpoint, golden)
+        self.say(f"{tried['requests']} requests with golden images were answered rightly.")
+        return tried
+
+    def _undo(self, before: str | None, config: str) -> None:
+        if before is None:
+            self.sagemaker.delete_endpoint(EndpointName=self.plan.endpoint)
+            self._settled()
+        elif before != config:
+            self._bring(before)
