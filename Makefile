@@ -53,13 +53,15 @@ docs: .venv/docs/.installed  ## the documents as a site in .local/site
 	@NO_MKDOCS_2_WARNING=1 .venv/docs/bin/mkdocs build --quiet --strict
 	@echo ".local/site/index.html"
 
-.PHONY: champions rollback
-champions rollback: export RETRAIN_TO := $(call given,TO)
-champions rollback: export RETRAIN_REASON := $(call given,REASON)
+.PHONY: champions drill rollback
+champions drill rollback: export RETRAIN_TO := $(call given,TO)
+champions drill rollback: export RETRAIN_REASON := $(call given,REASON)
 champions: .venv/airflow/.installed  ## which models of a recipe were champion; NAME=recipe, digits when left out
 	@eval "$$($(STACK) env)" && PYTHONPATH=plugins .venv/airflow/bin/python -m retraining champions "$(or $(call given,NAME),digits)"
 rollback: .venv/airflow/.installed  ## let the champion before serve again: REASON='why' [NAME=recipe TO=run]
-	@eval "$$($(STACK) env)" && PYTHONPATH=plugins .venv/airflow/bin/python -m retraining rollback "$(or $(call given,NAME),digits)" \
+drill: .venv/airflow/.installed  ## the same and back at once, to see that it works and how long it takes
+rollback drill:
+	@eval "$$($(STACK) env)" && PYTHONPATH=plugins .venv/airflow/bin/python -m retraining $@ "$(or $(call given,NAME),digits)" \
 		--to="$$RETRAIN_TO" --reason="$$RETRAIN_REASON"
 
 .PHONY: champion-rebuild

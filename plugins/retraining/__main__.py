@@ -33,18 +33,22 @@ def main(arguments: list[str] | None = None) -> int:
     champions = commands.add_parser("champions", help="which models were champion, and which one the endpoint serves")
     rollback = commands.add_parser("rollback", help="let the champion before, or another one, serve again")
     champion = commands.add_parser("champion", help="find a lost champion.json again, by the endpoint and the registry")
-    for command in (champions, rollback, champion):
+    drill = commands.add_parser("drill", help="a rollback to try it: there and back, and how long each took")
+    for command in (champions, rollback, drill, champion):
         command.add_argument("name", metavar="NAME", help="of the recipe")
-    rollback.add_argument("--to", default="", metavar="RUN", help="default: the champion before this one")
-    rollback.add_argument("--reason", required=True, help="recorded with the champion and in the registry")
-    rollback.add_argument("--by", default=None, metavar="PERSON", help="default: your user name")
-    rollback.add_argument("--dry-run", action="store_true", help="only look whether it could be done")
+    for command in (rollback, drill):
+        command.add_argument("--to", default="", metavar="RUN", help="default: the champion before this one")
+        command.add_argument(
+            "--reason", required=True, help="recorded with the champion and, of a rollback, the registry"
+        )
+        command.add_argument("--by", default=None, metavar="PERSON", help="default: your user name")
+        command.add_argument("--dry-run", action="store_true", help="only look whether it could be done")
     champion.add_argument("--rebuild", action="store_true", required=True, help="tell what would be written, and why")
     champion.add_argument("--yes", action="store_true", help="and write it")
     options = parser.parse_args(arguments)
     if options.command == "lint":
         return _lint(options.files or find_recipes(recipe_folders(os.environ, dags_folder(os.environ))))
-    if options.command in ("champions", "champion", "rollback"):
+    if options.command in ("champions", "champion", "drill", "rollback"):
         from retraining import terminal  # boto3, which `lint` does without
 
         folder = dags_folder(os.environ)
@@ -53,6 +57,8 @@ def main(arguments: list[str] | None = None) -> int:
         if options.command == "champion":
             return terminal.rebuild_champion(options.name, getpass.getuser(), folder, write=options.yes)
         by = options.by or getpass.getuser()
+        if options.command == "drill":
+            return terminal.drill(options.name, options.to, options.reason, by, folder, dry_run=options.dry_run)
         return terminal.roll_back(options.name, options.to, options.reason, by, folder, dry_run=options.dry_run)
     if options.command == "init":
         _init(options.folder)

@@ -16,6 +16,7 @@ from retraining.plan import Plan
 from retraining.promotion.champion import ChampionUnusable, own_champion
 from retraining.promotion.history import past_champions
 from retraining.recipe import Recipe, RecipeError, find_recipes, load_recipe
+from retraining.release.drill import Drill
 from retraining.release.endpoint import describe_endpoint
 from retraining.release.rebuild import CannotRebuild, NothingLost, Rebuild
 from retraining.release.rollback import NoWayBack, Rollback
@@ -37,10 +38,8 @@ REFUSALS = (
 def roll_back(name: str, to: str, reason: str, by: str, dags_folder: Path, *, dry_run: bool) -> int:
     """The exit status: 0 when the endpoint serves what it is to, or when it could (`dry_run`)."""
     try:
-        if not reason.strip():
-            raise NoWayBack("A rollback needs a reason: it is recorded with the champion and in the registry")
-        plan = _plan(name, dags_folder)
-        rollback = Rollback(plan=plan, say=print, **_clients(plan))
+        rollback = _rollback(name, reason, dags_folder)
+        plan = rollback.plan
         if dry_run:
             print(f"{name} can go back to {rollback.choose(to)}; nothing was changed.")
             return 0
@@ -51,6 +50,25 @@ def roll_back(name: str, to: str, reason: str, by: str, dags_folder: Path, *, dr
     print(
         f"{plan.endpoint} serves {done['run_name']} after {done['update_seconds']} s, checked and recorded after "
         f"{done['seconds']} s."
+    )
+    return 0
+
+
+def drill(name: str, to: str, reason: str, by: str, dags_folder: Path, *, dry_run: bool) -> int:
+    """The exit status: 0 when the champion serves again after another one did, or when that could be (`dry_run`)."""
+    try:
+        performed = Drill(rollback=_rollback(name, reason, dags_folder))
+        target = performed.choose(to)
+        if dry_run:
+            print(f"{name} can go back to {target} and return; nothing was changed.")
+            return 0
+        done = performed.perform(target, reason=reason, by=by)
+    except REFUSALS as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(
+        f"{done['drilled']} served after {done['away_seconds']} s, and the champion {done['run_name']} again after "
+        f"another {done['back_seconds']} s; each checked and recorded."
     )
     return 0
 
@@ -116,7 +134,16 @@ def _line(document: Mapping[str, Any], champion: str | None, served: str | None)
         why = f"; rolled back to by {back['by']}: {back['reason']}"
     else:
         why = f"; promoted: {document['reason']}" if document.get("reason") else ""
+    if (last := document.get("drill")) and "back_seconds" in last:
+        why += f"; drill to {last['run_name']} at {last['at']}: {last['away_seconds']} s, {last['back_seconds']} s back"
     return f"{' '.join(marks)}  {', '.join(told)}{why}"
+
+
+def _rollback(name: str, reason: str, dags_folder: Path) -> Rollback:
+    if not reason.strip():
+        raise NoWayBack("A rollback needs a reason: it is recorded with the champion and in the registry")
+    plan = _plan(name, dags_folder)
+    return Rollback(plan=plan, say=print, **_clients(plan))
 
 
 def _plan(name: str, dags_folder: Path) -> Plan:

@@ -78,6 +78,7 @@ def test_going_back_asks_for_a_reason(dags: Any) -> None:
     back = dags["rollback_digits"]
     assert back.params.get_param("reason").schema["minLength"] == 1
     assert "null" in back.params.get_param("to").schema["type"]  # what may not be, the form asks for
+    assert back.params["drill"] is False
     with pytest.raises(Exception, match="No value passed and Param has no default value"):
         back.params.validate()
     # Who wants a model back now does not look for a switch first.

@@ -73,6 +73,12 @@ def rollback_form() -> dict[str, Param]:
             title="Run",
             description="The run whose model is to serve again; empty: the champion before this one.",
         ),
+        "drill": Param(
+            False,
+            type="boolean",
+            title="Drill",
+            description="Come back to the champion at once, and tell how long each way took; nothing is rejected.",
+        ),
     }
 
 

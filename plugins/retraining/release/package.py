@@ -57,9 +57,15 @@ def require_not_rejected(sagemaker: Any, arn: str) -> None:
 
 def persons_rejection(sagemaker: Any, arn: str) -> str | None:
     """Why a person rejected the package; None where nobody did, or where it only was rolled back."""
+    said = rejection(sagemaker, arn)
+    return None if said and said.startswith(ROLLED_BACK) else said
+
+
+def rejection(sagemaker: Any, arn: str) -> str | None:
+    """Why the package is rejected, whoever did it; None where it is not."""
     package = sagemaker.describe_model_package(ModelPackageName=arn)
     said = str(package.get("ApprovalDescription") or "no reason given")
-    return said if package.get("ModelApprovalStatus") == "Rejected" and not said.startswith(ROLLED_BACK) else None
+    return said if package.get("ModelApprovalStatus") == "Rejected" else None
 
 
 def approve_again(sagemaker: Any, arn: str, reason: str) -> None:

@@ -32,7 +32,7 @@ from retraining.promotion.history import keep, past_champions, recall
 from retraining.promotion.rejections import Rejection, remember_rejection
 from retraining.release.artifact import ArtifactChanged, require_champions
 from retraining.release.endpoint import describe_endpoint, pending_config
-from retraining.release.package import ROLLED_BACK, approve_again, persons_rejection, reject
+from retraining.release.package import ROLLED_BACK, approve_again, persons_rejection, reject, rejection
 from retraining.release.serving import RollbackFailed, Serving
 
 log = logging.getLogger(__name__)
@@ -129,6 +129,11 @@ class Rollback:
         """How the run was promoted. The champion's own is the pointer, where an earlier version kept no other."""
         known = recall(self.s3, self.plan, run_name)
         return known or (champion.document if (champion.document or {}).get("run_name") == run_name else None)
+
+    def rejection(self, document: Mapping[str, Any]) -> str | None:
+        """Why the registry has the model of a champion's document as Rejected; None where it has not."""
+        arn = document.get("model_package_arn")
+        return self._registry(partial(rejection, self.sagemaker, arn)) if arn else None
 
     def obstacles(self, document: Mapping[str, Any]) -> list[str]:
         """What speaks against letting the model of a champion's document serve."""

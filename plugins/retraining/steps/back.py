@@ -4,19 +4,24 @@ from __future__ import annotations
 
 from typing import Any
 
+from retraining.release.drill import Drill
 from retraining.release.rollback import Rollback
 from retraining.run import Run
 
 
 def choose(run: Run) -> str:
     """The run to go back to, decided once: an attempt that follows a killed one goes to the same."""
-    return _rollback(run).choose(run.params.get("to") or "")
+    to = run.params.get("to") or ""
+    return Drill(rollback=_rollback(run)).choose(to) if run.params.get("drill") else _rollback(run).choose(to)
 
 
 def go_back(run: Run) -> dict[str, Any]:
     """A retry goes on from where the attempt before it was killed."""
     person = getattr(run.context["dag_run"], "triggering_user_name", None) or "somebody"
-    return _rollback(run).go_back(run.fact("choose"), reason=run.params["reason"], by=person)
+    to, why = run.fact("choose"), {"reason": run.params["reason"], "by": person}
+    if run.params.get("drill"):
+        return Drill(rollback=_rollback(run)).perform(to, **why)
+    return _rollback(run).go_back(to, **why)
 
 
 def _rollback(run: Run) -> Rollback:
