@@ -156,6 +156,14 @@ class Plan:
     def manifest_key(self, fingerprint: str, split: str) -> str:
         return f"{self.version_key(fingerprint)}/{split}.manifest"
 
+    def test_names_key(self, fingerprint: str) -> str:
+        """How the source names the test images, where slices go by it."""
+        return f"{self.version_key(fingerprint)}/test-names.json"
+
+    def test_pixels_key(self, fingerprint: str) -> str:
+        """How large and how bright the test images are, where slices go by it."""
+        return f"{self.version_key(fingerprint)}/test-pixels.json"
+
     def source_key(self, digest: str) -> str:
         return f"{self.root}/code/{digest}/sourcedir.tar.gz"
 

@@ -17,6 +17,7 @@ from retraining.fingerprint import Ingredients, recipe_fingerprint
 from retraining.plan import Plan
 from retraining.recipe import Recipe
 from retraining.release.intent import Intents
+from retraining.s3.documents import read_document
 
 
 class RecipeChanged(ValueError):
@@ -129,6 +130,11 @@ class Run:
 
     def read_json(self, key: str) -> Any:
         return json.loads(self.s3.get_object(Bucket=self.environment.bucket, Key=key)["Body"].read())
+
+    def find_json(self, key: str) -> Any:
+        """Like read_json; None where there is no such document."""
+        text, _ = read_document(self.s3, self.environment.bucket, key)
+        return None if text is None else json.loads(text)
 
     def write_json(self, key: str, document: Any) -> str:
         """Store a document and return its URI."""

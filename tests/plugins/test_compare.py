@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime
+from io import BytesIO
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from retraining.promotion.scores import ScoreError
 from retraining.recipe import read_recipe
@@ -187,3 +189,40 @@ def test_a_missing_answer_of_either_decides_nothing(scored_run: Callable[..., Ru
     with pytest.raises(ScoreError, match=r"39 answers for 40 test images: 1 missing \(first \['dog/7\.png'\]"):
         compare(run)
     assert run.find("compare", key="comparison") is None
+
+
+def lost_somewhere() -> dict[str, str]:
+    """As many won as lost, so that neither class is clearly worse: four of the first ten images of each are lost."""
+    other = {"cat": "dog", "dog": "cat"}
+    return RIGHT | {f"{label}/{number}.png": other[label] for label in other for number in range(4)}
+
+
+def won_elsewhere() -> dict[str, str]:
+    other = {"cat": "dog", "dog": "cat"}
+    return RIGHT | {f"{label}/{number}.png": other[label] for label in other for number in range(10, 14)}
+
+
+def test_a_slice_of_dark_images_keeps_the_champion(scored_run: Callable[..., Run]) -> None:
+    run = scored_run(lost_somewhere(), won_elsewhere(), slices={"dark": "brightness < 0.25"})
+    for image in IMAGES:
+        dark = int(image.split("/")[1].removesuffix(".png")) < 10
+        body = BytesIO()
+        Image.new("L", (20, 20), 20 if dark else 200).save(body, "PNG")
+        run.s3.put_object(Bucket=run.environment.bucket, Key=f"{run.plan.images_key}{image}", Body=body.getvalue())
+    assert compare(run) is False
+    reason = run.fact("compare", key="comparison")["decision"]["reason"]
+    assert "clearly worse in slice 'dark' (of 20 test images 8 are now wrong that were right, 0 the other way" in reason
+    assert run.read_json(run.plan.test_pixels_key("f1"))["cat/0.png"] == [20, 0.0784]
+    run.s3.delete_object(Bucket=run.environment.bucket, Key=f"{run.plan.images_key}cat/0.png")
+    assert compare(run) is False  # by what was measured
+
+
+@pytest.mark.parametrize("cut", ["*_night_*", "folder = *scanner-b*"])
+def test_a_slice_goes_by_the_names_of_the_source(scored_run: Callable[..., Run], cut: str) -> None:
+    """The manifest names images by their content."""
+    run = scored_run(lost_somewhere(), won_elsewhere(), slices={"night": cut})
+    early = [image for image in IMAGES if int(image.split("/")[1].removesuffix(".png")) < 10]
+    names = {image: f"scanner-b/{image.replace('/', '/a_night_')}" for image in early}
+    run.write_json(run.plan.test_names_key("f1"), names)
+    assert compare(run) is False
+    assert "clearly worse in slice 'night' (of 20" in run.fact("compare", key="comparison")["decision"]["reason"]

@@ -114,6 +114,10 @@ class Version:
         entries = sorted(image.entry for image in self.images if image.split == split)
         return [{"prefix": images_uri}, *entries]
 
+    def names(self, split: SplitName) -> dict[str, str]:
+        """How the source calls the images of a split, by their names in the manifest."""
+        return {image.entry: image.file.name for image in self.images if image.split == split}
+
     def document(self) -> dict[str, Any]:
         """dataset.json. The same data gives the same bytes: no times, no run names."""
         return {

@@ -65,7 +65,7 @@ def small(body: bytes) -> bytes:
 
     with Image.open(io.BytesIO(body), formats=("JPEG", "PNG")) as image:
         image.draft("RGB", (2 * SIDE, 2 * SIDE))  # a camera's JPEG is decoded at an eighth of its size
-        upright = _eight_bits(ImageOps.exif_transpose(image)).convert("RGBA")
+        upright = eight_bits(ImageOps.exif_transpose(image)).convert("RGBA")
     upright.thumbnail((SIDE, SIDE))
     white = Image.new("RGBA", upright.size, "white")
     made = io.BytesIO()
@@ -73,7 +73,7 @@ def small(body: bytes) -> bytes:
     return made.getvalue()
 
 
-def _eight_bits(image: Any) -> Any:
+def eight_bits(image: Any) -> Any:
     """Scaled as the network sees it; Pillow's own conversion of 16 bits is white nearly everywhere."""
     import numpy as np
     from PIL import Image

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from operator import eq
 from typing import Any
@@ -14,6 +14,7 @@ from retraining.promotion.evidence import ROUNDING, Evidence, weigh
 from retraining.promotion.parts import clearly_worse, parts, too_small
 from retraining.promotion.scores import Evaluation
 from retraining.recipe.promotion import Promotion
+from retraining.recipe.slices import Traits
 
 NO_CHAMPION = "there is no champion yet"
 SHOWN = 5
@@ -42,12 +43,13 @@ def decide(
     absent: str = NO_CHAMPION,
     others: Sequence[Check] = (),
     shared: Evaluation | None = None,
+    traits: Mapping[str, Traits] | None = None,
 ) -> Decision:
     """Promote the candidate or keep the champion, and why, in words a person can check: all that is wrong.
 
     `absent` says why there is no champion to compare with; `others` were made of more than answers. Where the champion
-    knows other classes, it was scored on those that both know, and `shared` is the candidate on just these. Evidence
-    that is not valid never promotes.
+    knows other classes, it was scored on those that both know, and `shared` is the candidate on just these. `traits`:
+    test image → what the recipe's slices go by. Evidence that is not valid never promotes.
     """
     compared = shared or candidate
     if problem := _invalid(candidate) or (_not_comparable(compared, champion) if champion else ""):
@@ -59,7 +61,7 @@ def decide(
         evidence = weigh(compared, champion, rule.metric, rule.interval)
         checks.append(_improvement(compared, champion, evidence, rule))
         if rule.worse_classes != "ignore":
-            checks.append(_worse_parts(compared, champion, rule))
+            checks.append(_worse_parts(compared, champion, rule, traits))
         if shared:
             checks.append(bounds.new_classes(candidate, shared, rule))
     failed = [check.reason for check in checks if check.verdict == "failed"]
@@ -86,9 +88,11 @@ def _improvement(candidate: Evaluation, champion: Evaluation, evidence: Evidence
     )
 
 
-def _worse_parts(candidate: Evaluation, champion: Evaluation, rule: Promotion) -> Check:
+def _worse_parts(
+    candidate: Evaluation, champion: Evaluation, rule: Promotion, traits: Mapping[str, Traits] | None
+) -> Check:
     """No class and no slice in which the candidate is clearly worse."""
-    judged = parts(candidate, champion, rule.slices)
+    judged = parts(candidate, champion, rule.cuts, traits)
     worse, small = clearly_worse(judged, ALPHA), too_small(judged, ALPHA)
     asked = {"rule": "worse_classes", "bound": f"none clearly, by a test at {100 * ALPHA:g} %"}
     if worse:

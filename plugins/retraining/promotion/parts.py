@@ -13,7 +13,6 @@ gets right, and among many suspicious classes more.
 
 from __future__ import annotations
 
-import fnmatch
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from typing import NamedTuple
 
 from retraining.promotion.evidence import tail
 from retraining.promotion.scores import Evaluation
+from retraining.recipe.slices import Slice, Traits
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,14 +59,20 @@ class Image(NamedTuple):
     """Whether the champion does."""
 
 
-def parts(candidate: Evaluation, champion: Evaluation, slices: Mapping[str, str]) -> list[Part]:
-    """Every class and every slice (name → pattern of `fnmatch` for `class/file`), also one without a test image."""
+def parts(
+    candidate: Evaluation,
+    champion: Evaluation,
+    slices: Mapping[str, Slice],
+    traits: Mapping[str, Traits] | None = None,
+) -> list[Part]:
+    """Every class and every slice, also one without a test image. Images without `traits` are known by their names."""
     images = list(compared(candidate, champion))
+    known = {image.name: Traits(file=image.name) for image in images} | dict(traits or {})
     members: dict[str, list[Image]] = {f"class {label!r}": [] for label in candidate.classes}
     for image in images:
         members[f"class {image.label!r}"].append(image)
-    for name, pattern in slices.items():
-        members[f"slice {name!r}"] = [image for image in images if fnmatch.fnmatchcase(image.name, pattern)]
+    for name, cut in slices.items():
+        members[f"slice {name!r}"] = [image for image in images if cut.holds(known[image.name])]
     return [
         Part(
             name=name,

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 from retraining.recipe.refusal import require
 from retraining.recipe.rules import SECTION, Above, Between
+from retraining.recipe.slices import Slice, read_slice
 
 #: How sure the gain must be → confidence, where a recipe says none. bench/promotion.py tried them on years of retrains.
 CONFIDENCE = {"point": 0.95, "clearly_better": 0.95, "not_clearly_worse": 0.6}
@@ -39,15 +40,20 @@ class Promotion:
     worse_classes: Literal["fail", "warn", "ignore"] = "fail"
     """What happens where the candidate is clearly worse than the champion in one class or slice."""
     slices: dict[str, str] = field(default_factory=dict)
-    """Name → pattern for `class/file` of a test image, such as {night: "*_night_*"}: judged like a class."""
+    """Name → what its test images have in common, as `read_slice` reads it: each is judged like a class."""
 
     def __post_init__(self) -> None:
-        for name, pattern in self.slices.items():
-            require(bool(name and pattern), "slices", {name: pattern}, "needs a name and a pattern for class/file")
+        for name, text in self.slices.items():
+            read_slice(name, text)
         if self.min_value is not None:
             require(math.isfinite(self.min_value), "min_value", self.min_value, "must be a number")
             if self.metric != "log_loss":
                 require(0 <= self.min_value <= 1, "min_value", self.min_value, f"{self.metric} lies between 0 and 1")
+
+    @property
+    def cuts(self) -> dict[str, Slice]:
+        """The slices, read."""
+        return {name: read_slice(name, text) for name, text in self.slices.items()}
 
     @property
     def how_sure(self) -> str:

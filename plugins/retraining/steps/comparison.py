@@ -11,8 +11,11 @@ from retraining.promotion.check import table
 from retraining.promotion.decision import NO_CHAMPION, decide
 from retraining.promotion.differences import changed_classes, changed_images, confused_pairs
 from retraining.promotion.scores import Evaluation, evaluate
+from retraining.promotion.traits import measure_all, traits
 from retraining.promotion.transform_outputs import read_answers
+from retraining.recipe.slices import MEASURED, Traits
 from retraining.release.artifact import require_champions, require_unchanged
+from retraining.release.golden import read_image
 from retraining.run import Run
 
 log = logging.getLogger(__name__)
@@ -38,7 +41,8 @@ def compare(run: Run) -> bool:
     artifact = _scored_artifacts(run)
     rule, champions = run.recipe.promotion, (run.comparable_champion or {}).get("artifact") or {}
     size = bounds.size((artifact or {}).get("size_bytes"), champions.get("size_bytes"), rule)
-    decision = decide(candidate, champion, rule, absent, [size] if size else [], on_shared)
+    known = _traits(run, entries) if champion else None
+    decision = decide(candidate, champion, rule, absent, [size] if size else [], on_shared, known)
     log.info("%s: %s.", "Promote" if decision.promote else "Keep", decision.reason)
     compared, ours = champion if decision.evidence else None, on_shared or candidate
     found = {
@@ -67,6 +71,21 @@ def compare(run: Run) -> bool:
     )
     _keep_album(run, ours, compared)
     return decision.promote
+
+
+def _traits(run: Run, entries: list[str]) -> dict[str, Traits]:
+    """What the recipe's slices go by, as far as they ask for it. Pixels are measured once for a version of the data."""
+    asked = {cut.of for cut in run.recipe.promotion.cuts.values()}
+    names = run.find_json(run.plan.test_names_key(run.fingerprint)) if asked & {"file", "folder"} else None
+    if not asked & MEASURED.keys():
+        return traits(entries, names or {}, {})
+    key = run.plan.test_pixels_key(run.fingerprint)
+    measured = run.find_json(key)
+    if measured is None:
+        bucket, images_key = run.environment.bucket, run.plan.images_key
+        measured = measure_all(lambda entry: read_image(run.s3, bucket, images_key, entry), entries)
+        run.write_json(key, measured)
+    return traits(entries, names or {}, measured)
 
 
 def _keep_album(run: Run, candidate: Evaluation, champion: Evaluation | None) -> None:

@@ -1,0 +1,119 @@
+"""What a recipe may cut the test set by: names of the source, and what the pixels are."""
+
+from __future__ import annotations
+
+import io
+import json
+import random
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from retraining.dataset.sync import sync_dataset
+from retraining.plan import Plan
+from retraining.promotion import traits as looked
+from retraining.promotion.traits import measure, measure_all, traits
+from retraining.recipe import Promotion, RecipeError
+from retraining.recipe.slices import Traits, read_slice
+from tests.plugins.test_sync import read_json, write_classes
+
+SMALL_AND_DARK = Traits(file="cat/x_night_1.png", folder="train/scanner-b/cat", side=40, brightness=0.1)
+
+
+def picture(mode: str, size: tuple[int, int], colour: Any, kind: str = "PNG") -> bytes:
+    body = io.BytesIO()
+    Image.new(mode, size, colour).save(body, kind)
+    return body.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("text", "holds"),
+    [
+        ("*_night_*", True),
+        ("cat/*", True),
+        ("dog/*", False),
+        ("folder = *scanner-b*", True),
+        ("folder=*scanner-a*", False),
+        ("side < 64", True),
+        ("side >= 40", True),
+        ("side > 40", False),
+        ("brightness <= 0.1", True),
+        ("brightness>0.5", False),
+    ],
+)
+def test_a_slice_is_a_pattern_or_a_bound(text: str, holds: bool) -> None:
+    assert read_slice("s", text).holds(SMALL_AND_DARK) is holds
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "needs a name and a pattern"),
+        ("side = 64", "is no condition. Write side < 64"),
+        ("side", "is no condition"),
+        ("brightness < dark", "is no condition"),
+        ("brightness < 30", "brightness is measured from 0, black, to 1, white"),
+        ("folder =", "needs a pattern for the folder"),
+    ],
+)
+def test_a_condition_that_means_nothing_is_refused(text: str, said: str) -> None:
+    with pytest.raises(RecipeError, match=said):
+        Promotion(slices={"s": text})
+
+
+def test_what_was_not_measured_is_in_no_slice_of_it() -> None:
+    assert not read_slice("s", "side < 9999").holds(Traits(file="cat/x.png"))
+
+
+@pytest.mark.parametrize(
+    ("body", "found"),
+    [
+        (picture("RGB", (80, 40), "white"), (40, 1.0)),
+        (picture("L", (16, 99), 51), (16, 0.2)),
+        (picture("I;16", (20, 20), 257 * 51), (20, 0.2)),
+        (picture("RGB", (1600, 900), "black", "JPEG"), (900, 0.0)),
+    ],
+)
+def test_an_image_has_a_side_and_a_brightness(body: bytes, found: tuple[int, float]) -> None:
+    assert measure(body) == found
+
+
+def test_a_large_test_set_is_drawn_from(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    entries = [f"{label}/{random.Random(label + str(n)).getrandbits(80):020x}.png" for label in "ab" for n in range(50)]
+    monkeypatch.setattr(looked, "MAX_IMAGES", 40)
+    measured = measure_all(lambda _: picture("L", (20, 20), 0), entries)
+    assert len(measured) == 40
+    assert 10 < sum(entry.startswith("a/") for entry in measured) < 30
+    assert "judged by 40 of 100 test images" in caplog.text
+
+
+def test_large_images_end_the_draw(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(looked, "TOGETHER", 10)
+    monkeypatch.setattr(looked, "MAX_BYTES", 1)
+    assert len(measure_all(lambda _: picture("L", (20, 20), 0), [f"a/{n}.png" for n in range(50)])) == 10
+
+
+def test_an_image_is_known_by_its_name_in_the_source() -> None:
+    found = traits(["cat/0f.png", "cat/1f.png"], {"cat/0f.png": "all/scanner-b/cat/x_night_1.png"}, {})
+    assert found["cat/0f.png"] == Traits(file="cat/x_night_1.png", folder="all/scanner-b/cat")
+    assert found["cat/1f.png"].file == "cat/1f.png"  # of a version that kept no names
+
+
+def test_a_sync_keeps_the_names_that_slices_go_by(
+    s3: Any, bucket: str, make_plan: Callable[..., Plan], tmp_path: Path
+) -> None:
+    plain = make_plan(bucket, source=str(write_classes(tmp_path / "in", {"cat": 20, "dog": 20})))
+    fingerprint = sync_dataset(plain, s3).version.fingerprint
+    with pytest.raises(s3.exceptions.NoSuchKey):
+        read_json(s3, bucket, plain.test_names_key(fingerprint))
+    plan = replace(plain, recipe=replace(plain.recipe, promotion=Promotion(slices={"night": "*_night_*"})))
+    assert sync_dataset(plan, s3).version.fingerprint == fingerprint
+    names = read_json(s3, bucket, plan.test_names_key(fingerprint))
+    _, *entries = read_json(s3, bucket, plan.manifest_key(fingerprint, "test"))
+    assert sorted(names) == entries
+    assert {Path(name).parts[-2] for name in names.values()} == {"cat", "dog"}
+    assert json.dumps(names).count(".png") == 2 * len(entries)
