@@ -125,6 +125,11 @@ class Plan:
         return f"{self.root}/champions/{run_name}.json"
 
     @property
+    def lifetime_key(self) -> str:
+        """When the endpoint's time to live began, and whether its end was told."""
+        return f"{self.root}/endpoint-lifetime.json"
+
+    @property
     def rejections_key(self) -> str:
         return f"{self.root}/rejected-candidates.json"
 

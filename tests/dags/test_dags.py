@@ -221,6 +221,19 @@ def test_a_bad_recipe_is_an_import_error_and_hides_no_other_dag(
     assert complaint in error
 
 
+def test_a_time_to_live_brings_the_janitor(
+    parse: Parse, write_recipe: Callable[[str, str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_recipe("second.yaml", GOOD + "serving: {ttl_hours: 48}\n")
+    bag = parse()
+    assert set(bag.dags) == SHIPPED | SECOND | {"retraining_janitor"}
+    found = bag.dags["retraining_janitor"]
+    assert found.task_ids == ["second"]
+    assert (found.catchup, found.max_active_runs) == (False, 1)
+    monkeypatch.setenv("_AIRFLOW_PARSING_CONTEXT_DAG_ID", "retraining_janitor")
+    assert set(parse().dags) == {"retraining_janitor"}
+
+
 def test_two_recipes_of_one_name_are_an_import_error(parse: Parse, write_recipe: Callable[[str, str], Path]) -> None:
     write_recipe("one.yaml", GOOD)
     write_recipe("two.yaml", GOOD)

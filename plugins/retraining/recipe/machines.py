@@ -55,3 +55,5 @@ class Serving:
 
     instance_type: InstanceType = "ml.m5.large"
     instance_count: Annotated[int, Between(1, 100)] = 1
+    ttl_hours: Annotated[int, Between(1, 8760, " hours")] | None = None
+    """An endpoint that had neither a request nor a successful run for so long is deleted, a day after telling of it."""

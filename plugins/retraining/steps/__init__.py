@@ -3,6 +3,7 @@
 data, search, comparison, release   the DAG's own boxes
 back                                  the DAG that goes back to a former champion
 findings                              what all tasks left behind → the report
+janitor                               the DAG that deletes endpoints which nobody uses
 
 Whatever raises ValueError or LookupError here is final: Airflow does not retry it.
 """
@@ -11,6 +12,7 @@ from retraining.steps.back import choose, go_back
 from retraining.steps.comparison import compare
 from retraining.steps.data import needs_retraining, package_source, preflight, sync_dataset
 from retraining.steps.findings import outcome, report
+from retraining.steps.janitor import look_after
 from retraining.steps.release import prune, smoke_test, update_champion
 from retraining.steps.search import profiler_report, warm_start
 
@@ -18,6 +20,7 @@ __all__ = [
     "choose",
     "compare",
     "go_back",
+    "look_after",
     "needs_retraining",
     "outcome",
     "package_source",

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 from retraining.cost.paid_jobs import bill
 from retraining.fingerprint import gate_fingerprint
 from retraining.promotion.approval import person, rejects
 from retraining.promotion.rejections import Rejection, remember_rejection
+from retraining.release.lifetime import Lifetime
 from retraining.report import Findings, as_markdown, gather, judge, run_report
 from retraining.run import Run
 
@@ -38,6 +40,8 @@ def outcome(run: Run) -> str:
     name, reason = judge(found)
     if name == "failed":
         raise RunFailed(f"The run failed. {reason}")
+    if run.recipe.serving.ttl_hours is not None:
+        Lifetime(s3=run.s3, plan=run.plan).extend(datetime.now(UTC))
     return name
 
 
