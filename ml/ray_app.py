@@ -8,7 +8,9 @@ endpoint: it computes waiting requests together and says no before it drowns.
 from __future__ import annotations
 
 import asyncio
+import json
 import os
+import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -46,8 +48,18 @@ class Classifier:
             prediction = inference.predict_fn(inference.input_fn(body, content_type), self.model)
             content, kind = inference.output_fn(prediction, accept)
         except inference.RequestError as error:
-            return Response(error.message, error.status_code, media_type="application/json")
+            return refusal(error.status_code, error.code, error.detail)
+        except Exception as error:
+            traceback.print_exc()
+            return refusal(500, "INFERENCE_FAILED", f"{type(error).__name__}: {error}"[:800])
         return Response(content, media_type=kind, headers=HEADERS)
+
+
+def refusal(status: int, code: str, detail: str) -> Response:
+    """As serve.py words it. SageMaker hands on the body alone, so it tells its model too."""
+    signature = {"answered_by": ATTRIBUTES} if ATTRIBUTES else {}
+    text = json.dumps({"error": code, "detail": detail, **signature})
+    return Response(text, status, media_type="application/json")
 
 
 app = Classifier.bind(os.environ.get("SM_MODEL_DIR", "/opt/ml/model"))  # type: ignore[attr-defined]  # of the decorator

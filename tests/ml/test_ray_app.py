@@ -86,5 +86,15 @@ def test_a_bad_request_is_no_fault_of_the_replica(replica, body, content_type, a
     assert f'"error": "{code}"'.encode() in answer.body
 
 
+def test_an_error_of_a_replica_tells_its_model(replica, images, monkeypatch):
+    body = json.loads(ask(replica, b"junk", "image/png").body)
+    assert body["answered_by"] == ATTRIBUTES
+    monkeypatch.setattr(replica, "model", None)
+    answer = ask(replica, (images / "train/red/0.png").read_bytes(), "image/png")
+    assert answer.status_code == 500
+    assert json.loads(answer.body)["error"] == "INFERENCE_FAILED"
+    assert json.loads(answer.body)["answered_by"] == ATTRIBUTES
+
+
 def test_the_artifact_carries_the_application(finished):
     assert (finished.model_dir / "code" / "ray_app.py").is_file()
