@@ -16,6 +16,10 @@ Exit status: 0 trained (or stopped with a model), 1 failed, 2 a flag is wrong; <
 
 from __future__ import annotations
 
+import gc
+
+gc.disable()  # looking for garbage in what is being imported would be a fifth of the start
+
 import hashlib
 import json
 import os
@@ -48,6 +52,9 @@ if TYPE_CHECKING:
     from training.distributed import Group
     from training.features import Features
     from training.settings import Computation, Folders, Network, Settings
+
+gc.freeze()  # it all stays to the end, and the interpreter's end need not go through it once more
+gc.enable()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
