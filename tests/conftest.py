@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    gc.disable()  # until all is imported: nothing of that is garbage, and looking costs a third
     with contextlib.suppress(ImportError):  # no client of AWS in the interpreter of ml/
         from tests import service_models
 
@@ -39,6 +41,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         slow = [item for item in items if not is_quick(item)]
         config.hook.pytest_deselected(items=slow)
         items[:] = [item for item in items if is_quick(item)]
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()  # what was imported stays to the end
+    gc.enable()
 
 
 def folder_of(item: pytest.Item) -> str:
