@@ -1,10 +1,15 @@
 """`make test`: pytest in the interpreter of Airflow and in that of torch, as one run with one exit status."""
 
+import contextlib
 import os
+import shutil
 import subprocess
+import sys
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 NOTHING_COLLECTED = 5  # pytest's exit status
 ML_TESTS = "tests/ml"
@@ -23,8 +28,13 @@ NOT_FOR_TESTS = (
     "MLFLOW_",
 )
 SHARED = {"GOMP_SPINCOUNT": "1000"}  # as local_sagemaker gives it to its jobs
-# Two at a time, in the order and in the groups of tests/conftest.py.
-TWO_AT_A_TIME = ("--numprocesses=2", "--dist=loadscope")
+# How many at a time on two cores, in the groups of tests/conftest.py: those around Airflow wait for jobs and endpoints
+# now and then; those of ml/ compute, beside them. What is quick only computes.
+PACE = {
+    "airflow": ("--numprocesses=3", "--dist=loadscope"),
+    "ml": ("--numprocesses=1", "--dist=loadscope"),
+    "quick": ("--numprocesses=2", "--dist=loadscope"),
+}
 IN_ORDER = ("--no-loadscope-reorder",)  # of that conftest; in ml/ the files with most tests go first
 
 QUICK = "--quick"  # of tests/conftest.py: nothing in ml/ is quick, since each of its processes imports torch
@@ -44,7 +54,7 @@ def chosen(arguments: list[str]) -> list[Suite]:
     options = tuple(word for word in arguments if word not in paths)
     ml_paths = [path for path in paths if path == ML_TESTS or path.startswith(f"{ML_TESTS}/")]
     # A few chosen tests would wait longer for the workers than they take.
-    pace = TWO_AT_A_TIME if not arguments or arguments == [QUICK] else ()
+    pace = PACE if not arguments else {"airflow": PACE["quick"]} if arguments == [QUICK] else {}
     everything = not paths or any(path in ("tests", "tests/") for path in paths)
     airflow_paths = ["tests"] if everything else [path for path in paths if path not in ml_paths]
     if everything and not ml_paths and QUICK not in options:
@@ -52,10 +62,11 @@ def chosen(arguments: list[str]) -> list[Suite]:
     suites = []
     if airflow_paths:
         elsewhere = (f"--ignore={ML_TESTS}", f"--ignore={CONTAINER_TESTS}")
-        suites.append(Suite("airflow", (*airflow_paths, *elsewhere, *pace, *(IN_ORDER if pace else ()), *options)))
+        order = (*pace["airflow"], *IN_ORDER) if pace else ()
+        suites.append(Suite("airflow", (*airflow_paths, *elsewhere, *order, *options)))
     if ml_paths:
         # The scripts of ml/ import each other by bare name, as in a container.
-        suites.append(Suite("ml", ("-o", "pythonpath=ml", *ml_paths, *pace, *options)))
+        suites.append(Suite("ml", ("-o", "pythonpath=ml", *ml_paths, *pace.get("ml", ()), *options)))
     return suites
 
 
@@ -75,13 +86,43 @@ def environment(shell: Mapping[str, str]) -> dict[str, str]:
 
 
 def run(root: Path, arguments: list[str]) -> int:
-    statuses = []
-    for suite in chosen(arguments):
-        print(f"== pytest in .venv/{suite.interpreter}: {' '.join(suite.arguments)}", flush=True)
-        python = root / ".venv" / suite.interpreter / "bin" / "python"
-        statuses.append(
-            subprocess.run(
-                [str(python), "-m", "pytest", *suite.arguments], cwd=root, env=environment(os.environ), check=False
-            ).returncode
-        )
+    """All tests: both suites at once. Chosen ones one after the other, for a person who looks on, or debugs."""
+    suites = chosen(arguments)
+    if arguments:
+        statuses = [_run(root, suite) for suite in suites]
+    else:
+        statuses = _side_by_side(root, suites)
     return verdict(statuses, narrowed=bool(arguments))
+
+
+def _side_by_side(root: Path, suites: list[Suite]) -> list[int]:
+    """The first one is heard as it goes, then what the others said, each as a whole."""
+    first, *others = suites
+    with contextlib.ExitStack() as stack:
+        said = [stack.enter_context(tempfile.TemporaryFile()) for _ in others]
+        beside = [
+            stack.enter_context(subprocess.Popen(**_call(root, suite), stdout=file, stderr=file))
+            for suite, file in zip(others, said, strict=True)
+        ]
+        statuses = [_run(root, first)]
+        for suite, file, process in zip(others, said, beside, strict=True):
+            _announce(suite)
+            statuses.append(process.wait())
+            file.seek(0)
+            shutil.copyfileobj(file, sys.stdout.buffer)
+            sys.stdout.flush()
+    return statuses
+
+
+def _run(root: Path, suite: Suite) -> int:
+    _announce(suite)
+    return subprocess.run(**_call(root, suite), check=False).returncode
+
+
+def _announce(suite: Suite) -> None:
+    print(f"== pytest in .venv/{suite.interpreter}: {' '.join(suite.arguments)}", flush=True)
+
+
+def _call(root: Path, suite: Suite) -> dict[str, Any]:
+    python = root / ".venv" / suite.interpreter / "bin" / "python"
+    return {"args": [str(python), "-m", "pytest", *suite.arguments], "cwd": root, "env": environment(os.environ)}
