@@ -71,6 +71,7 @@ def channel(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("mode", "kind", "options", "most_mb"),
     [
