@@ -16,11 +16,17 @@ RESERVED_BYTES = 256 * 2**20
 # Walking a big tree takes its time: it is done at most this often, and never for more than a twentieth of the time.
 _WALK_INTERVAL_S = 5.0
 _WALK_SHARE = 20
+_CLEANING_S = 5.0
 
 
 def require(folder: Path, needed_bytes: int, what: str) -> None:
-    """Raise JobFailedError when `needed_bytes` more would not fit on the disk of `folder`."""
-    available = max(0, free_bytes(folder) - RESERVED_BYTES)
+    """Raise JobFailedError when `needed_bytes` more would not fit on the disk of `folder`.
+
+    What a job that has just ended wrote may still be on its way out, so a full disk is looked at for a while.
+    """
+    until = time.monotonic() + _CLEANING_S
+    while needed_bytes > (available := max(0, free_bytes(folder) - RESERVED_BYTES)) and time.monotonic() < until:
+        time.sleep(0.1)
     if needed_bytes > available:
         raise JobFailedError(
             f"ClientError: {what} needs {needed_bytes} bytes, and the disk of {folder} has {available} for jobs; "
