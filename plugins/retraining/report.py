@@ -45,24 +45,26 @@ class Findings:
     task_seconds: Mapping[str, float] = field(default_factory=dict)
 
 
+LEFT: Mapping[str, tuple[str, str]] = {
+    "need": ("needs_retraining", "need"),
+    "dataset": ("sync_dataset", "return_value"),
+    "tuning": ("tune", "return_value"),
+    "training": ("train", "return_value"),
+    "profiler": ("profiler_report", "return_value"),
+    "comparison": ("compare", "comparison"),
+    "approval": ("approve", "return_value"),
+    "endpoint": ("deploy", "return_value"),
+    "smoke_test": ("smoke_test", "return_value"),
+    "model_package": ("register", "return_value"),
+    "ceiling": ("preflight", "ceiling"),
+}
+"""Field of Findings → the task that leaves it in one piece, and under which key."""
+
+
 def gather(run_name: str, recipe: str, find: Callable[[str, str], Any], **others: Any) -> Findings:
     """What tasks left, asked of `find(task, key)`; `others` are the fields that no task leaves in one piece."""
-    return Findings(
-        run_name=run_name,
-        recipe=recipe,
-        need=find("needs_retraining", "need"),
-        dataset=find("sync_dataset", "return_value"),
-        tuning=find("tune", "return_value"),
-        training=find("train", "return_value"),
-        profiler=find("profiler_report", "return_value"),
-        comparison=find("compare", "comparison"),
-        approval=find("approve", "return_value"),
-        endpoint=find("deploy", "return_value"),
-        smoke_test=find("smoke_test", "return_value"),
-        model_package=find("register", "return_value"),
-        ceiling=find("preflight", "ceiling"),
-        **others,
-    )
+    found = {name: find(task, key) for name, (task, key) in LEFT.items()}
+    return Findings(run_name=run_name, recipe=recipe, **found, **others)
 
 
 def run_report(found: Findings) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from retraining.page import airflow_runs, figures
 from retraining.page.access import may_see_dag, signed_in
 from retraining.page.documents import Documents, Shelf, TooLarge
 from retraining.page.headline import headline
-from retraining.page.live import read_run
+from retraining.page.live import ASKED, read_run
 from retraining.page.panels import PANELS, section_of
 from retraining.page.panels.panel import Panel
 from retraining.page.weeks import MOST, chart, read_weeks
@@ -63,7 +63,7 @@ def run_page(
         return page("message.html", 404, title="No such run", text="Airflow has no run of this name.")
     if record.recipe is None:
         return page("message.html", title="Nothing to tell here", text=FOREIGN)
-    facts = airflow_runs.find_facts(record)
+    facts = airflow_runs.find_facts(record, ASKED)
     return _from_store(lambda shelf: report_page(read_run(shelf, record, facts), section_of(task_id)))
 
 

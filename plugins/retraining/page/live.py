@@ -7,9 +7,18 @@ from typing import Any
 
 from retraining.page.airflow_runs import RunRecord
 from retraining.page.documents import Documents, Shelf, name_of, read_dataset, run_key
-from retraining.report import gather, run_report
+from retraining.report import LEFT, gather, run_report
 
 ENDINGS = ("report", "outcome")
+ASKED = frozenset(
+    {
+        *LEFT.values(),
+        ("preflight", "return_value"),
+        ("package_source", "return_value"),
+        ("debugger_verdict", "verdicts"),
+    }
+)
+"""All that a page wants to know of what tasks left in XCom, as (task, key); and why a task failed."""
 
 
 def read_run(shelf: Shelf, record: RunRecord, find: Callable[[str, str], Any]) -> Documents:
