@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -12,10 +13,10 @@ import pytest
 from retraining.page import airflow_runs
 from retraining.page.documents import Shelf, TooLarge, name_of, read_dataset
 from tests.object_store import CLIENT, KEY_ID, SECRET
-from tests.page.runs import documents
+from tests.page.rows import RUN, add_task, forget_tasks, set_state
+from tests.page.runs import BEGAN, documents
 
 DIGITS = [str(digit) for digit in range(10)]
-RUN = {"dag_id": "retrain_digits", "run_id": "manual__1"}
 
 
 @pytest.fixture
@@ -45,14 +46,6 @@ def record() -> airflow_runs.RunRecord:
     return found
 
 
-def set_state(state: str) -> None:
-    from airflow.models.dagrun import DagRun
-    from airflow.utils.session import create_session
-
-    with create_session() as session:
-        session.query(DagRun).filter_by(**RUN).update({"state": state})
-
-
 def test_a_run_that_goes_on_is_shown_by_what_its_tasks_left(airflow: Any, viewer: dict[str, str], shelf: Shelf) -> None:
     set_state("running")
     answer = airflow.get("/retraining/run", params=RUN, headers=viewer)
@@ -72,6 +65,23 @@ def test_a_run_that_ended_is_shown_by_its_report(airflow: Any, viewer: dict[str,
     weeks = airflow.get("/retraining/weeks", params={"dag_id": "retrain_digits"}, headers=viewer)
     assert weeks.status_code == 200 and "Right on 3 images more of 300" in weeks.text
     assert 'href="run?dag_id=retrain_digits&amp;run_id=manual__1"' in weeks.text
+
+
+def test_a_later_attempt_that_died_is_not_hidden_by_an_earlier_report(
+    airflow: Any, viewer: dict[str, str], shelf: Shelf
+) -> None:
+    set_state("failed")
+    key = f"digits/runs/{name_of(record(), shelf.bucket)}/report.json"
+    shelf.s3.put_object(Bucket=shelf.bucket, Key=key, Body=json.dumps(documents(DIGITS).report).encode())
+    add_task("report", "success", BEGAN, BEGAN)
+    add_task("train", "failed", BEGAN + timedelta(hours=1), BEGAN + timedelta(hours=2), failure="no machine")
+    try:
+        page = airflow.get("/retraining/run", params=RUN, headers=viewer).text
+        assert "Failed." in page and "train: no machine" in page and "Promoted." not in page
+        weeks = airflow.get("/retraining/weeks", params={"dag_id": "retrain_digits"}, headers=viewer).text
+        assert "Right on 3 images more" not in weeks
+    finally:
+        forget_tasks()
 
 
 def test_a_document_of_any_size_takes_bounded_memory(shelf: Shelf) -> None:

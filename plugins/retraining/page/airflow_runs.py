@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 UNFINISHED = ("queued", "running")
+ENDINGS = ("report", "outcome")
+"""Tasks that tell how a run went, and are no part of it."""
+NOT_BEGUN = (None, "scheduled", "queued")
+"""States of a task in which its times, and what it left, are of an attempt before this one, if there is anything."""
 DAG_PREFIX = "retrain_"
 FAILURE = "failure"
 MAX_FACT = 2**20
@@ -22,11 +26,18 @@ class TaskRecord:
     state: str | None
     start: datetime | None
     end: datetime | None
+    resumes: bool = False
+    """It has waited for something, and goes on as soon as there is room."""
+
+    @property
+    def begun(self) -> bool:
+        """Of this attempt: Airflow keeps the times of a task that was cleared until it begins anew."""
+        return self.resumes or self.state not in NOT_BEGUN
 
     @property
     def seconds(self) -> float | None:
         """Wall time of the last attempt; None while it goes on, and for what never began."""
-        return (self.end - self.start).total_seconds() if self.start and self.end else None
+        return (self.end - self.start).total_seconds() if self.begun and self.start and self.end else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +65,22 @@ class RunRecord:
     def seconds(self) -> float | None:
         return (self.end - self.start).total_seconds() if self.start and self.end else None
 
+    @property
+    def reported(self) -> bool:
+        """Whether the report in S3 tells of this attempt: whoever clears tasks begins another.
+
+        Of a run whose tasks Airflow does not tell, nothing speaks against it.
+        """
+        if self.goes_on:
+            return False
+        if not self.tasks:
+            return True
+        written = self.task("report")
+        if written is None or written.state != "success" or written.start is None:
+            return False
+        others = [task for task in self.tasks if task.task_id not in ENDINGS]
+        return all(task.begun and (task.start or written.start) <= written.start for task in others)
+
     def task(self, task_id: str) -> TaskRecord | None:
         return next((task for task in self.tasks if task.task_id == task_id), None)
 
@@ -69,25 +96,30 @@ def find_run(dag_id: str, run_id: str) -> RunRecord | None:
         run = session.scalar(select(DagRun).where(DagRun.dag_id == dag_id, DagRun.run_id == run_id))
         if run is None:
             return None
-        columns = (TaskInstance.task_id, TaskInstance.state, TaskInstance.start_date, TaskInstance.end_date)
         rows = session.execute(
-            select(*columns)
+            select(*_columns())
             .where(TaskInstance.dag_id == dag_id, TaskInstance.run_id == run_id)
             .order_by(TaskInstance.start_date, TaskInstance.task_id)
         )
-        tasks = tuple(TaskRecord(task_id=row[0], state=row[1], start=row[2], end=row[3]) for row in rows)
+        tasks = tuple(_task(row) for row in rows)
         return _record(run, tasks)
 
 
 def last_runs(dag_id: str, most: int) -> list[RunRecord]:
-    """The newest first, without their tasks."""
+    """The newest first, with their tasks."""
     from airflow.models.dagrun import DagRun
+    from airflow.models.taskinstance import TaskInstance
     from airflow.utils.session import create_session
     from sqlalchemy import select
 
     with create_session() as session:
         newest = select(DagRun).where(DagRun.dag_id == dag_id).order_by(DagRun.run_after.desc()).limit(most)
-        return [_record(run) for run in session.scalars(newest)]
+        runs = list(session.scalars(newest))
+        of_runs = (TaskInstance.dag_id == dag_id, TaskInstance.run_id.in_([run.run_id for run in runs]))
+        tasks: dict[str, list[TaskRecord]] = {}
+        for row in session.execute(select(TaskInstance.run_id, *_columns()).where(*of_runs)):
+            tasks.setdefault(row[0], []).append(_task(row[1:]))
+        return [_record(run, tuple(tasks.get(run.run_id, ()))) for run in runs]
 
 
 def find_facts(record: RunRecord, asked: Collection[tuple[str, str]]) -> Callable[[str, str], Any]:
@@ -110,6 +142,17 @@ def find_facts(record: RunRecord, asked: Collection[tuple[str, str]]) -> Callabl
         )
         facts = {(fact.task_id, fact.key): XComModel.deserialize_value(fact) for fact in left}
     return lambda task_id, key: facts.get((task_id, key))
+
+
+def _columns() -> tuple[Any, ...]:
+    from airflow.models.taskinstance import TaskInstance as Task
+
+    return Task.task_id, Task.state, Task.start_date, Task.end_date, Task.next_method
+
+
+def _task(row: Sequence[Any]) -> TaskRecord:
+    task_id, state, start, end, next_method = row
+    return TaskRecord(task_id=task_id, state=state, start=start, end=end, resumes=next_method is not None)
 
 
 def _record(run: Any, tasks: tuple[TaskRecord, ...] = ()) -> RunRecord:

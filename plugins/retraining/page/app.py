@@ -139,6 +139,6 @@ def _templates() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    names = ("score", "signed", "signed_count", "count", "duration", "money", "moment", "sentence")
+    names = ("score", "signed", "signed_count", "count", "duration", "money", "moment", "sentence", "task_state")
     made.filters |= {name: getattr(figures, name) for name in names} | {"quote": partial(quote, safe="")}
     return made

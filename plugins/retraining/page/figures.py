@@ -71,3 +71,26 @@ def sentence(text: str) -> str:
     """With a capital letter and a full stop."""
     text = text.strip()
     return "" if not text else text[0].upper() + text[1:] + ("" if text[-1] in ".!?" else ".")
+
+
+STATES = {
+    None: "not begun",
+    "awaiting_input": "waits for a person",
+    "deferred": "waits for what it has begun",
+    "failed": "failed",
+    "queued": "waits for room",
+    "removed": "no longer in the DAG",
+    "restarting": "begins anew",
+    "running": "goes on",
+    "scheduled": "about to begin",
+    "skipped": "skipped",
+    "success": "done",
+    "up_for_reschedule": "waits, to look again",
+    "up_for_retry": "failed, tries again soon",
+    "upstream_failed": "could not begin",
+}
+"""A task's state in Airflow, in words; None is one that it has not come to."""
+
+
+def task_state(state: str | None) -> str:
+    return STATES.get(state) or str(state)

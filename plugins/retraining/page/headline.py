@@ -13,14 +13,15 @@ WORDS = {
     "skipped": "Nothing new.",
     "failed": "Failed.",
     "running": "Running.",
+    "waiting": "Waiting.",
 }
 
 
 def headline(report: Mapping[str, Any]) -> tuple[str, str]:
     """The one word that tells the outcome, and the sentence beside it."""
     outcome = report["outcome"]
-    tell = {"promoted": _promoted, "kept": _kept, "skipped": _skipped, "failed": _failed}.get(outcome, _running)
-    return WORDS.get(outcome, sentence(outcome)), tell(report)
+    tell = {"promoted": _promoted, "kept": _kept, "skipped": _skipped, "failed": _failed, "waiting": _waiting}
+    return WORDS.get(outcome, sentence(outcome)), tell.get(outcome, _running)(report)
 
 
 def _promoted(report: Mapping[str, Any]) -> str:
@@ -51,4 +52,8 @@ def _failed(report: Mapping[str, Any]) -> str:
 
 
 def _running(report: Mapping[str, Any]) -> str:
-    return f"Now: {report['reason']}."
+    return sentence(f"Now: {report['reason']}")
+
+
+def _waiting(report: Mapping[str, Any]) -> str:
+    return sentence(report["reason"])

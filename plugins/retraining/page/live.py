@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from retraining.page.airflow_runs import RunRecord
+from retraining.page.airflow_runs import ENDINGS, RunRecord, TaskRecord
 from retraining.page.documents import Documents, Shelf, name_of, read_dataset, run_key
 from retraining.report import LEFT, gather, run_report
 
-ENDINGS = ("report", "outcome")
 ASKED = frozenset(
     {
         *LEFT.values(),
@@ -26,8 +25,8 @@ def read_run(shelf: Shelf, record: RunRecord, find: Callable[[str, str], Any]) -
     preflight = find("preflight", "return_value") or {}
     recipe, name = record.recipe or "", name_of(record, shelf.bucket, preflight.get("run_name"))
     key = run_key(recipe, name)
-    report = None if record.goes_on else shelf.json(f"{key}/report.json")
-    report = report or so_far(record, name, find)
+    report = shelf.json(f"{key}/report.json") if record.reported else None
+    report = report or so_far(record, name, of_this_attempt(record, find))
     return Documents(
         record=record,
         report=report,
@@ -38,6 +37,12 @@ def read_run(shelf: Shelf, record: RunRecord, find: Callable[[str, str], Any]) -
     )
 
 
+def of_this_attempt(record: RunRecord, find: Callable[[str, str], Any]) -> Callable[[str, str], Any]:
+    """Without what tasks left before they were cleared: Airflow removes that only when they begin anew."""
+    begun = {task.task_id for task in record.tasks if task.begun}
+    return lambda task_id, key: find(task_id, key) if task_id in begun else None
+
+
 def so_far(record: RunRecord, name: str, find: Callable[[str, str], Any]) -> dict[str, Any]:
     """The report of a run that goes on, or that was ended before it wrote one."""
     states = {task.task_id: task.state for task in record.tasks if task.task_id not in ENDINGS}
@@ -45,12 +50,35 @@ def so_far(record: RunRecord, name: str, find: Callable[[str, str], Any]) -> dic
     rules = find("debugger_verdict", "verdicts") or []
     found = gather(name, record.recipe or "", find, states=states, failures=failures, rules=rules)
     report = run_report(found)
-    if record.goes_on:
-        report |= {"outcome": "running", "reason": _where(record)}
+    if record.state == "queued":
+        report |= {"outcome": "waiting", "reason": WAITS}
+    elif record.goes_on:
+        report |= {"outcome": "running", "reason": _now(record)}
     return report
 
 
-def _where(record: RunRecord) -> str:
-    """What it does now."""
-    busy = [task.task_id for task in record.tasks if task.state in ("running", "deferred", "up_for_retry")]
-    return ", ".join(busy) if busy else "waits for its first task" if not record.tasks else "between two tasks"
+WAITS = "Airflow has not begun it: another run of this DAG goes on, the DAG is paused, or there is no room"
+DOING: Mapping[str, str] = {
+    "running": "",
+    "deferred": "waits for what it has begun",
+    "restarting": "is ended, to begin anew",
+    "up_for_reschedule": "waits, to look again",
+    "up_for_retry": "failed, and tries again soon",
+    "awaiting_input": "waits for a person",
+}
+"""What a task does in a state of Airflow in which it is not at rest."""
+
+
+def _now(record: RunRecord) -> str:
+    """What it does now, in words; without tasks that Airflow took off the DAG, which do nothing."""
+    tasks = [task for task in record.tasks if task.state != "removed"]
+    if busy := [_doing(task) for task in tasks if task.state in DOING or (task.resumes and not task.end)]:
+        return ", ".join(busy)
+    if soon := [task.task_id for task in tasks if task.state in ("scheduled", "queued")]:
+        return f"{', '.join(soon)} as soon as there is room"
+    return "its next task is about to begin" if any(task.begun for task in tasks) else "it has just begun"
+
+
+def _doing(task: TaskRecord) -> str:
+    what = DOING.get(task.state or "", "goes on as soon as there is room")
+    return f"{task.task_id} {what}".rstrip()

@@ -24,7 +24,7 @@ def read_weeks(shelf: Shelf, records: Sequence[RunRecord]) -> list[dict[str, Any
     """A line for each run, in their order."""
 
     def read(record: RunRecord) -> dict[str, Any]:
-        if record.goes_on:
+        if not record.reported:
             return line(record, None)
         report = shelf.optional(f"{run_key(record.recipe or '', name_of(record, shelf.bucket))}/report.json")
         try:
@@ -40,11 +40,7 @@ def read_weeks(shelf: Shelf, records: Sequence[RunRecord]) -> list[dict[str, Any
 def line(record: RunRecord, report: Mapping[str, Any] | None) -> dict[str, Any]:
     """One run; of one without a report only what Airflow knows."""
     if report is None:
-        outcome = "running" if record.goes_on else "unknown"
-        text = "It goes on." if record.goes_on else "It left no report."
-        return {"record": record, "outcome": outcome, "text": text, "accuracy": None, "was": None, "images": None} | {
-            "usd": None
-        }
+        return {"record": record, **_unreported(record), "accuracy": None, "was": None, "images": None, "usd": None}
     counts = (report.get("dataset") or {}).get("counts") or {}
     return {
         "record": record,
@@ -55,6 +51,17 @@ def line(record: RunRecord, report: Mapping[str, Any] | None) -> dict[str, Any]:
         "images": sum(sum(of_class.values()) for of_class in counts.values()) or None,
         "usd": (report.get("billed") or {}).get("usd"),
     }
+
+
+def _unreported(record: RunRecord) -> dict[str, str]:
+    """What Airflow alone knows."""
+    if record.state == "queued":
+        return {"outcome": "waiting", "text": "Airflow has not begun it."}
+    if record.goes_on:
+        return {"outcome": "running", "text": "It goes on."}
+    failed = next((task.task_id for task in record.tasks if task.state == "failed"), None)
+    text = f"It failed at {failed}, and left no report." if failed else "It left no report."
+    return {"outcome": "failed" if record.state == "failed" else "unknown", "text": text}
 
 
 def _champions(report: Mapping[str, Any]) -> float | None:

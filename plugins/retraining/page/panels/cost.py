@@ -10,7 +10,7 @@ from retraining.page.panels.panel import Panel
 
 
 def view(run: Documents) -> Mapping[str, Any] | None:
-    ran = [task for task in run.record.tasks if task.seconds is not None and task.state != "skipped"]
+    ran = [task for task in run.record.tasks if task.seconds is not None and task.state not in ("skipped", "removed")]
     billed, ceiling = run.report.get("billed"), run.report.get("ceiling")
     if not ran and not billed:
         return None

@@ -21,6 +21,7 @@ def view(run: Documents) -> Mapping[str, Any] | None:
         "smoke": run.report.get("smoke_test"),
         "package": run.report.get("model_package_arn"),
         "approved_by": run.report.get("approved_by"),
+        "taken_back": "rollback" in found and found["rollback"].state == "success",
         "steps": [found[step] for step in STEPS if step in found and found[step].state != "skipped"],
     }
 
