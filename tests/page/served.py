@@ -5,15 +5,18 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
 
 from retraining.page.app import report_page, static, weeks_page
-from retraining.page.weeks import line
+from retraining.page.documents import Documents
+from retraining.page.weeks import told
 from tests.object_store import free_ports
-from tests.page.runs import documents
+from tests.page.runs import BEGAN, documents
 from tests.waiting import wait_until
 
 DIGITS = [str(digit) for digit in range(10)]
@@ -54,8 +57,25 @@ def served() -> Iterator[str]:
 
 def two_years() -> list[dict[str, Any]]:
     """104 weeks, each accuracy and outcome another one."""
-    kinds = [line(run.record, run.report) for run in (STATES[state]() for state in ("promoted", "kept", "failed"))]
-    return [dict(kinds[week % 3], accuracy=0.98 - week * 2e-4 - (week % 3) * 5e-3) for week in range(104)]
+    kinds = [{"record": run.record, "change": 12, **told(run.report)} for run in map(_state, WEEKS)]
+    scored = {"accuracy": None, "low": None, "high": None}
+    return [
+        kinds[week % 4]
+        | {"record": replace(kinds[0]["record"], run_after=BEGAN - timedelta(weeks=week))}
+        | (
+            {"accuracy": (value := 0.98 - week * 2e-4 - (week % 3) * 5e-3), "low": value - 0.01, "high": value + 0.01}
+            if kinds[week % 4]["accuracy"]
+            else scored
+        )
+        for week in range(104)
+    ]
+
+
+WEEKS = ("promoted", "kept", "skipped", "failed")
+
+
+def _state(name: str) -> Documents:
+    return STATES[name]()
 
 
 def _html() -> type:

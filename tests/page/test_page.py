@@ -11,7 +11,7 @@ from retraining.page.app import report_page
 from retraining.page.headline import headline
 from retraining.page.mount import VIEWS
 from retraining.page.panels import PANELS, section_of
-from retraining.page.weeks import line
+from retraining.page.weeks import told
 from tests.page.runs import documents
 
 DIGITS = [str(digit) for digit in range(10)]
@@ -152,5 +152,5 @@ def test_other_classes_are_not_set_side_by_side() -> None:
     """The champion was judged on the images of the classes that both know."""
     run = documents(DIGITS)
     report = dict(run.report) | {"champion": dict(run.report["champion"]) | {"n": 200}}
-    assert line(run.record, report)["was"] is None
-    assert line(run.record, run.report)["was"] is not None
+    assert told(report)["was"] is None
+    assert told(run.report)["was"] is not None

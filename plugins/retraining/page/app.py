@@ -20,12 +20,13 @@ from fastapi.responses import HTMLResponse, Response
 from retraining.environment import ConfigurationError, Environment
 from retraining.page import airflow_runs, figures
 from retraining.page.access import may_see_dag, signed_in
-from retraining.page.documents import Documents, Shelf, TooLarge
+from retraining.page.chart import chart
+from retraining.page.documents import Documents, Shelf, TooLarge, champion_key
 from retraining.page.headline import headline
 from retraining.page.live import ASKED, read_run
 from retraining.page.panels import PANELS, section_of
 from retraining.page.panels.panel import Panel
-from retraining.page.weeks import MOST, chart, read_weeks
+from retraining.page.weeks import MOST, read_weeks
 from retraining.run import client
 
 log = logging.getLogger(__name__)
@@ -74,7 +75,9 @@ def weeks(dag_id: str = Query(min_length=1, max_length=250)) -> HTMLResponse:
         return page("message.html", title="Nothing to tell here", text=FOREIGN)
     records = airflow_runs.last_runs(dag_id, MOST)
     recipe = dag_id.removeprefix(airflow_runs.DAG_PREFIX)
-    return _from_store(lambda shelf: weeks_page(recipe, read_weeks(shelf, records)))
+    return _from_store(
+        lambda shelf: weeks_page(recipe, read_weeks(shelf, records), shelf.optional(champion_key(recipe)))
+    )
 
 
 def _from_store(make: Callable[[Shelf], HTMLResponse]) -> HTMLResponse:
@@ -119,9 +122,12 @@ def _view(panel: Panel, run: Documents) -> Mapping[str, Any] | None:
         return None
 
 
-def weeks_page(recipe: str, lines: Sequence[Mapping[str, Any]]) -> HTMLResponse:
-    """The page over many runs, from their lines alone."""
-    return page("weeks.html", recipe=recipe, lines=lines, chart=chart(lines))
+def weeks_page(
+    recipe: str, lines: Sequence[Mapping[str, Any]], champion: Mapping[str, Any] | None = None
+) -> HTMLResponse:
+    """The page over many runs, from their lines alone; `champion` is champion.json."""
+    serves = champion if champion and champion.get("run_name") else None
+    return page("weeks.html", recipe=recipe, lines=lines, champion=serves, chart=chart(lines, serves))
 
 
 def page(template: str, status: int = 200, **values: Any) -> HTMLResponse:
@@ -139,6 +145,6 @@ def _templates() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    names = ("score", "signed", "signed_count", "count", "duration", "money", "moment", "sentence", "task_state")
+    names = ("score", "signed", "signed_count", "count", "duration", "money", "day", "moment", "sentence", "task_state")
     made.filters |= {name: getattr(figures, name) for name in names} | {"quote": partial(quote, safe="")}
     return made

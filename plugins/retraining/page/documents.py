@@ -86,6 +86,10 @@ def run_key(recipe: str, name: str) -> str:
     return f"{recipe}/runs/{name}"
 
 
+def champion_key(recipe: str) -> str:
+    return f"{recipe}/champion.json"
+
+
 def name_of(record: RunRecord, bucket: str, began_as: str | None = None) -> str:
     """The run's name: what its first task said, or what follows from its id."""
     return began_as or run_name(record.recipe or "", record.run_after, record.run_id, bucket)

@@ -52,6 +52,10 @@ def moment(at: datetime | None) -> str:
     return "" if at is None else f"{at.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
 
 
+def day(at: datetime | None) -> str:
+    return "" if at is None else f"{at.astimezone(UTC):%Y-%m-%d}"
+
+
 def images(number: int) -> str:
     return f"{number:,} image" + ("" if number == 1 else "s")
 
