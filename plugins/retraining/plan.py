@@ -152,6 +152,11 @@ class Plan:
         return f"{self.run_key}/page/images.json"
 
     @property
+    def epochs_key(self) -> str:
+        """The curves of the training, for the run's page."""
+        return f"{self.run_key}/page/training.json"
+
+    @property
     def report_key(self) -> str:
         return f"{self.run_key}/report.json"
 

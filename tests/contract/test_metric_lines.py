@@ -10,6 +10,7 @@ import pytest
 
 from local_sagemaker.jobs.metrics import MetricPatterns, final_metrics
 from local_sagemaker.sandbox.patterns import PatternProcesses
+from retraining.epochs import epochs
 from retraining.requests.sagemaker import METRIC_DEFINITIONS
 
 ROOT = Path(__file__).parents[2]
@@ -49,3 +50,11 @@ def test_no_metric_is_found_in_another_ones_text(metrics: ModuleType) -> None:
     with PatternProcesses() as processes:
         found = MetricPatterns(processes, METRIC_DEFINITIONS).find([metrics.epoch_line(1, 1, values, 9.0)])
     assert sorted((name, value) for _, name, value in found) == sorted(values.items())
+
+
+def test_the_page_reads_the_epochs_that_a_training_prints(metrics: ModuleType) -> None:
+    values = {name: float(position) for position, name in enumerate(metrics.NAMES)}
+    lines = [metrics.epoch_line(n, 3, values, 9.0) for n in (1, 2)] + ["noise", metrics.best_line(1.0, 3, values)]
+    told = epochs(lines)
+    assert told and (told["numbers"], told["of"], told["best"]) == ([1, 2], 3, 1)
+    assert told["metrics"] == {name: [value, value] for name, value in values.items()}

@@ -21,7 +21,7 @@ from tests.waiting import wait_until
 
 DIGITS = [str(digit) for digit in range(10)]
 BREEDS = [f"{number:03}.<b>Breed</b>_of_a_dog_with_a_long_name" for number in range(133)]
-NOTHING = dict.fromkeys(("dataset", "tuning", "comparison", "endpoint", "smoke_test", "billed"))
+NOTHING = dict.fromkeys(("dataset", "tuning", "training", "comparison", "endpoint", "smoke_test", "billed"))
 STATES = {
     "promoted": lambda: documents(DIGITS),
     "kept": lambda: documents(DIGITS, wrong=6),

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from retraining.epochs import epochs
 from retraining.page.app import report_page
 from retraining.page.headline import headline
 from retraining.page.mount import VIEWS
@@ -47,7 +49,9 @@ def test_a_panel_whose_task_has_not_run_says_what_will_be_here() -> None:
 
 
 def test_a_run_that_left_nothing_still_has_its_page() -> None:
-    empty = dict.fromkeys(("dataset", "tuning", "comparison", "endpoint", "smoke_test", "ceiling", "billed"))
+    empty = dict.fromkeys(
+        ("dataset", "tuning", "training", "comparison", "endpoint", "smoke_test", "ceiling", "billed")
+    )
     page = shown(DIGITS, need={"needed": False, "reason": "unchanged"}, rules=(), trials=(), **empty)
     assert "Nothing new." in page and "Unchanged." in page
 
@@ -154,3 +158,15 @@ def test_other_classes_are_not_set_side_by_side() -> None:
     report = dict(run.report) | {"champion": dict(run.report["champion"]) | {"n": 200}}
     assert told(report)["was"] is None
     assert told(run.report)["was"] is not None
+
+
+def test_the_curves_of_a_training_are_drawn_and_told_in_numbers() -> None:
+    page = shown(DIGITS)
+    assert "8 epochs; the model is of epoch 7, the best: validation accuracy 0.9571" in page
+    assert page.count('<polyline class="validation"') == 2 and "0.9571" in page
+
+
+def test_one_epoch_of_one_number_is_a_curve_already() -> None:
+    run = replace(documents(DIGITS, state="running"), training=epochs(["epoch=1/8 validation:loss=0 train:loss=nan"]))
+    page = bytes(report_page(run).body).decode()
+    assert "1 of 8 epochs so far" in page and '<circle class="validation"' in page

@@ -18,11 +18,13 @@ from fastapi import Depends, FastAPI, HTTPException, Query
 from fastapi.responses import HTMLResponse, Response
 
 from retraining.environment import ConfigurationError, Environment
+from retraining.epochs import read_epochs
 from retraining.page import airflow_runs, figures
 from retraining.page.access import may_see_dag, signed_in
 from retraining.page.chart import chart
 from retraining.page.documents import Documents, Shelf, TooLarge, champion_key
 from retraining.page.headline import headline
+from retraining.page.kept import Kept
 from retraining.page.live import ASKED, read_run
 from retraining.page.panels import PANELS, section_of
 from retraining.page.panels.panel import Panel
@@ -65,7 +67,7 @@ def run_page(
     if record.recipe is None:
         return page("message.html", title="Nothing to tell here", text=FOREIGN)
     facts = airflow_runs.find_facts(record, ASKED)
-    return _from_store(lambda shelf: report_page(read_run(shelf, record, facts), section_of(task_id)))
+    return _from_store(lambda shelf: report_page(read_run(shelf, record, facts, _epochs), section_of(task_id)))
 
 
 @app.get("/weeks", dependencies=[Depends(may_see_dag)])
@@ -78,6 +80,18 @@ def weeks(dag_id: str = Query(min_length=1, max_length=250)) -> HTMLResponse:
     return _from_store(
         lambda shelf: weeks_page(recipe, read_weeks(shelf, records), shelf.optional(champion_key(recipe)))
     )
+
+
+def _epochs(job: str) -> dict[str, Any] | None:
+    """The end of a training's log, read for all who look within ten seconds; a page without it is better than none."""
+    try:
+        return _trainings.get(job, lambda: read_epochs(client("logs", PATIENCE), job, pages=1))
+    except (BotoCoreError, ClientError) as error:
+        log.warning("The log of training job %s cannot be read: %s", job, error)
+        return None
+
+
+_trainings: Kept[dict[str, Any] | None] = Kept(most=100, seconds=10)
 
 
 def _from_store(make: Callable[[Shelf], HTMLResponse]) -> HTMLResponse:

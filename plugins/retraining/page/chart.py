@@ -54,11 +54,11 @@ def chart(lines: Sequence[Mapping[str, Any]], champion: Mapping[str, Any] | None
     }
 
 
-def scale(low: float, high: float) -> list[float]:
-    """Three to seven round numbers from below `low` to above `high`."""
+def scale(low: float, high: float, most: float = 1.0) -> list[float]:
+    """Three to seven round numbers from below `low` to above `high`; both lie between 0 and `most`."""
     if high - low < 2 * FLAT:
         middle = (low + high) / 2
-        low, high = max(0.0, middle - FLAT), min(1.0, middle + FLAT)
+        low, high = max(0.0, middle - FLAT), min(most, middle + FLAT)
     rough = (high - low) / 4
     size = 10.0 ** math.floor(math.log10(rough))
     step = next(size * factor for factor in (1, 2, 5, 10) if size * factor >= rough * (1 - 1e-9))

@@ -15,24 +15,36 @@ ASKED = frozenset(
         ("preflight", "return_value"),
         ("package_source", "return_value"),
         ("debugger_verdict", "verdicts"),
+        ("train", "job"),
     }
 )
 """All that a page wants to know of what tasks left in XCom, as (task, key); and why a task failed."""
 
 
-def read_run(shelf: Shelf, record: RunRecord, find: Callable[[str, str], Any]) -> Documents:
-    """`find` asks for what tasks left in XCom, also where the report is not written yet."""
+def read_run(
+    shelf: Shelf,
+    record: RunRecord,
+    find: Callable[[str, str], Any],
+    epochs: Callable[[str], dict[str, Any] | None] = lambda job: None,
+) -> Documents:
+    """`find` asks for what tasks left in XCom, also where the report is not written yet; `epochs` a training's log."""
     preflight = find("preflight", "return_value") or {}
     recipe, name = record.recipe or "", name_of(record, shelf.bucket, preflight.get("run_name"))
     key = run_key(recipe, name)
     report = shelf.json(f"{key}/report.json") if record.reported else None
-    report = report or so_far(record, name, of_this_attempt(record, find))
+    now = of_this_attempt(record, find)
+    if report:
+        training = shelf.optional(f"{key}/page/training.json")
+    else:
+        report, job = so_far(record, name, now), now("train", "job")
+        training = epochs(job["name"]) if job else None
     return Documents(
         record=record,
         report=report,
         evaluation=shelf.optional(f"{key}/evaluation.json") if report.get("candidate") else None,
         dataset=read_dataset(shelf, recipe, report),
         album=shelf.optional(f"{key}/page/images.json") if report.get("candidate") else None,
+        training=training,
         facts={"preflight": preflight, "package_source": find("package_source", "return_value") or {}},
     )
 

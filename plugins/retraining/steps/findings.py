@@ -8,12 +8,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 from retraining.cost.paid_jobs import bill
+from retraining.epochs import read_epochs
 from retraining.fingerprint import gate_fingerprint
 from retraining.promotion.approval import person, rejects
 from retraining.promotion.rejections import Rejection, remember_rejection
 from retraining.release.lifetime import Lifetime
 from retraining.report import Findings, as_markdown, gather, judge, run_report
-from retraining.run import Run
+from retraining.run import Run, client
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +49,7 @@ def outcome(run: Run) -> str:
 def report(run: Run) -> dict[str, Any]:
     """What happened, for every outcome. Runs last, whatever failed, and does not change the run's colour."""
     tuning = run.find("tune")
+    _keep_epochs(run)
     found = gather(
         run.plan.run_name,
         run.recipe.name,
@@ -67,6 +69,16 @@ def report(run: Run) -> dict[str, Any]:
     if document["outcome"] == "kept" and not _unanswered(found.approval):
         _remember(run, document["reason"])
     return {"outcome": document["outcome"], "reason": document["reason"], "uri": uri}
+
+
+def _keep_epochs(run: Run) -> None:
+    """For the run's page alone, also of a training that failed: what goes wrong is told, and decides nothing."""
+    try:
+        job = run.find("train", key="job")
+        if job and (told := read_epochs(client("logs"), job["name"])):
+            run.write_json(run.plan.epochs_key, told)
+    except Exception:
+        log.exception("The epochs of the training of run %s cannot be kept.", run.plan.run_name)
 
 
 def _remember(run: Run, reason: str) -> None:

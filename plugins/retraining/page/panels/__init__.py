@@ -12,12 +12,14 @@ from retraining.page.panels import (
     images,
     reproduce,
     rules,
+    training,
     tuning,
 )
 from retraining.page.panels.panel import Panel
 
 PANELS: tuple[Panel, ...] = tuple(
-    module.PANEL for module in (gate, images, classes, confusions, data, tuning, rules, deployment, cost, reproduce)
+    module.PANEL
+    for module in (gate, images, classes, confusions, data, tuning, training, rules, deployment, cost, reproduce)
 )
 
 

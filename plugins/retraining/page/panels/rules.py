@@ -22,9 +22,9 @@ def view(run: Documents) -> Mapping[str, Any] | None:
 
 PANEL = Panel(
     key="rules",
-    title="Training",
-    note="what the rules that watched it found",
-    tasks=("train", "evaluate_rules", "debugger_verdict", "profiler_report"),
+    title="Debugger",
+    note="what the rules that watched the training found",
+    tasks=("evaluate_rules", "debugger_verdict", "profiler_report"),
     promise="What each Debugger rule found and where it saw it, and the address of the profiler's report.",
     view=view,
 )
