@@ -11,6 +11,7 @@ from retraining.promotion.approval import person, rejects
 from retraining.promotion.check import table
 
 Outcome = Literal["promoted", "kept", "skipped", "failed"]
+RULE_KEYS = ("rule", "status", "details", "policy", "means", "advice")
 BAD_STATES = ("failed", "upstream_failed")
 
 
@@ -91,7 +92,7 @@ def run_report(found: Findings) -> dict[str, Any]:
         ),
         "training": ({"job": found.training["name"], "metrics": found.training["metrics"]} if found.training else None),
         "debugger": dict(found.debugger) if found.debugger else None,
-        "rules": [{key: rule[key] for key in ("rule", "status", "details", "policy")} for rule in found.rules],
+        "rules": [{key: rule[key] for key in RULE_KEYS if key in rule} for rule in found.rules],
         "profiler_report": found.profiler["html"] if found.profiler else None,
         "profiler": dict(found.profiler) if found.profiler else None,
         "candidate": comparison.get("candidate"),
@@ -244,4 +245,5 @@ def _beginning(tuning: Mapping[str, Any]) -> str:
 
 def _rule_line(rule: Mapping[str, str]) -> str:
     ignored = " (ignored)" if rule["policy"] == "ignore" and rule["status"] != "NoIssuesFound" else ""
-    return f"- {rule['rule']}: {rule['status']}{ignored} {rule['details'].strip()}".rstrip()
+    advice = f"\n  → {rule['advice']}" if rule.get("advice") else ""
+    return f"- {rule['rule']}: {rule['status']}{ignored} {rule['details'].strip()}".rstrip() + advice

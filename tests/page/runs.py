@@ -19,6 +19,7 @@ from retraining.promotion.scores import evaluate
 from retraining.recipe.promotion import Promotion
 from retraining.report import Findings, run_report
 
+ADVICE = {"means": "Loss is over `limit` <b>.", "advice": "Stop earlier (`patience`)."}
 TRAINED = epochs(
     [
         *(
@@ -81,7 +82,10 @@ def documents(
             {"name": f"digits-00{n}", "status": "Completed", "objective": 0.9 + n / 100, "hyperparameters": {"lr": "1"}}
             for n in range(4)
         ],
-        "rules": [{"rule": "Overfit", "status": "IssuesFound", "details": "at step 9\nstop earlier", "policy": "warn"}],
+        "rules": [
+            {"rule": "Overfit", "status": "IssuesFound", "details": "at step 9\nstop earlier", "policy": "warn"}
+            | ADVICE
+        ],
         "comparison": comparison,
         "endpoint": {"name": "retraining-digits", "config": "digits-261130-030000-a1b2c"},
         "smoke_test": {"image": "0/x.png", "answer": {"label": classes[0]}, "latency_ms": 21.3},

@@ -170,3 +170,9 @@ def test_one_epoch_of_one_number_is_a_curve_already() -> None:
     run = replace(documents(DIGITS, state="running"), training=epochs(["epoch=1/8 validation:loss=0 train:loss=nan"]))
     page = bytes(report_page(run).body).decode()
     assert "1 of 8 epochs so far" in page and '<circle class="validation"' in page
+
+
+def test_advice_stands_beside_its_evidence() -> None:
+    page = shown(DIGITS)
+    assert "Stop earlier (<code>patience</code>)." in page and "<code>limit</code> &lt;b&gt;" in page
+    assert page.index("at step 9") < page.index("Stop earlier")

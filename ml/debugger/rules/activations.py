@@ -109,7 +109,7 @@ class DeadRelu(ActivityRule):
 
     INACTIVE = "dead ReLUs"
     DEFAULT_REGEX = (".*relu_output",)
-    ADVICE = "Lower the learning rate, avoid large negative biases, or use LeakyReLU or GELU."
+    ADVICE = "Lower the learning rate (`lr`), avoid large negative biases, or use LeakyReLU or GELU."
     PARAMETERS = (COLLECTION_NAMES, TENSOR_REGEX, THRESHOLD_INACTIVITY, THRESHOLD_LAYER)
 
     def active(self, name: str, values: NDArray[Any]) -> NDArray[np.bool_]:

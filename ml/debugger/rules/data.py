@@ -79,7 +79,7 @@ class ClassImbalance(LabelRule):
     balance. Without predictions only the first check is made. `samples` should grow with the number of classes.
     """
 
-    ADVICE = "Weight or resample the classes (class-weights: balanced), or collect more of the rare ones."
+    ADVICE = "Weight (`class-weights`: balanced) or resample (`sampler`) the classes, or collect more of the rare ones."
     PARAMETERS = (
         Parameter("threshold_imbalance", number(1), 10.0, "ratio of the largest to the smallest class"),
         Parameter("threshold_misprediction", number(0, 1), 0.7, "share of a class that may be mispredicted"),

@@ -55,8 +55,8 @@ class LossNotDecreasing(LossRule):
     """
 
     ADVICE = (
-        "Lower the learning rate by ten, check that labels belong to their images, and that the optimizer is given the "
-        "parameters that should learn."
+        "Lower the learning rate by ten (`lr`), check that labels belong to their images, and that the optimizer is "
+        "given the parameters that should learn (`trainable`)."
     )
     PARAMETERS = (
         COLLECTION_NAMES,
@@ -187,7 +187,7 @@ class Overfit(PhaseRule):
     compared. Evaluations before the global step `start_step` do not count.
     """
 
-    ADVICE = "Regularise (weight decay, dropout, augmentation), stop earlier, or find more training data."
+    ADVICE = "Regularise (`weight-decay`, `dropout`, `augment`), stop earlier (`patience`), or find more training data."
     PARAMETERS = (
         TENSOR_REGEX,
         Parameter("start_step", whole(), 0, "global step from which on evaluations count"),
@@ -239,7 +239,7 @@ class Overtraining(PhaseRule):
     A best must be lower by `delta`. Of validation each whole evaluation counts as one step.
     """
 
-    ADVICE = "Train for fewer epochs (early stopping), or lower the learning rate once the loss stands still."
+    ADVICE = "Train for fewer `epochs` or stop early (`patience`), or let the learning rate fall (`schedule`)."
     PARAMETERS = (
         Parameter("patience_train", whole(), 5, "saved training steps without a new best"),
         Parameter("patience_validation", whole(), 10, "evaluations without a new best"),
@@ -283,7 +283,7 @@ class Overtraining(PhaseRule):
 class LossSpike(LossRule):
     """The loss of a training step exceeds `factor` times the median of the `num_steps` before. SageMaker has none."""
 
-    ADVICE = "Look at the images of that step, clip the gradients, or warm the learning rate up."
+    ADVICE = "Look at the images of that step, clip the gradients (`clip-norm`), or warm up for longer (`warm-up`)."
     PARAMETERS = (
         Parameter("num_steps", whole(1), 10, "saved training steps before, whose median a loss is compared with"),
         Parameter("factor", number(1), 3.0, "how many times that median a loss may be"),

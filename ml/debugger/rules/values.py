@@ -27,7 +27,10 @@ class ExplodingTensor(TensorRule):
     alike.
     """
 
-    ADVICE = "Lower the learning rate, clip gradients, and look for a division by zero or the logarithm of zero."
+    ADVICE = (
+        "Lower the learning rate (`lr`), clip gradients (`clip-norm`), and look for a division by zero or the "
+        "logarithm of zero."
+    )
     CHOICE_IS_REQUIRED = False
     PARAMETERS = (
         COLLECTION_NAMES,
@@ -129,7 +132,7 @@ class UnchangedTensor(TensorRule):
     are compared.
     """
 
-    ADVICE = "The tensor does not learn: is it given to the optimizer, and does it require a gradient?"
+    ADVICE = "The tensor does not learn: is it given to the optimizer, and does it require a gradient (`trainable`)?"
     PARAMETERS = (
         COLLECTION_NAMES,
         TENSOR_REGEX,

@@ -110,7 +110,7 @@ class WeightUpdateRatio(TensorRule):
     accumulates gradients over several steps, `num_steps` must not be smaller than their number.
     """
 
-    ADVICE = "Change the learning rate: lower it if the ratio is too large, raise it if the ratio is too small."
+    ADVICE = "Change the learning rate (`lr`): lower it if the ratio is too large, raise it if the ratio is too small."
     CHOICE_IS_REQUIRED = False
     PARAMETERS = (
         Parameter("num_steps", whole(1), None, "how many steps back the weights are compared with"),

@@ -159,6 +159,17 @@ def _templates() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    names = ("score", "signed", "signed_count", "count", "duration", "money", "day", "moment", "sentence", "task_state")
+    names = (
+        "score",
+        "signed",
+        "signed_count",
+        "count",
+        "duration",
+        "money",
+        "day",
+        "moment",
+        "sentence",
+        "task_state",
+    )
     made.filters |= {name: getattr(figures, name) for name in names} | {"quote": partial(quote, safe="")}
     return made

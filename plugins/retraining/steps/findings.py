@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from retraining.cost.paid_jobs import bill
+from retraining.debugger.advice import with_advice
 from retraining.epochs import read_epochs
 from retraining.fingerprint import gate_fingerprint
 from retraining.promotion.approval import person, rejects
@@ -56,7 +57,7 @@ def report(run: Run) -> dict[str, Any]:
         run.find,
         **_how_tasks_ended(run),
         trials=_trials(run, tuning["name"]) if tuning else (),
-        rules=_verdicts(run),
+        rules=with_advice(_verdicts(run), run.environment.source_dir),
         debugger=_debugger_found(run),
         billed=bill(run),
     )

@@ -1,4 +1,4 @@
-"""Was the training healthy? The Debugger's rules, and where the time went."""
+"""Was the training healthy? The Debugger's rules, what to do about what they found, and where the time went."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ def view(run: Documents) -> Mapping[str, Any] | None:
         return None
     return {
         "rules": sorted(rules, key=lambda rule: (rule["status"] == "NoIssuesFound", rule["rule"])),
+        "advised": any(rule.get("advice") for rule in rules),
         "watched": run.report.get("debugger"),
         "profiler": run.report.get("profiler") or {},
     }
