@@ -157,6 +157,11 @@ class Plan:
         return f"{self.run_key}/page/training.json"
 
     @property
+    def page_key(self) -> str:
+        """The run's page as one file."""
+        return f"{self.run_key}/report.html"
+
+    @property
     def report_key(self) -> str:
         return f"{self.run_key}/report.json"
 

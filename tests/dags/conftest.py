@@ -85,6 +85,13 @@ class Stack:
         keys = sorted(entry["Key"] for entry in listed if entry["Key"].endswith("/report.json"))
         return [json.loads(s3.get_object(Bucket=self.bucket, Key=key)["Body"].read()) for key in keys]
 
+    def pages(self) -> list[str]:
+        """Every run's report.html, oldest first."""
+        s3 = self.server.s3
+        listed = s3.list_objects_v2(Bucket=self.bucket, Prefix="colors/runs/").get("Contents", [])
+        keys = sorted(entry["Key"] for entry in listed if entry["Key"].endswith("/report.html"))
+        return [s3.get_object(Bucket=self.bucket, Key=key)["Body"].read().decode() for key in keys]
+
     def champion(self) -> dict[str, Any] | None:
         s3 = self.server.s3
         try:

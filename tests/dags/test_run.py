@@ -32,6 +32,9 @@ def test_a_classifier_lives_through_every_outcome(stack: Any, more_colors: Path)
     reports = stack.reports()
     outcomes = ["failed", "promoted", "skipped", "kept", "skipped", "promoted", "failed", "failed"]
     assert [report["outcome"] for report in reports] == outcomes, [report["reason"] for report in reports]
+    words = ("Failed.", "Promoted.", "Nothing new.", "The champion stays.", "Nothing new.", "Promoted.")
+    assert all(word in page for word, page in zip(words, stack.pages(), strict=False))
+    assert len(stack.pages()) == len(reports)
     assert [run["state"] == "failed" for run in runs] == [outcome == "failed" for outcome in outcomes]
     withdrawn, first, unchanged, worse, again, update, wrong, raising = [run["tasks"] for run in runs]
 

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import functools
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import jinja2
 from botocore.config import Config
@@ -19,15 +16,13 @@ from fastapi.responses import HTMLResponse, Response
 
 from retraining.environment import ConfigurationError, Environment
 from retraining.epochs import read_epochs
-from retraining.page import airflow_runs, figures
+from retraining.page import airflow_runs, rendering
 from retraining.page.access import may_see_dag, signed_in
 from retraining.page.chart import chart
 from retraining.page.documents import Documents, Shelf, TooLarge, champion_key
-from retraining.page.headline import headline
 from retraining.page.kept import Kept
 from retraining.page.live import ASKED, read_run
-from retraining.page.panels import PANELS, section_of
-from retraining.page.panels.panel import Panel
+from retraining.page.panels import section_of
 from retraining.page.weeks import MOST, read_weeks
 from retraining.run import client
 
@@ -122,18 +117,7 @@ FOREIGN = "This DAG is none that retrains a classifier. The report is there for 
 
 def report_page(run: Documents, section: str = "") -> HTMLResponse:
     """The report of one run, from its documents alone."""
-    shown = [(panel, _view(panel, run)) for panel in PANELS]
-    word, text = headline(run.report)
-    return page("run.html", run=run, report=run.report, panels=shown, word=word, text=text, section=section)
-
-
-def _view(panel: Panel, run: Documents) -> Mapping[str, Any] | None:
-    """What a panel found; one that cannot read what an earlier version left does not take the page with it."""
-    try:
-        return panel.view(run)
-    except (AttributeError, LookupError, TypeError, ValueError):
-        log.exception("Panel %s cannot read what run %s left.", panel.key, run.record.run_id)
-        return None
+    return HTMLResponse(rendering.report(run, section), headers=HEADERS)
 
 
 def weeks_page(
@@ -145,31 +129,4 @@ def weeks_page(
 
 
 def page(template: str, status: int = 200, **values: Any) -> HTMLResponse:
-    """Names of classes and files are strangers' text: all of it is escaped, and what is no text is shown as such."""
-    body = _templates().get_template(template).render(**values)
-    return HTMLResponse(body.encode("utf-8", "backslashreplace"), status, headers=HEADERS)
-
-
-@functools.cache
-def _templates() -> jinja2.Environment:
-    made = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(HERE / "templates"),
-        autoescape=True,
-        undefined=jinja2.ChainableUndefined,  # a report of an earlier version lacks what later ones tell
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    names = (
-        "score",
-        "signed",
-        "signed_count",
-        "count",
-        "duration",
-        "money",
-        "day",
-        "moment",
-        "sentence",
-        "task_state",
-    )
-    made.filters |= {name: getattr(figures, name) for name in names} | {"quote": partial(quote, safe="")}
-    return made
+    return HTMLResponse(rendering.render(template, **values), status, headers=HEADERS)

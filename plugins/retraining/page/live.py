@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from retraining.page.airflow_runs import ENDINGS, RunRecord, TaskRecord
@@ -33,19 +34,27 @@ def read_run(
     key = run_key(recipe, name)
     report = shelf.json(f"{key}/report.json") if record.reported else None
     now = of_this_attempt(record, find)
+    facts = {"preflight": preflight, "package_source": find("package_source", "return_value") or {}}
     if report:
-        training = shelf.optional(f"{key}/page/training.json")
-    else:
-        report, job = so_far(record, name, now), now("train", "job")
-        training = epochs(job["name"]) if job else None
+        return from_report(shelf, record, key, report, facts)
+    job = now("train", "job")
+    return replace(
+        from_report(shelf, record, key, so_far(record, name, now), facts), training=epochs(job["name"]) if job else None
+    )
+
+
+def from_report(
+    shelf: Shelf, record: RunRecord, key: str, report: Mapping[str, Any], facts: Mapping[str, Any]
+) -> Documents:
+    """A run's documents, whose report is known; `key` is the prefix of its own."""
     return Documents(
         record=record,
         report=report,
         evaluation=shelf.optional(f"{key}/evaluation.json") if report.get("candidate") else None,
-        dataset=read_dataset(shelf, recipe, report),
+        dataset=read_dataset(shelf, record.recipe or "", report),
         album=shelf.optional(f"{key}/page/images.json") if report.get("candidate") else None,
-        training=training,
-        facts={"preflight": preflight, "package_source": find("package_source", "return_value") or {}},
+        training=shelf.optional(f"{key}/page/training.json") if report.get("training") or report["failures"] else None,
+        facts=facts,
     )
 
 

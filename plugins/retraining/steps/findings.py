@@ -67,6 +67,7 @@ def report(run: Run) -> dict[str, Any]:
     page = f"{run.plan.run_key}/report.md"
     run.s3.put_object(Bucket=run.environment.bucket, Key=page, Body=text.encode(), ContentType="text/markdown")
     log.info("%s\n%s", uri, text)
+    _keep_page(run, document)
     if document["outcome"] == "kept" and not _unanswered(found.approval):
         _remember(run, document["reason"])
     return {"outcome": document["outcome"], "reason": document["reason"], "uri": uri}
@@ -80,6 +81,19 @@ def _keep_epochs(run: Run) -> None:
             run.write_json(run.plan.epochs_key, told)
     except Exception:
         log.exception("The epochs of the training of run %s cannot be kept.", run.plan.run_name)
+
+
+def _keep_page(run: Run, document: Mapping[str, Any]) -> None:
+    """The page as one file, for e-mail and archives; what goes wrong with it is told, and decides nothing."""
+    from retraining.page.archive import archived  # no DAG needs it to be parsed
+
+    try:
+        body = archived(run, document)
+        run.s3.put_object(
+            Bucket=run.environment.bucket, Key=run.plan.page_key, Body=body, ContentType="text/html; charset=utf-8"
+        )
+    except Exception:
+        log.exception("The page of run %s cannot be kept as a file.", run.plan.run_name)
 
 
 def _remember(run: Run, reason: str) -> None:

@@ -10,13 +10,17 @@ from retraining.page.panels.panel import Panel
 
 
 def view(run: Documents) -> Mapping[str, Any] | None:
-    ran = [task for task in run.record.tasks if task.seconds is not None and task.state not in ("skipped", "removed")]
     billed, ceiling = run.report.get("billed"), run.report.get("ceiling")
-    if not ran and not billed:
-        return None
     jobs: dict[str, list[Mapping[str, Any]]] = {}
     for row in (billed or {}).get("tasks", ()):
         jobs.setdefault(row["task"], []).append(row)
+    ran = [
+        task
+        for task in run.record.tasks
+        if task.state not in ("skipped", "removed") and (task.seconds is not None or task.task_id in jobs)
+    ]
+    if not ran and not billed:
+        return None
     longest = max((task.seconds or 0 for task in ran), default=0) or 1
     rows = [
         {"task": task, "share": 100 * (task.seconds or 0) / longest, "jobs": jobs.get(task.task_id, ())} for task in ran
