@@ -48,3 +48,16 @@ def forget_tasks() -> None:
     with create_session() as session:
         for table in (XComModel, TaskInstance):
             session.query(table).filter_by(**RUN).delete()
+
+
+def add_dags(*dag_ids: str) -> None:
+    """DAGs that Airflow has parsed."""
+    from airflow.models.dag import DagModel
+    from airflow.models.dagbundle import DagBundleModel
+    from airflow.utils.session import create_session
+
+    with create_session() as session:
+        session.merge(DagBundleModel(name="tests"))
+        session.flush()
+        for dag_id in dag_ids:
+            session.merge(DagModel(dag_id=dag_id, bundle_name="tests", is_stale=False))

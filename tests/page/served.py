@@ -12,8 +12,9 @@ from typing import Any
 import uvicorn
 from fastapi import FastAPI
 
-from retraining.page.app import report_page, static, weeks_page
+from retraining.page.app import models_page, report_page, static, weeks_page
 from retraining.page.documents import Documents
+from retraining.page.models import Model, way_back
 from retraining.page.weeks import told
 from tests.object_store import free_ports
 from tests.page.runs import BEGAN, documents
@@ -32,6 +33,18 @@ STATES = {
     "failed": lambda: documents(DIGITS, failed="train", rules=(), **NOTHING),
     "running": lambda: documents(DIGITS, state="running", rules=(), **NOTHING),
 }
+CHAMPION = {"run_name": "digits-261130-030000-a1b2c", "endpoint": "retraining-digits", "endpoint_config": "digits-b"}
+ENDPOINT = {"name": "retraining-digits", "status": "InService", "pending": None, "failure": "", "since": BEGAN}
+ROW = {
+    "run_name": "digits-261130-030000-a1b2c", "at": BEGAN, "accuracy": 0.97, "macro_f1": 0.96, "champion": False,
+    "serves": True, "registry": "Approved", "line": way_back("digits", "digits-261123-030000-a1b2c"),
+}  # fmt: skip
+MODELS = [
+    Model(recipe="digits", champion=CHAMPION, endpoint=ENDPOINT | {"config": "digits-a"}, past=[ROW]),
+    Model(recipe="dogs", champion=CHAMPION, endpoint=ENDPOINT | {"config": "digits-b"}, past=[ROW]),
+    Model(recipe="<b>cats</b>", problems=("SageMaker does not tell (EndpointConnectionError)",)),
+    Model(recipe="new"),
+]
 AROUND = '<!doctype html><html class="dark"><body><iframe src="run?state=promoted"></iframe></body></html>'
 
 
@@ -41,6 +54,7 @@ def served() -> Iterator[str]:
     app = FastAPI()
     app.get("/run")(lambda state: report_page(STATES[state]()))
     app.get("/weeks")(lambda: weeks_page("digits", two_years()))
+    app.get("/models")(lambda: models_page(MODELS, ["another"]))
     app.get("/static/{name}")(static)
     app.get("/around", response_class=_html())(lambda: AROUND)
     (port,) = free_ports(1)

@@ -32,8 +32,8 @@ def test_every_state_is_shown_in_both_themes_without_a_word_on_the_console() -> 
             page.on("pageerror", lambda error: said.append(str(error)))
             page.on("dialog", lambda dialog: said.append(dialog.message))
             page.on("request", lambda request: asked.add(request.url.split("/")[2]))
-            for state in (*STATES, "weeks"):
-                page.goto(f"{address}/weeks" if state == "weeks" else f"{address}/run?state={state}")
+            for state in (*STATES, "weeks", "models"):
+                page.goto(f"{address}/{state}" if state not in STATES else f"{address}/run?state={state}")
                 page.wait_for_selector("h1")
                 page.set_viewport_size({"width": 420, "height": 900})
                 assert page.evaluate("document.documentElement.scrollWidth") <= 420, state

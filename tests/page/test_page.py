@@ -103,7 +103,7 @@ def test_airflow_accepts_what_it_is_told_of_the_tabs() -> None:
     from airflow.api_fastapi.core_api.datamodels.plugins import ExternalViewResponse
 
     views = [ExternalViewResponse.model_validate(view) for view in VIEWS]
-    assert {view.destination for view in views} == {"dag", "dag_run", "task_instance"}
+    assert {view.destination for view in views} == {"dag", "dag_run", "nav", "task_instance"}
     assert not any(view.href.startswith("/") for view in views)
     assert len({view.url_route for view in views}) == len(views)
 
@@ -117,7 +117,7 @@ def test_the_tab_of_a_task_opens_at_its_panel() -> None:
 RUN = {"dag_id": "retrain_digits", "run_id": "manual__1"}
 
 
-@pytest.mark.parametrize("path", ["run", "weeks", "static/page.css", "static/icon.svg", "static/nothing"])
+@pytest.mark.parametrize("path", ["run", "weeks", "models", "static/page.css", "static/icon.svg", "static/nothing"])
 def test_nobody_looks_without_having_signed_in(airflow: Any, path: str) -> None:
     assert airflow.get(f"/retraining/{path}", params=RUN).status_code == 401
 

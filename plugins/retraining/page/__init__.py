@@ -7,6 +7,7 @@ airflow_runs          what Airflow knows of runs and tasks
 documents, live       what a run left in S3; and, while it goes on, in XCom
 panels/               one module and one template for each panel of the report
 weeks, chart          the page over all runs of a DAG
+models                the page over all recipes
 kept                  what was read once, for a while
 figures               numbers as people read them
 """

@@ -85,6 +85,17 @@ class RunRecord:
         return next((task for task in self.tasks if task.task_id == task_id), None)
 
 
+def recipes() -> list[str]:
+    """Of all DAGs that retrain, as far as Airflow still finds them; in order."""
+    from airflow.models.dag import DagModel
+    from airflow.utils.session import create_session
+    from sqlalchemy import select
+
+    with create_session() as session:
+        found = session.scalars(select(DagModel.dag_id).where(DagModel.dag_id.startswith(DAG_PREFIX, autoescape=True)))
+        return sorted(dag_id.removeprefix(DAG_PREFIX) for dag_id in found)
+
+
 def find_run(dag_id: str, run_id: str) -> RunRecord | None:
     """None where Airflow has no such run."""
     from airflow.models.dagrun import DagRun

@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import jinja2
 from botocore.config import Config
@@ -17,11 +19,13 @@ from fastapi.responses import HTMLResponse, Response
 from retraining.environment import ConfigurationError, Environment
 from retraining.epochs import read_epochs
 from retraining.page import airflow_runs, rendering
-from retraining.page.access import may_see_dag, signed_in
+from retraining.page.access import may_see_dag, seen_by, signed_in
 from retraining.page.chart import chart
 from retraining.page.documents import Documents, Shelf, TooLarge, champion_key
 from retraining.page.kept import Kept
 from retraining.page.live import ASKED, read_run
+from retraining.page.models import MOST as MOST_MODELS
+from retraining.page.models import Model, local_way_back, loudest_first, read_model, read_models, way_back
 from retraining.page.panels import section_of
 from retraining.page.weeks import MOST, read_weeks
 from retraining.run import client
@@ -45,6 +49,7 @@ HEADERS = {
 
 # A page shares its threads with all of Airflow's: a store that hangs must not keep them.
 PATIENCE = Config(connect_timeout=3, read_timeout=10, retries={"total_max_attempts": 2})
+HASTE = Config(connect_timeout=2, read_timeout=4, retries={"total_max_attempts": 1}, max_pool_connections=16)
 
 app = FastAPI(title="Retraining", docs_url=None, redoc_url=None, openapi_url=None)
 
@@ -75,6 +80,22 @@ def weeks(dag_id: str = Query(min_length=1, max_length=250)) -> HTMLResponse:
     return _from_store(
         lambda shelf: weeks_page(recipe, read_weeks(shelf, records), shelf.optional(champion_key(recipe)))
     )
+
+
+@app.get("/models")
+def models(user: Annotated[Any, Depends(signed_in)], dag_id: str = Query("", max_length=250)) -> HTMLResponse:
+    """What each recipe serves now; of those whose runs this person may see, or one of them."""
+    mine = seen_by(user, [f"{airflow_runs.DAG_PREFIX}{recipe}" for recipe in airflow_runs.recipes()])
+    wanted = [mine_id.removeprefix(airflow_runs.DAG_PREFIX) for mine_id in mine if dag_id in ("", mine_id)]
+
+    def make(shelf: Shelf) -> HTMLResponse:
+        sagemaker = client("sagemaker", HASTE)
+        line = local_way_back if Environment.of(os.environ).local else way_back
+        hasty = replace(shelf, s3=client("s3", HASTE))
+        read = partial(read_model, hasty, sagemaker, way_back=line)
+        return models_page(read_models(wanted[:MOST_MODELS], read), wanted[MOST_MODELS:], only=bool(dag_id))
+
+    return _from_store(make)
 
 
 def _epochs(job: str) -> dict[str, Any] | None:
@@ -118,6 +139,11 @@ FOREIGN = "This DAG is none that retrains a classifier. The report is there for 
 def report_page(run: Documents, section: str = "") -> HTMLResponse:
     """The report of one run, from its documents alone."""
     return HTMLResponse(rendering.report(run, section), headers=HEADERS)
+
+
+def models_page(models: Sequence[Model], others: Sequence[str] = (), *, only: bool = False) -> HTMLResponse:
+    """The page over all recipes; `others` are links, `only` says that one was asked for."""
+    return page("models.html", models=loudest_first(models), others=others, only=only)
 
 
 def weeks_page(

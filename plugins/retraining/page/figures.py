@@ -56,6 +56,14 @@ def day(at: datetime | None) -> str:
     return "" if at is None else f"{at.astimezone(UTC):%Y-%m-%d}"
 
 
+def short(text: str) -> str:
+    """Four digits of a number that a search found; what is none stays as it is."""
+    try:
+        return f"{float(text):.4g}" if len(text) > 6 else text
+    except ValueError:
+        return text
+
+
 def images(number: int) -> str:
     return f"{number:,} image" + ("" if number == 1 else "s")
 

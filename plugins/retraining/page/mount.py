@@ -38,4 +38,11 @@ VIEWS: list[dict[str, Any]] = [
         "url_route": "retraining_weeks",
         **_ICON,
     },
+    {
+        "name": "Models",
+        "href": "retraining/models",
+        "destination": "nav",
+        "url_route": "retraining_models",
+        **_ICON,
+    },
 ]
