@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,11 @@ from typing import Any
 import pytest
 
 HERE = Path(__file__).parent
+
+# A worker inherits the Airflow that the process which started it made for itself, with its database; each has its own.
+if "PYTEST_XDIST_WORKER" in os.environ and Path(os.environ.get("AIRFLOW_HOME", "")).name.startswith("airflow-test-"):
+    del os.environ["AIRFLOW_HOME"]
+
 #: Folders whose fixtures are one for all of their files: programs of a client, each started once.
 TOGETHER = ("conformance",)
 #: What takes long begins first, so that no worker is left alone with it at the end.
