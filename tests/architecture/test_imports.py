@@ -94,8 +94,8 @@ ALLOWED = {
 PURE_CORE = {
     "plugins/retraining": [
         "container_support", "cost/billing", "cost/ceiling", "debugger/mode",
-        "debugger/rule_verdicts", "fingerprint", "identity", "imports", "page/figures", "page/headline", "page/mount",
-        "plan", "promotion/decision",
+        "debugger/rule_verdicts", "fingerprint", "identity", "imports", "page/chart",
+        "page/figures", "page/headline", "page/matrix", "page/mount", "plan", "promotion/decision",
         "promotion/approval", "promotion/bounds", "promotion/check", "promotion/differences", "promotion/evidence",
         "promotion/parts", "promotion/scores", "recipe/budget", "recipe/debugger",
         "recipe/hyperparameters", "recipe/layout", "recipe/machines", "recipe/promotion", "recipe/reading",

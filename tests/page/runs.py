@@ -57,10 +57,10 @@ def digit(name: str, most: int) -> bytes:
 
 
 def documents(
-    classes: list[str], *, wrong: int = 40, state: str = "success", failed: str = "", **changes: Any
+    classes: list[str], *, wrong: int = 40, each: int = 30, state: str = "success", failed: str = "", **changes: Any
 ) -> Documents:
     """One run against a champion that takes each 30th image for another."""
-    candidate, champion = evaluated(classes, wrong), evaluated(classes, 30)
+    candidate, champion = evaluated(classes, wrong, each), evaluated(classes, 30, each)
     decision = decide(candidate, champion, Promotion(min_value=0.5))
     comparison = {
         "decision": decision.as_dict(),

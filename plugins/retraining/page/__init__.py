@@ -9,5 +9,6 @@ panels/               one module and one template for each panel of the report
 weeks, chart          the page over all runs of a DAG
 models                the page over all recipes
 kept                  what was read once, for a while
+matrix                a confusion matrix, in the order of what is confused
 figures               numbers as people read them
 """

@@ -1,10 +1,11 @@
-"""What is taken for what, most often first, and how often the champion did."""
+"""What is taken for what: the pairs that happen most, and how often the champion did; and all of it as a matrix."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from retraining.page import matrix
 from retraining.page.documents import Documents
 from retraining.page.panels.panel import Panel
 
@@ -18,7 +19,16 @@ def view(run: Documents) -> Mapping[str, Any] | None:
     theirs = (run.evaluation or {}).get("champion") or {}
     champion = theirs.get("confusion") if theirs.get("classes") == candidate["classes"] else None
     pairs = _pairs(candidate["classes"], candidate["confusion"], champion)
-    return {"pairs": pairs[:SHOWN], "more": max(0, len(pairs) - SHOWN), "compared": champion is not None}
+    classes, confusion = candidate["classes"], candidate["confusion"]
+    return {
+        "pairs": pairs[:SHOWN],
+        "more": max(0, len(pairs) - SHOWN),
+        "compared": champion is not None,
+        "classes": classes,
+        "table": matrix.table(classes, confusion) if len(classes) <= matrix.TABLE else None,
+        "map": matrix.heat_map(classes, confusion) if matrix.TABLE < len(classes) <= matrix.MAP and pairs else None,
+        "mistakes": matrix.mistakes(classes, confusion) if len(classes) > matrix.TABLE else (),
+    }
 
 
 def _pairs(
@@ -42,7 +52,7 @@ def _pairs(
 PANEL = Panel(
     key="confusions",
     title="Taken for",
-    note="the mistakes made most often",
+    note="the mistakes made most often, and all of them",
     tasks=(),
     promise="Which class is taken for which, once the test images are scored.",
     view=view,
