@@ -48,7 +48,7 @@ def evaluated(classes: list[str], wrong: int, each: int = 30) -> Any:
 def digit(name: str, most: int) -> bytes:
     """One of scikit-learn's handwritten digits, as sync stores it."""
     digits = sklearn.datasets.load_digits()
-    label, _, number = name.removesuffix(".png").partition("/")
+    label, _, number = name.removesuffix(".png").rpartition("/")
     of_it = digits.images[digits.target == int(label)] if label in set("0123456789") else digits.images
     pixels = of_it[int(number)]
     body = io.BytesIO()

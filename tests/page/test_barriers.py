@@ -1,0 +1,53 @@
+"""Nobody meets a serious barrier on a page: axe-core looks at every state, in both themes."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.page.served import STATES, served
+from tests.page.test_browser import CHROMIUM
+from tests.waiting import PATIENCE_S
+
+AXE = Path(__file__).parent / "axe"
+LOOK = """async () => (await axe.run(document, {resultTypes: ["violations"]})).violations
+    .filter(found => ["serious", "critical"].includes(found.impact))
+    .map(found => `${found.id}: ${found.nodes.slice(0, 3).map(node => node.html.slice(0, 160)).join(" | ")}`)"""
+
+
+def test_axe_is_what_was_published() -> None:
+    digest = hashlib.sha256((AXE / "axe.min.js").read_bytes()).hexdigest()
+    assert digest in (AXE / "VENDOR.md").read_text()
+
+
+@pytest.fixture(scope="module")
+def pages() -> Any:
+    """(address, a browser): every state of every page."""
+    if not Path(CHROMIUM).exists():
+        pytest.skip(f"{CHROMIUM} is not installed")
+    from playwright.sync_api import sync_playwright
+
+    with served() as address, sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        yield address, browser
+        browser.close()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_no_page_has_a_serious_barrier(pages: Any, theme: str) -> None:
+    address, browser = pages
+    found: dict[str, list[str]] = {}
+    for state in (*STATES, "weeks", "models"):
+        page = browser.new_page(color_scheme=theme, viewport={"width": 1280, "height": 900})
+        page.set_default_timeout(PATIENCE_S * 1000)
+        page.goto(f"{address}/{state}" if state not in STATES else f"{address}/run?state={state}")
+        page.wait_for_selector("h1")
+        page.evaluate("() => document.querySelectorAll('details').forEach(part => { part.open = true; })")
+        page.evaluate((AXE / "axe.min.js").read_text())
+        found[state] = page.evaluate(LOOK)
+        page.close()
+    assert found == {state: [] for state in found}
