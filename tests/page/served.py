@@ -22,11 +22,22 @@ from tests.waiting import wait_until
 
 DIGITS = [str(digit) for digit in range(10)]
 BREEDS = [f"{number:03}.<b>Breed</b>_of_a_dog_with_a_long_name" for number in range(133)]
+HOSTILE = [
+    "<script>alert(1)</script>",
+    '"><img src=x onerror=alert(3)>',
+    "</style></title><b>",
+    "{{ 7 * 7 }}",
+    "javascript:alert(4)",
+    "\u202egnp.exe",
+    "x" * 200,
+    "&amp; ' \" \n",
+]
 NOTHING = dict.fromkeys(("dataset", "tuning", "training", "comparison", "endpoint", "smoke_test", "billed"))
 STATES = {
     "promoted": lambda: documents(DIGITS),
     "kept": lambda: documents(DIGITS, wrong=6),
     "many": lambda: documents(BREEDS),
+    "hostile": lambda: documents(HOSTILE),
     "skipped": lambda: documents(
         DIGITS, need={"needed": False, "reason": "data, code and recipe are the champion's"}, rules=(), **NOTHING
     ),
