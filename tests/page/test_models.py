@@ -83,6 +83,18 @@ def test_a_service_that_hangs_does_not_keep_the_page() -> None:
     assert slow.problems == ("no answer within 0.5 s",) and quick.problems == ()
 
 
+@pytest.mark.parametrize("left", [{"metrics": 7}, {"metrics": {"accuracy": "<b>"}}, {"rolled_back": "x"}])
+def test_a_champion_of_another_kind_leaves_the_other_recipes(shelf: Shelf, left: dict[str, Any]) -> None:
+    key = "odd/champion.json"
+    shelf.s3.put_object(
+        Bucket=shelf.bucket, Key=key, Body=json.dumps({"run_name": "r", "endpoint": ""} | left).encode()
+    )
+    nowhere = boto3.client("sagemaker", **CLIENT | {"endpoint_url": "http://127.0.0.1:9"})
+    models = read_models(["odd", "digits"], lambda recipe: read_model(shelf, nowhere, recipe, way_back))
+    page = bytes(models_page(models).body).decode()
+    assert page.count("<section") == 2 and CHAMPION["run_name"] in page
+
+
 @pytest.fixture(scope="module")
 def sagemaker(s3_endpoint: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     with local_sagemaker(tmp_path_factory.mktemp("sagemaker"), s3_endpoint) as client:

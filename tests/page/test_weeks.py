@@ -15,7 +15,7 @@ from retraining.page.app import weeks_page
 from retraining.page.chart import chart, scale, served
 from retraining.page.documents import Shelf
 from retraining.page.kept import Kept
-from retraining.page.weeks import MOST, NOTHING, read_weeks
+from retraining.page.weeks import MOST, NOTHING, read_weeks, told
 from tests.page.runs import BEGAN, documents
 
 DIGITS = [str(digit) for digit in range(10)]
@@ -105,6 +105,15 @@ def test_a_chart_shows_every_run_within_its_edges() -> None:
     assert drawn and [dot["outcome"] for dot in drawn["dots"]] == ["promoted", "kept", "failed"]
     assert all(drawn["left"] <= dot["x"] <= drawn["right"] and 0 < dot["y"] <= drawn["floor"] for dot in drawn["dots"])
     assert chart(lines[:2]) is None
+
+
+@pytest.mark.parametrize(
+    "left", [{"billed": {"usd": "much"}}, {"candidate": {"accuracy": 1, "n": 0}}, {"run_name": None, "reason": ""}]
+)
+def test_a_report_with_other_values_leaves_the_other_weeks(left: dict[str, Any]) -> None:
+    report = dict(documents(DIGITS).report) | left
+    line = {"record": reported(0), "change": None, **told(report)}
+    assert weeks_page("digits", [line, line]).status_code == 200
 
 
 def test_who_went_back_is_told() -> None:

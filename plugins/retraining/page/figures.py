@@ -14,6 +14,12 @@ def score(value: float | None) -> str:
     return "" if value is None else f"{value:.4f}"
 
 
+def number(value: object) -> float | None:
+    """A number of somebody else's document; None for all else, also for what is not finite."""
+    known = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    return value if known else None  # type: ignore[return-value]
+
+
 def signed(value: float, digits: int = 4) -> str:
     text = f"{abs(value):.{digits}f}"
     return f"+{text}" if value > 0 else f"{MINUS}{text}" if value < 0 else f"\u00b1{text}"

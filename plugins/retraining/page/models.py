@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import shlex
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -14,8 +15,11 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 from retraining.page.documents import Shelf, TooLarge, champion_key
+from retraining.page.figures import number
 from retraining.page.kept import Kept
 from retraining.release.endpoint import describe_endpoint, pending_config
+
+log = logging.getLogger(__name__)
 
 MOST = 24
 """Recipes on the page; the others are links."""
@@ -57,9 +61,17 @@ def read_models(recipes: Sequence[str], read: Callable[[str], Model], seconds: f
     for future in asked:
         future.cancel()  # what has not begun
     return [
-        future.result() if future in done else Model(recipe=recipe, problems=(late,))
+        _result(future, recipe) if future in done else Model(recipe=recipe, problems=(late,))
         for recipe, future in zip(recipes, asked, strict=True)
     ]
+
+
+def _result(future: Future[Model], recipe: str) -> Model:
+    try:
+        return future.result()
+    except (AttributeError, LookupError, TypeError, ValueError):
+        log.exception("What recipe %s left cannot be read.", recipe)
+        return Model(recipe=recipe, problems=("its champions are not written as this version writes them",))
 
 
 def loudest_first(models: Sequence[Model]) -> list[Model]:
@@ -178,8 +190,8 @@ def _row(
     return {
         "run_name": name,
         "at": _moment(document.get("run_after")),
-        "accuracy": scores.get("accuracy"),
-        "macro_f1": scores.get("macro_f1"),
+        "accuracy": number(scores.get("accuracy")),
+        "macro_f1": number(scores.get("macro_f1")),
         "reason": str((document.get("rolled_back") or {}).get("reason") or document.get("reason") or ""),
         "back": document.get("rolled_back"),
         "champion": is_champion,

@@ -9,7 +9,7 @@ from typing import Any
 
 from retraining.page.airflow_runs import RunRecord
 from retraining.page.documents import Shelf, name_of, run_key
-from retraining.page.figures import wilson
+from retraining.page.figures import number, wilson
 from retraining.page.headline import headline
 from retraining.page.kept import Kept
 
@@ -67,12 +67,12 @@ def told(report: Mapping[str, Any]) -> dict[str, Any]:
         "run_name": report["run_name"],
         "outcome": report["outcome"],
         "text": text[:MAX_TEXT],
-        "accuracy": candidate.get("accuracy"),
+        "accuracy": number(candidate.get("accuracy")),
         "low": low,
         "high": high,
         "was": _champions(report),
         "images": sum(sum(of_class.values()) for of_class in counts.values()) or None,
-        "usd": (report.get("billed") or {}).get("usd"),
+        "usd": number((report.get("billed") or {}).get("usd")),
     }
 
 
@@ -90,4 +90,4 @@ def _unreported(record: RunRecord) -> dict[str, Any]:
 def _champions(report: Mapping[str, Any]) -> float | None:
     """The champion's accuracy, unless it was measured on other images: on the classes alone that both know."""
     ours, theirs = report.get("candidate") or {}, report.get("champion") or {}
-    return theirs.get("accuracy") if ours.get("n") == theirs.get("n") else None
+    return number(theirs.get("accuracy")) if ours.get("n") == theirs.get("n") else None
