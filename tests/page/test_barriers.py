@@ -51,3 +51,17 @@ def test_no_page_has_a_serious_barrier(pages: Any, theme: str) -> None:
         found[state] = page.evaluate(LOOK)
         page.close()
     assert found == {state: [] for state in found}
+
+
+@pytest.mark.slow
+def test_a_row_of_the_heat_map_leads_to_its_numbers(pages: Any) -> None:
+    address, browser = pages
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    page.set_default_timeout(PATIENCE_S * 1000)
+    page.goto(f"{address}/run?state=many")
+    numbers = page.locator("#taken-3")
+    assert not numbers.is_visible()
+    page.locator('.heat a[href="#taken-3"] text').click()
+    numbers.wait_for(state="visible")
+    assert "003." in numbers.inner_text()
+    page.close()

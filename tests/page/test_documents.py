@@ -52,6 +52,21 @@ def test_a_run_that_goes_on_is_shown_by_what_its_tasks_left(airflow: Any, viewer
     assert (answer.status_code, "Running." in answer.text, "data-live" in answer.text) == (200, True, True)
 
 
+def test_a_log_that_cannot_be_read_leaves_the_page(
+    airflow: Any, viewer: dict[str, str], shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL_CLOUDWATCH_LOGS", "http://127.0.0.1:9")
+    set_state("running")
+    add_task("train", "deferred", BEGAN, None, job={"kind": "training", "name": "digits-train"})
+    try:
+        page = airflow.get("/retraining/run", params=RUN, headers=viewer)
+        assert page.status_code == 200
+        assert "Now: train waits for what it has begun." in page.text
+        assert "Loss and accuracy of every epoch, from the first one on." in page.text
+    finally:
+        forget_tasks()
+
+
 def test_a_run_that_ended_is_shown_by_its_report(airflow: Any, viewer: dict[str, str], shelf: Shelf) -> None:
     set_state("success")
     key = f"digits/runs/{name_of(record(), shelf.bucket)}"
