@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from retraining.epochs import read_epochs
 from tests import airflow_database
 from tests.e2e.laptop import BUCKET, Laptop, draw
 from tests.local_sagemaker.harness import REPOSITORY, Server
@@ -68,6 +69,18 @@ def test_profiler_report_shows_this_jobs_curves(laptop: Laptop, first: dict[str,
     page = laptop.server.s3.get_object(Bucket=bucket, Key=key)["Body"].read().decode()
     assert first["training"]["job"] in page
     assert "<svg" in page
+
+
+def test_page_of_the_run_draws_what_its_log_tells(laptop: Laptop, first: dict[str, Any]) -> None:
+    job = first["training"]["job"]
+    prefix = f"tiny/runs/{first['run_name']}"
+    kept = laptop.server.s3.get_object(Bucket=BUCKET, Key=f"{prefix}/page/training.json")["Body"].read()
+    assert json.loads(kept) == read_epochs(laptop.server.logs, job)
+    best = json.loads(kept)["metrics"]["validation:accuracy"][json.loads(kept)["best"] - 1]
+    assert best == pytest.approx(first["training"]["metrics"]["validation:accuracy"])
+    page = laptop.server.s3.get_object(Bucket=BUCKET, Key=f"{prefix}/report.html")["Body"].read().decode()
+    assert job in page and '<polyline class="validation"' in page and "<script" not in page
+    assert read_epochs(laptop.server.logs, "no-such-job") is None
 
 
 def test_unchanged_data_skips_and_force_updates_the_serving_endpoint(laptop: Laptop, first: dict[str, Any]) -> None:
