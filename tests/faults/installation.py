@@ -17,7 +17,8 @@ import pytest
 from airflow.providers.amazon.aws.hooks.base_aws import AwsGenericHook
 from PIL import Image
 
-import retraining.dataset.sync
+import retraining.dataset.store
+import retraining.dataset.verify_pool
 import retraining.operators.durable
 import retraining.operators.endpoint
 import retraining.operators.training
@@ -36,6 +37,9 @@ TIMED = (
 )  # fmt: skip
 PICTURES_OF_A_CLASS = 20
 POLL_S = 200  # few looks at a job: each is a call, and calls are what a run's time goes to
+
+
+SERIAL = (retraining.dataset.store, retraining.dataset.verify_pool, retraining.promotion.transform_outputs)
 
 
 class Serial:
@@ -101,7 +105,7 @@ def installed(folder: Path) -> Iterator[Installation]:
         for module in (*TIMED, botocore.endpoint):
             patch.setattr(module, "time", module.time)
         patch.setattr(retraining.triggers, "asyncio", retraining.triggers.asyncio)
-        for module in (retraining.dataset.sync, retraining.promotion.transform_outputs):
+        for module in SERIAL:
             patch.setattr(module, "ThreadPoolExecutor", Serial)
         for name, value in {
             "RETRAINING_ENVIRONMENT": "local", "RETRAINING_BUCKET": BUCKET, "AWS_DEFAULT_REGION": "us-east-1",

@@ -26,8 +26,10 @@ class Store:
             return self._listing(query.get("prefix", ""))
         if operation == "PutObject":
             return self._put(key, headers, body)
-        if operation in ("GetObject", "HeadObject"):
+        if operation == "GetObject":
             return self._get(key)
+        if operation == "HeadObject":
+            return Answer(b"", self._get(key).headers)
         if operation == "DeleteObject":
             self.objects.pop(key, None)
             return Answer(b"", {}, 204)

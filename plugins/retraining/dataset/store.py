@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
+import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from functools import partial
@@ -69,7 +70,8 @@ class Store:
     def _ask_for_some(self, believed: Iterable[str]) -> None:
         """A bucket that lost its objects, to a rule or a person, is seen without listing it."""
         candidates = sorted(believed)
-        for key in random.sample(candidates, min(ASKED, len(candidates))):
+        of_today = random.Random(int(time.time() // 86400))
+        for key in of_today.sample(candidates, min(ASKED, len(candidates))):
             try:
                 self.s3.head_object(Bucket=self.bucket, Key=f"{self.root}{key}")
             except ClientError as error:
