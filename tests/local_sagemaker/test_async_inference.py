@@ -348,7 +348,7 @@ def test_next_server_goes_on_from_what_is_written_down(mortal: Server) -> None:
     assert failed
     assert failed.startswith(b"The request expired: it waited ")
     assert left("new")[0]
-    assert not list((mortal.root / "async").iterdir())
+    wait_until(lambda: not list((mortal.root / "async").iterdir()), mortal.log)  # each a moment after its upload
     mortal.sagemaker.delete_endpoint(EndpointName=name)
 
 
