@@ -262,8 +262,12 @@ def end_orphan(folder: Path) -> None:
 
 
 def _free_port() -> int:
-    """A free loopback port outside the range of outgoing connections, one of which could take it before the server."""
+    """A free loopback port that nobody takes before the server does.
+
+    It lies below those of outgoing connections, and above the inner ports of a store at the usual places (10,000 above
+    its outer ones), which may be starting.
+    """
     while True:
-        port = random.randrange(20_000, 32_768)
+        port = random.randrange(30_000, 32_768)
         with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
             return port

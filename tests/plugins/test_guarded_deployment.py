@@ -41,10 +41,12 @@ def alarm(sagemaker: Any) -> Iterator[str]:
     cloudwatch.delete_alarms(AlarmNames=[name])
 
 
-def guarded(run: Run, **changes: Any) -> Run:
+def guarded(run: Run, images: int = 1, **changes: Any) -> Run:
     """A canary of half the requests, and golden images that `deploy` can ask about."""
-    run.s3.put_object(Bucket=run.environment.bucket, Key=f"{run.plan.images_key}a/1.png", Body=picture())
-    run.fact("compare", key="comparison")["golden"] = {"a/1.png": "a"}
+    golden = [f"a/{number}.png" for number in range(1, images + 1)]
+    for entry in golden:
+        run.s3.put_object(Bucket=run.environment.bucket, Key=f"{run.plan.images_key}{entry}", Body=picture())
+    run.fact("compare", key="comparison")["golden"] = dict.fromkeys(golden, "a")
     deployment = Deployment(**{"strategy": "canary", "percent": 50, "bake_seconds": 1} | changes)
     serving = replace(run.recipe.serving, instance_count=2)
     run.recipe = replace(run.recipe, deployment=deployment, serving=serving)
@@ -156,7 +158,7 @@ def test_a_bad_answer_takes_the_canary_back(runs: Runs, model: dict[str, str], s
 
 def test_failures_of_the_champion_are_not_held_against_the_canary(runs: Runs) -> None:
     deploy(runs(1), breaks="")
-    run = guarded(runs(2), bake_seconds=5)
+    run = guarded(runs(2), images=10, bake_seconds=5)  # 21 questions: that chance asks the champion none is 2 ** -21
     found = deploy(run)["canary"]
     assert served(run) == run.plan.endpoint_config
     assert found["others_failed"] > 0 and found["wrong"] is None

@@ -1,4 +1,5 @@
 import contextlib
+import random
 import shutil
 import socket
 import stat
@@ -11,16 +12,18 @@ import pytest
 from stack import lifecycle, processes
 from stack.errors import StackError
 from stack.settings import Settings
+from tests.object_store import is_free
 
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    with socket.socket() as first:
-        first.bind(("127.0.0.1", 0))
-        port = 10_240 + first.getsockname()[1] % 10_000  # SeaweedFS takes each + 10000 too, below outgoing ones
-    return Settings(
-        root=tmp_path, state=tmp_path / ".local", sagemaker_port=port, s3_port=port + 10, airflow_port=port + 20
-    )
+    while True:
+        port = random.randrange(10_240, 19_000)
+        found = Settings(
+            root=tmp_path, state=tmp_path / ".local", sagemaker_port=port, s3_port=port + 10, airflow_port=port + 20
+        )
+        if all(is_free(number) for numbers in found.ports().values() for number in numbers):
+            return found
 
 
 def test_a_taken_port_stops_the_start_before_anything_runs(settings: Settings) -> None:
