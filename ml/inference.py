@@ -1,7 +1,7 @@
 """How a SageMaker endpoint or batch transform answers with an artifact of train.py.
 
-Requests: an image (image/jpeg, image/png, or application/x-image for either); JSON with base64 images, {"image": "…"}
-or {"instances": ["…", …]}, or with an address, {"url": "https://…"} (off until hosts are named, see
+Requests: an image (image/jpeg, png, webp, gif, bmp, tiff, or application/x-image for any); JSON with base64 images,
+{"image": "…"} or {"instances": ["…", …]}, or with an address, {"url": "https://…"} (off until hosts are named, see
 pictures/remote.py); or application/x-npy, an array of uint8 pictures (H, W, 3) or (N, H, W, 3), or of float numbers
 (N, 3, side, side) that are normalised already, as PyTorch's default functions take them.
 

@@ -1,7 +1,7 @@
 """A channel folder -> batches.
 
-A channel is `<folder>/<class>/<any name>`, as SageMaker downloads it; every image is JPEG or PNG. Other files are left
-out, which is said.
+A channel is `<folder>/<class>/<any name>`, as SageMaker downloads it; every image is in a format that pictures.picture
+reads. Other files are left out, which is said.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ MEMORY_BYTES = 4 * 2**30  # decoded channels up to this size stay in memory
 DECODING_SHARE = 1 / 8  # of the machine's memory that pictures may take while they are decoded; but a GiB they have
 # Why files of a channel are left out.
 BY_NAME, BESIDE = "that systems, notebooks and people leave between images", "beside the folders of the classes"
-FOREIGN = "that are neither JPEG nor PNG; convert those that are pictures"
+FOREIGN = "in no format that is read; convert those that are pictures"
 GPU_SHARE = 0.4  # of a GPU's free memory that pictures may take; the rest is for the training
 
 
@@ -239,7 +239,7 @@ def begins_as_image(path: Path) -> bool:
     if not path.is_file():  # but a pipe, or a link that leads nowhere
         return False
     with path.open("rb") as file:
-        return file.read(8).startswith(picture.SIGNATURES)
+        return picture.format_of(file.read(picture.HEAD_BYTES)) is not None
 
 
 def told(folder: Path, left_out: dict[str, list[Path]]) -> str:

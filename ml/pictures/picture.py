@@ -8,16 +8,16 @@ whose model needs none does not wait for its import.
 from __future__ import annotations
 
 import contextlib
-import io
 import re
-import zlib
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, overload
 
 import numpy as np
 from PIL import Image, ImageOps
 from PIL.PngImagePlugin import PngImageFile
+from PIL.TiffImagePlugin import TiffImageFile
 
-from pictures import jpeg
+from pictures import bmp, gif, jpeg, png, tiff, webp
 from pictures.bad_image import BadImage
 from pictures.jpeg import Jpeg
 
@@ -25,15 +25,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
+    from PIL.ImageFile import ImageFile
     from torch import Tensor
 
 MEAN = (0.485, 0.456, 0.406)  # of ImageNet, which pretrained weights expect; as good as any for training from scratch
 STD = (0.229, 0.224, 0.225)
 MAX_PIXELS = 120_000_000  # a phone's 108 megapixels
+MAX_OTHER_PIXELS = 50_000_000  # of a format whose decoder holds several copies of a picture: 16 bytes a pixel
 MAX_BYTES = 25 * 2**20  # of a file: a real-time endpoint takes no more
 # Scans times pixels: encoders write a progressive JPEG in about ten scans, but a few kilobytes can ask for thousands.
 MAX_SCANNED = 12 * MAX_PIXELS
-MAX_CHUNKS = 50_000  # of a PNG; editors write its pixels in chunks of 8 kB or more, which are 3,300 at most
 ORIENTATION = 0x0112
 ORIENTATION_IN_XMP = re.compile(rb'tiff:Orientation(?:="|>)([0-9])')
 EXIF_HEAD = re.compile(rb"^(?:Exif\0\0){1,2}")
@@ -49,17 +50,33 @@ TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 BAND_PIXELS = 2**20  # that are converted at once
-# Chunks of a PNG that pixels depend on, besides the critical ones, and the texts in which editors put the orientation.
-TELLING = (b"tRNS", b"eXIf")
-TELLING_TEXTS = {b"tEXt": b"Raw profile type exif\0", b"zTXt": b"Raw profile type exif\0\0"}
-TELLING_TEXTS[b"iTXt"] = b"XML:com.adobe.xmp\0\0"
-MAX_TEXT = 2**18
 
 
-# Of Pillow's forty decoders only the two that pipelines need: each one more is attack surface. Not by Image.open, which
-# warns of what is within MAX_PIXELS and looks for the other pictures of a file.
-FORMATS = {"JPEG": (b"\xff\xd8\xff", Jpeg), "PNG": (b"\x89PNG\r\n\x1a\n", PngImageFile)}
-SIGNATURES = tuple(signature for signature, _ in FORMATS.values())
+@dataclass(frozen=True)
+class Format:
+    """Of files with pictures, and who reads their header: a size is known then, and it is safe to decode."""
+
+    name: str
+    content_type: str
+    signature: re.Pattern[bytes]
+    read: Callable[[bytes], ImageFile]
+    max_pixels: int = MAX_PIXELS
+
+
+HEAD_BYTES = 18  # of a file, by which its format is told
+
+# Of Pillow's forty decoders those of pictures that people have: each one more is attack surface. Not by Image.open,
+# which warns of what is within MAX_PIXELS and looks for the other pictures of a file.
+FORMATS: tuple[Format, ...] = (
+    Format("JPEG", "image/jpeg", re.compile(rb"\xff\xd8\xff"), jpeg.read),
+    Format("PNG", "image/png", re.compile(rb"\x89PNG\r\n\x1a\n"), png.read),
+    Format("WebP", "image/webp", re.compile(rb"RIFF....WEBP", re.DOTALL), webp.read, MAX_OTHER_PIXELS),
+    Format("GIF", "image/gif", re.compile(rb"GIF8[79]a"), gif.read, MAX_OTHER_PIXELS),
+    Format("BMP", "image/bmp", bmp.SIGNATURE, bmp.read, MAX_OTHER_PIXELS),
+    Format("TIFF", "image/tiff", re.compile(rb"II\*\0|MM\0\*"), tiff.read, MAX_OTHER_PIXELS),
+)
+ACCEPTED = f"{', '.join(form.name for form in FORMATS[:-1])} and {FORMATS[-1].name}"
+CONTENT_TYPES = tuple(form.content_type for form in FORMATS)
 
 
 def decode(
@@ -77,15 +94,21 @@ def decode(
     return load(image, side)
 
 
-def open_header(body: bytes, max_pixels: int = MAX_PIXELS) -> Jpeg | PngImageFile:
+def format_of(head: bytes) -> Format | None:
+    """By a file's first HEAD_BYTES; None for one that is not read."""
+    return next((form for form in FORMATS if form.signature.match(head)), None)
+
+
+def open_header(body: bytes, max_pixels: int = MAX_PIXELS) -> ImageFile:
     """The first half of `decode`: an image whose size is known and allowed, but whose pixels are not read yet."""
     if len(body) > MAX_BYTES:
         raise BadImage("TOO_MANY_BYTES", f"the image has {len(body):,} bytes; at most {MAX_BYTES:,} are accepted")
-    read = next((read for signature, read in FORMATS.values() if body.startswith(signature)), None)
-    if read is None:
-        raise BadImage("FORMAT", f"not a readable image; accepted are {' and '.join(FORMATS)}")
+    found = format_of(body)
+    if found is None:
+        raise BadImage("FORMAT", f"not a readable image; accepted are {ACCEPTED}")
+    max_pixels = min(max_pixels, found.max_pixels)
     try:
-        image = jpeg.read(body) if read is Jpeg else PngImageFile(io.BytesIO(essence(body)))
+        image = found.read(body)
     except BadImage:
         raise
     except Exception as error:  # Pillow's parsers raise SyntaxError, struct.error, … on hostile headers
@@ -105,7 +128,11 @@ def load(image: Image.Image, side: int | None = None) -> Image.Image:
         if isinstance(image, Jpeg):
             image = jpeg.load(image, side)
         image.load()
+        if isinstance(image, TiffImageFile):  # Pillow has turned it
+            return to_rgb(tiff.plain(image))
         return to_rgb(upright(image))
+    except BadImage:
+        raise
     except Exception as error:
         code = "TRUNCATED" if "truncated" in str(error) else "UNDECODABLE"
         raise BadImage(code, f"the image is damaged: {str(error)[:200]}") from error
@@ -114,6 +141,8 @@ def load(image: Image.Image, side: int | None = None) -> Image.Image:
 def decoding_bytes(image: Image.Image, side: int | None = None) -> int:
     """About how much memory `load` will take at its peak, for an image of `open_header`."""
     pixels, coefficients = image.width * image.height, 0
+    if not isinstance(image, Jpeg | PngImageFile):
+        return 16 * pixels
     if isinstance(image, Jpeg):
         if image.scans > 1:  # then the decoder keeps all numbers of all scans until the last
             parts = [across * down for _, across, down, _ in image.layer]
@@ -123,44 +152,6 @@ def decoding_bytes(image: Image.Image, side: int | None = None) -> int:
     each = 1 if image.mode in ("1", "L", "P") else 4
     twice = each if isinstance(image, Jpeg) and not image.is_streamed else 0  # it is decoded a second time
     return coefficients + pixels * (each + twice + (0 if image.mode == "RGB" and not see_through(image) else 4))
-
-
-def essence(png: bytes) -> bytes:
-    """A PNG without what its pixels do not depend on: texts, profiles, the frames of an animation.
-
-    They are none of a network's business, and Pillow refuses pictures for some: long texts, wrong checksums of them.
-    """
-    parts, told, at = [png[:8]], set(), 8
-    for _ in range(MAX_CHUNKS + 1):
-        if at + 12 > len(png):
-            break
-        kind, end = png[at + 4 : at + 8], at + 12 + int.from_bytes(png[at : at + 4], "big")
-        if not kind[0] & 0x20:  # a small first letter: ancillary
-            parts.append(png[at:end])
-        elif kind not in told and is_telling(kind, png[at + 4 : end]):
-            parts.append(png[at:end])
-            told.add(kind)
-        at = end
-    else:
-        raise BadImage("TOO_MANY_CHUNKS", f"the image has more than {MAX_CHUNKS:,} chunks; save it anew")
-    return b"".join((*parts, png[at:]))
-
-
-def is_telling(kind: bytes, chunk: bytes) -> bool:
-    """Whether an ancillary chunk (its kind, contents and checksum) decides about pixels, and is whole."""
-    content = chunk[4:-4]
-    if kind not in TELLING and not (kind in TELLING_TEXTS and content.startswith(TELLING_TEXTS[kind])):
-        return False
-    if len(content) > MAX_TEXT or zlib.crc32(chunk[:-4]) != int.from_bytes(chunk[-4:], "big"):
-        return False
-    if kind == b"zTXt":
-        unpacked = zlib.decompressobj()
-        try:
-            unpacked.decompress(content[len(TELLING_TEXTS[kind]) :], MAX_TEXT)
-        except zlib.error:
-            return False
-        return not unpacked.unconsumed_tail
-    return True
 
 
 def upright(image: Image.Image) -> Image.Image:

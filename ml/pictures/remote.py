@@ -19,7 +19,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from pictures.picture import MAX_BYTES, SIGNATURES
+from pictures.picture import ACCEPTED, CONTENT_TYPES, HEAD_BYTES, MAX_BYTES, format_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence, Set
@@ -83,8 +83,8 @@ def fetch(
             body = get(stream, host, path, deadline)
     except (OSError, http.client.HTTPException, ValueError) as error:
         raise Refused("nothing could be fetched from there in time") from error
-    if not body.startswith(SIGNATURES):
-        raise Refused("no JPEG or PNG image was there")
+    if format_of(body[:HEAD_BYTES]) is None:
+        raise Refused(f"no image was there; accepted are {ACCEPTED}")
     return body
 
 
@@ -161,13 +161,13 @@ def get(stream: socket.socket, host: str, path: str, deadline: float) -> bytes:
     """One GET; a body only of a plain 200 answer within the limits."""
     connection = http.client.HTTPConnection(host, PORT, timeout=left(deadline))
     connection.sock = stream
-    wanted = {"Host": host, "Accept": "image/jpeg, image/png", "Accept-Encoding": "identity", "Connection": "close"}
+    wanted = {"Host": host, "Accept": ", ".join(CONTENT_TYPES), "Accept-Encoding": "identity", "Connection": "close"}
     connection.request("GET", path, headers=wanted)
     with connection.getresponse() as answer:
         kind = answer.headers.get_content_type()
         plain = answer.headers.get("Content-Encoding", "identity") == "identity"
-        if answer.status != 200 or not plain or kind not in ("image/jpeg", "image/png", "application/octet-stream"):
-            raise Refused("no JPEG or PNG image was there")
+        if answer.status != 200 or not plain or kind not in (*CONTENT_TYPES, "application/octet-stream"):
+            raise Refused(f"no image was there; accepted are {ACCEPTED}")
         if (answer.length or 0) > MAX_BYTES:
             raise Refused(f"the image is larger than {MAX_BYTES // 2**20} MB")
         return limited(answer, deadline)

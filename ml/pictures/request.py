@@ -46,7 +46,7 @@ else:
         ToolkitError = PlainError
 
 
-IMAGE_TYPES = ("image/jpeg", "image/jpg", "image/png", "application/x-image", "application/octet-stream")
+IMAGE_TYPES = (*picture.CONTENT_TYPES, "image/jpg", "application/x-image", "application/octet-stream")
 MAX_PIXELS = picture.MAX_PIXELS  # of one request: one picture as large as can be, or several of that size together
 DECODING = MemoryGate(2**30)  # of all requests; a picture of MAX_PIXELS may take all of it, a photograph a few MB
 MAX_INSTANCES = 16

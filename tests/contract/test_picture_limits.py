@@ -113,7 +113,7 @@ def test_both_sides_decode_as_many_scans() -> None:
         r"^MAX_SCANNED = (\d+) \* MAX_PIXELS", (ROOT / "ml/pictures/picture.py").read_text(), re.MULTILINE
     )
     assert int(times) * MAX_PIXELS == MAX_SCANNED
-    for name, file, ours in (("MAX_SEGMENTS", "jpeg", MAX_SEGMENTS), ("MAX_CHUNKS", "picture", MAX_CHUNKS)):
+    for name, file, ours in (("MAX_SEGMENTS", "jpeg", MAX_SEGMENTS), ("MAX_CHUNKS", "png", MAX_CHUNKS)):
         (theirs,) = re.findall(rf"^{name} = ([\d_]+)", (ROOT / f"ml/pictures/{file}.py").read_text(), re.MULTILINE)
         assert int(theirs) == ours
 

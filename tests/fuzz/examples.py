@@ -25,7 +25,7 @@ PICTURE_WORDS = (
 
 
 def pictures() -> list[bytes]:
-    """Of each kind that Pillow's two decoders know."""
+    """Of each kind that Pillow's decoders know."""
     rgb = Image.new("RGB", (SIDE, SIDE))
     rgb.putdata([(x * 10 % 256, x * 7 % 256, x * 3 % 256) for x in range(SIDE * SIDE)])
     exif = Image.Exif()
@@ -37,6 +37,10 @@ def pictures() -> list[bytes]:
         ("CMYK", {"format": "JPEG"}),
         ("RGB", {"format": "PNG", "exif": exif, "dpi": (300, 300)}),
         *((mode, {"format": "PNG"}) for mode in ("L", "P", "RGBA", "1", "LA")),
+        *((mode, {"format": "WEBP", "lossless": mode == "RGBA"}) for mode in ("RGB", "RGBA")),
+        *(("P", {"format": "GIF", "interlace": interlace}) for interlace in (0, 1)),
+        *((mode, {"format": "BMP"}) for mode in ("RGB", "P", "1")),
+        *(("RGB", {"format": "TIFF", "compression": packed}) for packed in (None, "tiff_lzw", "jpeg", "packbits")),
     ):
         body = io.BytesIO()
         rgb.convert(mode).save(body, **how)

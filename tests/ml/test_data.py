@@ -58,7 +58,7 @@ def test_every_mode_becomes_three_channels(mode):
     [
         (b"", "FORMAT"),
         (b"<html>not found</html>", "FORMAT"),
-        (encoded(Image.new("RGB", (8, 8)), format="GIF"), "FORMAT"),
+        (b"8BPS" + encoded(Image.new("RGB", (8, 8))), "FORMAT"),
         (encoded(Image.effect_noise((64, 64), 90))[:300], "TRUNCATED"),
         (encoded(Image.new("1", (12000, 12000))), "TOO_MANY_PIXELS"),
     ],
@@ -214,14 +214,14 @@ def test_what_systems_and_notebooks_leave_is_no_image(images, littered):
 
 
 def test_what_is_no_picture_is_left_out_and_told(littered):
-    (littered / "red" / "anim.gif").write_bytes(b"GIF89a" + bytes(20))
+    (littered / "red" / "album.psd").write_bytes(b"8BPS" + bytes(20))
     (littered / "red" / "empty.jpg").touch()
     (littered / "red" / "gone.png").symlink_to("nowhere.png")
     shutil.copyfile(littered / "red/0.png", littered / "loose.png")
     channel = Channel(littered, ["blue", "green", "red"], 16)
     assert len(channel) == 24
     line = told(channel.folder, channel.left_out)
-    assert "3 that are neither JPEG nor PNG; convert those that are pictures (such as 'red/anim.gif')" in line
+    assert "3 in no format that is read; convert those that are pictures (such as 'red/album.psd')" in line
     assert "1 beside the folders of the classes (such as 'loose.png')" in line
 
 
@@ -240,6 +240,6 @@ def test_linked_folders_are_followed_but_not_in_circles(images, tmp_path):
 
 def test_a_channel_of_foreign_files_says_what_it_found(tmp_path):
     (tmp_path / "train" / "red").mkdir(parents=True)
-    (tmp_path / "train" / "red" / "0.webp").write_bytes(b"RIFF1234WEBP")
-    with pytest.raises(ValueError, match=r"holds no images.*1 that are neither JPEG nor PNG.*'red/0\.webp'"):
+    (tmp_path / "train" / "red" / "0.psd").write_bytes(b"8BPS1234WEBP")
+    with pytest.raises(ValueError, match=r"holds no images.*1 in no format that is read.*'red/0\.psd'"):
         Channel(tmp_path / "train", ["red"], 16)

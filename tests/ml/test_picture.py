@@ -15,7 +15,7 @@ import pytest
 import torch
 from PIL import Image, ImageOps
 
-from pictures import jpeg, picture, request
+from pictures import jpeg, picture, png, request
 
 
 def encoded(size, kind="JPEG"):
@@ -211,7 +211,7 @@ def jpeg_with(added, before=b"\xff\xdb"):
 FILL = picture.MAX_BYTES - 2**16
 EXIF = b"\xff\xe1\xff\xf0Exif\0\0" + CUT_EXIF + bytes(0xFFF0 - 8 - len(CUT_EXIF))
 RESOURCES = b"\xff\xed\xff\xf0Photoshop 3.0\0" + (b"8BIM\x04\x04\0\0\0\0\0\0" * 6000)[: 0xFFF0 - 16]
-PACKED = chunk(b"zTXt", b"Raw profile type exif\0\0" + zlib.compress(bytes(picture.MAX_TEXT - 1)))
+PACKED = chunk(b"zTXt", b"Raw profile type exif\0\0" + zlib.compress(bytes(png.MAX_TEXT - 1)))
 
 
 def pieces_of_pixels(size):
@@ -324,7 +324,7 @@ PICTURES = Path(picture.__file__).parent
 
 def test_every_code_has_a_status():
     """A picture's fault without one would be the server's."""
-    source = "".join((PICTURES / name).read_text() for name in ("picture.py", "jpeg.py"))
+    source = "".join(path.read_text() for path in PICTURES.glob("*.py"))
     codes = set(re.findall(r'BadImage\(\s*"(\w+)"', source)) | set(re.findall(r'code = "(\w+)"', source))
     assert codes >= {"FORMAT", "TRUNCATED", "TOO_MANY_SEGMENTS", "TOO_MANY_CHUNKS"}
     assert codes <= set(request.STATUS)

@@ -130,3 +130,17 @@ def test_a_full_disk_is_no_fault_of_the_picture(tmp_path: Path) -> None:
     made.mkdir()
     with pytest.raises(SourceError, match=r"a\.bmp cannot be verified: Is a directory"):
         verify_files([path], scratch)
+
+
+def test_a_damaged_fax_is_refused_in_silence(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """libtiff makes up what is missing, and writes a line for each row."""
+    whole, damaged = tmp_path / "whole.tif", tmp_path / "damaged.tif"
+    Image.effect_noise((64, 48), 90).convert("1").save(whole, "TIFF", compression="group4")
+    body = bytearray(whole.read_bytes())
+    body[60:90] = b"\x15" * 30
+    damaged.write_bytes(body)
+    found = [verdict for verdict, _ in verify_files([whole, damaged, whole], tmp_path)]
+    assert [code(verdict) for verdict in found] == ["VerifiedImage", "CORRUPT", "VerifiedImage"]
+    assert isinstance(found[1], Rejected)
+    assert "Bad code word" in found[1].detail
+    assert "Fax" not in capfd.readouterr().err

@@ -26,6 +26,8 @@ METRIC_NAMES = (
 )
 METRIC_DEFINITIONS = [{"Name": name, "Regex": f"{name}=([0-9.eE+-]+)"} for name in METRIC_NAMES]
 
+# What ml/pictures/picture.py reads.
+IMAGE_TYPES = ("image/jpeg", "image/png", "image/webp", "image/gif", "image/bmp", "image/tiff")
 SERVING_ENVIRONMENT = {
     "SAGEMAKER_PROGRAM": "inference.py",
     "SAGEMAKER_SUBMIT_DIRECTORY": "/opt/ml/model/code",
@@ -233,7 +235,7 @@ def model_package(
         "ModelApprovalStatus": "PendingManualApproval",
         "InferenceSpecification": {
             "Containers": [serving_container(plan, image, model_data_url)],
-            "SupportedContentTypes": ["image/jpeg", "image/png", "application/x-image", "application/json"],
+            "SupportedContentTypes": [*IMAGE_TYPES, "application/x-image", "application/json"],
             "SupportedResponseMIMETypes": ["application/json"],
             "SupportedRealtimeInferenceInstanceTypes": [plan.serving_instance_type],
             "SupportedTransformInstanceTypes": [plan.serving_instance_type],
