@@ -69,6 +69,14 @@ champion-rebuild: .venv/airflow/.installed  ## find a lost champion.json again, 
 	@eval "$$($(STACK) env)" && PYTHONPATH=plugins .venv/airflow/bin/python -m retraining champion "$(or $(call given,NAME),digits)" \
 		--rebuild $(if $(call given,YES),--yes)
 
+.PHONY: data-sync data-diff data-gc
+data-sync: .venv/airflow/.installed  ## bring a recipe's source into the bucket, as its DAG does: [NAME=recipe]
+data-diff: .venv/airflow/.installed  ## what is other in the data since the champion's: [NAME=recipe]
+data-gc: .venv/airflow/.installed  ## versions and images that nothing needs any more: [NAME=recipe] YES=1 deletes them
+data-sync data-diff data-gc:
+	@eval "$$($(STACK) env)" && PYTHONPATH=plugins .venv/airflow/bin/python -m retraining.dataset $(@:data-%=%) \
+		"$(or $(call given,NAME),digits)" $(if $(and $(filter data-gc,$@),$(call given,YES)),--yes)
+
 .PHONY: release
 release: .venv/airflow/.installed  ## build what people install: two wheels in dist/
 	@$(STACK) release

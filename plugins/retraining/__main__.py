@@ -15,10 +15,9 @@ import getpass
 import os
 import shutil
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 
-from retraining.environment import IN_WHEEL, recipe_folders, shipped
+from retraining.environment import dags_folder, recipe_folders, shipped
 from retraining.recipe import check_recipes, find_recipes
 
 
@@ -65,14 +64,6 @@ def main(arguments: list[str] | None = None) -> int:
     else:
         print(shipped("ml"))
     return 0
-
-
-def dags_folder(environ: Mapping[str, str]) -> Path:
-    """Airflow's, as far as the environment tells; in a clone dags/."""
-    if said := environ.get("AIRFLOW__CORE__DAGS_FOLDER"):
-        return Path(said)
-    home = Path(environ.get("AIRFLOW_HOME") or Path.home() / "airflow")
-    return home / "dags" if IN_WHEEL.is_dir() else shipped("dags")
 
 
 def _lint(files: list[Path]) -> int:

@@ -86,6 +86,14 @@ def poll_seconds(environ: Mapping[str, str]) -> float:
     return float(environ.get("RETRAINING_POLL_SECONDS") or (2 if local else 30))
 
 
+def dags_folder(environ: Mapping[str, str]) -> Path:
+    """Airflow's, as far as the environment tells; in a clone dags/."""
+    if said := environ.get("AIRFLOW__CORE__DAGS_FOLDER"):
+        return Path(said)
+    home = Path(environ.get("AIRFLOW_HOME") or Path.home() / "airflow")
+    return home / "dags" if IN_WHEEL.is_dir() else shipped("dags")
+
+
 def recipe_folders(environ: Mapping[str, str], dags_folder: Path) -> list[Path]:
     """The folders that hold recipes: dags/recipes, and those of RETRAINING_RECIPES (separated like PATH)."""
     import os

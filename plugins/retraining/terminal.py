@@ -76,8 +76,8 @@ def drill(name: str, to: str, reason: str, by: str, dags_folder: Path, *, dry_ru
 def list_champions(name: str, dags_folder: Path) -> int:
     """A line for each model that was champion, the newest first; * marks what the endpoint serves."""
     try:
-        plan = _plan(name, dags_folder)
-        clients = _clients(plan)
+        plan = plan_of(name, dags_folder)
+        clients = clients_of(plan)
         known = past_champions(clients["s3"], plan)
         now = own_champion(clients["s3"], plan).document
         endpoint = describe_endpoint(clients["sagemaker"], plan.endpoint) or {}
@@ -104,8 +104,8 @@ def list_champions(name: str, dags_folder: Path) -> int:
 def rebuild_champion(name: str, by: str, dags_folder: Path, *, write: bool) -> int:
     """The exit status: 0 when champion.json names what serves, or could be written so."""
     try:
-        plan = _plan(name, dags_folder)
-        clients = _clients(plan)
+        plan = plan_of(name, dags_folder)
+        clients = clients_of(plan)
         rebuild = Rebuild(s3=clients["s3"], sagemaker=clients["sagemaker"], plan=plan)
         found = rebuild.find()
         print(*found.told, sep="\n")
@@ -142,11 +142,11 @@ def _line(document: Mapping[str, Any], champion: str | None, served: str | None)
 def _rollback(name: str, reason: str, dags_folder: Path) -> Rollback:
     if not reason.strip():
         raise NoWayBack("A rollback needs a reason: it is recorded with the champion and in the registry")
-    plan = _plan(name, dags_folder)
-    return Rollback(plan=plan, say=print, **_clients(plan))
+    plan = plan_of(name, dags_folder)
+    return Rollback(plan=plan, say=print, **clients_of(plan))
 
 
-def _plan(name: str, dags_folder: Path) -> Plan:
+def plan_of(name: str, dags_folder: Path) -> Plan:
     environment = Environment.of(os.environ)
     for path in find_recipes(recipe_folders(os.environ, dags_folder), name):
         try:
@@ -160,6 +160,6 @@ def _plan(name: str, dags_folder: Path) -> Plan:
     raise LookupError(f"there is no recipe {name!r} in {', '.join(map(str, recipe_folders(os.environ, dags_folder)))}")
 
 
-def _clients(plan: Plan) -> dict[str, Any]:
+def clients_of(plan: Plan) -> dict[str, Any]:
     names = {"s3": "s3", "sagemaker": "sagemaker", "runtime": "sagemaker-runtime"}
     return {key: boto3.client(service, region_name=plan.environment.region) for key, service in names.items()}

@@ -1,6 +1,9 @@
 """Look at a data set as a sync would, or write a known one as an image folder, without Airflow.
 
 python -m retraining.dataset check SOURCE [--html FILE]       what a sync of it would say; SOURCE may be a recipe's file
+python -m retraining.dataset sync RECIPE                      bring a recipe's source into the bucket, as its DAG does
+python -m retraining.dataset diff RECIPE [SINCE [NOW]]        what is other since the champion's data, image by image
+python -m retraining.dataset gc RECIPE [--yes]                what nothing needs any more; --yes deletes it
 python -m retraining.dataset import NAME [SOURCE] TARGET      write a public data set as a folder of class folders
 """
 
@@ -8,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -16,6 +20,7 @@ from retraining.dataset.archive import ArchiveError
 from retraining.dataset.check import check
 from retraining.dataset.public import IMPORTERS
 from retraining.dataset.sources import SourceError
+from retraining.environment import dags_folder
 from retraining.recipe import RecipeError
 
 
@@ -31,9 +36,21 @@ def main() -> int:
     )
     checking.add_argument("source", help="a folder, archive, s3:// prefix or https address, or a recipe's file")
     checking.add_argument("--html", type=Path, metavar="FILE", help="also write a contact sheet to look at")
+    syncing = commands.add_parser("sync", help="bring a recipe's source into the bucket, as its DAG does")
+    comparing = commands.add_parser("diff", help="what is other in two versions; exit status 1 if anything is")
+    collecting = commands.add_parser("gc", help="what nothing needs any more in the bucket; a look, unless --yes")
+    for command in (syncing, comparing, collecting):
+        command.add_argument("recipe", help="its name")
+    comparing.add_argument("since", nargs="?", help="a version's fingerprint; default: the champion's")
+    comparing.add_argument("now", nargs="?", help="another; default: that of the last sync")
+    collecting.add_argument("--newest", type=_count, default=4, metavar="N", help="versions that stay (default: 4)")
+    collecting.add_argument("--days", type=_days, default=7, metavar="N", help="what is younger stays (default: 7)")
+    collecting.add_argument("--yes", action="store_true", help="delete it")
     arguments = parser.parse_args()
     if arguments.command == "check":
         return _check(arguments.source, arguments.html)
+    if arguments.command in ("sync", "diff", "gc"):
+        return _of_recipe(arguments)
     target: Path = arguments.target
     if target.exists() and not target.is_dir():
         parser.error(f"{target} is not a folder; name a new or an empty folder")
@@ -52,8 +69,7 @@ def main() -> int:
 
 
 def _check(source: str, html: Path | None) -> int:
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    logging.getLogger("botocore").setLevel(logging.WARNING)
+    _log_to_stderr()
     try:
         checked = check(source, html=html is not None)
         if html is not None and checked.html is not None:
@@ -65,6 +81,37 @@ def _check(source: str, html: Path | None) -> int:
     if html is not None and checked.html is not None:
         print(f"To look at: {html}")
     return 0 if checked.good else 1
+
+
+def _of_recipe(arguments: argparse.Namespace) -> int:
+    _log_to_stderr()
+    from retraining.dataset import terminal  # boto3, which the other commands do without
+
+    folder = dags_folder(os.environ)
+    if arguments.command == "sync":
+        return terminal.sync(arguments.recipe, folder)
+    if arguments.command == "diff":
+        return terminal.diff(arguments.recipe, arguments.since, arguments.now, folder)
+    return terminal.collect(
+        arguments.recipe, folder, newest=arguments.newest, days=arguments.days, delete=arguments.yes
+    )
+
+
+def _count(text: str) -> int:
+    if (number := int(text)) < 1:
+        raise argparse.ArgumentTypeError("at least the newest version stays")
+    return number
+
+
+def _days(text: str) -> float:
+    if not 0 <= (number := float(text)) < 36_500:
+        raise argparse.ArgumentTypeError("from 0 to 36,500 days")
+    return number
+
+
+def _log_to_stderr() -> None:
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    logging.getLogger("botocore").setLevel(logging.WARNING)
 
 
 def _write(name: str, source: str | None, unfinished: Path, target: Path) -> int:

@@ -38,6 +38,16 @@ def notes_on(dataset: Mapping[str, Any]) -> list[str]:
     return notes
 
 
+def changed(changes: Mapping[str, Any]) -> list[str]:
+    """What is other in `Changes.as_dict()`, a phrase each; none where nothing is."""
+    said = [
+        f"{sum(changes[what].values())} {what} ({', '.join(f'{label} {n}' for label, n in _first(changes[what]))})"
+        for what in ("added", "removed", "relabelled")
+        if changes[what]
+    ]
+    return said + ([f"{changes['moved']} in another split"] if changes["moved"] else [])
+
+
 def cell(text: str) -> str:
     """A class is named by a folder, which may have the sign between two cells in its name."""
     return text.replace("|", "\\|")
@@ -47,13 +57,7 @@ def _changes(changes: Mapping[str, Any]) -> list[str]:
     """Against what the champion was trained on."""
     if not changes:
         return []
-    said = [
-        f"{sum(changes[what].values())} {what} ({', '.join(f'{label} {n}' for label, n in _first(changes[what]))})"
-        for what in ("added", "removed", "relabelled")
-        if changes[what]
-    ]
-    if changes["moved"]:
-        said.append(f"{changes['moved']} in another split")
+    said = changed(changes)
     return [f"Since the champion's data `{changes['since']}`: {', '.join(said) or 'no image is other'}."]
 
 

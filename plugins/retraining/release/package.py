@@ -20,11 +20,18 @@ class PackageRejected(ValueError):
 
 def approved_packages(sagemaker: Any, plan: Plan) -> Iterator[dict[str, Any]]:
     """Those whose artifact this deployment made, the newest first: two of an account share a recipe's group."""
+    return _packages(sagemaker, plan, {"ModelApprovalStatus": "Approved"})
+
+
+def usable_packages(sagemaker: Any, plan: Plan) -> Iterator[dict[str, Any]]:
+    """Those of this deployment that are Approved or may come to be, the newest first."""
+    packages = _packages(sagemaker, plan, {})
+    return (package for package in packages if package.get("ModelApprovalStatus") != "Rejected")
+
+
+def _packages(sagemaker: Any, plan: Plan, which: Mapping[str, str]) -> Iterator[dict[str, Any]]:
     pages = sagemaker.get_paginator("list_model_packages").paginate(
-        ModelPackageGroupName=plan.model_package_group,
-        ModelApprovalStatus="Approved",
-        SortBy="CreationTime",
-        SortOrder="Descending",
+        ModelPackageGroupName=plan.model_package_group, SortBy="CreationTime", SortOrder="Descending", **which
     )
     try:
         for summary in (summary for page in pages for summary in page["ModelPackageSummaryList"]):

@@ -1,0 +1,101 @@
+"""What a person asks at a terminal about the data of one recipe, with the AWS credentials of their shell."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import NoReturn
+
+from retraining.dataset.archive import ArchiveError
+from retraining.dataset.changes import changes
+from retraining.dataset.garbage import Busy, Collector, Garbage, NotDeleted
+from retraining.dataset.groups import GroupError
+from retraining.dataset.sources import SourceError
+from retraining.dataset.split import SplitError
+from retraining.dataset.summary import changed, summary
+from retraining.dataset.sync import as_fact, sync_dataset
+from retraining.dataset.version import DatasetError
+from retraining.dataset.versions import NoVersion, Versions
+from retraining.plan import Plan
+from retraining.promotion.champion import own_champion
+from retraining.terminal import REFUSALS, clients_of, plan_of
+
+REFUSED = (*REFUSALS, ArchiveError, Busy, DatasetError, GroupError, NotDeleted, SourceError, SplitError)
+
+
+def sync(name: str, dags_folder: Path) -> int:
+    """The exit status: 0 when the source lies in the bucket as a version."""
+
+    def work(plan: Plan) -> int:
+        synced = sync_dataset(plan, clients_of(plan)["s3"])
+        print("\n".join(summary(as_fact(synced.version))))
+        print(f"\n{synced.read} files read, {synced.uploaded} objects uploaded.")
+        return 0
+
+    return _refusing(name, dags_folder, work)
+
+
+def diff(name: str, since: str | None, now: str | None, dags_folder: Path) -> int:
+    """The exit status: 0 when two versions hold the same images in the same splits, 1 when not, 2 for an error."""
+
+    def work(plan: Plan) -> int:
+        s3 = clients_of(plan)["s3"]
+        versions = Versions(s3=s3, plan=plan)
+        champions = ((own_champion(s3, plan).document or {}).get("ingredients") or {}).get("dataset")
+        before = since or champions or _known(versions, "champion's version; name one")
+        after = now or versions.current() or _known(versions, "version of a last sync; name both")
+        found = changes(before, versions.manifests(before), versions.manifests(after))
+        lines = changed(found.as_dict())
+        print("\n".join([f"From {before} to {after}:", *(lines or ["no image is other"])]))
+        return 1 if lines else 0
+
+    return _refusing(name, dags_folder, work)
+
+
+def collect(name: str, dags_folder: Path, *, newest: int, days: float, delete: bool) -> int:
+    """The exit status: 0 also where there is nothing to delete, or where nothing was to be deleted yet."""
+
+    def work(plan: Plan) -> int:
+        clients = clients_of(plan)
+        older_than = timedelta(days=days)
+        collector = Collector(
+            s3=clients["s3"], sagemaker=clients["sagemaker"], plan=plan, newest=newest, older_than=older_than
+        )
+        garbage = collector.find(datetime.now(UTC))
+        print("\n".join(told(garbage)))
+        if not any(garbage.keys):
+            print("Nothing can go.")
+        elif delete:
+            print(f"{collector.delete(garbage)} objects deleted.")
+        else:
+            print("Nothing was deleted. --yes deletes it; do not let a sync run meanwhile.")
+        return 0
+
+    return _refusing(name, dags_folder, work)
+
+
+def told(garbage: Garbage) -> Iterator[str]:
+    """What stays and why, then what goes."""
+    for fingerprint, why in garbage.kept.items():
+        yield f"keep    {fingerprint}  {why}"
+    for fingerprint in garbage.versions:
+        yield f"delete  {fingerprint}"
+    if garbage.objects:
+        yield f"delete  {len(garbage.objects)} images and quarantined files, {garbage.size_bytes / 1e6:,.1f} MB"
+    if garbage.memories:
+        yield f"forget  what syncs of {len(garbage.memories)} other sources remember; they will read all anew"
+
+
+def _refusing(name: str, dags_folder: Path, work: Callable[[Plan], int]) -> int:
+    try:
+        return work(plan_of(name, dags_folder))
+    except (*REFUSED, NoVersion) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+def _known(versions: Versions, what: str) -> NoReturn:
+    known = ", ".join(f"{one.fingerprint} of {one.written:%Y-%m-%d %H:%M}" for one in versions.all()[:10]) or "none"
+    raise NoVersion(f"there is no {what}. Versions, the newest first: {known}")
