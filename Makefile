@@ -129,6 +129,11 @@ bench-memory: setup  ## memory of both servers over a million requests; ARGS='--
 bench-near: .venv/airflow/.installed  ## near-duplicates found and invented, beside a difference hash; ARGS='--images 100000'
 	@PYTHONPATH=plugins .venv/airflow/bin/python -m bench.near_duplicates $(ARGS)
 
+.PHONY: data-faults
+data-faults: .venv/airflow/.installed  ## 40 files of each kind of fault, and a sync killed at 50 moments; KILLS= and PLANTED= change that
+	@KILLS=$(or $(call given,KILLS),50) PLANTED=$(or $(call given,PLANTED),40) .venv/airflow/bin/python -m pytest -q \
+		tests/plugins/test_planted_faults.py tests/plugins/test_killed_sync.py $(ARGS)
+
 .PHONY: bench-pictures
 bench-pictures: .venv/airflow/.installed  ## how many of 10,000 good pictures the data step refuses; ARGS='--count 1000'
 	@.venv/airflow/bin/python -m bench.good_pictures $(ARGS)
