@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
 import tarfile
 from typing import Any
 
@@ -31,6 +32,22 @@ class TaskInstance:
 
 def context() -> Any:
     return {"ti": TaskInstance(), "params": {}}
+
+
+def start_job(sagemaker: Any, s3: Any, name: str, bucket: str) -> None:
+    """A training job that is at work until it is stopped, or for five minutes."""
+    s3.put_object(Bucket=bucket, Key="wait.tar.gz", Body=archive(wait_py="import time\ntime.sleep(300)\n"))
+    sagemaker.create_training_job(
+        TrainingJobName=name, RoleArn=ROLE,
+        AlgorithmSpecification={"TrainingImage": IMAGE, "TrainingInputMode": "File"},
+        HyperParameters={
+            "sagemaker_program": json.dumps("wait.py"),
+            "sagemaker_submit_directory": json.dumps(f"s3://{bucket}/wait.tar.gz"),
+        },
+        OutputDataConfig={"S3OutputPath": f"s3://{bucket}/out"},
+        ResourceConfig={"InstanceType": "ml.m5.large", "InstanceCount": 1, "VolumeSizeInGB": 1},
+        StoppingCondition={"MaxRuntimeInSeconds": 300},
+    )  # fmt: skip
 
 
 def archive(**files: str) -> bytes:

@@ -22,7 +22,7 @@ from retraining.release.serving import RollbackFailed
 from retraining.run import Run
 from retraining.steps import choose, go_back
 from tests.plugins.release_run import GOLDEN, Runs, approval, deploying, promote, put_artifact, register, served
-from tests.plugins.task_run import context
+from tests.plugins.task_run import context, start_job
 
 
 @pytest.fixture
@@ -130,6 +130,15 @@ def test_what_was_rolled_back_serves_in_no_drill(champions: list[Run]) -> None:
     back.go_back(back.choose(), reason="it mistakes cats for dogs", by="ada")
     with pytest.raises(NoWayBack, match=r"is Rejected \(Rolled back to .*cats for dogs\).* name another"):
         drill(first).choose()
+
+
+def test_no_drill_beneath_a_run_at_its_work(champions: list[Run]) -> None:
+    run = champions[1]
+    name = f"{run.plan.run_name}-train"
+    start_job(run.sagemaker, run.s3, name, run.environment.bucket)
+    with pytest.raises(NoWayBack, match=f"job {name} is at work: its run would find that the champion moved"):
+        drill(run).choose()
+    run.sagemaker.stop_training_job(TrainingJobName=name)
 
 
 def test_a_champion_that_could_not_come_back_is_not_left(champions: list[Run]) -> None:

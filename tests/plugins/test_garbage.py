@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -22,7 +23,7 @@ from retraining.dataset.sync import sync_dataset
 from retraining.dataset.versions import NoVersion, Versions
 from retraining.plan import Plan
 from retraining.promotion.champion import ChampionUnusable
-from tests.plugins.task_run import ROLE
+from tests.plugins.task_run import ROLE, start_job
 from tests.plugins.test_sync import keys, picture, write_classes
 
 PLUGINS = Path(__file__).parents[2] / "plugins"
@@ -159,6 +160,7 @@ def test_memories_of_other_sources_are_forgotten_with_it(
     other = make_plan(data.bucket, name=data.plan.recipe.name, source=str(tmp_path / "other"))
     (tmp_path / "other" / "cat" / "new.png").write_bytes(picture(5000))
     fingerprint = sync_dataset(other, data.s3).version.fingerprint
+    time.sleep(1.1)  # S3 tells whole seconds, and the newest stays
     data.sync()
     data.collect()
     assert memory_key(other.root, other.recipe.source) not in keys(data.s3, data.bucket)
@@ -195,17 +197,19 @@ def test_one_that_dies_leaves_whole_versions(data: Data, after: int, monkeypatch
     assert stored == {f"{data.plan.images_key}{name}" for fingerprint in left for name in versions.images(fingerprint)}
 
 
-def test_a_job_at_work_stops_it(data: Data, s3: Any) -> None:
+def test_a_job_at_work_stops_it(data: Data) -> None:
     name = f"{data.plan.run_name}-train"
-    data.sagemaker.create_training_job(
-        TrainingJobName=name, RoleArn=ROLE,
-        AlgorithmSpecification={"TrainingImage": "x.dkr.ecr.us-east-1.amazonaws.com/y:1", "TrainingInputMode": "File"},
-        OutputDataConfig={"S3OutputPath": f"s3://{data.bucket}/out"},
-        ResourceConfig={"InstanceType": "ml.m5.large", "InstanceCount": 1, "VolumeSizeInGB": 1},
-        StoppingCondition={"MaxRuntimeInSeconds": 60},
-    )  # fmt: skip
+    start_job(data.sagemaker, data.s3, name, data.bucket)
     with pytest.raises(Busy, match=f"Job {name} is at work"):
         data.collector().find(LATER)
+    data.sagemaker.stop_training_job(TrainingJobName=name)
+
+
+def test_a_job_of_another_recipe_stops_nothing(data: Data) -> None:
+    name = f"{data.plan.recipe.name}-x-261121-030000-a1b2c-train"
+    start_job(data.sagemaker, data.s3, name, data.bucket)
+    data.collector().find(LATER)
+    data.sagemaker.stop_training_job(TrainingJobName=name)
 
 
 def test_a_broken_pointer_stops_it(data: Data) -> None:

@@ -15,9 +15,10 @@ from typing import Any
 
 from retraining.dataset.memory import memory_key, recall
 from retraining.dataset.versions import Versions
-from retraining.plan import Plan, name_prefix
+from retraining.plan import Plan
 from retraining.promotion.champion import own_champion
 from retraining.promotion.history import past_champions
+from retraining.release.at_work import job_at_work
 from retraining.release.package import usable_packages
 
 log = logging.getLogger(__name__)
@@ -69,7 +70,8 @@ class Collector:
 
     def find(self, now: datetime) -> Garbage:
         """Changes nothing. Busy while a job of the recipe is at work, ChampionUnusable for a broken pointer."""
-        self.require_quiet()
+        if job := job_at_work(self.sagemaker, self.plan):
+            raise Busy(f"Job {job} is at work and reads the data. Wait until no run is under way.")
         versions, old = Versions(s3=self.s3, plan=self.plan), now - self.older_than
         kept = self.reachable(versions, old)
         images = {name for fingerprint in kept for name in versions.images(fingerprint)}
@@ -129,20 +131,6 @@ class Collector:
             if written >= old:
                 why.setdefault(fingerprint, f"of {written:%Y-%m-%d}, which is young")
         return {fingerprint: reason for fingerprint, reason in why.items() if fingerprint in there}
-
-    def require_quiet(self) -> None:
-        """Busy while a search, a training or a scoring of the recipe is at work."""
-        lists = (
-            ("list_hyper_parameter_tuning_jobs", "HyperParameterTuningJobSummaries", "HyperParameterTuningJobName"),
-            ("list_training_jobs", "TrainingJobSummaries", "TrainingJobName"),
-            ("list_transform_jobs", "TransformJobSummaries", "TransformJobName"),
-        )
-        prefix = name_prefix(self.plan.recipe.name)
-        for operation, members, name in lists:
-            pages = self.sagemaker.get_paginator(operation).paginate(NameContains=prefix, StatusEquals="InProgress")
-            for job in (job for page in pages for job in page[members]):
-                if job[name].startswith(f"{prefix}-"):
-                    raise Busy(f"Job {job[name]} is at work and reads the data. Wait until no run is under way.")
 
     def _listed(self) -> Iterator[tuple[str, datetime, int]]:
         """(key below `data/`, when written, bytes) of everything."""

@@ -22,6 +22,7 @@ from retraining.promotion.champion import (
     replace_champion,
 )
 from retraining.promotion.history import keep
+from retraining.release.at_work import job_at_work
 from retraining.release.endpoint import describe_endpoint
 from retraining.release.rollback import NoWayBack, Rollback
 from retraining.release.serving import RollbackFailed
@@ -110,6 +111,8 @@ class Drill:
         if found != ("InService", home["endpoint_config"]):
             said = f"is {found[0]} on {found[1]}" if endpoint else "does not exist"
             wrong.append(f"endpoint {plan.endpoint} {said}, not in service on the champion's {home['endpoint_config']}")
+        if job := job_at_work(self.rollback.sagemaker, plan):
+            wrong.append(f"job {job} is at work: its run would find that the champion moved, and promote nothing")
         wrong += [f"the champion could not come back: {problem}" for problem in self.rollback.obstacles(home)]
         document = self.rollback.document(Champion(document=dict(home), etag=None), target) or {}
         if rejected := self.rollback.rejection(document):
