@@ -136,14 +136,29 @@ def retrain(recipe: Recipe) -> DAG:
             )
             # score_champion is skipped on the first run.
             compare = step(recipe, steps.compare, ShortCircuitOperator, trigger_rule="none_failed")
+            # Where no shadow is asked for, the next three are skipped with it, and approve goes on.
+            shadow_requests = step(
+                recipe, steps.shadow_requests, ShortCircuitOperator, ignore_downstream_trigger_rules=False
+            )
+            shadow_candidate = sagemaker(
+                TransformOperator, "shadow_candidate", task_requests.shadow_candidate_request, **waiting
+            )
+            shadow_champion = sagemaker(
+                TransformOperator, "shadow_champion", task_requests.shadow_champion_request, **waiting
+            )
+            # Both jobs are skipped where it is test images.
+            shadow = step(recipe, steps.shadow, trigger_rule="none_failed")
         with section("release", "Register, deploy, try, and go back if it fails"):
             approve = OptionalApprovalOperator(
                 task_id="approve",
                 subject=f"Let the new {recipe.name} model serve?",
                 body="{% set found = ti.xcom_pull(task_ids='compare', key='comparison') %}"
-                "{{ found['decision']['reason'] }}.\n\n{{ found.get('gate', '') }}",
+                "{{ found['decision']['reason'] }}.\n\n{{ found.get('gate', '') }}"
+                "{% set shadow = ti.xcom_pull(task_ids='shadow', key='found') %}"
+                "{% if shadow %}\n\nShadow: {{ shadow['said'] }}{% endif %}",
                 response_timeout=timedelta(days=3),
                 defaults="Reject",
+                trigger_rule="none_failed",
             )
             # approve is skipped unless somebody asked for it.
             register = sagemaker(
@@ -168,7 +183,10 @@ def retrain(recipe: Recipe) -> DAG:
         # Batch scoring needs a Model too: the very Model that is scored is the one that later serves.
         train >> create_model >> [score_candidate, score_champion]
         [debugger_verdict, profiler_report, score_candidate, score_champion] >> compare
-        compare >> approve >> register >> create_endpoint_config >> deploy >> smoke_test >> update_champion >> prune
+        compare >> shadow_requests >> [shadow_candidate, shadow_champion] >> shadow
+        shadow_requests >> shadow
+        [compare, shadow] >> approve
+        approve >> register >> create_endpoint_config >> deploy >> smoke_test >> update_champion >> prune
         [deploy, smoke_test, update_champion] >> rollback
         [debugger_verdict, profiler_report, score_candidate, score_champion, prune, rollback] >> report >> outcome
     # Only now: Airflow copies what the DAG has by then into each task, several times over, and stores it with each.

@@ -71,6 +71,14 @@ class Plan:
         return f"{self.run_name}-champion"
 
     @property
+    def shadow_candidate_job(self) -> str:
+        return f"{self.run_name}-shadow-candidate"
+
+    @property
+    def shadow_champion_job(self) -> str:
+        return f"{self.run_name}-shadow-champion"
+
+    @property
     def model(self) -> str:
         return self.run_name
 
@@ -137,6 +145,24 @@ class Plan:
     def captured_key(self) -> str:
         """Where the endpoint's data capture writes, if the recipe keeps requests."""
         return f"{self.root}/captured"
+
+    @property
+    def shadow_images_key(self) -> str:
+        """Requests that both models are asked once more: copies, which leave with what they are copies of."""
+        return f"{self.captured_key}/shadow/{self.run_name}/"
+
+    @property
+    def shadow_manifest_key(self) -> str:
+        return f"{self.run_key}/shadow.manifest"
+
+    @property
+    def shadow_choice_key(self) -> str:
+        return f"{self.run_key}/shadow-requests.json"
+
+    @property
+    def shadow_key(self) -> str:
+        """What both models answered, and where they differ."""
+        return f"{self.run_key}/shadow.json"
 
     @property
     def run_key(self) -> str:

@@ -35,6 +35,8 @@ class Findings:
     rules: Sequence[Mapping[str, str]] = ()
     profiler: Mapping[str, Any] | None = None
     comparison: Mapping[str, Any] | None = None
+    shadow: Mapping[str, Any] | None = None
+    """How alike candidate and champion answered before the candidate had any traffic."""
     approval: Mapping[str, Any] | None = None
     endpoint: Mapping[str, Any] | None = None
     smoke_test: Mapping[str, Any] | None = None
@@ -53,6 +55,7 @@ LEFT: Mapping[str, tuple[str, str]] = {
     "training": ("train", "return_value"),
     "profiler": ("profiler_report", "return_value"),
     "comparison": ("compare", "comparison"),
+    "shadow": ("shadow", "found"),
     "approval": ("approve", "return_value"),
     "endpoint": ("deploy", "return_value"),
     "smoke_test": ("smoke_test", "return_value"),
@@ -100,6 +103,7 @@ def run_report(found: Findings) -> dict[str, Any]:
         "uncompared": list((found.need or {}).get("uncompared", ())),
         "evidence": (comparison.get("decision") or {}).get("evidence"),
         "gate": list((comparison.get("decision") or {}).get("gate", ())),
+        "shadow": dict(found.shadow) if found.shadow else None,
         "approved_by": None if rejects(found.approval) else person(found.approval),
         "changed_classes": list(comparison.get("changed_classes", ())),
         "confused_pairs": list(comparison.get("confused_pairs", ())),
@@ -165,6 +169,8 @@ def as_markdown(report: Mapping[str, Any]) -> str:
     if report["gate"]:
         lines += ["", *table(report["gate"])]
     lines += _differences(report)
+    if shadow := report.get("shadow"):
+        lines += ["", f"**Shadow** {shadow['said']}"]
     if tuning := report["tuning"]:
         lines += ["", f"**Tuning** `{tuning['job']}`, begun from {_beginning(tuning)}.", ""]
         lines += ["| trial | status | objective | hyperparameters |", "|---|---|---|---|"]

@@ -128,6 +128,6 @@ def test_every_task_of_a_run_is_told() -> None:
     first_column = re.findall(r"^\| (`[^|]+`) \|", (ROOT / "docs/operating.md").read_text(), re.MULTILINE)
     told = re.findall(r"`(\w+)`", " ".join(first_column))
     source = (ROOT / "dags/retrain_classifier.py").read_text()
-    made = set(re.findall(r"step\(recipe, (?:while_serving\()?steps\.(\w+)", source))
+    made = set(re.findall(r"step\(\s*recipe, (?:while_serving\()?steps\.(\w+)", source))
     made |= set(re.findall(r'sagemaker\(\s*\w+,\s*"(\w+)"', source)) | set(re.findall(r'task_id="(\w+)"', source))
     assert sorted(told) == sorted(made)

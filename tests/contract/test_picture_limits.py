@@ -126,7 +126,7 @@ def test_a_smoke_test_keeps_to_what_a_request_may_hold() -> None:
 
 def test_a_batch_transform_takes_the_largest_file() -> None:
     plan = Plan.of(load_recipe(ROOT / "dags/recipes/digits.yaml"), Environment.of(ENVIRONMENT), RUN_AFTER, "manual__1")
-    request = transform_job(plan, "score", "model", "f" * 64)
+    request = transform_job(plan, "score", "model", "test.manifest")
     assert request["MaxPayloadInMB"] * 2**20 >= MAX_BYTES
     assert request["MaxPayloadInMB"] * request["MaxConcurrentTransforms"] <= MAX_MB_IN_FLIGHT
 

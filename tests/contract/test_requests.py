@@ -125,7 +125,7 @@ def every_request(recipe: Any) -> dict[str, dict[str, Any]]:
         "CreateTrainingJob": requests.training_job(plan, images, "f" * 20, source, {"arch": "resnet18", "lr": "0.001"}),
         "CreateProcessingJob": debugger_requests.evaluation_job(plan, images, source, f"{plan.training_job}-g3"),
         "CreateModel": requests.model(plan, plan.model, images.serving, artifact),
-        "CreateTransformJob": requests.transform_job(plan, plan.candidate_scoring_job, plan.model, "f" * 20),
+        "CreateTransformJob": requests.transform_job(plan, plan.candidate_scoring_job, plan.model, "test.manifest"),
         "CreateEndpointConfig": requests.endpoint_config(plan),
         "CreateEndpoint": requests.endpoint(plan, plan.endpoint_config),
         "UpdateEndpoint": requests.endpoint(plan, plan.endpoint_config)

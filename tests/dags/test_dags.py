@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,6 +21,7 @@ DIGITS = ROOT / "dags" / "recipes" / "digits.yaml"
 TASKS = {
     "preflight", "sync_dataset", "needs_retraining", "package_source", "warm_start", "tune", "train", "evaluate_rules",
     "debugger_verdict", "profiler_report", "score_candidate", "score_champion", "compare", "approve", "register",
+    "shadow_requests", "shadow_candidate", "shadow_champion", "shadow",
     "create_model", "create_endpoint_config", "deploy", "smoke_test", "update_champion", "rollback", "prune", "report",
     "outcome",
 }  # fmt: skip
@@ -133,10 +135,13 @@ def test_every_job_of_a_run_is_in_its_price_ceiling(digits: Any) -> None:
     from retraining.operators.durable import DurableJob
     from retraining.plan import Plan
     from retraining.recipe import load_recipe
+    from retraining.recipe.capture import Capture
+    from retraining.recipe.deployment import Deployment, Shadow
 
     known = {"RETRAINING_ENVIRONMENT": "local", "RETRAINING_BUCKET": "b", "AWS_DEFAULT_REGION": "us-east-1"}
     environment = Environment.of(known | {"RETRAINING_ROLE_ARN": "arn:aws:iam::000000000000:role/r"})
-    plan = Plan(recipe=load_recipe(DIGITS), environment=environment, run_name="r")
+    recipe = replace(load_recipe(DIGITS), deployment=Deployment(shadow=Shadow()), capture=Capture(percent=1))
+    plan = Plan(recipe=recipe, environment=environment, run_name="r")
     jobs = {task.task_id for task in digits.tasks if isinstance(task, DurableJob)}
     assert jobs == {item.task for item in ceiling(plan, resolve_images(plan.recipe, environment)).items}
 
@@ -145,8 +150,10 @@ def test_who_approves_sees_the_gate(digits: Any) -> None:
     """Also of a run that compared before an upgrade, when there was no table."""
     for gate, told in (({"gate": "| gate |"}, "worse.\n\n| gate |"), ({}, "worse.\n\n")):
         found = {"decision": {"reason": "worse"}} | gate
-        ti = SimpleNamespace(xcom_pull=lambda found=found, **names: found)
-        assert digits.get_template_env().from_string(digits.get_task("approve").body).render(ti=ti) == told
+        for shadow, also in ((None, ""), ({"said": "Of 20 images …"}, "\n\nShadow: Of 20 images …")):
+            known = {"compare": found, "shadow": shadow}
+            ti = SimpleNamespace(xcom_pull=lambda known=known, *, task_ids, key: known[task_ids])
+            assert digits.get_template_env().from_string(digits.get_task("approve").body).render(ti=ti) == told + also
 
 
 def test_every_wait_is_deferred(digits: Any) -> None:
@@ -155,7 +162,8 @@ def test_every_wait_is_deferred(digits: Any) -> None:
     from retraining.sensors import DebuggerVerdictSensor
 
     waiting = (
-        "tune", "train", "evaluate_rules", "debugger_verdict", "score_candidate", "score_champion", "deploy", "rollback"
+        "tune", "train", "evaluate_rules", "debugger_verdict", "score_candidate", "score_champion", "shadow_candidate",
+        "shadow_champion", "deploy", "rollback",
     )  # fmt: skip
     assert all(isinstance(digits.get_task(t), DurableJob | EndpointOperator | DebuggerVerdictSensor) for t in waiting)
 

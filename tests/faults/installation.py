@@ -78,16 +78,18 @@ class Installation:
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
         self.dag = module.retrain(read_recipe(recipe, where="test"))
+        shadow = {"deployment": {"shadow": {"requests": 20, "min_agreement": 0.9}}, "capture": {"percent": 50}}
+        self.shadowed = module.retrain(read_recipe(recipe | shadow, where="test"))
         self.params, self.number = dict(self.dag.params.dump()), 0
 
     def world(self) -> World:
         return World(self.pictures)
 
-    def begin(self, world: World, **conf: Any) -> DagRun:
-        """A run of the week; the world's clients are this installation's from now on."""
+    def begin(self, world: World, shadow: bool = False, **conf: Any) -> DagRun:
+        """A run of the week, of a recipe with a shadow or without; the world's clients are this installation's now."""
         self.use(world)
         self.number += 1
-        return DagRun(self.dag, world.clock, f"manual__{self.number}", self.params | conf)
+        return DagRun(self.shadowed if shadow else self.dag, world.clock, f"manual__{self.number}", self.params | conf)
 
     def use(self, world: World) -> None:
         world.calls.clear()

@@ -53,7 +53,7 @@ def _jobs(world: World, scenario: Scenario, before: World) -> Iterator[str]:
         new = [name for name in jobs if name not in before.sagemaker.jobs[kind]]
         allowed = {
             "TrainingJob": 1 + sum(why.startswith("Internal") for why in scenario.failures),
-            "TransformJob": 2,
+            "TransformJob": 4 if scenario.shadow else 2,
         }.get(kind, 1)
         if len(new) > allowed:
             yield f"I1: {len(new)} jobs where {allowed} were enough: {new}"

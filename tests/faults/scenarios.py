@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,6 +27,8 @@ class Scenario:
     candidate: dict[str, Any] = field(default_factory=dict)
     failures: tuple[str, ...] = ()
     force: bool = True
+    shadow: bool = False
+    """Whether the recipe asks for one, of images that clients sent."""
 
     def begin(self, installation: Installation, worlds: dict[str, World]) -> tuple[World, DagRun]:
         """A world of its own and the run in it. `worlds` keeps the one with a champion, which takes a run to make."""
@@ -36,9 +41,19 @@ class Scenario:
         world.sagemaker.candidate = GOOD | self.candidate
         world.sagemaker.failures = list(self.failures)
         world.sagemaker.asked.clear()
-        return world, installation.begin(world, force=self.force)
+        if self.shadow:
+            world.store.objects[f"{CAPTURED}/2026/11/28/03/requests.jsonl"] = _captured(world.pictures)
+        return world, installation.begin(world, shadow=self.shadow, force=self.force)
 
 
+def _captured(pictures: Mapping[bytes, str]) -> bytes:
+    """As the endpoint's data capture writes it."""
+    sent = {"observedContentType": "image/png", "mode": "INPUT", "encoding": "BASE64"}
+    inputs = [sent | {"data": base64.b64encode(body).decode()} for body in pictures]
+    return b"".join(json.dumps({"captureData": {"endpointInput": one}}).encode() + b"\n" for one in inputs)
+
+
+CAPTURED = "colors/captured/retraining-colors/AllTraffic"
 WRONG, BROKEN, WORSE = {"serves": "wrong"}, {"starts": False}, {"batch": "wrong"}
 SCENARIOS = {
     scenario.name: scenario
@@ -51,6 +66,8 @@ SCENARIOS = {
         Scenario("update-wrong", "failed", candidate=WRONG),
         Scenario("kept", "success", candidate=WORSE),
         Scenario("skipped", "success", force=False),
+        Scenario("shadow-good", "success", promotes=True, shadow=True),
+        Scenario("shadow-refused", "failed", candidate={"captured": "wrong"}, shadow=True),
         Scenario("train-fails", "failed", failures=("AlgorithmError: the loss is no number",)),
         Scenario("platform-failure", "success", promotes=True, failures=("InternalServerError: a host was lost",)),
     )

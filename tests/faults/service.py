@@ -1,6 +1,7 @@
 """SageMaker in memory: jobs that end by the clock, a registry, and an endpoint that goes back when an update fails.
 
-Only what the DAG calls. What a model is, its artifact says: {"batch", "serves": "right" | "wrong", "starts": bool}.
+Only what the DAG calls. What a model is, its artifact says: {"batch", "serves": "right" | "wrong", "starts": bool}, and
+perhaps "captured", how it answers what clients sent, where that is not as "batch".
 """
 
 from __future__ import annotations
@@ -40,6 +41,8 @@ class SageMaker:
     clock: Clock
     store: Store
     bucket: str
+    pictures: Mapping[bytes, str]
+    """Body → class."""
     candidate: Document = field(default_factory=lambda: dict(GOOD))
     failures: list[str] = field(default_factory=list)
     jobs: dict[str, dict[str, Document]] = field(default_factory=lambda: {kind: {} for kind in JOBS})
@@ -132,9 +135,16 @@ class SageMaker:
         manifest = self._key(job["TransformInput"]["DataSource"]["S3DataSource"]["S3Uri"])
         output = self._key(job["TransformOutput"]["S3OutputPath"])
         for entry in json.loads(self.store.objects[manifest])[1:]:
-            label = _answer(entry.partition("/")[0], model["batch"])
+            folder, how = entry.rpartition("/")[0], model["batch"]
+            if not folder:  # it was sent by a client
+                folder, how = self.pictures[self._sent(manifest, entry)], model.get("captured", how)
+            label = _answer(folder, how)
             probabilities = [0.9 if label == one else 0.1 for one in classes]
             self.store.objects[f"{output}/{entry}.out"] = json.dumps({"probabilities": probabilities}).encode()
+
+    def _sent(self, manifest: str, entry: str) -> bytes:
+        prefix = json.loads(self.store.objects[manifest])[0]["prefix"]
+        return self.store.objects[self._key(f"{prefix}{entry}")]
 
     def _list_training_jobs_for_hyper_parameter_tuning_job(self, request: Mapping[str, Any]) -> Document:
         return {"TrainingJobSummaries": []}

@@ -23,7 +23,7 @@ class Store:
         if operation == "HeadBucket":
             return Answer(b"", {})
         if operation == "ListObjectsV2":
-            return self._listing(query.get("prefix", ""))
+            return self._listing(query.get("prefix", ""), query.get("delimiter", ""))
         if operation == "PutObject":
             return self._put(key, headers, body)
         if operation == "GetObject":
@@ -53,9 +53,13 @@ class Store:
         body = self.objects[key]
         return Answer(body, {"ETag": self.etag(key) or "", "Content-Length": str(len(body))})
 
-    def _listing(self, prefix: str) -> Answer:
+    def _listing(self, prefix: str, delimiter: str) -> Answer:
         keys = sorted(key for key in self.objects if key.startswith(prefix))
+        deeper = [key for key in keys if delimiter and delimiter in key[len(prefix) :]]
+        folders = {prefix + key[len(prefix) :].partition(delimiter)[0] + delimiter for key in deeper}
+        keys = [key for key in keys if key not in deeper]
         entries = "".join(f"<Contents><Key>{escape(key)}</Key><Size>1</Size></Contents>" for key in keys)
+        entries += "".join(f"<CommonPrefixes><Prefix>{escape(f)}</Prefix></CommonPrefixes>" for f in sorted(folders))
         text = f"<ListBucketResult><IsTruncated>false</IsTruncated>{entries}</ListBucketResult>"
         return Answer(text.encode(), {"Content-Type": "application/xml"})
 

@@ -23,6 +23,7 @@ from retraining.operators.durable import DurableJob
 from retraining.operators.endpoint import DeployOperator, RollbackOperator
 from retraining.operators.register import RegisterOperator
 from retraining.release.intent import Intent
+from retraining.release.shadow import Shadow
 from retraining.requests import sagemaker as requests
 from retraining.triggers import SageMakerJobTrigger
 from tests.faults.airflow import TaskInstance
@@ -154,6 +155,10 @@ def facts_lost(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(TaskInstance, "xcom_push", nothing)
 
 
+def shadow_unheeded(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Shadow, "accepted", True)
+
+
 BUGS: dict[Plant, Trial] = {
     names_of_the_attempt: killed("update-good", "sagemaker.CreateTrainingJob"),
     blind_smoke_test: week("update-wrong"),
@@ -173,6 +178,7 @@ BUGS: dict[Plant, Trial] = {
     report_breaks: week("update-good"),
     pointer_forgotten: week("update-good"),
     facts_lost: week("update-good"),
+    shadow_unheeded: week("shadow-refused"),
 }
 
 

@@ -32,7 +32,7 @@ class World:
 
     def __init__(self, pictures: dict[bytes, str]) -> None:
         self.clock, self.store = Clock(), Store()
-        self.sagemaker = SageMaker(self.clock, self.store, BUCKET)
+        self.sagemaker = SageMaker(self.clock, self.store, BUCKET, pictures)
         self.pictures = pictures
         self.calls: list[str] = []
         self.before: Hook = nothing
@@ -42,7 +42,8 @@ class World:
         """The same state, untouched by what befalls the original."""
         twin = World(self.pictures)
         twin.clock.now, twin.store.objects = self.clock.now, dict(self.store.objects)
-        state = {k: copy.deepcopy(v) for k, v in vars(self.sagemaker).items() if k not in ("clock", "store", "bucket")}
+        own = ("clock", "store", "bucket", "pictures")
+        state = {k: copy.deepcopy(v) for k, v in vars(self.sagemaker).items() if k not in own}
         vars(twin.sagemaker).update(state)
         return twin
 

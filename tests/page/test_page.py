@@ -99,6 +99,13 @@ def test_a_page_of_133_classes_stays_small() -> None:
     assert len(shown([f"{number:03}.Some_breed_of_dog" for number in range(133)])) < 300_000
 
 
+def test_a_refused_shadow_is_shown_without_an_endpoint() -> None:
+    said = "Of 20 images that clients sent the candidate answers 9 as the champion does"
+    page = shown(DIGITS, failed="shadow", endpoint=None, smoke_test=None, shadow={"accepted": False, "said": said})
+    assert page.index("where it was refused") < page.index(said)
+    assert "was asked to serve" not in page
+
+
 def test_airflow_accepts_what_it_is_told_of_the_tabs() -> None:
     from airflow.api_fastapi.core_api.datamodels.plugins import ExternalViewResponse
 

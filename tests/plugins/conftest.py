@@ -223,18 +223,24 @@ for rule in json.loads(given.rules.read_text()):
 
 # A model server that starts only for a model that wants to, and gives every picture the model's one label.
 SERVE = """
-import http.server, json, os, pathlib, sys, time
+import http.server, json, os, pathlib, sys, time, zlib
 model = pathlib.Path(os.environ["SAGEMAKER_BASE_DIR"]) / "model"
 if (model / "refuses").exists():
     sys.exit("this model refuses to start")
 label = (model / "label").read_text() if (model / "label").exists() else "a"
+contrary = int((model / "contrary").read_text()) if (model / "contrary").exists() else None
+def probabilities(body):
+    # Of two classes, by the picture's bytes; a contrary model answers otherwise in one picture of so many.
+    digest = zlib.crc32(body)
+    second = digest % 2 if contrary is None or digest // 2 % contrary else 1 - digest % 2
+    return {"probabilities": [0.1, 0.9] if second else [0.9, 0.1]}
 class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
-        self.answer(b"")
+        self.answer(b"", 200 if self.path == "/ping" else 404)
     def do_POST(self):
         body = self.rfile.read(int(self.headers["Content-Length"]))
         several = json.loads(body).get("instances") if self.headers["Content-Type"] == "application/json" else None
-        one = {"label": label}
+        one = {"label": label} | probabilities(body)
         if (model / "crashes").exists():
             self.send_error(500, "this model crashes")
             return

@@ -88,6 +88,8 @@ def test_the_jobs_of_a_failed_task_are_on_the_bill(sagemaker: Any, training: Any
     run: Any = SimpleNamespace(plan=plan, sagemaker=sagemaker, recipe=plan.recipe)
     found = {task: len(jobs) for task, jobs in paid_jobs(run).items()}
     assert found == {"tune": 0, "train": 1, "evaluate_rules": 0, "score_candidate": 0, "score_champion": 0}
+    run.plan = make_plan(deployment={"shadow": {}}, capture={"percent": 10})
+    assert paid_jobs(run).keys() - found == {"shadow_candidate", "shadow_champion"}
     (row,) = (bill(run) or {})["tasks"]
     job = sagemaker.describe_training_job(TrainingJobName=plan.training_job)
     assert row["instance_seconds"] == job["BillableTimeInSeconds"] > 0

@@ -175,7 +175,9 @@ def test_batch_transform_of_the_test_images_gives_the_confusion_matrix(xrays: Tr
     endpoint(xrays)  # its Model
     plan, server, version = xrays.plan, xrays.server, xrays.synced.version
     server.sagemaker.create_transform_job(
-        **requests.transform_job(plan, plan.candidate_scoring_job, plan.model, version.fingerprint)
+        **requests.transform_job(
+            plan, plan.candidate_scoring_job, plan.model, plan.manifest_key(version.fingerprint, "test")
+        )
     )
     job = server.wait(
         lambda: server.sagemaker.describe_transform_job(TransformJobName=plan.candidate_scoring_job),

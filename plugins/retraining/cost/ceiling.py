@@ -1,7 +1,7 @@
 """What a run may cost at most, known before anything is paid for: its jobs' own time limits times their machines.
 
 Counted is what SageMaker bills by the instance-hour: all trials, the final training and its warm pool, the evaluation
-of the rules where it may be ours (SageMaker's own evaluators of built-in rules are free), and both batch transforms.
+of the rules where it may be ours (SageMaker's own evaluators of built-in rules are free), and all batch transforms.
 Spot capacity counts at the full price. A training or processing job is ended by SageMaker at its MaxRuntimeInSeconds;
 a transform job has no limit of its own, and is stopped by the task that waits for it, if Airflow lives.
 
@@ -126,7 +126,8 @@ def ceiling(plan: Plan, images: Images) -> Ceiling:
         evaluation = debugger_requests.evaluation_job(plan, images, "", plan.training_job)
         limit = evaluation["StoppingCondition"]["MaxRuntimeInSeconds"] + STOPPING_SECONDS
         items.append(_item("evaluate_rules", 1, evaluation["ProcessingResources"]["ClusterConfig"], limit))
-    for task in ("score_candidate", "score_champion"):
+    shadow = ("shadow_candidate", "shadow_champion") if plan.recipe.in_captured_shadow else ()
+    for task in ("score_candidate", "score_champion", *shadow):
         limit = TRANSFORM_LIMIT_SECONDS + QUEUE_ALLOWANCE_SECONDS
         items.append(_item(task, 1, scoring["TransformResources"], limit))
     (served,) = requests.endpoint_config(plan)["ProductionVariants"]

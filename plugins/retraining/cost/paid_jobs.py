@@ -35,12 +35,17 @@ def paid_jobs(run: Run) -> dict[str, list[dict[str, Any]]]:
         )
         for trial in page["TrainingJobSummaries"]
     ]
+    scored = {
+        "score_candidate": plan.candidate_scoring_job,
+        "score_champion": plan.champion_scoring_job,
+    }
+    if plan.recipe.in_captured_shadow:
+        scored |= {"shadow_candidate": plan.shadow_candidate_job, "shadow_champion": plan.shadow_champion_job}
     return {
         "tune": trials,
         "train": list(_generations(sagemaker, "training", plan.training_job)),
         "evaluate_rules": list(_generations(sagemaker, "processing", plan.evaluation_job)),
-        "score_candidate": list(_generations(sagemaker, "transform", plan.candidate_scoring_job)),
-        "score_champion": list(_generations(sagemaker, "transform", plan.champion_scoring_job)),
+        **{task: list(_generations(sagemaker, "transform", name)) for task, name in scored.items()},
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -13,10 +14,16 @@ from retraining.s3.listing import list_keys
 THREADS = 10
 
 
-def read_answers(s3: Any, output_uri: str) -> dict[str, list[float]]:
-    """Test image, as "<class>/<file>", → the probabilities the model gave, in the model's class order."""
+def read_answers(s3: Any, output_uri: str, entries: Iterable[str] | None = None) -> dict[str, list[float]]:
+    """Test image, as "<class>/<file>", → the probabilities the model gave, in the model's class order.
+
+    Of all images, or of the named `entries` of the manifest.
+    """
     bucket, _, prefix = output_uri.removeprefix("s3://").partition("/")
-    keys = [key for key in list_keys(s3, bucket, f"{prefix.rstrip('/')}/") if key.endswith(".out")]
+    if entries is None:
+        keys = [key for key in list_keys(s3, bucket, f"{prefix.rstrip('/')}/") if key.endswith(".out")]
+    else:
+        keys = [f"{prefix.rstrip('/')}/{entry}.out" for entry in entries]
 
     def read(key: str) -> tuple[str, list[float]]:
         body = s3.get_object(Bucket=bucket, Key=key)["Body"].read()

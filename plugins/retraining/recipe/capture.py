@@ -22,6 +22,10 @@ class Capture:
     keep: Literal["both", "images", "answers"] = "both"
 
     @property
+    def keeps_images(self) -> bool:
+        return bool(self.percent) and self.keep != "answers"
+
+    @property
     def modes(self) -> list[str]:
         """Of SageMaker's CaptureOptions."""
         return {"both": ["Input", "Output"], "images": ["Input"], "answers": ["Output"]}[self.keep]

@@ -15,7 +15,20 @@ LEAST_SECONDS, MOST_SECONDS, START_SECONDS = 600, 28_800, 1800
 MAX_ALARMS = 10
 BOUNDS = ("max_5xx_percent", "max_4xx_percent", "max_model_error_percent", "max_latency_ratio")
 LEAST_BAKE_SECONDS = 60
+MIN_SHADOW = 20
 BAKE_SECONDS = 300
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shadow:
+    """Requests that candidate and champion answer both, before the candidate has any traffic."""
+
+    __pydantic_config__ = SECTION
+
+    requests: Annotated[int, Between(MIN_SHADOW, 5000)] = 200
+    """The newest that the endpoint captured; test images where the recipe keeps none, or fewer than 20 were."""
+    min_agreement: Annotated[float, Between(0, 1)] | None = None
+    """The share of them that both have to answer with the same class."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +60,7 @@ class Deployment:
     """Of requests that the model refused, failed at or did not answer in time."""
     max_latency_ratio: Annotated[float, Between(1, 100)] | None = None
     """What the new model takes for a request, on average within a minute, in multiples of the champion's."""
+    shadow: Shadow | None = None
 
     def __post_init__(self) -> None:
         require(

@@ -161,6 +161,11 @@ class Recipe:
             )
 
     @property
+    def in_captured_shadow(self) -> bool:
+        """Whether candidates stand in the shadow of requests that clients sent, which two jobs are paid for."""
+        return self.deployment.shadow is not None and self.capture.keeps_images
+
+    @property
     def may_evaluate_rules(self) -> bool:
         """Whether a job of ours may judge the training: also in the mode auto, which may become self_hosted."""
         watched = bool(self.debugger.rules or self.debugger.profiler)

@@ -133,8 +133,8 @@ def serving_container(plan: Plan, image: str, model_data_url: str) -> Request:
     }
 
 
-def transform_job(plan: Plan, name: str, model_name: str, fingerprint: str) -> Request:
-    """CreateTransformJob: the test images through the serving code, one request per image."""
+def transform_job(plan: Plan, name: str, model_name: str, manifest_key: str) -> Request:
+    """CreateTransformJob: the images of a manifest through the serving code, one request per image."""
     return {
         "TransformJobName": name,
         "ModelName": model_name,
@@ -146,7 +146,7 @@ def transform_job(plan: Plan, name: str, model_name: str, fingerprint: str) -> R
             "DataSource": {
                 "S3DataSource": {
                     "S3DataType": "ManifestFile",
-                    "S3Uri": plan.uri(plan.manifest_key(fingerprint, "test")),
+                    "S3Uri": plan.uri(manifest_key),
                 }
             },
             # One type for the whole job, JPEG and PNG alike: the inference code looks at the first bytes.

@@ -78,7 +78,7 @@ def model_request(run: Run) -> dict[str, Any]:
 
 
 def candidate_scoring_request(run: Run) -> dict[str, Any]:
-    return requests.transform_job(run.plan, run.plan.candidate_scoring_job, run.plan.model, run.fingerprint)
+    return requests.transform_job(run.plan, run.plan.candidate_scoring_job, run.plan.model, _test_manifest(run))
 
 
 def champion_scoring_request(run: Run) -> dict[str, Any]:
@@ -86,7 +86,16 @@ def champion_scoring_request(run: Run) -> dict[str, Any]:
     champion = run.comparable_champion
     if champion is None:
         return {}
-    return requests.transform_job(run.plan, run.plan.champion_scoring_job, champion["model"], run.fingerprint)
+    return requests.transform_job(run.plan, run.plan.champion_scoring_job, champion["model"], _test_manifest(run))
+
+
+def shadow_candidate_request(run: Run) -> dict[str, Any]:
+    return _shadow(run, run.plan.shadow_candidate_job, run.plan.model)
+
+
+def shadow_champion_request(run: Run) -> dict[str, Any]:
+    champion = run.comparable_champion
+    return _shadow(run, run.plan.shadow_champion_job, champion["model"]) if champion else {}
 
 
 def registration_request(run: Run) -> dict[str, Any]:
@@ -94,6 +103,8 @@ def registration_request(run: Run) -> dict[str, Any]:
     comparison, training = run.fact("compare", key="comparison"), run.fact("train")
     if not comparison["decision"]["promote"]:
         raise NotPromoted(f"The candidate stays out: {comparison['decision']['reason']}. Nothing is registered.")
+    if run.find("shadow_requests", key="chosen") and not (run.find("shadow", key="found") or {}).get("accepted"):
+        raise NotPromoted("The candidate was refused in the shadow, or never stood there. Nothing is registered.")
     if rejects(run.find("approve")):
         raise NotPromoted("A person rejected the candidate, or nobody approved it in time. Nothing is registered.")
     facts = run.ingredients.as_dict() | {"test_accuracy": f"{comparison['candidate']['accuracy']:.6f}"}
@@ -158,6 +169,17 @@ def rollback_request(run: Run) -> dict[str, Any]:
 
 
 # --- parts ----------------------------------------------------------------------------------------------------------
+
+
+def _test_manifest(run: Run) -> str:
+    return run.plan.manifest_key(run.fingerprint, "test")
+
+
+def _shadow(run: Run, job: str, model: str) -> dict[str, Any]:
+    """Empty, so that the task is skipped, where it is test images: both models have answered these already."""
+    if run.fact("shadow_requests", key="chosen")["source"] != "captured":
+        return {}
+    return requests.transform_job(run.plan, job, model, run.plan.shadow_manifest_key)
 
 
 def _watch(run: Run) -> dict[str, Any]:

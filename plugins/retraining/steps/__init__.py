@@ -1,6 +1,6 @@
 """The bodies of the DAG's plain tasks: each reads its facts from the run, does one thing, returns a small record.
 
-data, search, comparison, release   the DAG's own boxes
+data, search, comparison, shadow, release   the DAG's own boxes
 back                                  the DAG that goes back to a former champion
 findings                              what all tasks left behind → the report
 janitor                               the DAG that deletes endpoints which nobody uses
@@ -15,6 +15,7 @@ from retraining.steps.findings import outcome, report
 from retraining.steps.janitor import look_after
 from retraining.steps.release import prune, smoke_test, update_champion
 from retraining.steps.search import profiler_report, warm_start
+from retraining.steps.shadow import shadow, shadow_requests
 
 __all__ = [
     "choose",
@@ -28,6 +29,8 @@ __all__ = [
     "profiler_report",
     "prune",
     "report",
+    "shadow",
+    "shadow_requests",
     "smoke_test",
     "sync_dataset",
     "update_champion",

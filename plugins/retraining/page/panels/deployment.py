@@ -8,16 +8,17 @@ from typing import Any
 from retraining.page.documents import Documents
 from retraining.page.panels.panel import Panel
 
-STEPS = ("register", "create_endpoint_config", "deploy", "smoke_test", "update_champion", "rollback")
+STEPS = ("shadow", "register", "create_endpoint_config", "deploy", "smoke_test", "update_champion", "rollback")
 
 
 def view(run: Documents) -> Mapping[str, Any] | None:
-    endpoint = run.report.get("endpoint")
-    if not endpoint:
+    endpoint, shadow = run.report.get("endpoint"), run.report.get("shadow")
+    if not (endpoint or shadow):
         return None
     found = {task.task_id: task for task in run.record.tasks}
     return {
         "endpoint": endpoint,
+        "shadow": shadow,
         "smoke": run.report.get("smoke_test"),
         "package": run.report.get("model_package_arn"),
         "approved_by": run.report.get("approved_by"),
@@ -30,7 +31,7 @@ PANEL = Panel(
     key="deployment",
     title="Deployment",
     note="asked, served and tried",
-    tasks=STEPS,
+    tasks=("shadow_requests", "shadow_candidate", "shadow_champion", *STEPS),
     promise="What the endpoint was asked to serve, and what it answered, where a candidate is promoted.",
     view=view,
 )
