@@ -239,7 +239,13 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.answer(b"", 200 if self.path == "/ping" else 404)
     def do_POST(self):
         body = self.rfile.read(int(self.headers["Content-Length"]))
-        several = json.loads(body).get("instances") if self.headers["Content-Type"] == "application/json" else None
+        is_json = self.headers["Content-Type"] == "application/json"
+        if is_json and (model / "picky").exists():
+            self.send_error(500, "only pictures")
+            return
+        several = json.loads(body).get("instances") if is_json else None
+        if several and (model / "forgets").exists():
+            several.pop()
         one = {"label": label} | probabilities(body)
         if (model / "crashes").exists():
             self.send_error(500, "this model crashes")
