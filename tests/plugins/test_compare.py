@@ -57,6 +57,7 @@ def scored_run(
         digest: str = "f1",
         champion_classes: tuple[str, ...] = ("dog", "cat"),
         params: dict[str, Any] | None = None,
+        group_by: str | None = None,
         **promotion: Any,
     ) -> Run:
         put("shapes/data/versions/f1/dataset.json", {"classes": ["cat", "dog"]})
@@ -75,7 +76,8 @@ def scored_run(
             known["score_champion.return_value"] = {"output_uri": f"s3://{bucket}/old", "input_uri": manifest}
         dag_run = SimpleNamespace(run_after=datetime(2026, 11, 21, tzinfo=UTC), run_id="manual__1")
         context: Any = {"ti": Facts(known), "params": params or {}, "dag_run": dag_run}
-        return Run(read_recipe(recipe_data | {"promotion": promotion}, where="test"), context)
+        data = recipe_data | {"promotion": promotion} | ({"split": {"group_by": group_by}} if group_by else {})
+        return Run(read_recipe(data, where="test"), context)
 
     return make
 
@@ -217,10 +219,10 @@ def test_a_slice_of_dark_images_keeps_the_champion(scored_run: Callable[..., Run
     assert compare(run) is False  # by what was measured
 
 
-@pytest.mark.parametrize("cut", ["*_night_*", "folder = *scanner-b*"])
+@pytest.mark.parametrize("cut", ["*_night_*", "folder = *scanner-b*", "group = a"])
 def test_a_slice_goes_by_the_names_of_the_source(scored_run: Callable[..., Run], cut: str) -> None:
     """The manifest names images by their content."""
-    run = scored_run(lost_somewhere(), won_elsewhere(), slices={"night": cut})
+    run = scored_run(lost_somewhere(), won_elsewhere(), slices={"night": cut}, group_by="^(.*)_night_")
     early = [image for image in IMAGES if int(image.split("/")[1].removesuffix(".png")) < 10]
     names = {image: f"scanner-b/{image.replace('/', '/a_night_')}" for image in early}
     run.write_json(run.plan.test_names_key("f1"), names)

@@ -13,15 +13,16 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from retraining.dataset.groups import groups_of
 from retraining.dataset.sync import sync_dataset
 from retraining.plan import Plan
 from retraining.promotion import traits as looked
 from retraining.promotion.traits import measure, measure_all, traits
-from retraining.recipe import Promotion, RecipeError
+from retraining.recipe import Promotion, RecipeError, read_recipe
 from retraining.recipe.slices import Traits, read_slice
 from tests.plugins.test_sync import read_json, write_classes
 
-SMALL_AND_DARK = Traits(file="cat/x_night_1.png", folder="train/scanner-b/cat", side=40, brightness=0.1)
+SMALL_AND_DARK = Traits(file="cat/x_night_1.png", folder="train/scanner-b/cat", group="p7", side=40, brightness=0.1)
 
 
 def picture(mode: str, size: tuple[int, int], colour: Any, kind: str = "PNG") -> bytes:
@@ -38,6 +39,9 @@ def picture(mode: str, size: tuple[int, int], colour: Any, kind: str = "PNG") ->
         ("dog/*", False),
         ("folder = *scanner-b*", True),
         ("folder=*scanner-a*", False),
+        ("group = p7", True),
+        ("group = p*", True),
+        ("group=p8", False),
         ("side < 64", True),
         ("side >= 40", True),
         ("side > 40", False),
@@ -58,6 +62,8 @@ def test_a_slice_is_a_pattern_or_a_bound(text: str, holds: bool) -> None:
         ("brightness < dark", "is no condition"),
         ("brightness < 30", "brightness is measured from 0, black, to 1, white"),
         ("folder =", "needs a pattern for the folder"),
+        ("group =", "needs a pattern for the group"),
+        ("group < 3", "is no condition"),
     ],
 )
 def test_a_condition_that_means_nothing_is_refused(text: str, said: str) -> None:
@@ -80,6 +86,22 @@ def test_what_was_not_measured_is_in_no_slice_of_it() -> None:
 )
 def test_an_image_has_a_side_and_a_brightness(body: bytes, found: tuple[int, float]) -> None:
     assert measure(body) == found
+
+
+def test_a_slice_of_groups_needs_groups(recipe_data: dict[str, Any]) -> None:
+    recipe_data["promotion"] = {"slices": {"children": "group = c*"}}
+    with pytest.raises(RecipeError, match=r"'children': 'group = c\*'.* goes by groups, and split.group_by"):
+        read_recipe(recipe_data, where="test")
+    recipe_data["split"] = {"group_by": "^(.*)_"}
+    assert read_recipe(recipe_data, where="test").promotion.cuts["children"].of == "group"
+
+
+def test_a_group_is_what_the_pattern_finds_in_a_files_own_name() -> None:
+    names = {"cat/0f.png": "p9_all/cat/p7_1.png", "cat/1f.png": "cat/p8_1.png", "cat/2f.png": "cat/alone.png"}
+    groups = groups_of(names, "^(p[0-9]+)_")
+    assert groups == {"cat/0f.png": "p7", "cat/1f.png": "p8"}
+    found = traits(names, names, {}, groups)
+    assert [found[entry].group for entry in names] == ["p7", "p8", ""]
 
 
 def test_a_large_test_set_is_drawn_from(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:

@@ -77,6 +77,12 @@ def find_groups(names: Mapping[str, Sequence[str]], pattern: str) -> dict[str, s
     return {d: f"group:{_root(joined, of_digest[d])}" if d in of_digest else d for d in names}
 
 
+def groups_of(names: Mapping[str, str], pattern: str) -> dict[str, str]:
+    """What the pattern finds in the file's own name, of each image in which it does. `names`: image → the source's."""
+    found = _search(pattern, [name.rsplit("/", 1)[-1] for name in names.values()])
+    return {image: group for image, group in zip(names, found, strict=True) if group}
+
+
 def joined(groups: Mapping[str, str], clusters: Sequence[Sequence[str]]) -> dict[str, str]:
     """The same with the images of each cluster in one group, and so all that are in groups with them.
 

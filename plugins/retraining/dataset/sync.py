@@ -23,6 +23,7 @@ from retraining.dataset.summary import summary
 from retraining.dataset.verify_pool import verify_files
 from retraining.dataset.version import Version, as_json, make_version
 from retraining.plan import Plan
+from retraining.recipe.slices import NAMED
 from retraining.web_address import without_secrets
 
 log = logging.getLogger(__name__)
@@ -66,7 +67,7 @@ def _sync(plan: Plan, s3: Any, memory: Memory, key: str) -> Synced:
         store.put_changed(f"{folder}/{split}.manifest", as_json(version.manifest(split, images_uri)))
     if originals := version.originals:
         store.put_changed(f"{folder}/originals.json", as_json(originals))
-    if any(cut.of in ("file", "folder") for cut in plan.recipe.promotion.cuts.values()):
+    if any(cut.of in NAMED for cut in plan.recipe.promotion.cuts.values()):
         store.put_changed(f"{folder}/test-names.json", as_json(version.names("test")))
     store.put_changed(f"{folder}/dataset.json", as_json(version.document()))
     now = Memory(taken_ns=files.taken_ns, files=seen, stored=store.stored, whole=files.whole, near=alike.near)

@@ -21,17 +21,20 @@ Measured = dict[str, tuple[int, float]]
 """Name of a test image → its shorter side in pixels, and its brightness."""
 
 
-def traits(entries: Iterable[str], names: Mapping[str, str], measured: Measured) -> dict[str, Traits]:
+def traits(
+    entries: Iterable[str], names: Mapping[str, str], measured: Measured, groups: Mapping[str, str] | None = None
+) -> dict[str, Traits]:
     """Of each image by its name in the manifest; `names` are those that the source has for them, with their folders.
 
-    Where no other name is known, as with a version of before, it is the manifest's.
+    Where no other name is known, as with a version of before, it is the manifest's. `groups`: of those that are in one.
     """
     found = {}
     for entry in entries:
         folder, _, file = names.get(entry, entry).rpartition("/")
         side, brightness = measured.get(entry, (None, None))
         label = entry.rpartition("/")[0]
-        found[entry] = Traits(file=f"{label}/{file}", folder=folder, side=side, brightness=brightness)
+        group = (groups or {}).get(entry, "")
+        found[entry] = Traits(file=f"{label}/{file}", folder=folder, group=group, side=side, brightness=brightness)
     return found
 
 

@@ -94,6 +94,7 @@ class Recipe:
         self._check_batches()
         self._check_debugger()
         self._check_deployment()
+        self._check_slices()
         self._check_prices()
 
     def _check_hyperparameters(self) -> None:
@@ -143,6 +144,16 @@ class Recipe:
             self.deployment.strategy,
             "SageMaker shifts whole instances, and a part of one instance is all of it",
             "Set serving.instance_count to 2 or more, or strategy to all_at_once.",
+        )
+
+    def _check_slices(self) -> None:
+        by_group = [name for name, cut in self.promotion.cuts.items() if cut.of == "group"]
+        require(
+            not by_group or self.split.group_by is not None,
+            "promotion.slices",
+            {name: self.promotion.slices[name] for name in by_group},
+            "goes by groups, and split.group_by, which finds them in the names of files, is not set",
+            "Set it, or take a pattern for class/file.",
         )
 
     def _check_prices(self) -> None:

@@ -13,6 +13,8 @@ from retraining.recipe.refusal import require
 COMPARISONS: dict[str, Callable[[float, float], bool]] = {
     "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge,
 }  # fmt: skip
+NAMED = ("file", "folder", "group")
+"""What goes by the names that the source has for the images."""
 MEASURED = {"side": "pixels of the shorter side", "brightness": "from 0, black, to 1, white"}
 CONDITION = re.compile(r"(side|brightness)\s*(<=|>=|<|>)\s*([0-9]+(?:\.[0-9]+)?)")
 
@@ -25,6 +27,8 @@ class Traits:
     """`class/file`, the file's name as the source has it."""
     folder: str = ""
     """Where the source has it."""
+    group: str = ""
+    """What `split.group_by` finds in its name."""
     side: float | None = None
     brightness: float | None = None
 
@@ -45,15 +49,18 @@ class Slice:
 
 
 def read_slice(name: str, text: str) -> Slice:
-    """`*_night_*` for `class/file`, `folder = *scanner-b*`, `side < 64` or `brightness >= 0.8`; RecipeError else."""
+    """`*_night_*` for `class/file`, `folder = *scanner-b*`, `group = p7*`, `side < 64` or `brightness >= 0.8`.
+
+    RecipeError for all else.
+    """
     require(bool(name and text), "slices", {name: text}, "needs a name and a pattern for class/file, or a condition")
-    word, _, rest = text.partition("=")
-    if word.strip() == "folder":
-        require(bool(rest.strip()), "slices", {name: text}, "needs a pattern for the folder", "folder = *scanner-b*")
-        return Slice(of="folder", pattern=rest.strip())
+    word, rest = (part.strip() for part in text.partition("=")[::2])
+    if word in ("folder", "group"):
+        require(bool(rest), "slices", {name: text}, f"needs a pattern for the {word}", f"{word} = *b-7*")
+        return Slice(of=word, pattern=rest)
     found = CONDITION.fullmatch(text.strip())
     if found is None:
-        begins = re.match(r"\s*(side|brightness|folder)\b\s*([<>=!]|$)", text)
+        begins = re.match(r"\s*(side|brightness|folder|group)\b\s*([<>=!]|$)", text)
         require(begins is None, "slices", {name: text}, "is no condition", "Write side < 64, or brightness >= 0.8.")
         return Slice(of="file", pattern=text)
     of, comparison, bound = found[1], found[2], float(found[3])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+from retraining.dataset.groups import groups_of
 from retraining.promotion import bounds
 from retraining.promotion.album import Thumbnails, album
 from retraining.promotion.check import table
@@ -13,7 +14,7 @@ from retraining.promotion.differences import changed_classes, changed_images, co
 from retraining.promotion.scores import Evaluation, evaluate
 from retraining.promotion.traits import measure_all, traits
 from retraining.promotion.transform_outputs import read_answers
-from retraining.recipe.slices import MEASURED, Traits
+from retraining.recipe.slices import MEASURED, NAMED, Traits
 from retraining.release.artifact import require_champions, require_unchanged
 from retraining.release.golden import read_image
 from retraining.run import Run
@@ -76,16 +77,18 @@ def compare(run: Run) -> bool:
 def _traits(run: Run, entries: list[str]) -> dict[str, Traits]:
     """What the recipe's slices go by, as far as they ask for it. Pixels are measured once for a version of the data."""
     asked = {cut.of for cut in run.recipe.promotion.cuts.values()}
-    names = run.find_json(run.plan.test_names_key(run.fingerprint)) if asked & {"file", "folder"} else None
+    names = (run.find_json(run.plan.test_names_key(run.fingerprint)) if asked & set(NAMED) else None) or {}
+    pattern = run.recipe.split.group_by
+    groups = groups_of(names, pattern) if pattern and "group" in asked else {}
     if not asked & MEASURED.keys():
-        return traits(entries, names or {}, {})
+        return traits(entries, names, {}, groups)
     key = run.plan.test_pixels_key(run.fingerprint)
     measured = run.find_json(key)
     if measured is None:
         bucket, images_key = run.environment.bucket, run.plan.images_key
         measured = measure_all(lambda entry: read_image(run.s3, bucket, images_key, entry), entries)
         run.write_json(key, measured)
-    return traits(entries, names or {}, measured)
+    return traits(entries, names, measured, groups)
 
 
 def _keep_album(run: Run, candidate: Evaluation, champion: Evaluation | None) -> None:
