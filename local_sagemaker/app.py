@@ -26,6 +26,7 @@ from starlette.routing import Route
 
 from local_sagemaker import pages
 from local_sagemaker.hosting.async_inference import AsyncInference
+from local_sagemaker.hosting.autoscaling import Autoscaling
 from local_sagemaker.hosting.data_capture import DataCapture
 from local_sagemaker.hosting.data_plane import DataPlane
 from local_sagemaker.hosting.endpoint import Endpoints
@@ -34,6 +35,7 @@ from local_sagemaker.jobs import processing_job, training_job
 from local_sagemaker.operations import (
     admin,
     alarms,
+    autoscaling,
     cloudwatch,
     cloudwatch_logs,
     endpoint_configs,
@@ -69,7 +71,8 @@ from local_sagemaker.wire.errors import ApiError, unknown_operation
 from local_sagemaker.wire.protocol import Call
 
 Operation = Callable[..., dict[str, Any]]
-"""From the platform and a request to its answer. One that changes endpoints also takes them, as `endpoints`."""
+"""From the platform and a request to its answer. One that changes endpoints also takes them, as `endpoints`, and one
+that changes what is scaled `autoscaling`."""
 
 _MODULES: dict[str, tuple[types.ModuleType, ...]] = {
     "sagemaker": (
@@ -86,6 +89,7 @@ _MODULES: dict[str, tuple[types.ModuleType, ...]] = {
     ),
     "logs": (cloudwatch_logs,),
     "cloudwatch": (cloudwatch, alarms),
+    "application-autoscaling": (autoscaling,),
     "sts": (identity,),
     "iam": (identity,),
 }
@@ -147,6 +151,7 @@ class Hosting:
     endpoints: Endpoints
     async_inference: AsyncInference
     data_capture: DataCapture
+    autoscaling: Autoscaling
 
     @classmethod
     def of(cls, platform: Platform) -> Self:
@@ -154,7 +159,12 @@ class Hosting:
         endpoints = Endpoints(platform)
         data_capture = DataCapture(platform.settings.root / "data-capture", platform.objects)
         async_inference = AsyncInference(platform, endpoints, data_capture)
-        return cls(endpoints=endpoints, async_inference=async_inference, data_capture=data_capture)
+        return cls(
+            endpoints=endpoints,
+            async_inference=async_inference,
+            data_capture=data_capture,
+            autoscaling=Autoscaling(platform, endpoints),
+        )
 
 
 def _keep_private(root: Path) -> None:
@@ -194,7 +204,7 @@ def _hold(settings: Settings) -> None:
 
 def create_app(platform: Platform, hosting: Hosting) -> Starlette:
     implemented = {
-        service: {name: _bound(function, platform, hosting.endpoints) for name, function in found.items()}
+        service: {name: _bound(function, platform, hosting) for name, function in found.items()}
         for service, found in (operations() | {admin.SERVICE: admin.OPERATIONS}).items()
     }
     data_plane = DataPlane(platform, hosting.endpoints, hosting.async_inference, hosting.data_capture)
@@ -276,8 +286,10 @@ def create_app(platform: Platform, hosting: Hosting) -> Starlette:
     )
 
 
-def _bound(function: Operation, platform: Platform, endpoints: Endpoints) -> Operation:
-    given = {"endpoints": endpoints} if "endpoints" in inspect.signature(function).parameters else {}
+def _bound(function: Operation, platform: Platform, hosting: Hosting) -> Operation:
+    known = {"endpoints": hosting.endpoints, "autoscaling": hosting.autoscaling}
+    asked = inspect.signature(function).parameters
+    given = {name: value for name, value in known.items() if name in asked}
     return functools.partial(function, platform, **given)
 
 
@@ -304,6 +316,7 @@ def resume(platform: Platform, hosting: Hosting) -> None:
     hosting.endpoints.restore()
     hosting.data_capture.start()
     hosting.async_inference.start()
+    hosting.autoscaling.start()
     training_job.resume(platform)
     transform_job.resume(platform)
     processing_job.resume(platform)
@@ -311,6 +324,7 @@ def resume(platform: Platform, hosting: Hosting) -> None:
 
 
 def shut_down(platform: Platform, hosting: Hosting) -> None:
+    hosting.autoscaling.close()
     hosting.async_inference.close()
     platform.background.close(_SHUTDOWN_S)
     hosting.endpoints.close()

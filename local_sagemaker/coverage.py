@@ -15,6 +15,7 @@ _TITLES = {
     "sagemaker-runtime": "SageMaker Runtime",
     "logs": "CloudWatch Logs",
     "cloudwatch": "CloudWatch",
+    "application-autoscaling": "Application Auto Scaling",
     "sts": "STS",
     "iam": "IAM",
     admin.SERVICE: "LocalSageMaker (of this server's own)",

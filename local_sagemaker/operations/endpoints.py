@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from local_sagemaker.hosting import deployment
+from local_sagemaker.hosting import autoscaling, deployment
 from local_sagemaker.hosting.deployment import DATA_PLANE, IN_PROGRESS, KIND, Deployment
 from local_sagemaker.hosting.endpoint import Endpoints
 from local_sagemaker.hosting.plan import Plan
@@ -66,6 +66,7 @@ def update_endpoint(platform: Platform, request: dict[str, Any], *, endpoints: E
                 f'Cannot update endpoint with the currently in use endpoint configuration "{wanted.config}" '
                 f'(endpoint "{record.describe["EndpointArn"]}"); create a configuration of another name.'
             )
+        _check_scaled(platform, record, wanted)
         deployment.request(record, _retaining(record, wanted, request))
 
     return {"EndpointArn": _change(platform, endpoints, found.name, change).describe["EndpointArn"]}
@@ -94,7 +95,10 @@ def update_endpoint_weights_and_capacities(
 
 
 def delete_endpoint(platform: Platform, request: dict[str, Any], *, endpoints: Endpoints) -> dict[str, Any]:
-    """New requests find no endpoint. Those in flight are answered, but for what takes longer than a minute."""
+    """New requests find no endpoint. Those in flight are answered, but for what takes longer than a minute.
+
+    Its variants are no scalable targets any more, as on AWS.
+    """
     found = _find(platform, request["EndpointName"])
 
     def change(record: Record) -> None:
@@ -102,6 +106,8 @@ def delete_endpoint(platform: Platform, request: dict[str, Any], *, endpoints: E
         record.describe["EndpointStatus"] = "Deleting"
 
     _change(platform, endpoints, found.name, change)
+    for target in autoscaling.targets_of(platform, found.name):
+        platform.store.delete(autoscaling.KIND, target.name)
     return {}
 
 
@@ -126,6 +132,20 @@ def _retaining(record: Record, wanted: Deployment, request: dict[str, Any]) -> D
         return wanted
     excluded = {item["VariantPropertyType"] for item in request.get("ExcludeRetainedVariantProperties", [])}
     return deployment.retaining(wanted, record, excluded)
+
+
+def _check_scaled(platform: Platform, record: Record, wanted: Deployment) -> None:
+    """As on AWS, a variant that is a scalable target keeps its instance type."""
+    types = {variant.name: variant.instance_type for variant in wanted.variants}
+    for target in autoscaling.targets_of(platform, record.name):
+        _, name = autoscaling.endpoint_and_variant(target.name)
+        before = {variant.name: variant.instance_type for variant in deployment.serving(record)}.get(name)
+        if before != types.get(name):
+            raise validation(
+                f"Variant '{name}' of endpoint \"{record.describe['EndpointArn']}\" is a scalable target, and would "
+                f"get the instance type {types.get(name)} instead of {before}; deregister it first, with "
+                "DeregisterScalableTarget of Application Auto Scaling."
+            )
 
 
 def _capacities(variant: Variant, item: dict[str, Any]) -> dict[str, Any]:

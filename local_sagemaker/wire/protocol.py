@@ -26,6 +26,7 @@ _JSON_SERVICES = {
     "SageMaker": "sagemaker",
     "Logs_20140328": "logs",
     "GraniteServiceVersion20100801": "cloudwatch",
+    "AnyScaleFrontendService": "application-autoscaling",
     "LocalSageMaker": "local-sagemaker",
 }
 _SIGNED_AS = {"monitoring": "cloudwatch"}

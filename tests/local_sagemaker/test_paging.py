@@ -58,6 +58,9 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
         made.logs.put(f"/group/{number:02}", "stream", ["x"])
         made.logs.put(LOG_GROUP, f"stream-{number:02}", [f"line {line}" for line in range(3)])
         _alarm(made, f"alarm-{number:02}")
+        name = f"endpoint/e-{number:02}/variant/v"
+        scaled = {"policies": {"p": {"PolicyName": name}}, "activities": [{"ActivityId": name, "StartTime": number}]}
+        made.store.insert("scalable-target", name, {"ResourceId": name}, scaled)
     yield made
     made.close()
 
@@ -107,6 +110,8 @@ def request(operation: str) -> dict[str, Any]:
             return {"logGroupName": LOG_GROUP}
         case "GetLogEvents":
             return {"logGroupName": LOG_GROUP, "logStreamName": "stream-00", "startFromHead": True}
+        case "DescribeScalableTargets" | "DescribeScalingPolicies" | "DescribeScalingActivities":
+            return {"ServiceNamespace": "sagemaker"}
     return {}
 
 
