@@ -35,7 +35,7 @@ SENT = 24
 
 def picture(number: int) -> bytes:
     body = io.BytesIO()
-    Image.new("RGB", (8, 8), (number % 256, number // 256, 7)).save(body, "PNG")
+    Image.new("RGB", (16, 16), (number % 256, number // 256, 7)).save(body, "PNG")
     return body.getvalue()
 
 
@@ -221,6 +221,18 @@ def test_both_answer_what_clients_sent(runs: Runs) -> None:
     # What is a copy of a client's image lies where a lifecycle rule for such images finds it.
     copies = list(list_keys(run.s3, run.environment.bucket, run.plan.shadow_images_key))
     assert len(copies) == 20 and all(key.startswith(f"{run.plan.captured_key}/") for key in copies)
+
+
+def test_a_broken_picture_is_not_asked(runs: Runs) -> None:
+    """One that no model could answer would fail the whole job."""
+    champion = serving(runs(1))
+    broken = picture(500)[:-30]
+    champion.runtime.invoke_endpoint(EndpointName=champion.plan.endpoint, ContentType="image/png", Body=broken)
+    found = Captured(s3=champion.s3, bucket=champion.environment.bucket, prefix=folder(champion))
+    wait_until(lambda: len(list(replace(found).images())) == SENT + 1)
+    run = shadowed(runs(2), champion, requests=SENT + 1)
+    assert stand(run)["n"] == SENT
+    assert run.fact("shadow_requests", key="chosen")["left_out"] == 1
 
 
 def test_an_attempt_that_comes_after_asks_the_same(runs: Runs) -> None:

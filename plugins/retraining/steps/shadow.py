@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import logging
+import tempfile
+from collections.abc import Iterator, Sequence
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
+from retraining.dataset.source_error import SourceError
+from retraining.dataset.verdict import VerifiedImage
+from retraining.dataset.verify_pool import verify_files
 from retraining.promotion.transform_outputs import read_answers
 from retraining.recipe.deployment import MIN_SHADOW
 from retraining.release.captured import Captured
@@ -15,6 +21,8 @@ from retraining.s3.documents import write_document
 
 log = logging.getLogger(__name__)
 
+TOGETHER = 200
+"""Images that are held at once."""
 JOBS = {
     "captured": {"candidate": "shadow_candidate", "champion": "shadow_champion"},
     "test": {"candidate": "score_candidate", "champion": "score_champion"},
@@ -77,14 +85,36 @@ def _choose(run: Run, most: int) -> dict[str, Any]:
 
 
 def _stage_captured(run: Run, most: int) -> tuple[list[str], int]:
-    """The newest images that clients sent, each an object of its own, as a batch transform job takes them."""
+    """The newest images that clients sent, each an object of its own, as a batch transform job takes them.
+
+    Without those that no model could answer: one broken picture would fail the whole job.
+    """
     bucket, plan = run.environment.bucket, run.plan
     captured = Captured(s3=run.s3, bucket=bucket, prefix=f"{plan.captured_key}/{plan.endpoint}/AllTraffic/")
-    names = []
-    for name, body in islice(captured.images(), most):
-        run.s3.put_object(Bucket=bucket, Key=f"{plan.shadow_images_key}{name}", Body=body)
-        names.append(name)
-    return names, captured.left_out
+    names, broken, sent = list[str](), 0, captured.images()
+    while len(names) < most and (some := list(islice(sent, min(TOGETHER, most - len(names))))):
+        good = list(_whole(some))
+        broken += len(some) - len(good)
+        for name, body in good:
+            run.s3.put_object(Bucket=bucket, Key=f"{plan.shadow_images_key}{name}", Body=body)
+            names.append(name)
+    return names, captured.left_out + broken
+
+
+def _whole(images: Sequence[tuple[str, bytes]]) -> Iterator[tuple[str, bytes]]:
+    """Those that decode to the last pixel, found out where a decoder can do no harm."""
+    with tempfile.TemporaryDirectory() as folder:
+        paths = [Path(folder) / name for name, _ in images]
+        for path, (_, body) in zip(paths, images, strict=True):
+            path.write_bytes(body)
+        try:
+            judged = verify_files(paths, Path(folder))
+        except SourceError as error:  # clients who send what ends decoders shall not end the run
+            log.warning("%d images of clients are left out: %s", len(images), error)
+            return
+        for image, (verdict, _) in zip(images, judged, strict=True):
+            if isinstance(verdict, VerifiedImage):
+                yield image
 
 
 def _seconds(run: Run, job_name: str) -> float | None:
