@@ -36,11 +36,20 @@ def airflow() -> Iterator[Any]:
 @pytest.fixture(scope="session")
 def viewer(airflow: Any) -> dict[str, str]:
     """The headers of somebody who may look."""
+    return {"Authorization": f"Bearer {token_of('viewer')}"}
+
+
+@pytest.fixture(scope="session")
+def user(airflow: Any) -> dict[str, str]:
+    """The headers of somebody who may trigger runs."""
+    return {"Authorization": f"Bearer {token_of('user')}"}
+
+
+def token_of(role: str | None) -> str:
     from airflow.api_fastapi.app import get_auth_manager
     from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
 
-    token = get_auth_manager().generate_jwt(SimpleAuthManagerUser(username="ada", role="viewer"))
-    return {"Authorization": f"Bearer {token}"}
+    return str(get_auth_manager().generate_jwt(SimpleAuthManagerUser(username="ada", role=role)))
 
 
 def _add_runs() -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import io
+import json
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -10,14 +13,21 @@ from datetime import timedelta
 from typing import Any
 
 import uvicorn
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import HTMLResponse, JSONResponse, Response
+from PIL import Image
 
 from retraining.page.app import models_page, report_page, static, weeks_page
+from retraining.page.asking import ask
 from retraining.page.documents import Documents
 from retraining.page.models import Model, way_back
+from retraining.page.sent import Refusal, body_of, limit_of, pictures_of
+from retraining.page.trying import POLICY, page_of
 from retraining.page.weeks import told
+from retraining.promotion.album import small
 from tests.object_store import free_ports
-from tests.page.runs import BEGAN, documents
+from tests.page.runs import BEGAN, digit, documents
 from tests.waiting import wait_until
 
 DIGITS = [str(digit) for digit in range(10)]
@@ -66,8 +76,11 @@ def served() -> Iterator[str]:
     app.get("/run")(lambda state: report_page(STATES[state]()))
     app.get("/weeks")(lambda: weeks_page("digits", two_years()))
     app.get("/models")(lambda: models_page(MODELS, ["another"]))
+    app.get("/try")(lambda state="serves": HTMLResponse(tried(state), headers=POLICY))
+    app.get("/try/image")(lambda name: Response(digit(name, 0), media_type="image/png"))
+    app.post("/try")(answer)
     app.get("/static/{name}")(static)
-    app.get("/around", response_class=_html())(lambda: AROUND)
+    app.get("/around", response_class=HTMLResponse)(lambda: AROUND)
     (port,) = free_ports(1)
     server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="error"))
     thread = threading.Thread(target=server.run)
@@ -103,7 +116,58 @@ def _state(name: str) -> Documents:
     return STATES[name]()
 
 
-def _html() -> type:
-    from fastapi.responses import HTMLResponse
+def tried(state: str) -> bytes:
+    """The page to try a model: one that serves, one that keeps requests, one that failed, or none yet."""
+    keeps = {"percent": 20, "where": "s3://bucket/digits/captured"}
+    endpoint = ENDPOINT | {"config": "digits-b", "keeps": keeps if state == "keeps" else None}
+    if state == "broken":
+        endpoint |= {"status": "Failed", "failure": "no room"}
+    names = HOSTILE if state == "hostile" else DIGITS
+    images = {
+        f"{name}/{number:020x}.png": {
+            "name": f"{name if name in DIGITS else 0}/{number}.png",
+            "class": name,
+            "picture": f"data:image/jpeg;base64,{base64.b64encode(small(digit(f'{name}/{number}.png', 0))).decode()}",
+            "right": number != 1,
+        }
+        for number in range(2)
+        for name in names
+    }
+    champion = None if state == "none" else CHAMPION
+    return page_of("digits", "retrain_digits", champion, endpoint, images, may_send=state != "viewer")
 
-    return HTMLResponse
+
+async def answer(request: Request, of: int | None = None) -> JSONResponse:
+    """As the plugin answers, by an endpoint that is sure where the middle of a picture is bright."""
+    several = request.headers["content-type"] == "application/json"
+    try:
+        pictures = pictures_of(await body_of(request, limit_of(several)), several)
+        told = await run_in_threadpool(ask, Bright(), "retraining-digits", pictures, of)
+    except Refusal as refusal:
+        return JSONResponse({"problem": str(refusal)}, refusal.status)
+    return JSONResponse(told | {"champion": "digits-261130-030000-a1b2c"})
+
+
+class Bright:
+    """The runtime of an endpoint whose model looks at the middle of a picture alone."""
+
+    def invoke_endpoint(self, *, Body: bytes, ContentType: str, **_: Any) -> dict[str, Any]:
+        several = ContentType == "application/json"
+        bodies = [base64.b64decode(text) for text in json.loads(Body)["instances"]] if several else [Body]
+        answers = [self._answer(body) for body in bodies]
+        said = json.dumps({"predictions": answers} if several else answers[0]).encode()
+        return {"Body": io.BytesIO(said), "CustomAttributes": "model=digits-261130-030000-a1b2c"}
+
+    def _answer(self, body: bytes) -> dict[str, Any]:
+        with Image.open(io.BytesIO(body)) as image:
+            middle = image.convert("L").resize((4, 4), Image.Resampling.BOX).crop((1, 1, 3, 3))
+        bright = sum(middle.tobytes()) / 4 / 255
+        scores = {"<b>bright</b>": bright, "dark": 0.9 * (1 - bright), "neither": 0.1 * (1 - bright)}
+        order = sorted(scores, key=lambda label: -scores[label])
+        return {
+            "label": order[0],
+            "index": list(scores).index(order[0]),
+            "score": scores[order[0]],
+            "top": [{"label": label, "score": scores[label]} for label in order],
+            "probabilities": list(scores.values()),
+        }

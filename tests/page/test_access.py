@@ -9,14 +9,14 @@ from airflow.api_fastapi.app import get_auth_manager
 from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
 from fastapi.routing import APIRoute
 
-from retraining.page.access import may_see_dag, signed_in
+from retraining.page.access import may_see_dag, may_trigger_dag, signed_in
 from retraining.page.app import app
 from tests.page.rows import RUN, add_dags
 from tests.page.served import DIGITS, HOSTILE
 from tests.page.test_page import shown
 
 ROUTES = [route for route in app.routes if isinstance(route, APIRoute)]
-OF_ONE_DAG = ("/run", "/weeks")
+OF_ONE_DAG = ("/run", "/weeks", "/try", "/try/image")
 
 
 def path(route: APIRoute) -> str:
@@ -32,25 +32,29 @@ def nobody(airflow: Any) -> dict[str, str]:
 
 def test_every_route_is_known_here() -> None:
     assert {route.path for route in app.routes} == {*OF_ONE_DAG, "/models", "/static/{name}"}
+    assert [route.path for route in ROUTES if route.methods != {"GET"}] == ["/try"]
 
 
 @pytest.mark.parametrize("route", ROUTES, ids=lambda route: route.path)
 def test_every_route_asks_who_is_asking(route: APIRoute) -> None:
     asked = {dependency.call for dependency in route.dependant.dependencies}
-    assert may_see_dag in asked if route.path in OF_ONE_DAG else signed_in in asked
+    wanted = may_trigger_dag if "POST" in route.methods else may_see_dag if route.path in OF_ONE_DAG else signed_in
+    assert wanted in asked
 
 
 @pytest.mark.parametrize("route", ROUTES, ids=lambda route: route.path)
 def test_who_has_not_signed_in_is_refused(airflow: Any, route: APIRoute) -> None:
-    answer = airflow.get(path(route), params=RUN)
+    (method,) = route.methods
+    answer = airflow.request(method, path(route), params=RUN)
     assert (answer.status_code, "digits" in answer.text) == (401, False)
-    wrong = airflow.get(path(route), params=RUN, headers={"Authorization": "Bearer eyJhbGciOiJub25lIn0.e30."})
+    unsigned = {"Authorization": "Bearer eyJhbGciOiJub25lIn0.e30."}
+    wrong = airflow.request(method, path(route), params=RUN, headers=unsigned)
     assert wrong.status_code in (401, 403)
 
 
 @pytest.mark.parametrize("name", OF_ONE_DAG)
 def test_who_may_not_see_the_dag_is_refused(airflow: Any, nobody: dict[str, str], name: str) -> None:
-    answer = airflow.get(f"/retraining{name}", params=RUN, headers=nobody)
+    answer = airflow.get(f"/retraining{name}", params=RUN | {"name": "0/x.png"}, headers=nobody)
     assert (answer.status_code, "digits" in answer.text) == (403, False)
 
 

@@ -41,7 +41,7 @@ def pages() -> Any:
 def test_no_page_has_a_serious_barrier(pages: Any, theme: str) -> None:
     address, browser = pages
     found: dict[str, list[str]] = {}
-    for state in (*STATES, "weeks", "models"):
+    for state in (*STATES, "weeks", "models", "try", "try?state=hostile"):
         page = browser.new_page(color_scheme=theme, viewport={"width": 1280, "height": 900})
         page.set_default_timeout(PATIENCE_S * 1000)
         page.goto(f"{address}/{state}" if state not in STATES else f"{address}/run?state={state}")

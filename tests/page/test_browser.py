@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -32,7 +33,7 @@ def test_every_state_is_shown_in_both_themes_without_a_word_on_the_console() -> 
             page.on("pageerror", lambda error: said.append(str(error)))
             page.on("dialog", lambda dialog: said.append(dialog.message))
             page.on("request", lambda request: asked.add(request.url.split("/")[2]))
-            for state in (*STATES, "weeks", "models"):
+            for state in (*STATES, "weeks", "models", "try", "try?state=hostile", "try?state=none", "try?state=broken"):
                 page.goto(f"{address}/{state}" if state not in STATES else f"{address}/run?state={state}")
                 page.wait_for_selector("h1")
                 page.set_viewport_size({"width": 420, "height": 900})
@@ -40,7 +41,9 @@ def test_every_state_is_shown_in_both_themes_without_a_word_on_the_console() -> 
                 page.set_viewport_size({"width": 1280, "height": 900})
                 backgrounds.add((theme, page.evaluate("getComputedStyle(document.body).backgroundColor")))
                 if kept:
-                    page.screenshot(path=f"{kept}/{state}-{theme}.png", full_page=state != "many")
+                    page.screenshot(
+                        path=f"{kept}/{state.replace('?state=', '-')}-{theme}.png", full_page=state != "many"
+                    )
         page = browser.new_page(color_scheme="light")
         page.goto(f"{address}/around")
         page.frames[1].wait_for_selector("html.dark h1")
@@ -50,3 +53,71 @@ def test_every_state_is_shown_in_both_themes_without_a_word_on_the_console() -> 
     assert len(backgrounds) == 2
     assert asked == {address.removeprefix("http://")}
     assert said == []
+
+
+@pytest.fixture(scope="module")
+def trying() -> Any:
+    """(a page to try a model, what its console said)."""
+    if not Path(CHROMIUM).exists():
+        pytest.skip(f"{CHROMIUM} is not installed")
+    from playwright.sync_api import sync_playwright
+
+    said: list[str] = []
+    with served() as address, sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        page = browser.new_page(viewport={"width": 1180, "height": 820})
+        page.set_default_timeout(PATIENCE_S * 1000)
+        page.on("console", lambda message: said.append(message.text))
+        page.on("pageerror", lambda error: said.append(str(error)))
+        page.goto(f"{address}/try")
+        yield page, said
+        browser.close()
+
+
+@pytest.mark.slow
+def test_a_test_image_is_answered_and_its_map_drawn(trying: Any) -> None:
+    page, said = trying
+    page.locator(".picks button").nth(3).focus()
+    page.keyboard.press("Enter")
+    page.locator("#told", has_text="the champion's model").wait_for()
+    assert page.locator("#top li").all_inner_texts()[1].startswith("<b>bright</b>")
+    assert "It is 3." in page.locator("#said").inner_text()
+    page.locator("#look").click()
+    page.locator("#map", has_text="Orange is what the answer dark hangs on").wait_for()
+    assert said == []
+    # Whether it is drawn where the model looked: in the middle, and not in the corners.
+    middle, corner = page.evaluate(ORANGE)
+    assert middle > 60 > 20 > corner
+
+
+ORANGE = """() => [[224, 224, 90], [20, 20, 20]].map(([x, y, size]) => {
+    const pen = document.getElementById("seen").getContext("2d");
+    const { data } = pen.getImageData(x - size / 2, y - size / 2, size, size);
+    let most = 0;
+    for (let at = 0; at < data.length; at += 4) most = Math.max(most, data[at] - data[at + 2]);
+    return most;
+})"""
+
+
+@pytest.mark.slow
+def test_a_dropped_file_that_is_no_picture_is_told_so(trying: Any) -> None:
+    page, _ = trying
+    page.set_input_files("#file", {"name": "a.png", "mimeType": "image/png", "buffer": b"<script>"})
+    page.locator("#state.bad", has_text="NOT_IMAGE").wait_for()
+    assert not page.locator("#found").is_visible()
+
+
+@pytest.mark.slow
+def test_a_pasted_picture_is_sent(trying: Any) -> None:
+    page, _ = trying
+    page.evaluate(PASTE)
+    page.locator("#said", has_text="dark 0.9000").wait_for()
+
+
+PASTE = """async () => {
+    const sheet = new OffscreenCanvas(40, 30);
+    sheet.getContext("2d").fillRect(0, 0, 40, 30);
+    const clipboardData = new DataTransfer();
+    clipboardData.items.add(new File([await sheet.convertToBlob()], "a.png", { type: "image/png" }));
+    document.dispatchEvent(new ClipboardEvent("paste", { clipboardData }));
+}"""

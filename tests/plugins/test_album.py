@@ -27,7 +27,7 @@ def picture(kind: str = "PNG", size: tuple[int, int] = (400, 200), **saved: obje
 
 def test_images_are_won_lost_or_wrong() -> None:
     found = album(scored("aabbcc", "aabaca"), scored("aabbcc", "acbbca", sure=0.6), lambda name: None)
-    assert {kind: one["count"] for kind, one in found.items()} == {"won": 1, "lost": 1, "wrong": 1}
+    assert {kind: one["count"] for kind, one in found.items()} == {"won": 1, "lost": 1, "wrong": 1, "some": 6}
     assert found["won"]["images"] == [
         {"image": "a/00001", "class": "a", "answer": "a", "sure": 0.9, "was": "c", "was_sure": 0.2, "picture": None}
     ]
@@ -40,6 +40,12 @@ def test_without_a_champion_all_that_is_wrong_is_shown() -> None:
     assert (found["won"]["count"], found["lost"]["count"], found["wrong"]["count"]) == (0, 0, 40)
     assert len(found["wrong"]["images"]) == SHOWN
     assert found["wrong"]["images"][0]["was"] is None
+
+
+def test_some_of_all_images_are_of_every_class() -> None:
+    found = album(scored("a" * 90 + "bc", "a" * 90 + "bc"), None, lambda name: None)["some"]
+    assert (found["count"], len(found["images"])) == (92, SHOWN)
+    assert [line["class"] for line in found["images"][:4]] == ["a", "b", "c", "a"]
 
 
 def test_a_picture_is_small_and_upright() -> None:

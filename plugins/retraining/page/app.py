@@ -27,6 +27,7 @@ from retraining.page.live import ASKED, read_run
 from retraining.page.models import MOST as MOST_MODELS
 from retraining.page.models import Model, local_way_back, loudest_first, read_model, read_models, way_back
 from retraining.page.panels import section_of
+from retraining.page.trying import router as trying
 from retraining.page.weeks import MOST, read_weeks
 from retraining.run import client
 
@@ -36,6 +37,7 @@ HERE = Path(__file__).parent
 STATIC = {
     "page.css": "text/css",
     "page.js": "text/javascript",
+    "try.js": "text/javascript",
     "icon.svg": "image/svg+xml",
     "icon-dark.svg": "image/svg+xml",
 }
@@ -52,6 +54,7 @@ PATIENCE = Config(connect_timeout=3, read_timeout=10, retries={"total_max_attemp
 HASTE = Config(connect_timeout=2, read_timeout=4, retries={"total_max_attempts": 1}, max_pool_connections=16)
 
 app = FastAPI(title="Retraining", docs_url=None, redoc_url=None, openapi_url=None)
+app.include_router(trying)
 
 
 @app.get("/run", dependencies=[Depends(may_see_dag)])

@@ -106,7 +106,7 @@ def read_model(shelf: Shelf, sagemaker: Any, recipe: str, way_back: Callable[[st
             _row(partial(way_back, recipe), document, champion, endpoint, states)
             for document in _merged(champion, past)
         ],
-        endpoint=endpoint and _told(endpoint),
+        endpoint=endpoint and told(endpoint),
         problems=tuple(dict.fromkeys(problems)),
     )
 
@@ -167,7 +167,8 @@ def _registry(sagemaker: Any, recipe: str) -> dict[str, str]:
     }
 
 
-def _told(endpoint: Mapping[str, Any]) -> dict[str, Any]:
+def told(endpoint: Mapping[str, Any]) -> dict[str, Any]:
+    """What a page shows of DescribeEndpoint's answer."""
     return {
         "name": endpoint["EndpointName"],
         "config": endpoint.get("EndpointConfigName"),
@@ -175,7 +176,15 @@ def _told(endpoint: Mapping[str, Any]) -> dict[str, Any]:
         "pending": pending_config(endpoint),
         "failure": endpoint.get("FailureReason", ""),
         "since": endpoint.get("LastModifiedTime"),
+        "keeps": _kept(endpoint.get("DataCaptureConfig") or {}),
     }
+
+
+def _kept(capture: Mapping[str, Any]) -> dict[str, Any] | None:
+    """How many of the requests the endpoint keeps, in percent, and where; None where it keeps none."""
+    if not capture.get("EnableCapture") or capture.get("CaptureStatus") != "Started":
+        return None
+    return {"percent": capture.get("CurrentSamplingPercentage"), "where": capture.get("DestinationS3Uri")}
 
 
 def _row(

@@ -39,6 +39,13 @@ VIEWS: list[dict[str, Any]] = [
         **_ICON,
     },
     {
+        "name": "Try it",
+        "href": "retraining/try?dag_id={DAG_ID}",
+        "destination": "dag",
+        "url_route": "retraining_try",
+        **_ICON,
+    },
+    {
         "name": "Models",
         "href": "retraining/models",
         "destination": "nav",

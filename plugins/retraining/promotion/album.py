@@ -1,4 +1,7 @@
-"""The test images that tell two models apart, for people: won, lost, and wrong as before, each with a small picture."""
+"""The test images that tell two models apart, for people: won, lost, and wrong as before, each with a small picture.
+
+And some of all of them, whatever was answered: those that a page offers to try an endpoint with.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ import io
 import logging
 import math
 from collections.abc import Callable
+from itertools import islice, zip_longest
 from typing import Any
 
 from retraining.promotion.scores import Evaluation
@@ -24,19 +28,22 @@ MAX_READ_BYTES = 64 * 2**20
 def album(
     candidate: Evaluation, champion: Evaluation | None, thumbnail: Callable[[str], str | None]
 ) -> dict[str, dict[str, Any]]:
-    """ "won", "lost" and "wrong" → {"count", "images"}, those first of which a model changed its mind most.
+    """ "won", "lost", "wrong" and "some" → {"count", "images"}; those first of which a model changed its mind most.
 
     An image is {"image", "class", "answer", "sure", "was", "was_sure", "picture"}: both answers, and both models'
     probabilities of the right class. Without a champion all that is wrong is "wrong", the surest mistakes first.
     """
     kinds: dict[str, list[dict[str, Any]]] = {"won": [], "lost": [], "wrong": []}
-    for line in _lines(candidate, champion):
+    lines = _lines(candidate, champion)
+    for line in lines:
         right, known = line["answer"] == line["class"], line["was"] == line["class"]
         if champion and right != known:
             kinds["won" if right else "lost"].append(line)
         elif not right:
             kinds["wrong"].append(line)
-    return {kind: {"count": len(lines), "images": _shown(lines, thumbnail)} for kind, lines in kinds.items()}
+    found = {kind: {"count": len(its), "images": _shown(its, thumbnail)} for kind, its in kinds.items()}
+    some = [line | {"picture": thumbnail(line["image"])} for line in _some(lines)]
+    return found | {"some": {"count": len(lines), "images": some}}
 
 
 class Thumbnails:
@@ -105,3 +112,12 @@ def _shown(lines: list[dict[str, Any]], thumbnail: Callable[[str], str | None]) 
 
     first = sorted(lines, key=lambda line: (weight(line), line["image"]))[:SHOWN]
     return [line | {"picture": thumbnail(line["image"])} for line in first]
+
+
+def _some(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """SHOWN of them, one class after the other; of each class those whose names, which are digests, come first."""
+    by_class: dict[str, list[dict[str, Any]]] = {}
+    for line in sorted(lines, key=lambda line: str(line["image"]).rpartition("/")[2]):
+        by_class.setdefault(line["class"], []).append(line)
+    rounds = zip_longest(*(by_class[label] for label in sorted(by_class)))
+    return list(islice((line for each in rounds for line in each if line), SHOWN))
