@@ -90,6 +90,20 @@ def test_a_test_image_is_answered_and_its_map_drawn(trying: Any) -> None:
     assert middle > 60 > 20 > corner
 
 
+@pytest.mark.slow
+def test_the_threshold_is_moved_by_keys(trying: Any) -> None:
+    page, said = trying
+    page.goto(page.url.replace("/try", "/run?state=promoted"))
+    page.locator("#threshold").focus()
+    line = page.locator("#threshold-at").get_attribute("d")
+    page.keyboard.press("ArrowRight")
+    page.locator("#threshold-says", has_text="at least 0.91 sure").wait_for()
+    assert page.locator("#threshold-at").get_attribute("d") != line
+    page.keyboard.press("Home")
+    page.locator("#threshold-says", has_text="300 of 300 images (100 %)").wait_for()
+    assert not [text for text in said if "422" not in text and "Canvas2D" not in text]
+
+
 ORANGE = """() => [[224, 224, 90], [20, 20, 20]].map(([x, y, size]) => {
     const pen = document.getElementById("seen").getContext("2d");
     const { data } = pen.getImageData(x - size / 2, y - size / 2, size, size);

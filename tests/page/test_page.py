@@ -10,6 +10,7 @@ import pytest
 
 from retraining.epochs import epochs
 from retraining.page.app import report_page
+from retraining.page.figures import percent
 from retraining.page.headline import headline
 from retraining.page.mount import VIEWS
 from retraining.page.panels import PANELS, section_of
@@ -183,3 +184,28 @@ def test_advice_stands_beside_its_evidence() -> None:
     page = shown(DIGITS)
     assert "Stop earlier (<code>patience</code>)." in page and "<code>limit</code> &lt;b&gt;" in page
     assert page.index("at step 9") < page.index("Stop earlier")
+
+
+def test_certainty_is_told_in_words_and_by_threshold() -> None:
+    panel = next(panel for panel in PANELS if panel.key == "certainty")
+    view = panel.view(documents(DIGITS))
+    assert view
+    assert view["words"].startswith("Not as sure of itself as it may be: on the average it says 0.87")
+    assert view["sentences"][view["asked"]].startswith("Answers that are at least 0.9 sure: 185 of 300 images (61.7 %)")
+    assert view["sentences"][-1] == "Answers that are at least 0.999 sure: none of 300 images. The champion: 0 %."
+    assert len(view["places"]) == len(view["sentences"]) == 102
+
+
+def test_a_run_of_an_earlier_version_has_no_certainty() -> None:
+    run = documents(DIGITS)
+    assert run.evaluation
+    for evaluation in run.evaluation.values():
+        del evaluation["certainty"]
+    page = bytes(report_page(run).body).decode()
+    assert "Whether a score of 0.9 means nine of ten right" in page and 'id="threshold"' not in page
+
+
+def test_nearly_all_is_not_rounded_to_all() -> None:
+    assert [percent(share) for share in (0, 0.0001, 0.5, 0.99, 0.9999, 1)] == [
+        "0 %", "under 0.1 %", "50 %", "99 %", "over 99.9 %", "100 %",
+    ]  # fmt: skip

@@ -33,6 +33,14 @@ def count(value: float | None) -> str:
     return "" if value is None else f"{value:,.0f}"
 
 
+def percent(share: float) -> str:
+    """A tenth of a percent; what is nearly all or nearly nothing is not rounded to it."""
+    shown = f"{100 * share:.1f}"
+    if shown == "100.0" and share < 1:
+        return "over 99.9 %"
+    return "under 0.1 %" if shown == "0.0" and share > 0 else f"{shown.removesuffix('.0')} %"
+
+
 def duration(seconds: float | None) -> str:
     """Two units at most: 8 s, 4 min 11 s, 2 h 5 min, 3 d 4 h."""
     if seconds is None:

@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 HERE = Path(__file__).parent
 FILTERS = (
     "score", "signed", "signed_count", "count", "duration", "money", "day", "moment", "sentence", "task_state", "short",
+    "percent",
 )  # fmt: skip
 
 

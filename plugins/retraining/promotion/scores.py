@@ -8,11 +8,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from retraining.promotion.certainty import BINS, bin_of, certainty
+
 # A model that gives the right class no chance at all would have an infinite log loss.
 SMALLEST_PROBABILITY = 1e-15
 # Probabilities computed in bfloat16 add up to 1 within half a percent.
 SUM_TOLERANCE = 0.02
-CALIBRATION_BINS = 15
 
 
 class ScoreError(ValueError):
@@ -45,6 +46,8 @@ class Evaluation:
     """Mean of -ln(probability of the right class)."""
     calibration_error: float
     """By how much the model's certainty differs from how often it is right; 0 to 1."""
+    certainty: dict[str, Any] = field(repr=False)
+    """The same in detail, for people: see `certainty`."""
     classes: tuple[str, ...]
     per_class: dict[str, dict[str, float]]
     """Class → precision, recall, f1, n."""
@@ -91,6 +94,7 @@ def evaluate(
         certainties.append(surest)
         losses.append(-math.log(max(probabilities[truth], SMALLEST_PROBABILITY)))
     per_class = _class_scores(classes, confusion, Counter(truths))
+    right = [answer == truth for answer, truth in zip(answered, truths, strict=True)]
     n = len(names)
     return Evaluation(
         test_digest=test_digest,
@@ -98,7 +102,8 @@ def evaluate(
         accuracy=sum(confusion[i][i] for i in range(len(classes))) / n,
         macro_f1=sum(scores["f1"] for scores in per_class.values()) / len(classes),
         log_loss=sum(losses) / n,
-        calibration_error=calibration_error(certainties, [a == t for a, t in zip(answered, truths, strict=True)]),
+        calibration_error=calibration_error(certainties, right),
+        certainty=certainty(certainties, right),
         classes=tuple(classes),
         per_class=per_class,
         confusion=confusion,
@@ -112,9 +117,9 @@ def calibration_error(certainties: Sequence[float], right: Sequence[bool]) -> fl
     `certainties` are the probabilities of the answered classes. A bin's error is how far their mean is from the share
     of right answers in it; the bins count by their images.
     """
-    gaps = [0.0] * CALIBRATION_BINS
-    for certainty, is_right in zip(certainties, right, strict=True):
-        gaps[min(int(certainty * CALIBRATION_BINS), CALIBRATION_BINS - 1)] += certainty - is_right
+    gaps = [0.0] * BINS
+    for sure, is_right in zip(certainties, right, strict=True):
+        gaps[bin_of(sure)] += sure - is_right
     return sum(map(abs, gaps)) / len(certainties)
 
 

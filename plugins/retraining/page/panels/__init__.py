@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from retraining.page.panels import (
+    certainty,
     classes,
     confusions,
     cost,
@@ -19,7 +20,20 @@ from retraining.page.panels.panel import Panel
 
 PANELS: tuple[Panel, ...] = tuple(
     module.PANEL
-    for module in (gate, images, classes, confusions, data, tuning, training, rules, deployment, cost, reproduce)
+    for module in (
+        gate,
+        images,
+        classes,
+        confusions,
+        data,
+        tuning,
+        training,
+        rules,
+        certainty,
+        deployment,
+        cost,
+        reproduce,
+    )
 )
 
 

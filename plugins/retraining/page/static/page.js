@@ -12,6 +12,18 @@
   document.addEventListener("DOMContentLoaded", () => {
     const { section, live } = document.querySelector("main").dataset;
     if (section) document.getElementById(section)?.scrollIntoView();
+    const slider = document.getElementById("threshold");
+    if (slider) {
+      const { sentences, places, top, floor } = slider.dataset, said = JSON.parse(sentences), x = JSON.parse(places);
+      const show = () => {
+        document.getElementById("threshold-says").textContent = said[slider.value];
+        document.getElementById("threshold-at").setAttribute("d", `M${x[slider.value]} ${top}V${floor}`);
+        slider.setAttribute("aria-valuetext", said[slider.value]);
+      };
+      slider.addEventListener("input", show);
+      slider.parentElement.hidden = false;
+      show();
+    }
     if (live !== undefined) setInterval(() => document.hidden || location.reload(), 15000);
   });
 })();
