@@ -239,7 +239,6 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.answer(b"", 200 if self.path == "/ping" else 404)
     def do_POST(self):
         body = self.rfile.read(int(self.headers["Content-Length"]))
-<<<<<<< HEAD
         is_json = self.headers["Content-Type"] == "application/json"
         if is_json and (model / "picky").exists():
             self.send_error(500, "only pictures")
@@ -248,12 +247,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if several and (model / "forgets").exists():
             several.pop()
         one = {"label": label} | probabilities(body)
-=======
-        several = json.loads(body).get("instances") if self.headers["Content-Type"] == "application/json" else None
-        one = {"label": label}
         if (model / "answer").exists():
             one = json.loads((model / "answer").read_text())
->>>>>>> 9165315 (Try a picture on the endpoint from Airflow)
         if (model / "crashes").exists():
             self.send_error(500, "this model crashes")
             return
