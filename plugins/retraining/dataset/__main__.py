@@ -18,6 +18,7 @@ from pathlib import Path
 
 from retraining.dataset.archive import ArchiveError
 from retraining.dataset.check import check
+from retraining.dataset.progress import at_terminal
 from retraining.dataset.public import IMPORTERS
 from retraining.dataset.sources import SourceError
 from retraining.environment import dags_folder
@@ -71,7 +72,8 @@ def main() -> int:
 def _check(source: str, html: Path | None) -> int:
     _log_to_stderr()
     try:
-        checked = check(source, html=html is not None)
+        with at_terminal() as progress:
+            checked = check(source, html=html is not None, progress=progress)
         if html is not None and checked.html is not None:
             html.write_text(checked.html)
     except (RecipeError, OSError) as error:

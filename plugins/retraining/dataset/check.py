@@ -11,6 +11,7 @@ from retraining.dataset.contact_sheet import contact_sheet
 from retraining.dataset.groups import GroupError
 from retraining.dataset.likeness import likeness
 from retraining.dataset.memory import Memory
+from retraining.dataset.progress import Progress, in_log
 from retraining.dataset.sources import SourceError, open_source
 from retraining.dataset.split import SplitError
 from retraining.dataset.summary import summary
@@ -34,21 +35,21 @@ class Checked:
     html: str | None = None
 
 
-def check(what: str, *, html: bool = False) -> Checked:
+def check(what: str, *, html: bool = False, progress: Progress = in_log) -> Checked:
     """`what`: a source, or a recipe file that names one. Raises RecipeError for a recipe that cannot be read."""
     source, layout, split = what, None, Split()
     if what.lower().endswith((".yaml", ".yml")) and Path(what).is_file():
         recipe = load_recipe(Path(what))
         source, layout, split = recipe.source, recipe.layout, recipe.split
     try:
-        return _checked(source, layout, split, html=html)
+        return _checked(source, layout, split, html=html, progress=progress)
     except (SourceError, ArchiveError) as error:
         return Checked(good=False, text=f"Refused: {error}")
 
 
-def _checked(source: str, layout: Layout | None, split: Split, *, html: bool) -> Checked:
+def _checked(source: str, layout: Layout | None, split: Split, *, html: bool, progress: Progress) -> Checked:
     with open_source(source, _s3(source), layout) as files:
-        judged, _ = verify(files, Memory())
+        judged, _ = verify(files, Memory(), progress)
         alike = likeness((found for _, found in judged), Memory(), None, "", "")
         kept_out = [(file, found) for file, found in judged if isinstance(found, Rejected)]
         try:

@@ -13,6 +13,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
+from retraining.dataset.progress import Progress, in_log
 from retraining.s3.documents import MISSING
 from retraining.s3.listing import list_keys
 
@@ -31,9 +32,10 @@ class Forgotten(Exception):
 class Store:
     """Below one prefix of a bucket."""
 
-    def __init__(self, s3: Any, bucket: str, root: str, stored: frozenset[str]) -> None:
+    def __init__(self, s3: Any, bucket: str, root: str, stored: frozenset[str], progress: Progress = in_log) -> None:
         """`stored`: keys below `root` that an earlier sync has seen there; empty: it is listed."""
         self.s3, self.bucket, self.root, self.stored, self.uploaded = s3, bucket, root, stored, 0
+        self.progress = progress
 
     def put_missing(self, wanted: Mapping[str, Path]) -> None:
         """Files by their keys, which name their content: those that S3 has are right by their name.
@@ -88,6 +90,5 @@ class Store:
         with ThreadPoolExecutor(THREADS) as pool:
             for done, future in enumerate(as_completed([pool.submit(upload) for upload in uploads]), start=1):
                 future.result()
-                if done % 1000 == 0 or done == len(uploads):
-                    log.info("Uploaded %d of %d objects.", done, len(uploads))
+                self.progress("Uploaded", done, len(uploads))
         self.uploaded += len(uploads)

@@ -15,6 +15,7 @@ from typing import Any
 
 from retraining.dataset.likeness import likeness, thumbs_key
 from retraining.dataset.memory import Memory, Verdict, memory_key, recall, remember
+from retraining.dataset.progress import Progress, in_log
 from retraining.dataset.sources import SourceFile, SourceFiles, open_source
 from retraining.dataset.split import SPLITS
 from retraining.dataset.stamp import is_files
@@ -40,27 +41,27 @@ class Synced:
     """Files that were read; 0 when all are those of the sync before."""
 
 
-def sync_dataset(plan: Plan, s3: Any) -> Synced:
+def sync_dataset(plan: Plan, s3: Any, progress: Progress = in_log) -> Synced:
     """The plan's source as a version in the plan's bucket; ValueErrors of this package say what is wrong."""
     key = memory_key(plan.root, plan.recipe.source)
     memory = recall(s3, plan.environment.bucket, key)
     try:
-        return _sync(plan, s3, memory, key)
+        return _sync(plan, s3, memory, key, progress)
     except Forgotten as error:
         log.warning("%s: everything is read and compared again.", error)
-        return _sync(plan, s3, Memory(), key)
+        return _sync(plan, s3, Memory(), key, progress)
 
 
-def _sync(plan: Plan, s3: Any, memory: Memory, key: str) -> Synced:
+def _sync(plan: Plan, s3: Any, memory: Memory, key: str, progress: Progress) -> Synced:
     source, bucket = without_secrets(plan.recipe.source), plan.environment.bucket
     with open_source(plan.recipe.source, s3, plan.recipe.layout, memory) as files:
-        judged, seen = verify(files, memory)
+        judged, seen = verify(files, memory, progress)
         alike = likeness((verdict for _, verdict in judged), memory, s3, bucket, thumbs_key(key))
         version = make_version(judged, source, plan.recipe.split, files.understood.as_dict(), alike.clusters)
         # Before anything is uploaded, and long before anything is paid.
         log.info("%s was understood as:\n%s", source, "\n".join(summary(as_fact(version))))
         _say(version)
-        store = Store(s3, bucket, plan.data_key, memory.stored)
+        store = Store(s3, bucket, plan.data_key, memory.stored, progress)
         store.put_missing(objects(version, files.scratch))
     images_uri, folder = plan.uri(plan.images_key), f"versions/{version.fingerprint}"
     for split in SPLITS:
@@ -98,14 +99,14 @@ def as_fact(version: Version) -> dict[str, Any]:
 
 
 def verify(
-    files: SourceFiles, memory: Memory
+    files: SourceFiles, memory: Memory, progress: Progress = in_log
 ) -> tuple[list[tuple[SourceFile, Verdict]], dict[str, tuple[str, Verdict]]]:
     """Each file with what it is found to be, read or remembered; and what may be remembered of them, by their keys."""
     known = {file.key: file.rejected or memory.verdict(file.key, file.stamp) for file in files}
     unknown = [file for file in files if known[file.key] is None]
     log.info("Verifying %d files; %d are those of the last sync.", len(unknown), len(files) - len(unknown))
     unchanged = known.keys() - {file.key for file in unknown}
-    answers = verify_files([file.path for file in unknown], files.scratch)
+    answers = verify_files([file.path for file in unknown], files.scratch, progress=progress)
     for file, (found, stamp) in zip(unknown, answers, strict=True):
         known[file.key] = found
         # Of a copy that was fetched, the stamp is that of where it came from.

@@ -12,6 +12,7 @@ from retraining.dataset.archive import ArchiveError
 from retraining.dataset.changes import changes
 from retraining.dataset.garbage import Busy, Collector, Garbage, NotDeleted
 from retraining.dataset.groups import GroupError
+from retraining.dataset.progress import at_terminal
 from retraining.dataset.sources import SourceError
 from retraining.dataset.split import SplitError
 from retraining.dataset.summary import changed, summary
@@ -29,7 +30,8 @@ def sync(name: str, dags_folder: Path) -> int:
     """The exit status: 0 when the source lies in the bucket as a version."""
 
     def work(plan: Plan) -> int:
-        synced = sync_dataset(plan, clients_of(plan)["s3"])
+        with at_terminal() as progress:
+            synced = sync_dataset(plan, clients_of(plan)["s3"], progress)
         print("\n".join(summary(as_fact(synced.version))))
         print(f"\n{synced.read} files read, {synced.uploaded} objects uploaded.")
         return 0

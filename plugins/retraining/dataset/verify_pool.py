@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from retraining.dataset.names import printable
+from retraining.dataset.progress import Progress, in_log
 from retraining.dataset.source_error import SourceError
 from retraining.dataset.stamp import Stamp
 from retraining.dataset.verdict import Original, Rejected, VerifiedImage
@@ -24,7 +25,6 @@ log = logging.getLogger(__name__)
 PACKAGES = Path(__file__).parents[2]
 FILES_EACH = 100
 """A process takes about as long to start as this many small pictures take."""
-SAY_EVERY = 5_000
 LOST_ALWAYS, LOST_SHARE = 3, 0.02
 """Pictures that may end their process: as many as may be quarantined, for each takes minutes."""
 
@@ -32,7 +32,9 @@ Verdict = VerifiedImage | Rejected
 Judged = tuple[Verdict, Stamp | None]
 
 
-def verify_files(paths: Sequence[Path], scratch: Path, limits: Limits = LIMITS) -> list[Judged]:
+def verify_files(
+    paths: Sequence[Path], scratch: Path, limits: Limits = LIMITS, progress: Progress = in_log
+) -> list[Judged]:
     """(verdict, stamp) of each path, in their order; a stamp is None where the file changed meanwhile.
 
     Converted pictures land in the folder `scratch` under their digests. SourceError when many end their process.
@@ -46,8 +48,7 @@ def verify_files(paths: Sequence[Path], scratch: Path, limits: Limits = LIMITS) 
                 found[index] = worker.judge(paths[index])
                 if worker.process is None:
                     lost.append(paths[index])
-                if len(found) % SAY_EVERY == 0:
-                    log.info("Verified %d of %d files.", len(found), len(paths))
+                progress("Verified", len(found), len(paths))
 
     with ThreadPoolExecutor(max(1, workers)) as pool:
         for done in [pool.submit(work) for _ in range(workers)]:
