@@ -15,7 +15,7 @@ def create_once(create: Any, request: Mapping[str, Any]) -> bool:
     try:
         create(**request)
     except ClientError as error:
-        if already_exists(error.response["Error"]["Code"], error.response["Error"]["Message"]):
+        if already_exists(error):
             return False
         raise
     return True
@@ -26,5 +26,5 @@ def delete_once(delete: Any, request: Mapping[str, Any]) -> None:
     try:
         delete(**request)
     except ClientError as error:
-        if not is_missing(error.response["Error"]["Code"], error.response["Error"]["Message"]):
+        if not is_missing(error):
             raise

@@ -7,7 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from botocore.exceptions import ClientError
 
 Description = Mapping[str, Any]
 
@@ -114,19 +117,21 @@ def rule_statuses(description: Description) -> dict[str, str]:
     return {rule["RuleConfigurationName"]: rule["RuleEvaluationStatus"] for rules in both for rule in rules}
 
 
-def is_missing(code: str, message: str) -> bool:
+def is_missing(error: ClientError) -> bool:
     """Whether an error of a Describe call means that the thing does not exist.
 
     SageMaker answers most of these with ValidationException, which also means many other things, so the text decides.
     """
+    code, message = (str(error.response["Error"].get(key, "")) for key in ("Code", "Message"))
     if code == "ResourceNotFound":
         return True
     absent = ("Requested resource not found", "Could not find")
     return code == "ValidationException" and message.startswith(absent)
 
 
-def already_exists(code: str, message: str) -> bool:
+def already_exists(error: ClientError) -> bool:
     """Whether an error of a Create call means that somebody, probably our earlier attempt, has made it already."""
+    code, message = (str(error.response["Error"].get(key, "")) for key in ("Code", "Message"))
     return code == "ResourceInUse" or message.startswith(
         ("Cannot create already existing", "Model Package Group already")
     )

@@ -58,7 +58,7 @@ class SageMakerJobTrigger(BaseTrigger):
                 try:
                     description = await getattr(client, kind.describe)(**{kind.name_key: self.name})
                 except ClientError as error:
-                    if is_missing(error.response["Error"]["Code"], error.response["Error"]["Message"]):
+                    if is_missing(error):
                         yield self._event("Missing")
                         return
                     # Throttling, an expired token, a restart of the service: the job goes on, so does the wait.

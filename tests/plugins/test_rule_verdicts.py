@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from botocore.exceptions import ClientError
 
 from retraining.debugger.rule_verdicts import rule_verdicts, stopping_rules
 from retraining.job_kinds import KINDS, is_missing, is_platform_failure, rule_statuses
@@ -88,7 +89,7 @@ def test_a_job_without_rules_is_not_waited_for() -> None:
     ],
 )
 def test_only_an_answer_about_absence_means_absent(code: str, message: str, missing: bool) -> None:
-    assert is_missing(code, message) is missing
+    assert is_missing(ClientError({"Error": {"Code": code, "Message": message}}, "Describe")) is missing
 
 
 def test_only_the_platform_is_worth_a_second_job() -> None:

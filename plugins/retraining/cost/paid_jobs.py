@@ -55,6 +55,6 @@ def _generations(sagemaker: Any, kind_name: str, name: str) -> Iterator[dict[str
         try:
             yield getattr(sagemaker, kind.describe)(**{kind.name_key: kind.generation(name, number)})
         except ClientError as error:
-            if not is_missing(error.response["Error"]["Code"], error.response["Error"]["Message"]):
+            if not is_missing(error):
                 raise
             return

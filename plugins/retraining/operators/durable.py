@@ -100,7 +100,7 @@ class DurableJob(SageMakerBaseOperator):
         try:
             return dict(getattr(self.hook.conn, self.kind.describe)(**{self.kind.name_key: name}))
         except ClientError as error:
-            if is_missing(error.response["Error"]["Code"], error.response["Error"]["Message"]):
+            if is_missing(error):
                 return None
             raise
 
@@ -126,7 +126,7 @@ class DurableJob(SageMakerBaseOperator):
         try:
             self._send(self.config | {self.kind.name_key: name})
         except ClientError as error:
-            if not already_exists(error.response["Error"]["Code"], error.response["Error"]["Message"]):
+            if not already_exists(error):
                 raise
             self.log.info("%s exists already: an earlier attempt created it.", name)
 

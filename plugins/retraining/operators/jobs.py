@@ -31,7 +31,7 @@ class TuningOperator(DurableJob, SageMakerTuningOperator):
             super()._send(request)
         except ClientError as error:
             code, message = error.response["Error"]["Code"], error.response["Error"]["Message"]
-            refused = code in ("ValidationException", "ResourceNotFound") and not already_exists(code, message)
+            refused = code in ("ValidationException", "ResourceNotFound") and not already_exists(error)
             if not (refused and "WarmStartConfig" in request):
                 raise
             self.log.warning("SageMaker refuses the warm start; the search begins from nothing: %s", message)

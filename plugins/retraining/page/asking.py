@@ -55,7 +55,7 @@ def in_words(error: ClientError) -> str:
     code, said = error.response["Error"]["Code"], error.response["Error"].get("Message", "")
     if code == "ModelError":
         return _model_error(error)
-    if is_missing(code, said) or "not found" in said:
+    if is_missing(error) or "not found" in said:
         return "The endpoint does not exist. The next run that is promoted makes it."
     if code in BUSY:
         return f"The endpoint has more requests than it can take now ({code}). Try again in a moment."

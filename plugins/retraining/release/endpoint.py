@@ -15,7 +15,7 @@ def describe_endpoint(sagemaker: Any, name: str) -> dict[str, Any] | None:
     try:
         return dict(sagemaker.describe_endpoint(EndpointName=name))
     except ClientError as error:
-        if is_missing(error.response["Error"]["Code"], error.response["Error"]["Message"]):
+        if is_missing(error):
             return None
         raise
 

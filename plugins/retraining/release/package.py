@@ -40,8 +40,7 @@ def _packages(sagemaker: Any, plan: Plan, which: Mapping[str, str]) -> Iterator[
                 yield package
     except ClientError as error:
         # The first run makes the group.
-        code, message = error.response["Error"]["Code"], error.response["Error"]["Message"]
-        if not (is_missing(code, message) or "does not exist" in message):
+        if not (is_missing(error) or "does not exist" in error.response["Error"]["Message"]):
             raise
 
 

@@ -136,7 +136,7 @@ class Rebuild:
         try:
             return dict(self.sagemaker.describe_model(ModelName=name))
         except ClientError as error:
-            if not is_missing(error.response["Error"]["Code"], error.response["Error"]["Message"]):
+            if not is_missing(error):
                 raise
             raise CannotRebuild(
                 f"Model {name}, which the endpoint serves, was deleted: what it is made of is lost."

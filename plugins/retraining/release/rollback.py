@@ -188,7 +188,7 @@ class Rollback:
         try:
             return ask()
         except ClientError as error:
-            if not is_missing(error.response["Error"]["Code"], error.response["Error"]["Message"]):
+            if not is_missing(error):
                 raise
             self.say(f"The registry does not know the model package: {error.response['Error']['Message']}")
             return None

@@ -72,7 +72,7 @@ class Serving:
             try:
                 found = describe(**{name: request[name]})
             except ClientError as error:
-                if not is_missing(error.response["Error"]["Code"], error.response["Error"]["Message"]):
+                if not is_missing(error):
                     raise
                 self.say(f"{request[name]} ({kind}) was removed; it is made again.")
                 create_once(create, request)

@@ -225,7 +225,7 @@ def _first_existing(run: Run, *configs: str | None) -> str | None:
         try:
             run.sagemaker.describe_endpoint_config(EndpointConfigName=config)
         except ClientError as error:
-            if not is_missing(error.response["Error"]["Code"], error.response["Error"]["Message"]):
+            if not is_missing(error):
                 raise
         else:
             return config
