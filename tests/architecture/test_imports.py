@@ -43,6 +43,7 @@ ALLOWED = {
         "sklearn",
         "croniter",
         "numpy",
+        "rich",
         "PIL",
         "yaml",
         "asgiref",
