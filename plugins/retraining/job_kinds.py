@@ -23,6 +23,9 @@ TRANSFORM_LIMIT_SECONDS = 4 * 3600
 # Longer than any healthy blue/green update of these small containers.
 UPDATE_LIMIT_SECONDS = 3600
 
+# What a service says to whoever may not ask.
+DENIED = ("AccessDenied", "AccessDeniedException")
+
 RULES_DONE = ("NoIssuesFound", "IssuesFound", "Error", "Stopped")
 
 # Failures of the platform, not of what it ran: worth another job. (The beginning of AWS's FailureReason.)

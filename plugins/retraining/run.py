@@ -128,6 +128,10 @@ class Run:
     def runtime(self) -> Any:
         return client("sagemaker-runtime")
 
+    @cached_property
+    def scaling(self) -> Any:
+        return client("application-autoscaling")
+
     def read_json(self, key: str) -> Any:
         return json.loads(self.s3.get_object(Bucket=self.environment.bucket, Key=key)["Body"].read())
 

@@ -20,6 +20,7 @@ from retraining.release.drill import Drill
 from retraining.release.endpoint import describe_endpoint
 from retraining.release.rebuild import CannotRebuild, NothingLost, Rebuild
 from retraining.release.rollback import NoWayBack, Rollback
+from retraining.release.scaling import SERVICE
 from retraining.release.serving import RollbackFailed
 
 REFUSALS = (
@@ -161,5 +162,5 @@ def plan_of(name: str, dags_folder: Path) -> Plan:
 
 
 def clients_of(plan: Plan) -> dict[str, Any]:
-    names = {"s3": "s3", "sagemaker": "sagemaker", "runtime": "sagemaker-runtime"}
+    names = {"s3": "s3", "sagemaker": "sagemaker", "runtime": "sagemaker-runtime", "scaling": SERVICE}
     return {key: boto3.client(service, region_name=plan.environment.region) for key, service in names.items()}

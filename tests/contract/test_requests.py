@@ -17,6 +17,7 @@ from botocore.validate import ParamValidator
 
 from local_sagemaker.jobs import distribution
 from local_sagemaker.jobs.script import Script
+from local_sagemaker.wire import service_model as served_model
 from retraining.container_images import resolve_images
 from retraining.debugger.mode import HOOK_HYPERPARAMETER, MANAGED_MEMBERS, PROFILE_HYPERPARAMETER, in_mode
 from retraining.environment import Environment
@@ -25,8 +26,10 @@ from retraining.recipe import load_recipe, read_recipe
 from retraining.recipe.debugger import ALL_RULES
 from retraining.recipe.deployment import Deployment
 from retraining.recipe.hyperparameters import HYPERPARAMETERS
+from retraining.recipe.machines import Autoscaling, Serving
 from retraining.requests import debugger as debugger_requests
 from retraining.requests import sagemaker as requests
+from retraining.requests.autoscaling import retained, scaling
 from tests import shipped
 
 DIGITS = Path(__file__).parents[2] / "dags" / "recipes" / "digits.yaml"
@@ -145,6 +148,16 @@ def every_request(recipe: Any) -> dict[str, dict[str, Any]]:
 @pytest.mark.parametrize("operation", every_request(DIGITS_RECIPE))
 def test_sagemaker_would_accept_the_request(operation: str, recipe: Any) -> None:
     assert problems(operation, every_request(recipe)[operation]) == []
+
+
+def test_application_auto_scaling_would_accept_the_requests() -> None:
+    bounds = {"min": 2, "max": 4, "invocations_per_instance": 600}
+    serving = Serving(instance_count=2, autoscaling=Autoscaling(**bounds))
+    plan = Plan.of(replace(LONG_RECIPE, serving=serving), ENVIRONMENT, datetime(2026, 11, 21, 3, tzinfo=UTC), "r")
+    for operation, request in (scaling(plan) or {}).items():
+        # Its patterns are Java's, which the server's own checks can read.
+        assert served_model.check_request("application-autoscaling", operation, request) == request
+    assert problems("UpdateEndpoint", requests.endpoint(plan, plan.endpoint_config) | retained(plan)) == []
 
 
 @pytest.mark.parametrize("strategy", ["all_at_once", "canary", "linear"])

@@ -37,7 +37,9 @@ def champions(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Run]
 
 
 def drill(run: Run) -> Drill:
-    return Drill(rollback=Rollback(s3=run.s3, sagemaker=run.sagemaker, runtime=run.runtime, plan=run.plan))
+    return Drill(
+        rollback=Rollback(s3=run.s3, sagemaker=run.sagemaker, runtime=run.runtime, scaling=run.scaling, plan=run.plan)
+    )
 
 
 def perform(run: Run, to: str = "") -> dict[str, Any]:

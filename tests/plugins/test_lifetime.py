@@ -70,7 +70,7 @@ def test_the_champion_of_a_deleted_endpoint_serves_again(run: Run) -> None:
     look(run, IDLE + 25 * HOUR)
     wait(run, "endpoint_deleted")
     plan = replace(run.plan, environment=replace(run.environment, poll_seconds=0.1))
-    back = Rollback(s3=run.s3, sagemaker=run.sagemaker, runtime=run.runtime, plan=plan)
+    back = Rollback(s3=run.s3, sagemaker=run.sagemaker, runtime=run.runtime, scaling=run.scaling, plan=plan)
     back.go_back(run.plan.run_name, reason="needed again", by="ada")
     assert served(run) == run.plan.endpoint_config
     assert look(run, IDLE + 26 * HOUR).done == "told"  # of this one nothing has been told

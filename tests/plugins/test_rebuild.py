@@ -82,7 +82,7 @@ def test_a_champion_from_the_registry_can_be_returned_to(run: Run, runs: Runs) -
     lose(run, run.plan.past_champion_key(run.plan.run_name))
     rebuild(run).write(rebuild(run).find(), "ada")
     promote(runs(3))
-    back = Rollback(s3=run.s3, sagemaker=run.sagemaker, runtime=run.runtime, plan=run.plan)
+    back = Rollback(s3=run.s3, sagemaker=run.sagemaker, runtime=run.runtime, scaling=run.scaling, plan=run.plan)
     assert back.choose() == run.plan.run_name
 
 

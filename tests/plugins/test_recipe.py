@@ -98,6 +98,14 @@ def test_what_is_left_out_has_its_default(recipe: Recipe) -> None:
             put("training", {"spot": True, "keep_alive_seconds": 60}),
             r"keep_alive_seconds = 60: SageMaker does not keep spot machines\. Set spot: false",
         ),
+        (
+            put("serving", {"autoscaling": {"min": 3, "max": 2, "invocations_per_instance": 600}}),
+            r"serving\.autoscaling\.max = 2: must be at least min, 3",
+        ),
+        (
+            put("serving", {"instance_count": 5, "autoscaling": {"max": 4, "invocations_per_instance": 600}}),
+            r"serving\.instance_count = 5: a new endpoint begins with it, within autoscaling.min and max \(\(1, 4\)\)",
+        ),
         (put("tracking.wand", {}), r"tracking\.wand = {}: is not a key of this section\. Did you mean wandb\?"),
         (put("tracking.wandb", {}), r"tracking\.wandb\.project = None: is missing"),
         (put("tracking.wandb", {"project": "a/b"}), r"tracking\.wandb\.project = 'a/b': must be 1 to 128 characters"),

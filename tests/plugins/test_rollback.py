@@ -36,7 +36,7 @@ class Promoted:
     def back(self, **changes: Any) -> Rollback:
         run = self.second
         plan = dataclasses.replace(run.plan, environment=dataclasses.replace(run.environment, poll_seconds=0.1))
-        clients = {"s3": run.s3, "sagemaker": run.sagemaker, "runtime": run.runtime}
+        clients = {"s3": run.s3, "sagemaker": run.sagemaker, "runtime": run.runtime, "scaling": run.scaling}
         return Rollback(plan=plan, **clients | changes)
 
     def go_back(self, to: str = "", **changes: Any) -> dict[str, Any]:

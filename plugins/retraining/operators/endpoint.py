@@ -19,13 +19,13 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException, Airfl
 from botocore.exceptions import ClientError
 
 from retraining.creation import delete_once
-from retraining.job_kinds import KINDS, UPDATE_LIMIT_SECONDS
+from retraining.job_kinds import DENIED, KINDS, UPDATE_LIMIT_SECONDS
 from retraining.links import JOB_LINKS
 from retraining.operators.durable import log_tail
 from retraining.release import package
-from retraining.release.alarms import DENIED
 from retraining.release.endpoint import describe_endpoint, is_baking, pending_config
 from retraining.release.intent import Intent, Intents
+from retraining.release.scaling import SERVICE, make_way, scale, scale_if_possible
 from retraining.release.watch import Watch, end_watch, take_back
 from retraining.run import client
 from retraining.triggers import DeploymentTrigger, SageMakerJobTrigger
@@ -56,7 +56,15 @@ class EndpointOperator(SageMakerEndpointOperator):
     def deployment(self) -> dict[str, Any]:
         """What an update, and no creation, is sent besides."""
         config = self.config.get("DeploymentConfig")
-        return {"DeploymentConfig": config} if config else {}
+        return dict(self.config.get("Retained", {})) | ({"DeploymentConfig": config} if config else {})
+
+    @property
+    def scaling(self) -> Any:
+        """A client of Application Auto Scaling; None where the recipe asks for no scaling."""
+        return client(SERVICE) if self.config.get("Scaling") else None
+
+    def make_way(self, before: str, after: str) -> None:
+        make_way(self.hook.conn, self.scaling, self.config["EndpointName"], before, after)
 
     def look(self, context: Context) -> dict[str, Any] | None:
         """The endpoint as SageMaker describes it now; the task's link leads to it."""
@@ -143,6 +151,7 @@ class DeployOperator(EndpointOperator):
             raise AirflowFailException(self.broken(endpoint))
         if endpoint and endpoint["EndpointConfigName"] == wanted:
             self._end_watch()
+            scale(self.scaling, self.config.get("Scaling"))
             if canary and canary["wrong"]:
                 raise AirflowFailException(f"{canary['wrong']} The update had ended before it could be taken back.")
             served = {"name": name, "config": wanted, "arn": endpoint["EndpointArn"]}
@@ -157,6 +166,7 @@ class DeployOperator(EndpointOperator):
             self.hook.conn.create_endpoint(**self.request)
             return self.wait()
         self.log.info("Updating endpoint %s from %s to %s.", name, endpoint["EndpointConfigName"], wanted)
+        self.make_way(endpoint["EndpointConfigName"], wanted)
         self.hook.conn.update_endpoint(**self.request, **self._watched_deployment())
         return self.wait(DeploymentTrigger if self.watch else SageMakerJobTrigger)
 
@@ -218,11 +228,13 @@ class RollbackOperator(EndpointOperator):
         concerned = endpoint is not None and self._concerns(endpoint)
         if intent and not concerned and not intent.was_asked(endpoint):
             self._end_watch()
+            self._scale_again(endpoint)
             # As after throttling: deploy may be cleared, and asks then.
             raise AirflowSkipException("deploy failed before it asked anything of the endpoint.")
         intents.take_back()
         if endpoint is None or (not concerned and endpoint["EndpointStatus"] == "InService"):
             self._end_watch()
+            self._scale_again(endpoint)
             self._clear_away()
             raise AirflowSkipException("The endpoint does not serve this run's model; there is nothing to roll back.")
         return self.ensure(context, requested=False)
@@ -247,6 +259,7 @@ class RollbackOperator(EndpointOperator):
             return {"name": name, "config": None}
         served = endpoint["EndpointConfigName"]
         if served != failed and endpoint["EndpointStatus"] == "InService":
+            self._scale_again(endpoint)
             self._clear_away()
             return {"name": name, "config": served, "arn": endpoint["EndpointArn"]}
         if requested:
@@ -254,7 +267,8 @@ class RollbackOperator(EndpointOperator):
             raise AirflowException(f"Endpoint {name} is {endpoint['EndpointStatus']} on {served} still: {reason}")
         if back_to is not None and endpoint["EndpointStatus"] == "InService":
             self.log.warning("Updating endpoint %s from %s, which failed, back to %s.", name, served, back_to)
-            self.hook.conn.update_endpoint(**self.request)
+            self.make_way(served, back_to)
+            self.hook.conn.update_endpoint(**self.request, **self.config.get("Retained", {}))
         elif self.config["Created"] and served == failed:
             self.log.warning("Deleting endpoint %s, which this run made: %s failed.", name, served)
             self.hook.conn.delete_endpoint(EndpointName=name)
@@ -285,6 +299,11 @@ class RollbackOperator(EndpointOperator):
             if error.response["Error"]["Code"] not in DENIED:
                 raise
             self.log.warning("What was made for %s stays: %s", self.config["Failed"], error)
+
+    def _scale_again(self, endpoint: Mapping[str, Any] | None) -> None:
+        """The attempt that failed may have made way for another instance type."""
+        if endpoint and endpoint["EndpointStatus"] == "InService":
+            scale_if_possible(self.scaling, self.config.get("Scaling"))
 
     def _end_watch(self) -> None:
         if watched := self.config.get("Watched"):

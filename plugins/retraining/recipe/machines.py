@@ -48,6 +48,21 @@ class Training:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Autoscaling:
+    """How many instances Application Auto Scaling may give an endpoint, and by what."""
+
+    __pydantic_config__ = SECTION
+
+    min: Annotated[int, Between(1, 100)] = 1
+    max: Annotated[int, Between(1, 100)]
+    invocations_per_instance: Annotated[int, Between(1, 1_000_000)]
+    """Requests within a minute: above it there are more instances, well below it fewer."""
+
+    def __post_init__(self) -> None:
+        require(self.min <= self.max, "max", self.max, f"must be at least min, {self.min}")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Serving:
     """What answers requests, and also what scores the test set."""
 
@@ -57,3 +72,18 @@ class Serving:
     instance_count: Annotated[int, Between(1, 100)] = 1
     ttl_hours: Annotated[int, Between(1, 8760, " hours")] | None = None
     """An endpoint that had neither a request nor a successful run for so long is deleted, a day after telling of it."""
+    autoscaling: Autoscaling | None = None
+
+    def __post_init__(self) -> None:
+        bounds = self.autoscaling
+        require(
+            bounds is None or bounds.min <= self.instance_count <= bounds.max,
+            "instance_count",
+            self.instance_count,
+            f"a new endpoint begins with it, within autoscaling.min and max ({bounds and (bounds.min, bounds.max)})",
+        )
+
+    @property
+    def fewest_instances(self) -> int:
+        """That an endpoint may have when it is updated."""
+        return self.autoscaling.min if self.autoscaling else self.instance_count

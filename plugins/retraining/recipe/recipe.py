@@ -139,11 +139,11 @@ class Recipe:
 
     def _check_deployment(self) -> None:
         require(
-            self.deployment.strategy == "all_at_once" or self.serving.instance_count > 1,
+            self.deployment.strategy == "all_at_once" or self.serving.fewest_instances > 1,
             "deployment.strategy",
             self.deployment.strategy,
             "SageMaker shifts whole instances, and a part of one instance is all of it",
-            "Set serving.instance_count to 2 or more, or strategy to all_at_once.",
+            "Set serving.instance_count (and autoscaling.min) to 2 or more, or strategy to all_at_once.",
         )
 
     def _check_slices(self) -> None:

@@ -9,12 +9,11 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from retraining.environment import ConfigurationError
+from retraining.job_kinds import DENIED
 from retraining.release.watch import champion_latency_us
 from retraining.requests.alarms import alarms
 
 log = logging.getLogger(__name__)
-
-DENIED = ("AccessDenied", "AccessDeniedException")
 
 
 def require_alarms(cloudwatch: Any, names: Sequence[str]) -> None:

@@ -50,6 +50,8 @@ class Rollback:
     sagemaker: Any
     runtime: Any
     plan: Plan
+    scaling: Any
+    """A client of Application Auto Scaling."""
     say: Callable[[str], None] = log.info
 
     def choose(self, to: str = "") -> str:
@@ -97,7 +99,8 @@ class Rollback:
 
     @property
     def serving(self) -> Serving:
-        return Serving(s3=self.s3, sagemaker=self.sagemaker, runtime=self.runtime, plan=self.plan, say=self.say)
+        clients = {name: getattr(self, name) for name in ("s3", "sagemaker", "runtime", "scaling")}
+        return Serving(plan=self.plan, say=self.say, **clients)
 
     # -- whereto ---------------------------------------------------------------------------------------------------
 

@@ -16,8 +16,10 @@ from retraining.job_kinds import KINDS, UPDATE_LIMIT_SECONDS, is_missing
 from retraining.plan import Plan
 from retraining.release.endpoint import describe_endpoint
 from retraining.release.golden import Golden, choose, read_image
+from retraining.release.scaling import make_way, scale_if_possible
 from retraining.release.trial import try_endpoint
 from retraining.requests import sagemaker as requests
+from retraining.requests.autoscaling import retained, scaling
 from retraining.s3.documents import MISSING
 
 log = logging.getLogger(__name__)
@@ -35,6 +37,8 @@ class Serving:
     sagemaker: Any
     runtime: Any
     plan: Plan
+    scaling: Any
+    """A client of Application Auto Scaling."""
     say: Callable[[str], None] = log.info
 
     def serve(self, document: Mapping[str, Any]) -> dict[str, Any]:
@@ -92,7 +96,8 @@ class Serving:
             self.sagemaker.create_endpoint(EndpointName=name, EndpointConfigName=config)
         elif before != config:
             self.say(f"Updating endpoint {name} from {before} to {config}.")
-            self.sagemaker.update_endpoint(EndpointName=name, EndpointConfigName=config)
+            make_way(self.sagemaker, self.scaling if scaling(self.plan) else None, name, str(before), config)
+            self.sagemaker.update_endpoint(EndpointName=name, EndpointConfigName=config, **retained(self.plan))
         endpoint = self._settled()
         if endpoint is None or (endpoint["EndpointStatus"], endpoint["EndpointConfigName"]) != ("InService", config):
             now = endpoint or {"EndpointStatus": "deleted", "EndpointConfigName": "nothing"}
@@ -100,6 +105,7 @@ class Serving:
                 f"Endpoint {name} was asked to serve {config}, and is {now['EndpointStatus']} on "
                 f"{now['EndpointConfigName']}: {now.get('FailureReason', 'no reason given')}"
             )
+        scale_if_possible(self.scaling, scaling(self.plan))
         return before
 
     def _settled(self) -> dict[str, Any] | None:

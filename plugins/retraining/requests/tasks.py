@@ -21,6 +21,7 @@ from retraining.release.intent import Intent
 from retraining.release.package import require_not_rejected
 from retraining.requests import debugger as debugger_requests
 from retraining.requests import sagemaker as requests
+from retraining.requests.autoscaling import retained, scaling
 from retraining.run import Run
 
 
@@ -135,6 +136,8 @@ def endpoint_request(run: Run) -> dict[str, Any]:
         "DeploymentConfig": requests.deployment_config(run.recipe.deployment),
         "Intent": run.release_intents.address,
         "Watch": _watch(run) if run.recipe.deployment.bake else None,
+        "Retained": retained(run.plan),
+        "Scaling": scaling(run.plan),
     }
 
 
@@ -165,6 +168,8 @@ def rollback_request(run: Run) -> dict[str, Any]:
         "Package": (run.find("register") or {}).get("arn"),
         "DeploymentConfig": requests.deployment_config(run.recipe.deployment),
         "Intent": run.release_intents.address,
+        "Retained": retained(run.plan),
+        "Scaling": scaling(run.plan),
     }
 
 

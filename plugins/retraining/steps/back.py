@@ -25,4 +25,4 @@ def go_back(run: Run) -> dict[str, Any]:
 
 
 def _rollback(run: Run) -> Rollback:
-    return Rollback(s3=run.s3, sagemaker=run.sagemaker, runtime=run.runtime, plan=run.plan)
+    return Rollback(s3=run.s3, sagemaker=run.sagemaker, runtime=run.runtime, scaling=run.scaling, plan=run.plan)

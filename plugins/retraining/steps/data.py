@@ -27,6 +27,8 @@ from retraining.promotion.first import UncomparedPromotion, signs_of_a_champion
 from retraining.promotion.rejections import Rejection, recall_rejections
 from retraining.release.alarms import require_alarm_rights, require_alarms
 from retraining.release.artifact import ArtifactChanged, require_champions
+from retraining.release.scaling import SERVICE, require_scaling_rights
+from retraining.requests.autoscaling import scaling
 from retraining.run import Run, client
 from retraining.source import Source
 
@@ -68,6 +70,8 @@ def preflight(run: Run) -> dict[str, Any]:
     if run.recipe.pretrained is not None:
         require_staged(run.recipe.pretrained, run.s3)
     _require_alarms(run)
+    if asked := scaling(run.plan):
+        require_scaling_rights(client(SERVICE), asked)
     source = Source.read(environment.source_dir)
     debugger = _decide_mode(run, account)
     images = resolve_images(in_mode(run.recipe, debugger.mode), environment)
