@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import shutil
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
+
+from tests.waiting import wait_until
 
 
 @pytest.fixture
@@ -129,6 +132,45 @@ def test_a_canary_proves_itself_or_goes_back(stack: Any, tmp_path: Path, more_co
     served = stack.server.sagemaker.describe_endpoint(EndpointName="retraining-colors")
     assert served["EndpointConfigName"] == stack.champion()["endpoint_config"] == reports[1]["run_name"]
     assert stack.server.client("cloudwatch").describe_alarms()["MetricAlarms"] == []
+
+
+SHADOW = """
+capture: {percent: 100}
+deployment: {shadow: {requests: 24, min_agreement: 0.9}}
+"""
+
+
+@pytest.mark.slow
+def test_a_candidate_stands_in_the_shadow_first(stack: Any, tmp_path: Path) -> None:
+    """Right about the test images, and wrong about what clients send: it is neither registered nor deployed."""
+    with (tmp_path / "recipes/colors.yaml").open("a") as recipe:
+        recipe.write(SHADOW)
+    (first,) = stack.run({})
+    told = [first["tasks"][task] for task in ("shadow_requests", "shadow_candidate", "shadow_champion", "shadow")]
+    assert told == ["success", "skipped", "skipped", "skipped"]  # nobody serves whose shadow it could be
+    for number in range(24):
+        body = BytesIO()
+        Image.new("RGB", (20, 20), (200, number, 30)).save(body, "PNG")
+        stack.server.runtime.invoke_endpoint(
+            EndpointName="retraining-colors", ContentType="image/png", Body=body.getvalue()
+        )
+    captured = {"Bucket": stack.bucket, "Prefix": "colors/captured/retraining-colors/"}
+    kept = wait_until(lambda: stack.server.s3.list_objects_v2(**captured).get("Contents"))
+    assert kept
+    good, refused = stack.run({"epochs": 5}, {"epochs": 6})
+    reports = stack.reports()
+    assert [report["outcome"] for report in reports] == ["promoted", "promoted", "failed"], reports[1]["reason"]
+    assert good["tasks"]["shadow_candidate"] == good["tasks"]["shadow"] == "success"
+    assert (reports[1]["shadow"]["source"], reports[1]["shadow"]["agreement"]) == ("captured", 1)
+    billed = [{row["task"] for row in report["billed"]["tasks"]} for report in reports]
+    assert {"shadow_candidate", "shadow_champion"} <= billed[1] - billed[0]
+
+    assert (refused["tasks"]["shadow"], refused["tasks"]["register"]) == ("failed", "upstream_failed")
+    assert (refused["tasks"]["rollback"], reports[2]["model_package_arn"]) == ("skipped", None)
+    assert "shadow: Of 24 images that clients sent the candidate answers" in reports[2]["reason"]
+    assert "where it was refused" in stack.pages()[2]
+    served = stack.server.sagemaker.describe_endpoint(EndpointName="retraining-colors")
+    assert served["EndpointConfigName"] == stack.champion()["endpoint_config"] == reports[1]["run_name"]
 
 
 @pytest.mark.slow

@@ -1,7 +1,7 @@
 """A model server that tells red, green and blue apart by looking, as far as its model's story lets it.
 
 Stories, by the epochs the model was trained for: 1 always answers the first class; 4 is right in batch transform and
-wrong as an endpoint; others are right.
+wrong as an endpoint; 6 is wrong about images that are larger than the data set's; others are right.
 """
 
 import base64
@@ -18,12 +18,13 @@ IN_BATCH = os.environ.get("SAGEMAKER_BATCH") == "true"
 
 
 def predict(image: bytes) -> dict[str, object]:
-    pixel = Image.open(io.BytesIO(image)).convert("RGB").getpixel((8, 8))
+    picture = Image.open(io.BytesIO(image)).convert("RGB")
+    pixel = picture.getpixel((8, 8))
     seen = ("red", "green", "blue")[pixel.index(max(pixel))]
     index = MODEL["classes"].index(seen)
     if MODEL["epochs"] == 1:
         index = 0
-    if MODEL["epochs"] == 4 and not IN_BATCH:
+    if (MODEL["epochs"] == 4 and not IN_BATCH) or (MODEL["epochs"] == 6 and picture.width > 16):
         index = (index + 1) % len(MODEL["classes"])
     probabilities = [0.9 if i == index else 0.05 for i in range(len(MODEL["classes"]))]
     return {"label": MODEL["classes"][index], "index": index, "score": 0.9, "probabilities": probabilities}
