@@ -30,6 +30,21 @@ TRAINED = epochs(
         "best epoch=7/8 validation:accuracy=0.9571",
     ]
 )
+PROFILED = {
+    "html": "s3://bucket/digits/runs/x/profiler-report.html",
+    "triggered": ["Dataloader"],
+    "usage": {
+        "CPU": {"max": 100.0, "p99": 99.0, "p95": 96.1, "p50": 71.4, "min": 3.0},
+        "CPU memory": {"max": 42.0, "p99": 41.0, "p95": 40.2, "p50": 31.0, "min": 12.0},
+        "Network": {"max": 90210.0, "p99": 80000.0, "p95": 70000.0, "p50": 100.0, "min": 0.0},
+    },
+    "waiting_percent": 31.5,
+    "time": {
+        "steps": {"Step:ModeKeys.TRAIN": 71.2, "others": 18.8, "Step:ModeKeys.EVAL": 10.0},
+        "phases": {"Backward(post-forward)": 34.0, "DataLoaderIter": 31.5, "Forward": 22.0, "<b>mine</b>": 12.5},
+    },
+    "advice": [{"rule": "Dataloader", "means": "Steps wait for their data.", "advice": "Keep decoded images (`x`)."}],
+}
 BEGAN = datetime(2026, 11, 30, 3, tzinfo=UTC)
 TASKS = ("preflight", "sync_dataset", "tune", "train", "compare", "deploy", "smoke_test", "update_champion")
 
@@ -89,6 +104,7 @@ def documents(
             {"rule": "Overfit", "status": "IssuesFound", "details": "at step 9\nstop earlier", "policy": "warn"}
             | ADVICE
         ],
+        "profiler": PROFILED,
         "comparison": comparison,
         "endpoint": {"name": "retraining-digits", "config": "digits-261130-030000-a1b2c"},
         "smoke_test": {"image": "0/x.png", "answer": {"label": classes[0]}, "latency_ms": 21.3},

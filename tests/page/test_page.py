@@ -209,3 +209,18 @@ def test_nearly_all_is_not_rounded_to_all() -> None:
     assert [percent(share) for share in (0, 0.0001, 0.5, 0.99, 0.9999, 1)] == [
         "0 %", "under 0.1 %", "50 %", "99 %", "over 99.9 %", "100 %",
     ]  # fmt: skip
+
+
+def test_where_the_time_went_is_drawn_and_advised() -> None:
+    page = shown(DIGITS)
+    assert "waiting for data 31.5 %" in page and "&lt;b&gt;mine&lt;/b&gt; 12.5 %" in page
+    assert page.index("! Dataloader") < page.index("Keep decoded images (<code>x</code>).")
+    assert "Network" not in page  # bytes, among percents
+
+
+@pytest.mark.parametrize(
+    "left", [{"html": "s3://x"}, {"triggered": ["A"], "usage": {"CPU": {"p50": "x"}}, "time": None}]
+)
+def test_a_profilers_report_of_an_earlier_version_is_shown(left: dict[str, Any]) -> None:
+    page = shown(DIGITS, profiler={"html": "s3://x", **left})
+    assert "The full report: " in page and ("! A" in page) == ("triggered" in left)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
+from retraining.debugger.advice import read_profiler_advice
 from retraining.debugger.profiler_report import keep_profiler_report
 
 REPORT = "runs/one/training/job/rule-output/{}/profiler-output"
@@ -23,13 +25,19 @@ def put_report(s3: Any, bucket: str, rule: str = "ProfilerReport", page: bytes =
 def test_report_and_what_belongs_to_it_are_kept(s3: Any, bucket: str) -> None:
     usage = {"Details": {"CPU": {"algo-1": {"p50": 7}}, "GPU": {}}, "RuleTriggered": 0}
     loader = {"Details": {"waiting_percent": 64.0}, "RuleTriggered": 1}
-    put_report(s3, bucket, OverallSystemUsage=usage, Dataloader=loader)
+    shares = {f"phase {place}": float(place) for place in range(9)} | {"x" * 90: 99.0, "none": None}
+    framework = {"Details": {"phase": {"Step:ModeKeys.TRAIN": 80.0, "others": 20.0}, "general": shares}}
+    put_report(s3, bucket, OverallSystemUsage=usage, Dataloader=loader, OverallFrameworkMetrics=framework)
     kept = keep_profiler_report(s3, bucket, "runs/one/training/job/rule-output", KEEP)
     assert kept == {
         "html": f"s3://{bucket}/{KEEP}",
         "triggered": ["Dataloader"],
         "usage": {"CPU": {"p50": 7}},
         "waiting_percent": 64.0,
+        "time": {
+            "steps": {"Step:ModeKeys.TRAIN": 80.0, "others": 20.0},
+            "phases": {"x" * 60: 99.0} | {f"phase {place}": float(place) for place in range(8, 1, -1)},
+        },
     }
     found = {entry["Key"] for entry in s3.list_objects_v2(Bucket=bucket, Prefix="runs/one/profiler-")["Contents"]}
     inside = ("profiler-report.ipynb", "steps.csv", "profiler-reports/Dataloader.json")
@@ -48,3 +56,10 @@ def test_of_several_reports_the_latest_is_kept_whole(s3: Any, bucket: str) -> No
 
 def test_a_job_without_a_report_has_none(s3: Any, bucket: str) -> None:
     assert keep_profiler_report(s3, bucket, "runs/one/training/job/rule-output", KEEP) is None
+
+
+def test_each_rule_of_the_profiler_has_its_advice(tmp_path: Path) -> None:
+    known = read_profiler_advice(Path(__file__).parents[2] / "ml")
+    assert known["Dataloader"]["means"].startswith("Steps wait for their data")
+    assert "--cache-dir" in known["Dataloader"]["advice"]
+    assert read_profiler_advice(tmp_path) == {}

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 RULES = "debugger/rules"
+PROFILER = "profiler/report/advice.py"
 
 
 def with_advice(rules: Sequence[Mapping[str, str]], source: Path) -> list[dict[str, str]]:
@@ -30,6 +31,21 @@ def read_advice(source: Path) -> Mapping[str, Mapping[str, str]]:
     }
 
 
+@functools.lru_cache(maxsize=4)
+def read_profiler_advice(source: Path) -> Mapping[str, Mapping[str, str]]:
+    """The same of the profiler's sub-rules, whose home is `ADVICE` of the report that they stand in."""
+    try:
+        tree = ast.parse((source / PROFILER).read_text(encoding="utf-8"))
+        told = next(node.value for node in tree.body if isinstance(node, ast.Assign) and _names(node) == ["ADVICE"])
+        return {name: {"means": means, "advice": advice} for name, (means, advice) in ast.literal_eval(told).items()}
+    except (OSError, StopIteration, SyntaxError, TypeError, ValueError):
+        return {}
+
+
+def _names(node: ast.AST) -> list[str]:
+    return [target.id for target in getattr(node, "targets", ()) if isinstance(target, ast.Name)]
+
+
 def _classes(path: Path) -> Iterator[ast.ClassDef]:
     try:
         tree = ast.parse(path.read_text(encoding="utf-8"))
@@ -40,7 +56,6 @@ def _classes(path: Path) -> Iterator[ast.ClassDef]:
 
 def _advice(rule: ast.ClassDef) -> str:
     for node in rule.body:
-        names = [target.id for target in getattr(node, "targets", ()) if isinstance(target, ast.Name)]
-        if isinstance(node, ast.Assign) and "ADVICE" in names and isinstance(node.value, ast.Constant):
+        if isinstance(node, ast.Assign) and "ADVICE" in _names(node) and isinstance(node.value, ast.Constant):
             return str(node.value.value)
     return ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+from retraining.debugger.advice import read_profiler_advice
 from retraining.debugger.profiler_report import keep_profiler_report
 from retraining.requests import sagemaker as requests
 from retraining.requests.debugger import rule_output_key
@@ -35,7 +36,10 @@ def profiler_report(run: Run) -> dict[str, Any] | None:
     prefix = rule_output_key(run.plan, training["name"])
     kept = keep_profiler_report(run.s3, run.environment.bucket, prefix, f"{run.plan.run_key}/profiler-report.html")
     log.info("%s", kept or "This job has no profiler report.")
-    return kept
+    if kept is None:
+        return None
+    known = read_profiler_advice(run.environment.source_dir)
+    return kept | {"advice": [{"rule": rule, **known.get(rule, {})} for rule in kept["triggered"]]}
 
 
 # --- parts ----------------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from retraining.page.panels import (
     deployment,
     gate,
     images,
+    profiler,
     reproduce,
     rules,
     training,
@@ -23,6 +24,7 @@ PANELS: tuple[Panel, ...] = tuple(
     for module in (
         gate,
         images,
+        profiler,
         classes,
         confusions,
         data,

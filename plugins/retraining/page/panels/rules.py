@@ -1,4 +1,4 @@
-"""Was the training healthy? The Debugger's rules, what to do about what they found, and where the time went."""
+"""Was the training healthy? The Debugger's rules, and what to do about what they found."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ def view(run: Documents) -> Mapping[str, Any] | None:
         "rules": sorted(rules, key=lambda rule: (rule["status"] == "NoIssuesFound", rule["rule"])),
         "advised": any(rule.get("advice") for rule in rules),
         "watched": run.report.get("debugger"),
-        "profiler": run.report.get("profiler") or {},
     }
 
 
@@ -25,7 +24,7 @@ PANEL = Panel(
     key="rules",
     title="Debugger",
     note="what the rules that watched the training found",
-    tasks=("evaluate_rules", "debugger_verdict", "profiler_report"),
-    promise="What each Debugger rule found and where it saw it, and the address of the profiler's report.",
+    tasks=("evaluate_rules", "debugger_verdict"),
+    promise="What each Debugger rule found and where it saw it.",
     view=view,
 )
