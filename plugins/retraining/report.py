@@ -29,6 +29,8 @@ class Findings:
     dataset: Mapping[str, Any] | None = None
     tuning: Mapping[str, Any] | None = None
     trials: Sequence[Mapping[str, Any]] = ()
+    inherited: Sequence[Mapping[str, Any]] = ()
+    """Trials of the searches that this one began from."""
     training: Mapping[str, Any] | None = None
     debugger: Mapping[str, str] | None = None
     """How the training was watched ("mode"), and why so ("reason")."""
@@ -89,6 +91,7 @@ def run_report(found: Findings) -> dict[str, Any]:
                 "best": found.tuning["best"],
                 "warm_start": found.tuning.get("warm_start"),
                 "trials": [dict(t) for t in found.trials],
+                "inherited": [dict(t) for t in found.inherited],
             }
             if found.tuning
             else None

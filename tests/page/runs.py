@@ -30,6 +30,7 @@ TRAINED = epochs(
         "best epoch=7/8 validation:accuracy=0.9571",
     ]
 )
+WARM = {"type": "IdenticalDataAndAlgorithm", "parents": ["digits-before"]}
 PROFILED = {
     "html": "s3://bucket/digits/runs/x/profiler-report.html",
     "triggered": ["Dataloader"],
@@ -45,6 +46,15 @@ PROFILED = {
     },
     "advice": [{"rule": "Dataloader", "means": "Steps wait for their data.", "advice": "Keep decoded images (`x`)."}],
 }
+
+
+def trial(job: str, number: int, objective: float | None) -> dict[str, Any]:
+    at = number + 0.6 * (job == "digits-before")
+    values = {"lr": f"{10 ** -(1 + at * 0.9):.5f}", "batch_size": str(round(16 * 2**at)), "optimizer": "ab"[number % 2]}
+    status = "Completed" if objective is not None else "Failed"
+    return {"name": f"{job}-00{number}", "status": status, "objective": objective, "hyperparameters": values}
+
+
 BEGAN = datetime(2026, 11, 30, 3, tzinfo=UTC)
 TASKS = ("preflight", "sync_dataset", "tune", "train", "compare", "deploy", "smoke_test", "update_champion")
 
@@ -94,12 +104,10 @@ def documents(
         "states": states,
         "failures": {failed: "exit code 1: <script>alert(1)</script>"} if failed else {},
         "dataset": {"fingerprint": "f" * 16, "counts": {"train": dict.fromkeys(classes, 90)}, "quarantined": 1},
-        "tuning": {"name": "digits", "best": "digits-002", "warm_start": None},
+        "tuning": {"name": "digits", "best": "digits-002", "warm_start": WARM},
         "training": {"name": "digits-train", "metrics": {}},
-        "trials": [
-            {"name": f"digits-00{n}", "status": "Completed", "objective": 0.9 + n / 100, "hyperparameters": {"lr": "1"}}
-            for n in range(4)
-        ],
+        "trials": [trial("digits", n, 0.9 + n / 100) for n in range(3)] + [trial("digits", 3, None)],
+        "inherited": [trial("digits-before", n, 0.85 + n / 60) for n in range(4)],
         "rules": [
             {"rule": "Overfit", "status": "IssuesFound", "details": "at step 9\nstop earlier", "policy": "warn"}
             | ADVICE

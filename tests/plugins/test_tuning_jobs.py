@@ -13,6 +13,7 @@ from botocore.exceptions import ClientError
 from retraining.environment import AWS_CONN_ID
 from retraining.operators.jobs import TuningOperator
 from retraining.plan import Plan, run_name
+from retraining.steps.findings import inherited_trials
 from retraining.tuning.history import earlier_searches
 from retraining.tuning.warm_start import config
 from tests.plugins.task_run import IMAGE, ROLE, archive, context, finish
@@ -130,3 +131,17 @@ def test_who_may_not_list_tuning_jobs_has_the_champions(
         sagemaker.meta.events.unregister("before-call.sagemaker.ListHyperParameterTuningJobs", refuse)
     assert [job["HyperParameterTuningJobName"] for job in found] == [champions]
     assert "cannot be listed, so a search can begin from the champion's only" in caplog.text
+
+
+def test_the_trials_that_a_search_began_from_are_listed(
+    sagemaker: Any, tune: Tune, caplog: pytest.LogCaptureFixture
+) -> None:
+    parent = unique("p")
+    finish(tune(parent), context())
+    (trial,) = inherited_trials(sagemaker, {"warm_start": {"parents": [parent]}})
+    assert (trial["name"].startswith(parent), trial["objective"], list(trial["hyperparameters"])) == (
+        True, pytest.approx(0.9), ["lr"],
+    )  # fmt: skip
+    assert inherited_trials(sagemaker, {"warm_start": {"parents": ["gone"]}}) == []
+    assert "cannot be listed" in caplog.text
+    assert inherited_trials(sagemaker, {"warm_start": None}) == []

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from botocore.exceptions import BotoCoreError, ClientError
+
 from retraining.cost.paid_jobs import bill
 from retraining.debugger.advice import with_advice
 from retraining.epochs import read_epochs
@@ -19,6 +21,8 @@ from retraining.run import Run, client
 
 log = logging.getLogger(__name__)
 
+MOST_INHERITED = 100
+"""Of their trials, about 20 kB of report.json."""
 ENDINGS = ("report", "outcome")  # they tell how a run went, and are no part of it
 
 
@@ -56,7 +60,8 @@ def report(run: Run) -> dict[str, Any]:
         run.recipe.name,
         run.find,
         **_how_tasks_ended(run),
-        trials=_trials(run, tuning["name"]) if tuning else (),
+        trials=_trials(run.sagemaker, tuning["name"]) if tuning else (),
+        inherited=inherited_trials(run.sagemaker, tuning) if tuning else (),
         rules=with_advice(_verdicts(run), run.environment.source_dir),
         debugger=_debugger_found(run),
         billed=bill(run),
@@ -144,8 +149,19 @@ def _task_states(run: Run) -> dict[str, str | None]:
     return {task.task_id: known.get(task.task_id) for task in dag.topological_sort() if task.task_id not in ENDINGS}
 
 
-def _trials(run: Run, tuning_job: str) -> list[dict[str, Any]]:
-    pages = run.sagemaker.get_paginator("list_training_jobs_for_hyper_parameter_tuning_job").paginate(
+def inherited_trials(sagemaker: Any, tuning: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Those with a result, of the searches that this one began from, the best last; for the page alone."""
+    found = []
+    try:
+        for parent in (tuning.get("warm_start") or {}).get("parents", ()):
+            found += [trial for trial in _trials(sagemaker, parent) if trial["objective"] is not None]
+    except (BotoCoreError, ClientError) as error:
+        log.warning("The trials that the search began from cannot be listed: %s", error)
+    return sorted(found, key=lambda trial: float(trial["objective"]))[-MOST_INHERITED:]
+
+
+def _trials(sagemaker: Any, tuning_job: str) -> list[dict[str, Any]]:
+    pages = sagemaker.get_paginator("list_training_jobs_for_hyper_parameter_tuning_job").paginate(
         HyperParameterTuningJobName=tuning_job
     )
     return [

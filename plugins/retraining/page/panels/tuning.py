@@ -7,6 +7,7 @@ from typing import Any
 
 from retraining.page.documents import Documents
 from retraining.page.panels.panel import Panel
+from retraining.page.parallel import parallel
 
 
 def view(run: Documents) -> Mapping[str, Any] | None:
@@ -15,7 +16,14 @@ def view(run: Documents) -> Mapping[str, Any] | None:
         return None
     names = sorted({name for trial in tuning["trials"] for name in trial["hyperparameters"]})
     warm = tuning.get("warm_start") or {}
-    return {"job": tuning["job"], "best": tuning["best"], "trials": tuning["trials"], "names": names, "warm": warm}
+    return {
+        "job": tuning["job"],
+        "best": tuning["best"],
+        "trials": tuning["trials"],
+        "names": names,
+        "warm": warm,
+        "chart": parallel(tuning["trials"], tuning.get("inherited") or (), str(tuning["best"])),
+    }
 
 
 PANEL = Panel(
