@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import re
 from dataclasses import replace
 from typing import Any
@@ -224,3 +225,8 @@ def test_where_the_time_went_is_drawn_and_advised() -> None:
 def test_a_profilers_report_of_an_earlier_version_is_shown(left: dict[str, Any]) -> None:
     page = shown(DIGITS, profiler={"html": "s3://x", **left})
     assert "The full report: " in page and ("! A" in page) == ("triggered" in left)
+
+
+def test_a_page_waits_for_no_collection_of_all_that_airflow_loaded(airflow: Any) -> None:
+    airflow.get("/retraining/models")
+    assert gc.get_freeze_count() > 100_000
