@@ -41,12 +41,13 @@ def plain(image: TiffImageFile) -> Image.Image:
         raise BadImage("FORMAT", "pixels that are fractions, whose range nobody knows; convert it to 8 or 16 bits")
     if not image.mode.startswith("I"):
         return image
-    low, high = image.getextrema()
-    if not 0 <= low <= high <= 65535:  # type: ignore[operator]  # of one band
+    numbers = np.asarray(image)
+    low, high = int(numbers.min()), int(numbers.max())
+    if not 0 <= low <= high <= 65535:
         raise BadImage("FORMAT", f"pixels from {low} to {high}, of which 16 bits hold 0 to 65535; convert it")
     if image.mode.startswith("I;16") and image.tag_v2.get(PHOTOMETRIC) == WHITE_IS_ZERO:  # Pillow turns only 8 bits
-        return Image.fromarray(65535 - np.asarray(image))
-    return image
+        numbers = 65535 - numbers
+    return Image.fromarray(numbers.astype(np.uint16))  # also of I;16B, of which Pillow can do next to nothing
 
 
 class Directory:

@@ -40,6 +40,11 @@ def deep() -> Image.Image:
     return Image.fromarray(np.random.default_rng(3).integers(0, 65536, (60, 90)).astype(np.uint16))
 
 
+def big_endian() -> Image.Image:
+    """As ImageJ writes its numbers."""
+    return Image.frombytes("I;16B", (90, 60), np.asarray(deep()).astype(">u2").tobytes())
+
+
 def sideways() -> Image.Exif:
     exif = Image.Exif()
     exif[0x0112] = 8
@@ -70,6 +75,7 @@ FILES: dict[str, tuple[Image.Image, str, dict[str, Any]]] = {
     "tiff ink": (noise("CMYK"), "TIFF", {}),
     "tiff black and white": (noise("1"), "TIFF", {"compression": "packbits"}),
     "tiff 16 bits": (deep(), "TIFF", {}),
+    "tiff 16 bits, big-endian": (big_endian(), "TIFF", {}),
     "tiff 16 bits, white is zero": (deep(), "TIFF", {"tiffinfo": {262: 0}}),
     "tiff 8 bits, white is zero": (noise("L"), "TIFF", {"tiffinfo": {262: 0}}),
     "tiff sideways": (noise(), "TIFF", {"exif": sideways()}),

@@ -69,6 +69,13 @@ def test_sixteen_bits_stay_sixteen(tmp_path: Path) -> None:
     assert np.array_equal(np.asarray(made), np.asarray(deep()))
 
 
+def test_sixteen_bits_of_either_order_are_the_same(tmp_path: Path) -> None:
+    """Big-endian ones, as ImageJ writes them, Pillow opens and can do next to nothing with."""
+    numbers = np.asarray(deep())
+    made = converted(tmp_path, Image.frombytes("I;16B", (48, 32), numbers.astype(">u2").tobytes()), "TIFF")
+    assert np.array_equal(np.asarray(made), numbers)
+
+
 def test_an_x_ray_whose_white_is_zero_is_turned_round(tmp_path: Path) -> None:
     """Pillow turns 8 bits round, and forgets 16."""
     made = converted(tmp_path, deep(), "TIFF", tiffinfo={262: 0})

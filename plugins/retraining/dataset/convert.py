@@ -84,6 +84,8 @@ def _opened(body: bytes) -> Any:
 def _plain(image: Any) -> Any:
     """The picture in a mode that a PNG can hold."""
     turned_round = image.mode.startswith("I;16") and getattr(image, "tag_v2", {}).get(PHOTOMETRIC) == WHITE_IS_ZERO
+    if image.mode == "I;16B":  # of which Pillow can do next to nothing
+        image = _native(image)
     if image.mode.startswith("I"):
         low, high = image.getextrema()
         if low < 0 or high > 65535:
@@ -96,6 +98,14 @@ def _plain(image: Any) -> Any:
     if image.mode in AS_THEY_ARE:
         return image
     return image.convert("RGBA" if image.mode in WITH_ALPHA else "RGB")
+
+
+def _native(image: Any) -> Any:
+    """16 bits in this machine's order of bytes."""
+    import numpy as np
+    from PIL import Image
+
+    return Image.fromarray(np.asarray(image).astype(np.uint16))
 
 
 def _negative(image: Any) -> Any:
