@@ -20,6 +20,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 from pictures import bmp, gif, jpeg, png, tiff, webp
 from pictures.bad_image import BadImage
 from pictures.jpeg import Jpeg
+from pictures.limits import MAX_OTHER_PIXELS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 MEAN = (0.485, 0.456, 0.406)  # of ImageNet, which pretrained weights expect; as good as any for training from scratch
 STD = (0.229, 0.224, 0.225)
 MAX_PIXELS = 120_000_000  # a phone's 108 megapixels
-MAX_OTHER_PIXELS = 50_000_000  # of a format whose decoder holds several copies of a picture: 16 bytes a pixel
 MAX_BYTES = 25 * 2**20  # of a file: a real-time endpoint takes no more
 # Scans times pixels: encoders write a progressive JPEG in about ten scans, but a few kilobytes can ask for thousands.
 MAX_SCANNED = 12 * MAX_PIXELS

@@ -7,17 +7,19 @@ import io
 from PIL.WebPImagePlugin import WebPImageFile
 
 from pictures.bad_image import BadImage
+from pictures.limits import MAX_OTHER_PIXELS
 
-MAX_PIXELS = 50_000_000  # `picture` has the same, for all formats of this kind
 VP8_START, VP8L_START = b"\x9d\x01\x2a", b"\x2f"
 
 
 def read(body: bytes) -> WebPImageFile:
     """Its header; an animation stands at its first picture. Raises BadImage, and what Pillow does for a broken one."""
     width, height = size(body)
-    if width * height > MAX_PIXELS:
+    if width * height > MAX_OTHER_PIXELS:
         size_text = f"{width} x {height}"
-        raise BadImage("TOO_MANY_PIXELS", f"the image has {size_text} pixels; at most {MAX_PIXELS:,} are accepted")
+        raise BadImage(
+            "TOO_MANY_PIXELS", f"the image has {size_text} pixels; at most {MAX_OTHER_PIXELS:,} are accepted"
+        )
     return WebPImageFile(io.BytesIO(body))
 
 

@@ -22,7 +22,7 @@ from retraining.dataset.png import SIGNATURE, picture
 from retraining.dataset.thumb import thumb_of
 from retraining.dataset.verdict import Damaged, Original, Rejected, VerifiedImage
 
-__all__ = ["Rejected", "VerifiedImage", "take_turns", "verify_image"]
+__all__ = ["Rejected", "VerifiedImage", "extension_of", "take_turns", "verify_image"]
 
 SIGNATURES = {b"\xff\xd8\xff": "jpg", SIGNATURE: "png"}
 OTHER_FORMATS = {
@@ -62,6 +62,11 @@ def verify_image(path: Path, converted: Path | None = None) -> VerifiedImage | R
     return replace(found, sha256=_digest(body)) if isinstance(found, Rejected) else found
 
 
+def extension_of(body: bytes) -> str | None:
+    """jpg or png, by the first bytes of a file; None for every other."""
+    return next((name for magic, name in SIGNATURES.items() if body.startswith(magic)), None)
+
+
 def _judged(body: bytes, converted: Path | None) -> VerifiedImage | Rejected:
     try:
         return _picture(body, converted)
@@ -78,7 +83,7 @@ def _judged(body: bytes, converted: Path | None) -> VerifiedImage | Rejected:
 
 
 def _picture(body: bytes, converted: Path | None) -> VerifiedImage | Rejected:
-    extension = next((name for magic, name in SIGNATURES.items() if body.startswith(magic)), None)
+    extension = extension_of(body)
     if extension:
         frames, thumb = _require_png(body) if extension == "png" else (1, _require_jpeg(body))
         return VerifiedImage(

@@ -15,11 +15,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from retraining.dataset.limits import MAX_BYTES
-from retraining.dataset.png import SIGNATURE as PNG
+from retraining.dataset.verify import extension_of
 from retraining.s3.listing import list_folders, list_keys
 
 DATE_FOLDERS = 4  # year, month, day, hour
-JPEG = b"\xff\xd8\xff"
 # A request of 25 MB in base64, and its answer.
 MAX_LINE, MAX_READ = 64 * 1024**2, 1024**3
 
@@ -92,8 +91,8 @@ def pictures(line: bytes) -> list[bytes]:
 
 
 def _is_picture(body: bytes) -> bool:
-    return body.startswith((PNG, JPEG)) and len(body) <= MAX_BYTES
+    return extension_of(body) is not None and len(body) <= MAX_BYTES
 
 
 def _name(body: bytes) -> str:
-    return f"{hashlib.sha256(body).hexdigest()[:20]}.{'png' if body.startswith(PNG) else 'jpg'}"
+    return f"{hashlib.sha256(body).hexdigest()[:20]}.{extension_of(body)}"
