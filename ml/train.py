@@ -40,7 +40,7 @@ from profiler import system_metrics
 from recordings import notes
 from recordings.job import tuning_job
 from recordings.rank import is_first_of_host
-from training import distributed, export, features, metrics
+from training import distributed, export, features, metrics, suspects
 from training.flags import UsageError, parse
 from training.loop import Training, say
 from training.tracking import Tracking, tags
@@ -135,6 +135,10 @@ def train(settings: Settings, group: Group) -> None:
             as_served = Channel(settings.folders.train_dir, classes, settings.images.image_size)
         wanted = export.TRIAL if serving == "auto" and tuning_job(os.environ) else serving
         say(export.summary(export.export(settings.folders.model_dir, validation_set, wanted, as_served)))
+        folder = settings.folders.output_data_dir
+        if settings.watching.check_labels and folder and not tuning_job(os.environ):
+            by_split, learnt = {"train": train_set, "validation": validation_set}, (learnt_from, judged_by)
+            say(suspects.write(folder, settings.folders.model_dir, by_split, learnt, training.device))
     assert progress.best is not None
     say(metrics.best_line(progress.best["epoch"], settings.loop.epochs, progress.best))
 

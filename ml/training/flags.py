@@ -195,6 +195,13 @@ def add_watching(flag: Flag) -> None:
         default=False,
         help=f"true: times of steps and the machine's metrics go to {PROFILER_OUTPUT} below --output-data-dir",
     )
+    flag(
+        "--check-labels",
+        type=boolean,
+        default=True,
+        help="labels that the trained network doubts are named in labels.json below --output-data-dir, if there is "
+        "one; trials of a search do without (default: true)",
+    )
 
 
 def add_folders(flag: Flag) -> None:

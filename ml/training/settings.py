@@ -112,6 +112,7 @@ class Watching(Part):
 
     debug_hook_config: dict[str, Any] | None
     profile: bool
+    check_labels: bool
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -114,6 +114,7 @@ HYPERPARAMETERS: dict[str, Hyperparameter] = {
     "min-delta": _number(float, 0, 1),
     "precision": _choice("auto", "fp32", "bf16", "fp16"),
     "deterministic": _boolean(),
+    "check-labels": _boolean(),
     "compile": _boolean(),
     "seed": _number(int, 0, 2**31 - 1),
     "serving": _choice("auto", "torch", "openvino", "int8"),
