@@ -183,6 +183,11 @@ class Plan:
         return f"{self.run_key}/page/training.json"
 
     @property
+    def labels_key(self) -> str:
+        """Labels that are doubted, with small pictures, for the run's page."""
+        return f"{self.run_key}/page/labels.json"
+
+    @property
     def page_key(self) -> str:
         """The run's page as one file."""
         return f"{self.run_key}/report.html"
@@ -197,9 +202,18 @@ class Plan:
     def manifest_key(self, fingerprint: str, split: str) -> str:
         return f"{self.version_key(fingerprint)}/{split}.manifest"
 
-    def test_names_key(self, fingerprint: str) -> str:
-        """How the source names the test images, where slices go by it."""
-        return f"{self.version_key(fingerprint)}/test-names.json"
+    @property
+    def decisions_key(self) -> str:
+        """What people decided about labels."""
+        return f"{self.root}/data/labels.csv"
+
+    def proposals_key(self, fingerprint: str) -> str:
+        """Labels of a version that are doubted, for people to decide about."""
+        return f"{self.version_key(fingerprint)}/labels.csv"
+
+    def names_key(self, fingerprint: str) -> str:
+        """How the source names the images."""
+        return f"{self.version_key(fingerprint)}/names.json"
 
     def test_pixels_key(self, fingerprint: str) -> str:
         """How large and how bright the test images are, where slices go by it."""

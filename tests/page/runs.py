@@ -20,6 +20,22 @@ from retraining.recipe.promotion import Promotion
 from retraining.report import Findings, run_report
 
 ADVICE = {"means": "Loss is over `limit` <b>.", "advice": "Stop earlier (`patience`)."}
+
+
+def doubted(picture: Thumbnails) -> dict[str, Any]:
+    """labels.json of a run that doubts three labels."""
+    line = {"split": "train", "label": "4", "likely": "9", "gap": 0.97}
+    names = {"4/1.png": "four/a.png", "4/2.png": "<script>alert(3)</script>.png", "4/3.png": ""}
+    return {
+        "count": 5,
+        "judged": 1_524,
+        "unjudged": ["<b>rare</b>"],
+        "sheet": "s3://bucket/digits/data/versions/f1/labels.csv",
+        "decisions": "s3://bucket/digits/data/labels.csv",
+        "suspects": [line | {"image": image, "file": file, "picture": picture(image)} for image, file in names.items()],
+    }
+
+
 TRAINED = epochs(
     [
         *(
@@ -145,6 +161,7 @@ def documents(
         evaluation=evaluation,
         dataset={"quarantined": [bad]},
         album=album(candidate, champion, Thumbnails(digit)) if evaluation else None,
+        labels=doubted(Thumbnails(digit)) if evaluation else None,
         training=TRAINED if "train" in states and report["training"] else None,
         facts=facts,
     )

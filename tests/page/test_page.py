@@ -77,8 +77,8 @@ def test_images_come_before_classes() -> None:
     assert (
         page.index("Now right") < page.index("Now wrong") < page.index("Wrong as before") < page.index('id="classes"')
     )
-    # 8 won, 5 lost, 2 wrong as before.
-    assert page.count('src="data:image/jpeg;base64,') == 15
+    # 8 won, 5 lost, 2 wrong as before, 3 whose label is doubted.
+    assert page.count('src="data:image/jpeg;base64,') == 18
 
 
 def test_a_picture_that_is_none_is_not_shown() -> None:
@@ -88,6 +88,19 @@ def test_a_picture_that_is_none_is_not_shown() -> None:
         card["picture"] = 'data:text/html,<script>" onload="alert(1)'
     page = bytes(report_page(run).body).decode()
     assert page.count("not shown") == 8 and "text/html" not in page
+
+
+def test_doubted_labels_are_shown_with_their_way_out() -> None:
+    page = shown(DIGITS)
+    panel = page[page.index('id="labels"') :]
+    assert "5 of 1,524 images" in panel and "2 more" in panel and "&lt;b&gt;rare&lt;/b&gt;" in panel
+    assert "four/a.png" in panel and "&lt;script&gt;alert(3)" in panel
+    assert "retraining.dataset labels digits --relabel" in panel and "s3://bucket/digits/data/labels.csv" in panel
+
+
+def test_a_run_that_doubts_nothing_says_so() -> None:
+    run = replace(documents(DIGITS), labels={"count": 0, "judged": 1_524, "suspects": []})
+    assert "No label of 1,524 images is doubted" in bytes(report_page(run).body).decode()
 
 
 def test_classes_that_lost_come_first() -> None:

@@ -225,6 +225,6 @@ def test_a_slice_goes_by_the_names_of_the_source(scored_run: Callable[..., Run],
     run = scored_run(lost_somewhere(), won_elsewhere(), slices={"night": cut}, group_by="^(.*)_night_")
     early = [image for image in IMAGES if int(image.split("/")[1].removesuffix(".png")) < 10]
     names = {image: f"scanner-b/{image.replace('/', '/a_night_')}" for image in early}
-    run.write_json(run.plan.test_names_key("f1"), names)
+    run.write_json(run.plan.names_key("f1"), names)
     assert compare(run) is False
     assert "clearly worse in slice 'night' (of 20" in run.fact("compare", key="comparison")["decision"]["reason"]

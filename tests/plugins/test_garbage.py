@@ -254,7 +254,7 @@ def test_a_terminal_syncs_compares_and_collects(
     name = data.plan.recipe.name
     done = ask("sync", name)
     assert done.returncode == 0, done.stderr
-    assert "| cat |" in done.stdout and "24 files read, 28 objects uploaded" in done.stdout
+    assert "| cat |" in done.stdout and "24 files read, 29 objects uploaded" in done.stdout
     first = Versions(s3=data.s3, plan=data.plan).current()
     assert first is not None
     second = data.week()

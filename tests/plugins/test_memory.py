@@ -115,7 +115,7 @@ def test_removed_and_added_files_make_another_version(pets: Source) -> None:
     after = pets.sync()
     assert after.read == 1
     assert len(after.version.images) == len(before.images)
-    assert after.uploaded == 1 + 4
+    assert after.uploaded == 1 + 5
     assert pets.sync().version.fingerprint == after.version.fingerprint
 
 
@@ -186,7 +186,7 @@ def test_unchanged_objects_are_not_fetched(pets: Source) -> None:
     with requests(pets.s3) as asked:
         second = pets.sync(source)
     assert (first.read, second.read) == (24, 1)
-    assert asked["GetObject"] == 1 + 2 + 4  # what changed, the memory and the thumbs, the documents
+    assert asked["GetObject"] == 1 + 3 + 5  # what changed; memory, thumbs and decisions; the documents
     with requests(pets.s3) as asked:
         third = pets.sync(source)
     assert (third.read, asked["PutObject"]) == (0, 0)
@@ -219,7 +219,7 @@ def test_an_unchanged_archive_is_not_opened(pets: Source, where: str) -> None:
         second = pets.sync(source)
     assert (first.read, second.read, second.uploaded) == (24, 0, 0)
     assert second.version.document() == first.version.document()
-    assert asked["GetObject"] == 1 + 4
+    assert asked["GetObject"] == 2 + 5  # memory and decisions; the documents
     assert asked["PutObject"] == 0
 
 
@@ -231,7 +231,7 @@ def test_a_changed_archive_sends_only_what_is_new(pets: Source) -> None:
         with tarfile.open(archive, "w") as tar:
             tar.add(pets.folder, "pets")
         found = pets.sync(str(archive))
-    assert found.uploaded == 1 + 4
+    assert found.uploaded == 1 + 5
 
 
 def test_the_digits_are_not_written_out_twice(pets: Source) -> None:
@@ -270,4 +270,4 @@ def test_a_sync_that_dies_is_finished_by_the_next(pets: Source, monkeypatch: pyt
     monkeypatch.undo()
     again = pets.sync()
     shutil.rmtree(pets.folder)
-    assert again.uploaded == 24 + 4 - len({key for key in puts if "/images/" in key})
+    assert again.uploaded == 24 + 5 - len({key for key in puts if "/images/" in key})

@@ -62,7 +62,7 @@ def test_second_sync_uploads_nothing(s3: Any, bucket: str, make_plan: Callable[.
     plan = make_plan(bucket, source=str(write_classes(tmp_path / "in", {"cat": 9, "dog": 9})))
     first = sync_dataset(plan, s3)
     second = sync_dataset(plan, s3)
-    assert first.uploaded == 18 + 4
+    assert first.uploaded == 18 + 5
     assert second.uploaded == 0
     assert second.version.fingerprint == first.version.fingerprint
 
@@ -72,7 +72,7 @@ def test_one_new_image_uploads_one_image(s3: Any, bucket: str, make_plan: Callab
     before = sync_dataset(make_plan(bucket, source=str(source)), s3).version
     (source / "cat" / "new.png").write_bytes(picture(999))
     after = sync_dataset(make_plan(bucket, source=str(source)), s3)
-    assert after.uploaded == 1 + 4
+    assert after.uploaded == 1 + 5
     moved = {i.sha256: i.split for i in before.images}.items() - {
         i.sha256: i.split for i in after.version.images
     }.items()

@@ -4,6 +4,7 @@ python -m retraining.dataset check SOURCE [--html FILE]       what a sync of it 
 python -m retraining.dataset sync RECIPE                      bring a recipe's source into the bucket, as its DAG does
 python -m retraining.dataset diff RECIPE [SINCE [NOW]]        what is other since the champion's data, image by image
 python -m retraining.dataset gc RECIPE [--yes]                what nothing needs any more; --yes deletes it
+python -m retraining.dataset labels RECIPE                    labels in doubt; --relabel, --keep, --remove decide
 python -m retraining.dataset import NAME [SOURCE] TARGET      write a public data set as a folder of class folders
 """
 
@@ -40,17 +41,28 @@ def main() -> int:
     syncing = commands.add_parser("sync", help="bring a recipe's source into the bucket, as its DAG does")
     comparing = commands.add_parser("diff", help="what is other in two versions; exit status 1 if anything is")
     collecting = commands.add_parser("gc", help="what nothing needs any more in the bucket; a look, unless --yes")
-    for command in (syncing, comparing, collecting):
+    doubting = commands.add_parser(
+        "labels", help="labels that the last run's models doubt, and what is decided of them"
+    )
+    for command in (syncing, comparing, collecting, doubting):
         command.add_argument("recipe", help="its name")
     comparing.add_argument("since", nargs="?", help="a version's fingerprint; default: the champion's")
     comparing.add_argument("now", nargs="?", help="another; default: that of the last sync")
     collecting.add_argument("--newest", type=_count, default=4, metavar="N", help="versions that stay (default: 4)")
     collecting.add_argument("--days", type=_days, default=7, metavar="N", help="what is younger stays (default: 7)")
     collecting.add_argument("--yes", action="store_true", help="delete it")
+    doubting.add_argument(
+        "--relabel", nargs="+", default=[], metavar="IMAGE[=CLASS]", help="into the likely class, or another one"
+    )
+    doubting.add_argument("--keep", nargs="+", default=[], metavar="IMAGE", help="the label is right")
+    doubting.add_argument("--remove", nargs="+", default=[], metavar="IMAGE", help="the picture is in no class")
+    doubting.add_argument("--by", metavar="NAME", help="who decides (default: the user)")
+    doubting.add_argument("--save", type=Path, metavar="FILE", help="write the sheet, to be filled in")
+    doubting.add_argument("--take", type=Path, metavar="FILE", help="go by a sheet that was filled in")
     arguments = parser.parse_args()
     if arguments.command == "check":
         return _check(arguments.source, arguments.html)
-    if arguments.command in ("sync", "diff", "gc"):
+    if arguments.command in ("sync", "diff", "gc", "labels"):
         return _of_recipe(arguments)
     target: Path = arguments.target
     if target.exists() and not target.is_dir():
@@ -88,12 +100,16 @@ def _check(source: str, html: Path | None) -> int:
 def _of_recipe(arguments: argparse.Namespace) -> int:
     _log_to_stderr()
     from retraining.dataset import terminal  # boto3, which the other commands do without
+    from retraining.labels.terminal import Asked
 
     folder = dags_folder(os.environ)
     if arguments.command == "sync":
         return terminal.sync(arguments.recipe, folder)
     if arguments.command == "diff":
         return terminal.diff(arguments.recipe, arguments.since, arguments.now, folder)
+    if arguments.command == "labels":
+        given = ("relabel", "keep", "remove", "by", "save", "take")
+        return terminal.doubted(arguments.recipe, folder, Asked(**{name: getattr(arguments, name) for name in given}))
     return terminal.collect(
         arguments.recipe, folder, newest=arguments.newest, days=arguments.days, delete=arguments.yes
     )

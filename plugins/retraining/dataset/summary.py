@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from retraining.labels.corrections import told
+
 ROWS = 60
 CHANGED = 8
 """Classes named of those that changed."""
@@ -32,6 +34,7 @@ def notes_on(dataset: Mapping[str, Any]) -> list[str]:
     if animated := dataset.get("animated"):
         notes.append(f"Of {animated} animated pictures the first frame counts.")
     notes += _near(dataset.get("near_duplicates") or {})
+    notes += told(dataset.get("corrections") or {})
     if converted := dataset.get("converted"):
         each = ", ".join(f"{count} {kind}" for kind, count in converted.items())
         notes.append(f"Converted to PNG, without loss: {each}.")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,9 @@ from retraining.dataset.store import Forgotten, Store
 from retraining.dataset.summary import summary
 from retraining.dataset.verify_pool import verify_files
 from retraining.dataset.version import Version, as_json, make_version
+from retraining.labels.corrections import corrected
+from retraining.labels.store import read_decisions
 from retraining.plan import Plan
-from retraining.recipe.slices import NAMED
 from retraining.web_address import without_secrets
 
 log = logging.getLogger(__name__)
@@ -56,8 +57,10 @@ def _sync(plan: Plan, s3: Any, memory: Memory, key: str, progress: Progress) -> 
     source, bucket = without_secrets(plan.recipe.source), plan.environment.bucket
     with open_source(plan.recipe.source, s3, plan.recipe.layout, memory) as files:
         judged, seen = verify(files, memory, progress)
+        judged, corrections = corrected(judged, read_decisions(s3, plan))
         alike = likeness((verdict for _, verdict in judged), memory, s3, bucket, thumbs_key(key))
         version = make_version(judged, source, plan.recipe.split, files.understood.as_dict(), alike.clusters)
+        version = replace(version, corrections=corrections)
         # Before anything is uploaded, and long before anything is paid.
         log.info("%s was understood as:\n%s", source, "\n".join(summary(as_fact(version))))
         _say(version)
@@ -68,8 +71,7 @@ def _sync(plan: Plan, s3: Any, memory: Memory, key: str, progress: Progress) -> 
         store.put_changed(f"{folder}/{split}.manifest", as_json(version.manifest(split, images_uri)))
     if originals := version.originals:
         store.put_changed(f"{folder}/originals.json", as_json(originals))
-    if any(cut.of in NAMED for cut in plan.recipe.promotion.cuts.values()):
-        store.put_changed(f"{folder}/test-names.json", as_json(version.names("test")))
+    store.put_changed(f"{folder}/names.json", as_json(version.names))
     store.put_changed(f"{folder}/dataset.json", as_json(version.document()))
     now = Memory(taken_ns=files.taken_ns, files=seen, stored=store.stored, whole=files.whole, near=alike.near)
     if alike.thumbs:
@@ -95,6 +97,7 @@ def as_fact(version: Version) -> dict[str, Any]:
         "animated": version.animated,
         "converted": version.converted,
         "near_duplicates": version.near.as_dict() if version.near else None,
+        "corrections": version.corrections.counts() if version.corrections else None,
     }
 
 

@@ -19,11 +19,17 @@ from retraining.dataset.summary import changed, summary
 from retraining.dataset.sync import as_fact, sync_dataset
 from retraining.dataset.version import DatasetError
 from retraining.dataset.versions import NoVersion, Versions
+from retraining.labels.sheet import SheetError
+from retraining.labels.store import DecisionsChanged
+from retraining.labels.terminal import Asked, labels
 from retraining.plan import Plan
 from retraining.promotion.champion import own_champion
 from retraining.terminal import REFUSALS, clients_of, plan_of
 
-REFUSED = (*REFUSALS, ArchiveError, Busy, DatasetError, GroupError, NotDeleted, SourceError, SplitError)
+REFUSED = (
+    *(*REFUSALS, ArchiveError, Busy, DatasetError, DecisionsChanged, GroupError, NotDeleted, OSError),
+    *(SheetError, SourceError, SplitError),
+)
 
 
 def sync(name: str, dags_folder: Path) -> int:
@@ -73,6 +79,17 @@ def collect(name: str, dags_folder: Path, *, newest: int, days: float, delete: b
             print(f"{collector.delete(garbage)} objects deleted.")
         else:
             print("Nothing was deleted. --yes deletes it; do not let a sync run meanwhile.")
+        return 0
+
+    return _refusing(name, dags_folder, work)
+
+
+def doubted(name: str, dags_folder: Path, asked: Asked) -> int:
+    """The exit status: 0 when what was asked is done."""
+
+    def work(plan: Plan) -> int:
+        for line in labels(clients_of(plan)["s3"], plan, asked):
+            print(line)
         return 0
 
     return _refusing(name, dags_folder, work)

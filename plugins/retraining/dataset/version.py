@@ -15,6 +15,7 @@ from retraining.dataset.sources import SourceFile
 from retraining.dataset.split import SPLITS, SplitName, assign_splits
 from retraining.dataset.verdict import Original, Rejected, VerifiedImage
 from retraining.fingerprint import dataset_fingerprint
+from retraining.labels.corrections import Corrections
 from retraining.recipe import Split
 
 # A few bad files are normal; many mean that the source is broken, and a model of the rest would be a surprise.
@@ -22,6 +23,7 @@ QUARANTINE_SHARE = 0.02
 QUARANTINE_CLASS_SHARE = 0.10
 QUARANTINE_ALWAYS = 3
 MAX_NAMED = 6
+NOTHING = Corrections()
 
 Copies = list[tuple[SourceFile, VerifiedImage]]
 """Files of the same bytes."""
@@ -80,6 +82,8 @@ class Version:
     animated: int = 0
     """Images of several frames, of which the first counts."""
     near: NearSummary | None = None
+    corrections: Corrections = NOTHING
+    """What people decided about single labels."""
 
     @property
     def classes(self) -> list[str]:
@@ -114,9 +118,10 @@ class Version:
         entries = sorted(image.entry for image in self.images if image.split == split)
         return [{"prefix": images_uri}, *entries]
 
-    def names(self, split: SplitName) -> dict[str, str]:
-        """How the source calls the images of a split, by their names in the manifest."""
-        return {image.entry: image.file.name for image in self.images if image.split == split}
+    @property
+    def names(self) -> dict[str, str]:
+        """How the source calls the images, by their names in the manifests."""
+        return {image.entry: image.file.name for image in self.images}
 
     def document(self) -> dict[str, Any]:
         """dataset.json. The same data gives the same bytes: no times, no run names."""
@@ -133,6 +138,7 @@ class Version:
             "animated": self.animated,
             "near_duplicates": self.near.as_dict() if self.near else None,
             **({"converted": self.converted} if self.converted else {}),
+            **({"corrections": self.corrections.as_dict()} if self.corrections else {}),
             "quarantined": [entry.as_dict() for entry in self.quarantined],
         }
 

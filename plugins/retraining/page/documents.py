@@ -40,6 +40,8 @@ class Documents:
     dataset: Mapping[str, Any] | None = None
     album: Mapping[str, Any] | None = None
     """The images that were won and lost, with small pictures."""
+    labels: Mapping[str, Any] | None = None
+    """Labels that are doubted, with small pictures."""
     training: Mapping[str, Any] | None = None
     """The epochs of the candidate's training, as `retraining.epochs` tells them."""
     facts: Mapping[str, Any] = field(default_factory=dict)

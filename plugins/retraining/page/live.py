@@ -53,6 +53,7 @@ def from_report(
         evaluation=shelf.optional(f"{key}/evaluation.json") if report.get("candidate") else None,
         dataset=read_dataset(shelf, record.recipe or "", report),
         album=shelf.optional(f"{key}/page/images.json") if report.get("candidate") else None,
+        labels=shelf.optional(f"{key}/page/labels.json") if report.get("candidate") else None,
         training=shelf.optional(f"{key}/page/training.json") if report.get("training") or report["failures"] else None,
         facts=facts,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import Any
 
 from retraining.dataset.groups import groups_of
@@ -18,6 +19,7 @@ from retraining.recipe.slices import MEASURED, NAMED, Traits
 from retraining.release.artifact import require_champions, require_unchanged
 from retraining.release.golden import read_image
 from retraining.run import Run
+from retraining.steps.labels import keep_labels
 
 log = logging.getLogger(__name__)
 
@@ -71,13 +73,14 @@ def compare(run: Run) -> bool:
         },
     )
     _keep_album(run, ours, compared)
+    keep_labels(run, classes, expected, answers, compared, Thumbnails(_image(run)))
     return decision.promote
 
 
 def _traits(run: Run, entries: list[str]) -> dict[str, Traits]:
     """What the recipe's slices go by, as far as they ask for it. Pixels are measured once for a version of the data."""
     asked = {cut.of for cut in run.recipe.promotion.cuts.values()}
-    names = (run.find_json(run.plan.test_names_key(run.fingerprint)) if asked & set(NAMED) else None) or {}
+    names = (run.find_json(run.plan.names_key(run.fingerprint)) if asked & set(NAMED) else None) or {}
     pattern = run.recipe.split.group_by
     groups = groups_of(names, pattern) if pattern and "group" in asked else {}
     if not asked & MEASURED.keys():
@@ -93,15 +96,18 @@ def _traits(run: Run, entries: list[str]) -> dict[str, Traits]:
 
 def _keep_album(run: Run, candidate: Evaluation, champion: Evaluation | None) -> None:
     """For the run's page alone: what goes wrong with it is told, and decides nothing."""
+    try:
+        run.write_json(run.plan.album_key, album(candidate, champion, Thumbnails(_image(run))))
+    except Exception:
+        log.exception("The images for the page of run %s cannot be kept.", run.plan.run_name)
 
+
+def _image(run: Run) -> Callable[[str, int], bytes | None]:
     def read(name: str, most: int) -> bytes | None:
         found = run.s3.get_object(Bucket=run.environment.bucket, Key=f"{run.plan.images_key}{name}")
         return bytes(found["Body"].read()) if found["ContentLength"] <= most else None
 
-    try:
-        run.write_json(run.plan.album_key, album(candidate, champion, Thumbnails(read)))
-    except Exception:
-        log.exception("The images for the page of run %s cannot be kept.", run.plan.run_name)
+    return read
 
 
 def _evaluate_champion(run: Run, shared: list[str], expected: dict[str, str]) -> Evaluation | None:

@@ -1,0 +1,96 @@
+"""What a sync makes of a person's decisions: images in another class than their folder's, or in none. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from retraining.dataset.sources import SourceFile
+from retraining.dataset.verdict import Rejected, VerifiedImage
+from retraining.labels.sheet import Decision, SheetError
+
+DIGITS = 20
+"""Of a digest, in an image's name."""
+TOLD = {
+    "relabelled": "in another class than the folder's",
+    "removed": "left out",
+    "out_of_date": "about images that are not there any more",
+}
+
+Judged = list[tuple[SourceFile, VerifiedImage | Rejected]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Corrections:
+    """Decisions that changed something, those that agree with the folders, and those whose image is not there so."""
+
+    relabelled: Sequence[Decision] = ()
+    removed: Sequence[Decision] = ()
+    out_of_date: int = 0
+    """Their images are gone, or lie in a third class by now."""
+
+    def __bool__(self) -> bool:
+        return bool(self.relabelled or self.removed or self.out_of_date)
+
+    def counts(self) -> dict[str, int]:
+        return {
+            "relabelled": len(self.relabelled),
+            "removed": len(self.removed),
+            "out_of_date": self.out_of_date,
+        }
+
+    def as_dict(self) -> dict[str, Any]:
+        """With who decided what, and when, in the order of the images."""
+        rows = [
+            {
+                "image": one.image,
+                "file": one.file,
+                "class": one.label,
+                "now": one.now if one.what == "relabel" else None,
+                "by": one.by,
+                "when": one.when,
+            }
+            for one in sorted([*self.relabelled, *self.removed], key=lambda one: one.image)
+        ]
+        return self.counts() | {"decisions": rows}
+
+
+def corrected(judged: Judged, decisions: Iterable[Decision]) -> tuple[Judged, Corrections]:
+    """Verified files as the decisions have them; SheetError for a class that the source does not have."""
+    by_content = {one.content: one for one in decisions}
+    if not by_content:
+        return judged, Corrections()
+    classes = {file.label for file, _ in judged}
+    found: Judged = []
+    relabelled, removed, fits = dict[str, Decision](), dict[str, Decision](), set[str]()
+    for file, verdict in judged:
+        one = by_content.get(verdict.sha256[:DIGITS]) if isinstance(verdict, VerifiedImage) else None
+        if one is None or file.label != one.label or one.what == "keep":
+            if one is not None and file.label == one.now:
+                fits.add(one.content)
+            found.append((file, verdict))
+            continue
+        named = replace(one, file=file.name)
+        if one.what == "remove":
+            removed[one.content] = named
+            continue
+        if one.now not in classes:
+            raise SheetError(
+                f"{one.by} gave {file.name} the class {one.now!r} on {one.when}, and the source has no such class: "
+                f"{', '.join(sorted(classes)[:20])}. Add a folder of that name, or change the decision."
+            )
+        relabelled[one.content] = named
+        found.append((replace(file, label=one.now), verdict))
+    known = relabelled.keys() | removed.keys() | fits
+    return found, Corrections(
+        relabelled=list(relabelled.values()),
+        removed=list(removed.values()),
+        out_of_date=len(by_content.keys() - known),
+    )
+
+
+def told(counts: Mapping[str, int]) -> list[str]:
+    """`Corrections.counts()` in a sentence; none where there is nothing to say."""
+    said = [f"{counts[what]} {text}" for what, text in TOLD.items() if counts.get(what)]
+    return [f"By decisions in `labels.csv`: {', '.join(said)}."] if said else []
