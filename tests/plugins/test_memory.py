@@ -192,6 +192,19 @@ def test_unchanged_objects_are_not_fetched(pets: Source) -> None:
     assert (third.read, asked["PutObject"]) == (0, 0)
 
 
+def test_objects_that_are_of_no_class_are_not_fetched(pets: Source) -> None:
+    for path in pets.folder.rglob("*.png"):
+        key = f"in/all/{path.relative_to(pets.folder)}"
+        pets.s3.put_object(Bucket=pets.bucket, Key=key, Body=path.read_bytes())
+    for number in range(5):
+        pets.s3.put_object(Bucket=pets.bucket, Key=f"in/all/loose{number}.png", Body=picture(900 + number))
+    source = f"s3://{pets.bucket}/in"
+    pets.sync(source)
+    with requests(pets.s3) as asked:
+        assert pets.sync(source).read == 0
+    assert asked["GetObject"] == 1 + 4  # the memory, the documents
+
+
 def test_unfetched_objects_are_fetched_when_the_bucket_lost_them(pets: Source) -> None:
     for path in pets.folder.rglob("*.png"):
         key = f"in/{path.relative_to(pets.folder)}"

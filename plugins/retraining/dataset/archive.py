@@ -20,8 +20,6 @@ from typing import IO
 from retraining.dataset.names import printable
 from retraining.zip_file import open_zip
 
-SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tbz", ".tar.xz", ".txz")
-KINDS = ".zip, .tar, .tar.gz, .tar.bz2 or .tar.xz"
 MAX_FILES = 2_000_000
 MAX_TOTAL_BYTES = 200 * 1024**3
 MAX_RATIO = 100
@@ -50,11 +48,6 @@ LOOK_BYTES = 64 * 1024**2  # how often the disk is looked at
 
 class ArchiveError(ValueError):
     """The archive cannot be unpacked safely."""
-
-
-def is_archive(path: Path) -> bool:
-    """By its name, in any case."""
-    return path.name.lower().endswith(SUFFIXES)
 
 
 def unpack(archive: Path, target: Path) -> int:

@@ -7,30 +7,25 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from importlib import metadata
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from botocore.exceptions import ClientError, IncompleteReadError, ReadTimeoutError, ResponseStreamingError
+from botocore.exceptions import ClientError
 
-from retraining.dataset.archive import KINDS, MAX_TOTAL_BYTES, is_archive, unpack
+from retraining.dataset.archive import MAX_TOTAL_BYTES, unpack
+from retraining.dataset.archive_names import KINDS, is_archive, is_prefix
+from retraining.dataset.bucket import ObjectSource
 from retraining.dataset.digits import SIDE, write_digits
-from retraining.dataset.ignored import ignored
-from retraining.dataset.limits import MAX_BYTES
 from retraining.dataset.memory import Memory
-from retraining.dataset.names import printable
 from retraining.dataset.source_error import SourceError
 from retraining.dataset.stamp import WITHIN, Stamp, stamp_of, stamp_of_object
 from retraining.dataset.tree import Leaf, Tree, read_tree
-from retraining.dataset.verdict import Rejected
 from retraining.download import DownloadError, download
-from retraining.s3.documents import CHANGED, MISSING
 from retraining.web_address import AddressError, WebAddress, without_secrets
 
 log = logging.getLogger(__name__)
 
-THREADS = 10  # as many connections as a boto3 client keeps
 NOT_HERE = Path("/unchanged, so not fetched")
 
 
@@ -43,7 +38,9 @@ def find_tree(source: str, scratch: Path, s3: Any, memory: Memory) -> Tree:
     if kind == "bundled":
         raise SourceError(f"{source}: the only bundled data set is bundled://digits.")
     if kind == "s3":
-        return _from_s3(source, scratch, s3, memory)
+        if is_prefix(source):
+            return ObjectSource.of(source).tree(s3, scratch)
+        return _archive_in_s3(source, scratch, s3, memory)
     if kind in ("https", "http"):
         return _from_web(source, scratch, memory)
     if kind:
@@ -134,47 +131,6 @@ def _downloaded(url: str, scratch: Path, known: Stamp | None = None) -> tuple[Pa
     return (target if answer.written else None), answer.version
 
 
-def _from_s3(source: str, scratch: Path, s3: Any, memory: Memory) -> Tree:
-    """Objects land under numbers: a key may be any text, and no text of a stranger becomes a path."""
-    bucket, _, prefix = source.removeprefix("s3://").partition("/")
-    if prefix and is_archive(Path(prefix)):
-        return _archive_in_s3(source, scratch, s3, memory)
-    prefix = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
-    tree, wanted = Tree(), list[tuple[str, str, Path]]()
-    for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
-        for entry in page.get("Contents", []):
-            name, path = entry["Key"].removeprefix(prefix), scratch / str(len(tree.leaves))
-            if entry["Key"].endswith("/"):  # how consoles mark a folder
-                tree.empty.append(name.rstrip("/"))
-                continue
-            too_big = Rejected(code="TOO_BIG_BYTES", detail=f"{entry['Size']} bytes, at most {MAX_BYTES}")
-            rejected = too_big if entry["Size"] > MAX_BYTES else None
-            stamp = stamp_of_object(entry["Size"], entry["ETag"])
-            tree.leaves[name] = Leaf(path=path, rejected=rejected, stamp=stamp)
-            if rejected is None and not _is_ignored(name) and memory.verdict(name, stamp) is None:
-                wanted.append((entry["Key"], entry["ETag"], path))
-    log.info("Fetching %d of %d objects from %s.", len(wanted), len(tree.leaves), source)
-    with ThreadPoolExecutor(THREADS) as pool:
-        list(pool.map(lambda item: _fetch_object(s3, bucket, *item), wanted))
-    return tree
-
-
-def _fetch_object(s3: Any, bucket: str, key: str, etag: str, path: Path) -> None:
-    """As it was listed: what is remembered of it must not be another's."""
-    for again in (True, True, False):
-        try:
-            path.write_bytes(s3.get_object(Bucket=bucket, Key=key, IfMatch=etag)["Body"].read())
-            return
-        except ClientError as error:
-            if error.response["Error"]["Code"] not in (*CHANGED, *MISSING):
-                raise
-            name = printable(f"s3://{bucket}/{key}")
-            raise SourceError(f"{name} was changed or deleted while the source was read; run again.") from None
-        except (IncompleteReadError, ReadTimeoutError, ResponseStreamingError):
-            if not again:
-                raise
-
-
 def _archive_in_s3(source: str, scratch: Path, s3: Any, memory: Memory) -> Tree:
     bucket, _, key = source.removeprefix("s3://").partition("/")
     archive = scratch / PurePosixPath(key).name[-60:]
@@ -188,7 +144,3 @@ def _archive_in_s3(source: str, scratch: Path, s3: Any, memory: Memory) -> Tree:
         return _whole(stamp_of_object(found["ContentLength"], found["ETag"]), memory, fetch)
     except ClientError as error:
         raise SourceError(f"{source} cannot be fetched: {error.response['Error'].get('Message')}.") from error
-
-
-def _is_ignored(name: str) -> bool:
-    return any(map(ignored, name.split("/")))

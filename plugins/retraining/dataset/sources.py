@@ -59,19 +59,26 @@ class SourceFiles(list[SourceFile]):
     scratch: Path
     """A folder for what is made of them, removed with what had to be fetched."""
 
+    def unread(self, memory: Memory) -> list[SourceFile]:
+        """Those that only reading them tells about."""
+        return [file for file in self if file.rejected is None and memory.verdict(file.key, file.stamp) is None]
+
 
 @contextmanager
 def open_source(
-    source: str, s3: Any, layout: Layout | None = None, memory: Memory | None = None
+    source: str, s3: Any, layout: Layout | None = None, memory: Memory | None = None, *, fetch: bool = True
 ) -> Iterator[SourceFiles]:
     """The files of a source. What had to be fetched or unpacked is removed afterwards.
 
-    What `memory` knows to be unchanged may be there by its name alone.
+    What `memory` knows to be unchanged may be there by its name alone, and every single object without `fetch`.
     """
     with tempfile.TemporaryDirectory(prefix="retraining-") as folder:
         scratch, taken_ns = Path(folder), time.time_ns()
-        tree = find_tree(source, scratch, s3, memory or Memory())
+        known = memory or Memory()
+        tree = find_tree(source, scratch, s3, known)
         files = _files(without_secrets(source), tree, layout)
+        if fetch:
+            tree.bring([file.key for file in files.unread(known)])
         files.taken_ns, files.scratch = taken_ns, scratch / "made"
         files.scratch.mkdir()
         if tree.whole:

@@ -78,7 +78,7 @@ def _sync(plan: Plan, s3: Any, memory: Memory, key: str, progress: Progress) -> 
         s3.put_object(Bucket=bucket, Key=thumbs_key(key), Body=alike.thumbs, ContentType="application/octet-stream")
     if not now.says_the_same(memory):
         remember(s3, bucket, key, now)
-    read = sum(1 for file in files if memory.verdict(file.key, file.stamp) is None and file.rejected is None)
+    read = len(files.unread(memory))
     log.info(
         "Version %s: %d images, %d read, %d uploads.", version.fingerprint, len(version.images), read, store.uploaded
     )

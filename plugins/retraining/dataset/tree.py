@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -41,6 +41,8 @@ class Tree:
     """Links that lead back to a folder they are in."""
     whole: Stamp | None = None
     """Of the archive or address that all of it comes from."""
+    bring: Callable[[Sequence[str]], None] = lambda names: None
+    """Sees to it that the files of these names are where their leaves say."""
 
 
 def read_tree(root: Path) -> Tree:

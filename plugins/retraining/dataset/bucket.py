@@ -1,0 +1,96 @@
+"""A source in S3: the names of its objects, and the bytes of those that are asked for."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from botocore.exceptions import ClientError, IncompleteReadError, ReadTimeoutError, ResponseStreamingError
+
+from retraining.dataset.limits import MAX_BYTES
+from retraining.dataset.names import printable
+from retraining.dataset.source_error import SourceError
+from retraining.dataset.stamp import Stamp, stamp_of_object
+from retraining.dataset.tree import Leaf, Tree
+from retraining.dataset.verdict import Rejected
+from retraining.s3.documents import CHANGED, MISSING
+
+log = logging.getLogger(__name__)
+
+THREADS = 10  # as many connections as a boto3 client keeps
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObjectSource:
+    """All objects below a prefix."""
+
+    bucket: str
+    prefix: str
+    """Empty, or with its last slash."""
+
+    @classmethod
+    def of(cls, address: str) -> ObjectSource:
+        """`address`: s3://bucket or s3://bucket/folder."""
+        bucket, _, prefix = address.removeprefix("s3://").partition("/")
+        return cls(bucket=bucket, prefix=f"{prefix.strip('/')}/" if prefix.strip("/") else "")
+
+    @property
+    def uri(self) -> str:
+        return f"s3://{self.bucket}/{self.prefix}"
+
+    def tree(self, s3: Any, scratch: Path) -> Tree:
+        """Their names, below the prefix. An object is where its leaf says once the tree's `bring` was given its name.
+
+        Objects land under numbers: a key may be any text, and no text of a stranger becomes a path.
+        """
+        tree = Tree()
+        for page in s3.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=self.prefix):
+            for entry in page.get("Contents", []):
+                name = entry["Key"].removeprefix(self.prefix)
+                if name.endswith("/") or not name:  # how consoles mark a folder
+                    tree.empty.append(name.rstrip("/"))
+                    continue
+                too_big = Rejected(code="TOO_BIG_BYTES", detail=f"{entry['Size']} bytes, at most {MAX_BYTES}")
+                tree.leaves[name] = Leaf(
+                    path=scratch / str(len(tree.leaves)),
+                    rejected=too_big if entry["Size"] > MAX_BYTES else None,
+                    stamp=stamp_of_object(entry["Size"], entry["ETag"]),
+                )
+        tree.bring = lambda names: self._fetch(s3, tree, names)
+        return tree
+
+    def _fetch(self, s3: Any, tree: Tree, names: Sequence[str]) -> None:
+        log.info("Fetching %d of %d objects from %s.", len(names), len(tree.leaves), printable(self.uri))
+        with ThreadPoolExecutor(THREADS) as pool:
+            list(pool.map(lambda name: self._fetch_one(s3, name, tree.leaves[name]), names))
+
+    def _fetch_one(self, s3: Any, name: str, leaf: Leaf) -> None:
+        """As it was listed: what is remembered of it must not be another's."""
+        key = f"{self.prefix}{name}"
+        for again in (True, True, False):
+            try:
+                answer = s3.get_object(Bucket=self.bucket, Key=key, IfMatch=etag_of(leaf.stamp))
+                leaf.path.write_bytes(answer["Body"].read())
+                return
+            except ClientError as error:
+                if error.response["Error"]["Code"] not in (*CHANGED, *MISSING):
+                    raise
+                raise moved(self.bucket, key) from None
+            except (IncompleteReadError, ReadTimeoutError, ResponseStreamingError):
+                if not again:
+                    raise
+
+
+def etag_of(stamp: Stamp | None) -> str:
+    """Of an object, with the quotes that S3 gives it."""
+    return f'"{(stamp or "").partition(":")[2]}"'
+
+
+def moved(bucket: str, key: str) -> SourceError:
+    """For an object that is no longer the one that was listed."""
+    name = printable(f"s3://{bucket}/{key}")
+    return SourceError(f"{name} was changed or deleted while the source was read; run again.")
