@@ -23,7 +23,7 @@ from retraining.dataset.sync import sync_dataset
 from retraining.dataset.versions import NoVersion, Versions
 from retraining.plan import Plan
 from retraining.promotion.champion import ChampionUnusable
-from tests.plugins.task_run import ROLE, start_job
+from tests.plugins.task_run import IMAGE, ROLE, start_job
 from tests.plugins.test_sync import keys, picture, write_classes
 
 PLUGINS = Path(__file__).parents[2] / "plugins"
@@ -203,6 +203,20 @@ def test_a_job_at_work_stops_it(data: Data) -> None:
     with pytest.raises(Busy, match=f"Job {name} is at work"):
         data.collector().find(LATER)
     data.sagemaker.stop_training_job(TrainingJobName=name)
+
+
+def test_a_processing_job_at_work_stops_it(data: Data) -> None:
+    name = f"{data.plan.run_name}-rules"
+    cluster = {"InstanceCount": 1, "InstanceType": "ml.t3.medium", "VolumeSizeInGB": 1}
+    data.sagemaker.create_processing_job(
+        ProcessingJobName=name,
+        RoleArn=ROLE,
+        AppSpecification={"ImageUri": IMAGE, "ContainerEntrypoint": ["sleep", "300"]},
+        ProcessingResources={"ClusterConfig": cluster},
+    )
+    with pytest.raises(Busy, match=f"Job {name} is at work"):
+        data.collector().find(LATER)
+    data.sagemaker.stop_processing_job(ProcessingJobName=name)
 
 
 def test_a_job_of_another_recipe_stops_nothing(data: Data) -> None:

@@ -10,11 +10,12 @@ LISTS = (
     ("list_hyper_parameter_tuning_jobs", "HyperParameterTuningJobSummaries", "HyperParameterTuningJobName"),
     ("list_training_jobs", "TrainingJobSummaries", "TrainingJobName"),
     ("list_transform_jobs", "TransformJobSummaries", "TransformJobName"),
+    ("list_processing_jobs", "ProcessingJobSummaries", "ProcessingJobName"),
 )
 
 
 def job_at_work(sagemaker: Any, plan: Plan) -> str | None:
-    """The name of a search, training or scoring of the recipe that is in progress. Between jobs no run is seen."""
+    """The name of a job of the recipe that is in progress. Between jobs no run is seen."""
     prefix = name_prefix(plan.recipe.name)
     letters = len(f"{prefix}-261121-030000-a1b2c")
     for operation, members, name in LISTS:
