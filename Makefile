@@ -134,6 +134,10 @@ data-faults: .venv/airflow/.installed  ## 40 files of each kind of fault, and a 
 	@KILLS=$(or $(call given,KILLS),50) PLANTED=$(or $(call given,PLANTED),40) .venv/airflow/bin/python -m pytest -q \
 		tests/plugins/test_planted_faults.py tests/plugins/test_killed_sync.py $(ARGS)
 
+.PHONY: data-spread
+data-spread: .venv/airflow/.installed  ## a sync of 5,000 files by a processing job beside the worker's, killed too; SPREAD= changes that
+	@SPREAD=$(or $(call given,SPREAD),5000) .venv/airflow/bin/python -m pytest -q tests/plugins/test_spread_sync.py $(ARGS)
+
 .PHONY: bench-pictures
 bench-pictures: .venv/airflow/.installed  ## how many of 10,000 good pictures the data step refuses; ARGS='--count 1000'
 	@.venv/airflow/bin/python -m bench.good_pictures $(ARGS)

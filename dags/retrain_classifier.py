@@ -26,6 +26,7 @@ from retraining.operators.register import RegisterOperator
 from retraining.operators.resources import EndpointConfigOperator, ModelOperator
 from retraining.operators.rules import RuleEvaluationOperator
 from retraining.operators.training import TrainingOperator
+from retraining.operators.verification import VerificationOperator
 from retraining.recipe import Recipe, RecipeError, find_recipes, load_recipe
 from retraining.recipe.trigger_form import rollback_form, trigger_form
 from retraining.release.served import while_serving
@@ -102,7 +103,13 @@ def retrain(recipe: Recipe) -> DAG:
     ) as dag:
         with section("data", "From images to one verified version"):
             preflight = step(recipe, steps.preflight)
-            sync_dataset = step(recipe, steps.sync_dataset)
+            if recipe.sync.may_have_a_job:
+                list_images = step(recipe, steps.list_images)
+                verify_images = sagemaker(
+                    VerificationOperator, "verify_images", task_requests.verification_request, **waiting
+                )
+            # verify_images is skipped where nothing is new, or too little for a job.
+            sync_dataset = step(recipe, steps.sync_dataset, trigger_rule="none_failed")
             needs_retraining = step(recipe, steps.needs_retraining, ShortCircuitOperator)
             package_source = step(recipe, steps.package_source)
         with section("training", "The best of several trials, once more and watched"):
@@ -178,6 +185,8 @@ def retrain(recipe: Recipe) -> DAG:
         # The one teardown that gives the run its colour: it fails when the run did, for skipped tasks would be green.
         outcome = step(recipe, steps.outcome).as_teardown(on_failure_fail_dagrun=True)
 
+        if recipe.sync.may_have_a_job:
+            preflight >> list_images >> verify_images >> sync_dataset
         preflight >> sync_dataset >> needs_retraining >> package_source >> warm_start >> tune >> train
         train >> evaluate_rules >> debugger_verdict >> profiler_report
         # Batch scoring needs a Model too: the very Model that is scored is the one that later serves.

@@ -51,6 +51,10 @@ class Plan:
     # Jobs and resources. The model and the endpoint configuration carry the run's name, so that an endpoint tells
     # which run it serves.
     @property
+    def verification_job(self) -> str:
+        return f"{self.run_name}-sync"
+
+    @property
     def tuning_job(self) -> str:
         return self.run_name
 
@@ -195,6 +199,20 @@ class Plan:
     @property
     def report_key(self) -> str:
         return f"{self.run_key}/report.json"
+
+    def work_key(self, digest: str) -> str:
+        """What a job has to verify, by the work's digest."""
+        return f"{self._verification_key(digest)}/work.jsonl.gz"
+
+    def work_manifest_key(self, digest: str) -> str:
+        return f"{self._verification_key(digest)}/files.manifest"
+
+    def found_key(self, digest: str) -> str:
+        """The folder of what a job found."""
+        return f"{self._verification_key(digest)}/found"
+
+    def _verification_key(self, digest: str) -> str:
+        return f"{self.run_key}/sync/{digest}"
 
     def version_key(self, fingerprint: str) -> str:
         return f"{self.root}/data/versions/{fingerprint}"

@@ -27,8 +27,10 @@ from retraining.recipe.debugger import ALL_RULES
 from retraining.recipe.deployment import Deployment
 from retraining.recipe.hyperparameters import HYPERPARAMETERS
 from retraining.recipe.machines import Autoscaling, Serving
+from retraining.recipe.sync import Sync
 from retraining.requests import debugger as debugger_requests
 from retraining.requests import sagemaker as requests
+from retraining.requests import verification as verification_requests
 from retraining.requests.autoscaling import retained, scaling
 from tests import shipped
 
@@ -148,6 +150,27 @@ def every_request(recipe: Any) -> dict[str, dict[str, Any]]:
 @pytest.mark.parametrize("operation", every_request(DIGITS_RECIPE))
 def test_sagemaker_would_accept_the_request(operation: str, recipe: Any) -> None:
     assert problems(operation, every_request(recipe)[operation]) == []
+
+
+def test_sagemaker_would_accept_the_verification_of_images() -> None:
+    """Also of a recipe with a long name, of an empty source and of one that no disk holds; and as its price is told."""
+    for recipe in (DIGITS_RECIPE, LONG_RECIPE):
+        sync = Sync(where="processing", instances=20)
+        recipe = replace(recipe, source="s3://images/x", sync=sync)
+        plan = Plan.of(recipe, ENVIRONMENT, datetime(2026, 11, 21, 3, tzinfo=UTC), "r")
+        images = resolve_images(recipe, ENVIRONMENT)
+        divided = {"digest": "d" * 20, "code_digest": "c" * 20, "rules": "r" * 20, "pillow": "13.0.0"}
+        for count, size_bytes in ((1, 70), (10**6, 10**11), (10**9, 10**16)):
+            said = divided | {"in_job": count, "size_bytes": size_bytes}
+            request = verification_requests.verification_job(plan, images, said)
+            assert problems("CreateProcessingJob", request) == []
+            words = (
+                request["AppSpecification"]["ContainerEntrypoint"] + request["AppSpecification"]["ContainerArguments"]
+            )
+            assert all(word.startswith("/opt/ml/") for word in words if "/opt/ml" in word)
+            assert max(map(len, words)) <= 256
+        most = verification_requests.verification_job(plan, images, None)["ProcessingResources"]["ClusterConfig"]
+        assert (most["InstanceCount"], most["InstanceType"]) == (20, "ml.m5.xlarge")
 
 
 def test_application_auto_scaling_would_accept_the_requests() -> None:

@@ -146,6 +146,28 @@ def test_every_job_of_a_run_is_in_its_price_ceiling(digits: Any) -> None:
     assert jobs == {item.task for item in ceiling(plan, resolve_images(plan.recipe, environment)).items}
 
 
+def test_a_recipe_may_have_its_images_verified_by_a_job(tmp_path: Path) -> None:
+    """Also after a job that was skipped, the sync goes on; and after one that failed, it does not."""
+    from airflow.dag_processing.dagbag import DagBag
+
+    from retraining.container_images import resolve_images
+    from retraining.cost.ceiling import ceiling
+    from retraining.environment import Environment
+    from retraining.plan import Plan
+    from retraining.recipe import load_recipe
+
+    (path := tmp_path / "second.yaml").write_text(f"{GOOD}sync: {{where: processing, instances: 3}}\n")
+    dag = DagBag(str(copy_dags(tmp_path / "dags", [path]))).dags["retrain_second"]
+    assert set(dag.task_ids) == TASKS | {"list_images", "verify_images"}
+    sync = dag.get_task("sync_dataset")
+    assert (sync.upstream_task_ids, sync.trigger_rule) == ({"preflight", "verify_images"}, "none_failed")
+    assert dag.get_task("verify_images").upstream_task_ids == {"list_images"}
+    known = {"RETRAINING_ENVIRONMENT": "local", "RETRAINING_BUCKET": "b", "AWS_DEFAULT_REGION": "us-east-1"}
+    environment = Environment.of(known | {"RETRAINING_ROLE_ARN": "arn:aws:iam::000000000000:role/r"})
+    plan = Plan(recipe=load_recipe(path), environment=environment, run_name="r")
+    assert "verify_images" in {item.task for item in ceiling(plan, resolve_images(plan.recipe, environment)).items}
+
+
 def test_who_approves_sees_the_gate(digits: Any) -> None:
     """Also of a run that compared before an upgrade, when there was no table."""
     for gate, told in (({"gate": "| gate |"}, "worse.\n\n| gate |"), ({}, "worse.\n\n")):

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
+import json
+import re
 import tarfile
 import tempfile
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from retraining.dataset.archive import ArchiveError, unpack
 from retraining.dataset.cifar100 import write_cifar100
+from retraining.dataset.processing.verdicts import Row, VerdictsError, read, written
 from retraining.dataset.sources import SourceError
+from retraining.dataset.verdict import Original
 from retraining.dataset.verify import Rejected, VerifiedImage, verify_image
 from retraining.pretrained.weights_file import WeightsError, read_weights_file
 from retraining.recipe import RecipeError, load_recipe
@@ -70,6 +76,19 @@ def read_recipe_file(path: Path) -> None:
         load_recipe(path)
 
 
+def read_verdicts(body: bytes) -> None:
+    """The bytes are the lines of a file that is otherwise whole."""
+    above = b'{"format":1,"rules":"x"}\n' + body + b"\n"
+    end = {"count": above.count(b"\n") - 1, "sha256": hashlib.sha256(above).hexdigest()}
+    with contextlib.suppress(VerdictsError):
+        for row in read(above + f"{json.dumps(end)}\n".encode(), "x"):
+            assert isinstance(row.name, str)
+            # What becomes part of a key.
+            verdict = row.verdict
+            assert re.fullmatch("[A-Z0-9_]+", verdict.code if isinstance(verdict, Rejected) else "A")
+            assert re.fullmatch("[0-9a-f]{64}", verdict.sha256 or "0" * 64)
+
+
 # --- examples -------------------------------------------------------------------------------------------------------
 
 
@@ -124,6 +143,20 @@ def weights() -> list[bytes]:
     return [safetensors(), *(path.read_bytes() for path in sorted((Path(__file__).parent / "seeds").glob("*.pth")))]
 
 
+def verdicts() -> list[bytes]:
+    (image, *_) = (found for found in map(verdict, pictures()) if isinstance(found, VerifiedImage))
+    converted = replace(image, extension="png", original=Original(format="WebP", sha256="a" * 64, rules="png-1"))
+    found = [image, converted, Rejected(code="CORRUPT", detail="ü", sha256="b" * 64), Rejected(code="EMPTY", detail="")]
+    rows = [written("x", [Row(name="cats/1.png", size_bytes=70, verdict=each)]) for each in found]
+    return [row.splitlines()[1] for row in rows]
+
+
+def verdict(body: bytes) -> VerifiedImage | Rejected:
+    with tempfile.TemporaryDirectory() as folder:
+        (path := Path(folder, "a")).write_bytes(body)
+        return verify_image(path)
+
+
 def recipes() -> list[bytes]:
     return [path.read_bytes() for path in sorted(RECIPES.glob("*.yaml"))]
 
@@ -176,5 +209,8 @@ TARGETS = (
     Target("cifar_pickle", in_a_file("train", read_cifar), cifars, PICKLE_WORDS),
     Target("weights_pth", in_a_file("w.pth", read_weights), weights, (*ZIP_WORDS, *PICKLE_WORDS)),
     Target("weights_safetensors", in_a_file("w.safetensors", read_weights), weights, (b'"shape":', b"[-1]", b"1e999")),
+    Target(
+        "verdicts", read_verdicts, verdicts, (b'"image":', b'"rejected":', b"null", b"[", b"1e999", b"true", b"../")
+    ),
     Target("recipe", in_a_file("r.yaml", read_recipe_file), recipes, YAML_WORDS),
 )

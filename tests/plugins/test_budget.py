@@ -101,6 +101,14 @@ def test_what_the_trigger_form_changes_is_counted(make_plan: MakePlan, param: st
         require_within_budget(most(replace(plan, recipe=plan.recipe.with_params({param: value}))))
 
 
+def test_a_job_that_verifies_counts_where_there_may_be_one(make_plan: MakePlan) -> None:
+    sync = {"where": "auto", "instances": 3, "instance_type": "ml.c5.xlarge", "max_runtime_seconds": 600}
+    assert rows(most(make_plan(source="s3://b/in", sync=sync)))["verify_images"] == (1, 3, "ml.c5.xlarge", 600 + 120)
+    assert "verify_images" not in rows(most(make_plan(source="s3://b/in.zip", sync=sync)))
+    with pytest.raises(RecipeError, match=r"has no price for ml\.c5\.xlarge, the instance_type of sync"):
+        make_plan(source="s3://b/in", sync=sync, budget={"max_usd": 5, "usd_per_hour": PRICES})
+
+
 def test_a_machine_of_the_trigger_form_needs_a_price(make_plan: MakePlan) -> None:
     recipe = make_plan(budget={"max_usd": 5, "usd_per_hour": PRICES}).recipe
     with pytest.raises(RecipeError, match=r"trigger form of retrain_shapes: .* has no price for ml\.g5\.xlarge"):

@@ -1,7 +1,8 @@
 """What a run may cost at most, known before anything is paid for: its jobs' own time limits times their machines.
 
-Counted is what SageMaker bills by the instance-hour: all trials, the final training and its warm pool, the evaluation
-of the rules where it may be ours (SageMaker's own evaluators of built-in rules are free), and all batch transforms.
+Counted is what SageMaker bills by the instance-hour: the verification of images where a job may do it, all trials, the
+final training and its warm pool, the evaluation of the rules where it may be ours (SageMaker's own evaluators of
+built-in rules are free), and all batch transforms.
 Spot capacity counts at the full price. A training or processing job is ended by SageMaker at its MaxRuntimeInSeconds;
 a transform job has no limit of its own, and is stopped by the task that waits for it, if Airflow lives.
 
@@ -22,6 +23,7 @@ from retraining.plan import Plan
 from retraining.recipe.budget import Budget
 from retraining.requests import debugger as debugger_requests
 from retraining.requests import sagemaker as requests
+from retraining.requests import verification as verification_requests
 
 # What SageMaker gives a training or processing job to end once its limit has passed (API reference, StoppingCondition).
 STOPPING_SECONDS = 120
@@ -118,8 +120,13 @@ def ceiling(plan: Plan, images: Images) -> Ceiling:
     tuning = requests.tuning_job(plan, images, "", "")
     training = requests.training_job(plan, images, "", "", {})
     scoring = requests.transform_job(plan, plan.candidate_scoring_job, plan.model, "")
+    items = []
+    if plan.recipe.may_verify_in_a_job:
+        verification = verification_requests.verification_job(plan, images, None)
+        limit = verification["StoppingCondition"]["MaxRuntimeInSeconds"] + STOPPING_SECONDS
+        items.append(_item("verify_images", 1, verification["ProcessingResources"]["ClusterConfig"], limit))
     trials = tuning["HyperParameterTuningJobConfig"]["ResourceLimits"]["MaxNumberOfTrainingJobs"]
-    items = [_training("tune", trials, tuning["TrainingJobDefinition"]), _training("train", 1, training)]
+    items += [_training("tune", trials, tuning["TrainingJobDefinition"]), _training("train", 1, training)]
     if kept_warm := training["ResourceConfig"].get("KeepAlivePeriodInSeconds"):
         items.append(_item("train (kept warm)", 1, training["ResourceConfig"], kept_warm))
     if plan.recipe.may_evaluate_rules:

@@ -41,7 +41,9 @@ def paid_jobs(run: Run) -> dict[str, list[dict[str, Any]]]:
     }
     if plan.recipe.in_captured_shadow:
         scored |= {"shadow_candidate": plan.shadow_candidate_job, "shadow_champion": plan.shadow_champion_job}
+    verifying = {"verify_images": plan.verification_job} if plan.recipe.may_verify_in_a_job else {}
     return {
+        **{task: list(_generations(sagemaker, "processing", name)) for task, name in verifying.items()},
         "tune": trials,
         "train": list(_generations(sagemaker, "training", plan.training_job)),
         "evaluate_rules": list(_generations(sagemaker, "processing", plan.evaluation_job)),

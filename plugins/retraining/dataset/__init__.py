@@ -7,4 +7,5 @@ tree, layout, names        which folders are splits and classes, what they are c
 groups, split, version     which image belongs to which split; the manifests and dataset.json (pure)
 summary                    what was understood, for the log and the report
 sync                       all of it together, uploading only what S3 lacks
+processing/                the verification of a large source, by a job
 """

@@ -25,6 +25,16 @@ THREADS = 10  # as many connections as a boto3 client keeps
 
 
 @dataclass(frozen=True, kw_only=True)
+class Origin:
+    """An object that S3 itself can copy."""
+
+    bucket: str
+    key: str
+    etag: str | None = None
+    """With its quotes: that it must still have. None where its name says what it is."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class ObjectSource:
     """All objects below a prefix."""
 
@@ -41,6 +51,10 @@ class ObjectSource:
     @property
     def uri(self) -> str:
         return f"s3://{self.bucket}/{self.prefix}"
+
+    def origin(self, name: str, stamp: Stamp) -> Origin:
+        """One of its objects, as it was listed."""
+        return Origin(bucket=self.bucket, key=f"{self.prefix}{name}", etag=etag_of(stamp))
 
     def tree(self, s3: Any, scratch: Path) -> Tree:
         """Their names, below the prefix. An object is where its leaf says once the tree's `bring` was given its name.
@@ -70,27 +84,27 @@ class ObjectSource:
 
     def _fetch_one(self, s3: Any, name: str, leaf: Leaf) -> None:
         """As it was listed: what is remembered of it must not be another's."""
-        key = f"{self.prefix}{name}"
+        listed = self.origin(name, leaf.stamp or "")
         for again in (True, True, False):
             try:
-                answer = s3.get_object(Bucket=self.bucket, Key=key, IfMatch=etag_of(leaf.stamp))
+                answer = s3.get_object(Bucket=listed.bucket, Key=listed.key, IfMatch=listed.etag)
                 leaf.path.write_bytes(answer["Body"].read())
                 return
             except ClientError as error:
                 if error.response["Error"]["Code"] not in (*CHANGED, *MISSING):
                     raise
-                raise moved(self.bucket, key) from None
+                raise moved(listed) from None
             except (IncompleteReadError, ReadTimeoutError, ResponseStreamingError):
                 if not again:
                     raise
 
 
-def etag_of(stamp: Stamp | None) -> str:
+def etag_of(stamp: Stamp) -> str:
     """Of an object, with the quotes that S3 gives it."""
-    return f'"{(stamp or "").partition(":")[2]}"'
+    return f'"{stamp.partition(":")[2]}"'
 
 
-def moved(bucket: str, key: str) -> SourceError:
+def moved(listed: Origin) -> SourceError:
     """For an object that is no longer the one that was listed."""
-    name = printable(f"s3://{bucket}/{key}")
+    name = printable(f"s3://{listed.bucket}/{listed.key}")
     return SourceError(f"{name} was changed or deleted while the source was read; run again.")

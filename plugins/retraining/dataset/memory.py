@@ -14,10 +14,9 @@ import logging
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
-from pathlib import Path
 from typing import Any
 
-from retraining.dataset import convert, jpeg, limits, png, thumb, verify
+from retraining.dataset.rules import rules
 from retraining.dataset.stamp import Stamp, may_have_changed_since
 from retraining.dataset.verdict import Original, Rejected, VerifiedImage
 from retraining.s3.documents import read_document
@@ -108,14 +107,6 @@ def remember(s3: Any, bucket: str, key: str, memory: Memory) -> None:
         for line in _written(memory):
             packed.write(f"{json.dumps(line, separators=(',', ':'))}\n".encode())
     s3.put_object(Bucket=bucket, Key=key, Body=out.getvalue(), ContentType="application/gzip")
-
-
-def rules() -> str:
-    """Digest of what decides about a picture; verdicts of other rules are not remembered."""
-    import PIL  # which no DAG file should wait for
-
-    code = b"".join(Path(str(module.__file__)).read_bytes() for module in (convert, jpeg, limits, png, thumb, verify))
-    return hashlib.sha256(code + PIL.__version__.encode()).hexdigest()[:20]
 
 
 def _lines(body: bytes) -> Iterator[Any]:

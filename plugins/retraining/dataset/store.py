@@ -13,8 +13,9 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
+from retraining.dataset.bucket import Origin, moved
 from retraining.dataset.progress import Progress, in_log
-from retraining.s3.documents import MISSING
+from retraining.s3.documents import CHANGED, MISSING
 from retraining.s3.listing import list_keys
 
 log = logging.getLogger(__name__)
@@ -37,20 +38,26 @@ class Store:
         self.s3, self.bucket, self.root, self.stored, self.uploaded = s3, bucket, root, stored, 0
         self.progress = progress
 
-    def put_missing(self, wanted: Mapping[str, Path]) -> None:
-        """Files by their keys, which name their content: those that S3 has are right by their name.
+    def put_missing(self, wanted: Mapping[str, Path | Origin]) -> None:
+        """Files or objects by their keys, which name their content: those that S3 has are right by their name.
 
-        Raises Forgotten, before anything is put, where one of them is neither here nor there.
+        Raises Forgotten, before anything is put, where a file is neither here nor there.
         """
         if not self.stored and wanted:
             self.stored = self._listed({key.partition("/")[0] for key in wanted})
         else:
             self._ask_for_some(self.stored & wanted.keys())
         missing = sorted(wanted.keys() - self.stored)
-        if gone := next((key for key in missing if not wanted[key].is_file()), None):
+        if gone := next((key for key in missing if _is_absent(wanted[key])), None):
             raise Forgotten(f"{gone} is not in the bucket, and its file was not read again")
-        self._run([partial(self._upload, key, wanted[key]) for key in missing])
+        self._run([partial(self._put, key, wanted[key]) for key in missing])
         self.stored = frozenset(wanted)
+
+    def require(self, key: str | None = None) -> None:
+        """Raises Forgotten where some of what is believed to be stored, or an object of the bucket, is gone."""
+        self._ask_for_some(self.stored)
+        if key:
+            self._ask_for(key)
 
     def put_changed(self, key: str, body: bytes) -> None:
         """A small document, written only when S3 has something else or nothing there."""
@@ -74,17 +81,39 @@ class Store:
         candidates = sorted(believed)
         of_today = random.Random(int(time.time() // 86400))
         for key in of_today.sample(candidates, min(ASKED, len(candidates))):
-            try:
-                self.s3.head_object(Bucket=self.bucket, Key=f"{self.root}{key}")
-            except ClientError as error:
-                if error.response["Error"]["Code"] not in MISSING:
-                    raise
-                raise Forgotten(f"{key} is no longer in the bucket") from None
+            self._ask_for(f"{self.root}{key}")
 
-    def _upload(self, key: str, path: Path) -> None:
-        content_type = CONTENT_TYPES.get(key.rsplit(".", 1)[-1], "application/octet-stream")
-        with path.open("rb") as body:
-            self.s3.put_object(Bucket=self.bucket, Key=f"{self.root}{key}", Body=body, ContentType=content_type)
+    def _ask_for(self, key: str) -> None:
+        try:
+            self.s3.head_object(Bucket=self.bucket, Key=key)
+        except ClientError as error:
+            if error.response["Error"]["Code"] not in MISSING:
+                raise
+            raise Forgotten(f"{key} is no longer in the bucket") from None
+
+    def _put(self, key: str, source: Path | Origin) -> None:
+        target = {
+            "Bucket": self.bucket,
+            "Key": f"{self.root}{key}",
+            "ContentType": CONTENT_TYPES.get(key.rsplit(".", 1)[-1], "application/octet-stream"),
+        }
+        if isinstance(source, Origin):
+            self._copy(source, target)
+            return
+        with source.open("rb") as body:
+            self.s3.put_object(**target, Body=body)
+
+    def _copy(self, source: Origin, target: Mapping[str, str]) -> None:
+        condition = {"CopySourceIfMatch": source.etag} if source.etag else {}
+        place = {"Bucket": source.bucket, "Key": source.key}
+        # Neither a stranger's metadata nor their tags, which take a right of their own to read.
+        new = {"MetadataDirective": "REPLACE", "TaggingDirective": "REPLACE"}
+        try:
+            self.s3.copy_object(**target, **new, **condition, CopySource=place)
+        except ClientError as error:
+            if error.response["Error"]["Code"] not in (*CHANGED, *MISSING):
+                raise
+            raise moved(source) from None
 
     def _run(self, uploads: list[Callable[[], None]]) -> None:
         with ThreadPoolExecutor(THREADS) as pool:
@@ -92,3 +121,7 @@ class Store:
                 future.result()
                 self.progress("Uploaded", done, len(uploads))
         self.uploaded += len(uploads)
+
+
+def _is_absent(source: Path | Origin) -> bool:
+    return isinstance(source, Path) and not source.is_file()

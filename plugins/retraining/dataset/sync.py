@@ -13,8 +13,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from retraining.dataset.bucket import Origin
 from retraining.dataset.likeness import likeness, thumbs_key
 from retraining.dataset.memory import Memory, Verdict, memory_key, recall, remember
+from retraining.dataset.processing.found import Found
 from retraining.dataset.progress import Progress, in_log
 from retraining.dataset.sources import SourceFile, SourceFiles, open_source
 from retraining.dataset.split import SPLITS
@@ -42,21 +44,25 @@ class Synced:
     """Files that were read; 0 when all are those of the sync before."""
 
 
-def sync_dataset(plan: Plan, s3: Any, progress: Progress = in_log) -> Synced:
-    """The plan's source as a version in the plan's bucket; ValueErrors of this package say what is wrong."""
+def sync_dataset(plan: Plan, s3: Any, progress: Progress = in_log, found: Found | None = None) -> Synced:
+    """The plan's source as a version in the plan's bucket; ValueErrors of this package say what is wrong.
+
+    `found`: by a job that has looked at files before; what it does not tell of is read here.
+    """
     key = memory_key(plan.root, plan.recipe.source)
     memory = recall(s3, plan.environment.bucket, key)
     try:
-        return _sync(plan, s3, memory, key, progress)
+        return _sync(plan, s3, memory, key, progress, found)
     except Forgotten as error:
         log.warning("%s: everything is read and compared again.", error)
-        return _sync(plan, s3, Memory(), key, progress)
+        return _sync(plan, s3, Memory(), key, progress, found)
 
 
-def _sync(plan: Plan, s3: Any, memory: Memory, key: str, progress: Progress) -> Synced:
+def _sync(plan: Plan, s3: Any, memory: Memory, key: str, progress: Progress, found: Found | None) -> Synced:
     source, bucket = without_secrets(plan.recipe.source), plan.environment.bucket
-    with open_source(plan.recipe.source, s3, plan.recipe.layout, memory) as files:
-        judged, seen = verify(files, memory, progress)
+    known = found.beside(memory) if found else memory
+    with open_source(plan.recipe.source, s3, plan.recipe.layout, known) as files:
+        judged, seen = verify(files, known, progress)
         judged, corrections = corrected(judged, read_decisions(s3, plan))
         alike = likeness((verdict for _, verdict in judged), memory, s3, bucket, thumbs_key(key))
         version = make_version(judged, source, plan.recipe.split, files.understood.as_dict(), alike.clusters)
@@ -65,7 +71,7 @@ def _sync(plan: Plan, s3: Any, memory: Memory, key: str, progress: Progress) -> 
         log.info("%s was understood as:\n%s", source, "\n".join(summary(as_fact(version))))
         _say(version)
         store = Store(s3, bucket, plan.data_key, memory.stored, progress)
-        store.put_missing(objects(version, files.scratch))
+        store.put_missing(objects(version, files.scratch, found))
     images_uri, folder = plan.uri(plan.images_key), f"versions/{version.fingerprint}"
     for split in SPLITS:
         store.put_changed(f"{folder}/{split}.manifest", as_json(version.manifest(split, images_uri)))
@@ -73,6 +79,7 @@ def _sync(plan: Plan, s3: Any, memory: Memory, key: str, progress: Progress) -> 
         store.put_changed(f"{folder}/originals.json", as_json(originals))
     store.put_changed(f"{folder}/names.json", as_json(version.names))
     store.put_changed(f"{folder}/dataset.json", as_json(version.document()))
+    seen = {name: what for name, what in seen.items() if found is None or name not in found.once}
     now = Memory(taken_ns=files.taken_ns, files=seen, stored=store.stored, whole=files.whole, near=alike.near)
     if alike.thumbs:
         s3.put_object(Bucket=bucket, Key=thumbs_key(key), Body=alike.thumbs, ContentType="application/octet-stream")
@@ -124,15 +131,19 @@ def verify(
     return judged, seen
 
 
-def objects(version: Version, scratch: Path) -> Mapping[str, Path]:
-    """What a version has in S3 besides its documents: keys below `data/`, and the files that have their bytes."""
+def objects(version: Version, scratch: Path, found: Found | None = None) -> Mapping[str, Path | Origin]:
+    """What a version has in S3 besides its documents: keys below `data/`, and who has their bytes."""
+
+    def place(file: SourceFile, converted: str | None = None) -> Path | Origin:
+        there = found.origin(file, converted) if found else None
+        return there or (scratch / converted if converted else file.path)
+
     images = {
-        f"images/{image.entry}": scratch / image.sha256 if image.original else image.file.path
-        for image in version.images
+        f"images/{image.entry}": place(image.file, image.sha256 if image.original else None) for image in version.images
     }
     # What was not read, or was reached over a link and is no image, is named in dataset.json but not copied.
     quarantined = {
-        f"quarantine/{entry.code}/{entry.sha256[:20]}": entry.file.path
+        f"quarantine/{entry.code}/{entry.sha256[:20]}": place(entry.file)
         for entry in version.quarantined
         if entry.sha256 and not entry.file.linked
     }

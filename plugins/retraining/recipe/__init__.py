@@ -1,7 +1,7 @@
 """A recipe: one YAML file that says how one classifier is retrained, and every rule about it.
 
 recipe                                         all of it, and what its sections have to do with each other
-layout, split, machines, tuning, debugger, promotion, deployment, capture, tracking, budget   the sections
+layout, split, sync, machines, tuning, debugger, promotion, deployment, capture, tracking, budget   the sections
 hyperparameters, schedule                      what ml/train.py takes; cron lines
 rules, refusal                                 bounds and patterns of fields; RecipeError
 file, reading                                  YAML → plain data → frozen dataclasses

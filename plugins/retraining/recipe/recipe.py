@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
+from retraining.dataset.archive_names import is_prefix
 from retraining.recipe.budget import Budget
 from retraining.recipe.capture import Capture
 from retraining.recipe.debugger import Debugger
@@ -26,9 +27,10 @@ from retraining.recipe.refusal import RecipeError, did_you_mean, refuse_secret, 
 from retraining.recipe.rules import SECTION, Matching, Where
 from retraining.recipe.schedule import is_schedule
 from retraining.recipe.split import Split
+from retraining.recipe.sync import Sync
 from retraining.recipe.tracking import Tracking
 from retraining.recipe.tuning import Tuning
-from retraining.web_address import has_user
+from retraining.web_address import has_user, without_secrets
 
 Name = Annotated[
     str, Matching(r"[a-z0-9](-?[a-z0-9]){0,39}", "must be 1 to 40 lower-case letters, digits and single dashes")
@@ -64,6 +66,7 @@ class Recipe:
     description: str = ""
     layout: Layout = field(default_factory=Layout)
     split: Split = field(default_factory=Split)
+    sync: Sync = field(default_factory=Sync)
     schedule: Schedule | None = "0 3 * * 1"
     training: Training = field(default_factory=Training)
     serving: Serving = field(default_factory=Serving)
@@ -90,12 +93,23 @@ class Recipe:
         )
         if not self.endpoint:
             object.__setattr__(self, "endpoint", f"retraining-{self.name}")
+        self._check_sync()
         self._check_hyperparameters()
         self._check_batches()
         self._check_debugger()
         self._check_deployment()
         self._check_slices()
         self._check_prices()
+
+    def _check_sync(self) -> None:
+        require(
+            self.sync.where != "processing" or is_prefix(self.source),
+            "sync.where",
+            self.sync.where,
+            f"a job divides the objects below an s3:// prefix, and source is {without_secrets(self.source)}",
+            "Put the images there (aws s3 sync FOLDER s3://BUCKET/FOLDER), or let the worker verify them: "
+            "sync.where: worker.",
+        )
 
     def _check_hyperparameters(self) -> None:
         for name, value in self.hyperparameters.items():
@@ -163,6 +177,8 @@ class Recipe:
         used = {self.training.instance_type: "training", self.serving.instance_type: "serving"}
         if self.may_evaluate_rules:
             used.setdefault(self.debugger.instance_type, "debugger")
+        if self.may_verify_in_a_job:
+            used.setdefault(self.sync.instance_type, "sync")
         for missing in self.budget.unpriced(used):
             raise RecipeError(
                 "budget.usd_per_hour",
@@ -175,6 +191,11 @@ class Recipe:
     def in_captured_shadow(self) -> bool:
         """Whether candidates stand in the shadow of requests that clients sent, which two jobs are paid for."""
         return self.deployment.shadow is not None and self.capture.keeps_images
+
+    @property
+    def may_verify_in_a_job(self) -> bool:
+        """Whether a job may be paid for that looks at the images."""
+        return self.sync.may_have_a_job and is_prefix(self.source)
 
     @property
     def may_evaluate_rules(self) -> bool:

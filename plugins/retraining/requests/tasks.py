@@ -21,12 +21,19 @@ from retraining.release.intent import Intent
 from retraining.release.package import require_not_rejected
 from retraining.requests import debugger as debugger_requests
 from retraining.requests import sagemaker as requests
+from retraining.requests import verification as verification_requests
 from retraining.requests.autoscaling import retained, scaling
 from retraining.run import Run
 
 
 class NotPromoted(ValueError):
     """The candidate was compared and found wanting."""
+
+
+def verification_request(run: Run) -> dict[str, Any]:
+    """Empty, so that the task is skipped, where the worker verifies what is new, or nothing is."""
+    divided = run.fact("list_images")
+    return verification_requests.verification_job(run.plan, run.images, divided) if divided["job"] else {}
 
 
 def tuning_request(run: Run) -> dict[str, Any]:

@@ -10,7 +10,7 @@ Whatever raises ValueError or LookupError here is final: Airflow does not retry 
 
 from retraining.steps.back import choose, go_back
 from retraining.steps.comparison import compare
-from retraining.steps.data import needs_retraining, package_source, preflight, sync_dataset
+from retraining.steps.data import list_images, needs_retraining, package_source, preflight, sync_dataset
 from retraining.steps.findings import outcome, report
 from retraining.steps.janitor import look_after
 from retraining.steps.release import prune, smoke_test, update_champion
@@ -21,6 +21,7 @@ __all__ = [
     "choose",
     "compare",
     "go_back",
+    "list_images",
     "look_after",
     "needs_retraining",
     "outcome",

@@ -1,4 +1,7 @@
-"""From images to one verified version, and whether anything is new about it. Nothing here is paid for yet."""
+"""From images to one verified version, and whether anything is new about it.
+
+Nothing here is paid for yet, but for a job that verifies where a recipe asks for one.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,8 @@ from botocore.exceptions import ClientError
 from retraining.container_images import require_patched, resolve_images, rule_image
 from retraining.cost.ceiling import ceiling, require_within_budget
 from retraining.dataset.changes import changes
+from retraining.dataset.processing.divide import divide
+from retraining.dataset.processing.found import Found, read_found
 from retraining.dataset.split import SPLITS
 from retraining.dataset.summary import notes_on
 from retraining.dataset.sync import as_fact
@@ -94,11 +99,25 @@ def preflight(run: Run) -> dict[str, Any]:
     }
 
 
+def list_images(run: Run) -> dict[str, Any]:
+    """What of the source a job is to verify, where the recipe wants one; written down, and nothing fetched."""
+    return divide(run.plan, run.s3).as_dict()
+
+
 def sync_dataset(run: Run) -> dict[str, Any]:
     """The recipe's images, verified and divided, in S3."""
-    synced = sync(run.plan, run.s3)
+    synced = sync(run.plan, run.s3, found=_found(run))
     counted = {"uploaded": synced.uploaded, "read": synced.read}
     return as_fact(synced.version) | counted | {"changes": _changes_since_champion(run, synced.version)}
+
+
+def _found(run: Run) -> Found | None:
+    """What a job of this run has found; None where there was none."""
+    job = run.find("verify_images")
+    if job is None:
+        return None
+    output = job["output_uri"].removeprefix(run.plan.uri(""))
+    return read_found(run.s3, run.environment.bucket, run.plan.work_key(run.fact("list_images")["digest"]), output)
 
 
 def _changes_since_champion(run: Run, version: Version) -> dict[str, Any] | None:
