@@ -197,3 +197,25 @@ def test_a_run_marked_in_mid_deploy_is_taken_back(stack: Any, more_colors: Path,
 def test_a_run_marked_while_it_tunes_is_red(stack: Any) -> None:
     (marked,) = stack.run({}, mark="failed:tune")
     assert (marked["state"], marked["tasks"]["tune"], marked["tasks"]["rollback"]) == ("failed", "failed", "skipped")
+
+
+@pytest.mark.slow
+def test_a_job_verifies_what_is_new_of_a_source_in_s3(stack: Any, tmp_path: Path, colors: Path) -> None:
+    """Then what follows goes on as ever; in a week without news there is no job; a folder instead is refused."""
+    for path in colors.rglob("*.png"):
+        stack.server.s3.upload_file(str(path), stack.bucket, f"in/{path.relative_to(colors).as_posix()}")
+    recipe = tmp_path / "recipes/colors.yaml"
+    in_s3 = recipe.read_text().replace(f"source: {colors}", f"source: s3://{stack.bucket}/in")
+    recipe.write_text(in_s3 + "sync: {where: processing, instances: 2}\n")
+    first, second, refused = stack.run({}, {}, {"source": str(colors)})
+    reports = stack.reports()
+    outcomes = [report["outcome"] for report in reports]
+    assert outcomes[:2] == ["promoted", "skipped"], [report["reason"] for report in reports]
+    tasks = ("list_images", "verify_images", "sync_dataset", "update_champion")
+    assert [first["tasks"][task] for task in tasks] == ["success"] * 4
+    assert [second["tasks"][task] for task in tasks] == ["success", "skipped", "success", "skipped"]
+    assert refused["state"] == "failed"
+    assert (refused["tasks"]["preflight"], refused["tasks"]["verify_images"]) == ("failed", "upstream_failed")
+    billed = [{row["task"]: row["jobs"] for row in report["billed"]["tasks"]} for report in reports[:2]]
+    assert (billed[0]["verify_images"], billed[1]) == (1, {})
+    assert (reports[0]["dataset"]["read"], reports[1]["dataset"]["read"]) == (90, 0)
