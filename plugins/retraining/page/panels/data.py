@@ -35,7 +35,7 @@ PANEL = Panel(
     key="data",
     title="Data",
     note="images for each class and split",
-    tasks=("sync_dataset", "needs_retraining"),
+    tasks=("list_images", "verify_images", "sync_dataset", "needs_retraining"),
     promise="How many images of each class are trained on and tested with, and what was kept out and why.",
     view=view,
 )
