@@ -212,7 +212,8 @@ class Plan:
         return f"{self._verification_key(digest)}/found"
 
     def _verification_key(self, digest: str) -> str:
-        return f"{self.run_key}/sync/{digest}"
+        """Below the data, so that gc finds it once nothing needs it."""
+        return f"{self.data_key}verified/{self.run_name}/{digest}"
 
     def version_key(self, fingerprint: str) -> str:
         return f"{self.root}/data/versions/{fingerprint}"

@@ -74,6 +74,10 @@ class Spread:
                     found[entry["Key"].removeprefix(f"{name}/")] = (entry["ETag"], entry["Size"])
         return found
 
+    def made(self, name: str) -> list[str]:
+        """All below the recipe's data but what a job is told and tells."""
+        return [key for key in self.keys(f"{name}/data/") if not key.startswith(f"{name}/data/verified/")]
+
     def keys(self, prefix: str) -> list[str]:
         return [entry["Key"] for page in self.pages(prefix) for entry in page.get("Contents", [])]
 

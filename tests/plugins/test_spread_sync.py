@@ -10,6 +10,7 @@ import io
 import os
 import random
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import psutil
@@ -18,6 +19,7 @@ from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
 from PIL import Image
 
 from retraining.dataset import version as versions
+from retraining.dataset.garbage import Collector
 from retraining.dataset.likeness import thumbs_key
 from retraining.dataset.memory import memory_key
 from retraining.dataset.processing.verdicts import VerdictsError
@@ -169,6 +171,18 @@ def test_what_the_bucket_lost_is_found_again_by_a_job(spread: Spread, lost: str)
     assert look(spread.run("spread", 3, **PROCESSING))["files"] == 0
 
 
+def test_what_a_job_left_goes_with_the_garbage(spread: Spread) -> None:
+    spread.put(plain(40) | odd())
+    run = spread.run("spread", **PROCESSING)
+    by_job(run)
+    collector = Collector(s3=run.s3, sagemaker=run.sagemaker, plan=run.plan)
+    assert not list(collector.find(datetime.now(UTC)).keys)
+    garbage = collector.find(datetime.now(UTC) + timedelta(days=8))
+    assert set(garbage.keys) == set(spread.keys("spread/data/verified/")) != set()
+    collector.delete(garbage)
+    assert sync_dataset(spread.run("spread", 2))["uploaded"] == 0
+
+
 # --- what jobs die of -----------------------------------------------------------------------------------------------
 
 
@@ -199,7 +213,7 @@ def test_after_a_kill_the_next_run_makes_the_same_version(spread: Spread, victim
         program.kill()
         with pytest.raises(AirflowFailException, match="exit code 137"):
             finish(verifying(run), context())
-        assert spread.keys("spread/data/") == []
+        assert spread.made("spread") == []
         run = spread.run("spread", 2, **PROCESSING)
         look(run)
         verify(run)
@@ -244,7 +258,7 @@ def test_a_stopped_job_makes_no_version(spread: Spread) -> None:
     run.sagemaker.stop_processing_job(ProcessingJobName=run.plan.verification_job)
     with pytest.raises(AirflowFailException, match="Stopped"):
         finish(verifying(run), context())
-    assert spread.keys("spread/data/") == []
+    assert spread.made("spread") == []
 
 
 def test_a_container_with_another_pillow_is_refused(spread: Spread) -> None:
@@ -277,4 +291,4 @@ def test_verdicts_that_were_cut_or_changed_are_refused(spread: Spread, change: C
     corrupt(spread, run, change)
     with pytest.raises(VerdictsError, match=r"jsonl cannot be believed: .*cut, or changed.*Trigger a new run"):
         sync_dataset(run)
-    assert spread.keys("spread/data/") == []
+    assert spread.made("spread") == []

@@ -1,5 +1,7 @@
 """Objects of a recipe's data that nothing can reach any more: old versions, and images that only those named.
 
+What a job left for a sync to read counts as such once it is old.
+
 What a champion (now or before) or a registered model was made of stays, so do the newest versions, what the recipe's
 source was synced as last, and all that is young, for a sync may be about to name it. Versions are deleted before their
 images, so that no manifest names what is gone; whoever dies half way leaves objects that the next one finds.
@@ -23,6 +25,8 @@ from retraining.release.package import usable_packages
 
 log = logging.getLogger(__name__)
 
+NAMED = ("images", "quarantine")
+"""Folders of objects that versions name."""
 AT_ONCE = 1000
 """Objects that S3 deletes by one request."""
 
@@ -46,7 +50,7 @@ class Garbage:
     documents: tuple[str, ...]
     """Keys of those versions."""
     objects: tuple[str, ...]
-    """Keys of images and quarantined files."""
+    """Keys of images and quarantined files, and of what jobs found of them."""
     size_bytes: int
     memories: tuple[str, ...]
     """What syncs of other sources remember: they take for stored what goes."""
@@ -84,7 +88,7 @@ class Collector:
                 memories.append(key)
             elif kind == "versions" and written < old and name.partition("/")[0] not in kept:
                 documents.append(key)
-            elif kind in ("images", "quarantine") and written < old and key not in stay:
+            elif kind in (*NAMED, "verified") and written < old and key not in stay:
                 objects.append(key)
                 size += size_bytes
         gone, whole = set(objects), self.plan.data_key
