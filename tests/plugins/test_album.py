@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import io
+import struct
+import tracemalloc
 from collections.abc import Callable
 
 import pytest
@@ -53,6 +55,20 @@ def test_a_picture_is_small_and_upright() -> None:
     exif[0x0112] = 6  # the camera was held upright
     with Image.open(io.BytesIO(small(picture("JPEG", (4000, 2000), exif=exif)))) as made:
         assert (made.format, made.size) == ("JPEG", (SIDE // 2, SIDE))
+
+
+def test_exif_that_names_gigabytes_turns_a_picture_all_the_same() -> None:
+    turn = struct.pack("<HHIHH", 0x0112, 3, 1, 6, 0)
+    entries = b"".join(struct.pack("<HHII", 1000 + number, 1, 2**18 - 20, 0) for number in range(20_000))
+    bomb = (b"II*\0" + struct.pack("<IH", 8, 20_001) + turn + entries).ljust(2**18, b"\0")
+    body = picture(size=(400, 200), exif=b"Exif\0\0" + bomb)
+    tracemalloc.start()
+    try:
+        with Image.open(io.BytesIO(small(body))) as made:
+            assert made.size == (SIDE // 2, SIDE)
+        assert tracemalloc.get_traced_memory()[1] < 2**23
+    finally:
+        tracemalloc.stop()
 
 
 def test_what_cannot_be_shown_is_named_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,8 @@ from sklearn.datasets import load_digits, load_sample_images
 from retraining.dataset.near import as_thumbs, near_duplicates
 from retraining.dataset.sync import sync_dataset
 from retraining.dataset.thumb import thumb_of
+from retraining.dataset.verdict import VerifiedImage
+from retraining.dataset.verify import verify_image
 from retraining.dataset.version import DatasetError
 from retraining.plan import Plan
 from tests.plugins.test_memory import requests
@@ -139,6 +141,20 @@ def test_a_copy_of_a_test_image_is_not_trained_on(sync: Sync, tmp_path: Path) ->
     assert version.near.left_out == 1
     assert version.near.left_out_examples == [["train/street/16.png", "test/street/1.png"]]
     assert "train/street/16.png" not in {image.file.name for image in version.images}
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "JPEG with XMP", "WEBP"])
+def test_a_copy_that_lies_on_its_side_is_found(tmp_path: Path, kind: str) -> None:
+    """As a camera stores it, and says so; an editor has turned the other for good."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    note = {"xmp": b'<rdf:Description tiff:Orientation="6"/>'} if "XMP" in kind else {"exif": exif}
+    images = photographs()
+    images[3].transpose(Image.Transpose.ROTATE_90).save(tmp_path / "copy", kind.partition(" ")[0], **note)
+    verdict = verify_image(tmp_path / "copy", tmp_path)
+    assert isinstance(verdict, VerifiedImage)
+    thumbs = [*map(thumb_of, images), verdict.thumb]
+    assert near_duplicates(as_thumbs([base64.b64decode(thumb) for thumb in thumbs])) == [[3, len(images)]]
 
 
 def test_a_picture_of_two_classes_is_in_neither(sync: Sync, tmp_path: Path) -> None:

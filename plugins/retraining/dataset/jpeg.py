@@ -17,7 +17,9 @@ from dataclasses import dataclass, field
 from retraining.dataset.limits import MAX_SEGMENTS
 from retraining.dataset.verdict import Damaged
 
-SOI, EOI, SOS, COMMENT, ADOBE = 0xD8, 0xD9, 0xDA, 0xFE, 0xEE
+SOI, EOI, SOS, COMMENT, APP1, ADOBE = 0xD8, 0xD9, 0xDA, 0xFE, 0xE1, 0xEE
+NOTES = {"exif": b"Exif\0\0", "xmp": b"http://ns.adobe.com/xap/1.0/\0"}
+"""What tells which way up it is, by how it begins."""
 FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # without DHT, JPG and DAC
 PROGRESSIVE, ARITHMETIC = {0xC2, 0xC6, 0xCA, 0xCE}, {*range(0xC9, 0xD0)} - {0xCC}
 # Without a length. From 01 to BF nothing begins: a decoder that lost its place passes by, so that a length read there
@@ -50,6 +52,8 @@ class FirstPicture:
     scans: int = 0
     reached: dict[int, list[int | None]] = field(default_factory=dict)
     """Component → the bits that each of its 64 coefficients still lacks; None before any came."""
+    info: dict[str, bytes] = field(default_factory=dict)
+    """The first of each of NOTES, by the names that Pillow has for them."""
 
     def endings(self) -> tuple[bytes, bytes]:
         """Two files of this picture: equal in their pixels if, and only if, none is missing."""
@@ -91,6 +95,8 @@ def first_picture(body: bytes) -> FirstPicture:
             at = end.start()
         elif kind == ADOBE or not (0xE0 <= kind <= 0xEF or kind == COMMENT):
             found.parts.append(body[begin:at])  # Adobe's tells how the colours are stored
+        elif kind == APP1 and (name := next((n for n, start in NOTES.items() if segment[2:].startswith(start)), "")):
+            found.info.setdefault(name, segment[2:])
     else:
         raise Damaged("TRUNCATED", NO_END)
     if kind != EOI:

@@ -33,6 +33,8 @@ class Picture:
     data: bytes
     """All of IDAT, still deflated."""
     frames: int
+    info: dict[str, bytes]
+    """EXIF, where there is some, by the name that Pillow has for it."""
 
     def require_pixels(self) -> None:
         """Raises Damaged unless the data unpack to every row. Pillow is content with half of them."""
@@ -61,6 +63,7 @@ class Picture:
 def picture(body: bytes) -> Picture:
     """Raises Damaged when a chunk that makes pixels is cut, its checksum is wrong, or there are far too many."""
     kept: list[tuple[bytes, bytes]] = []
+    info = dict[str, bytes]()
     frames, at, chunks = 1, len(SIGNATURE), 0
     while at + 8 <= len(body):
         chunks += 1
@@ -78,6 +81,8 @@ def picture(body: bytes) -> Picture:
             if zlib.crc32(body[at + 4 : end]) != int.from_bytes(body[end : end + 4]):
                 raise Damaged("CORRUPT", f"the checksum of chunk {kind.decode()} is wrong")
             kept.append((kind, body[at + 8 : end]))
+        elif kind == b"eXIf" and zlib.crc32(body[at + 4 : end]) == int.from_bytes(body[end : end + 4]):
+            info.setdefault("exif", body[at + 8 : end])
         elif kind == b"acTL" and size >= 4:
             frames = max(1, int.from_bytes(body[at + 8 : at + 12]))
         at = end + 4
@@ -103,6 +108,7 @@ def picture(body: bytes) -> Picture:
         interlaced=interlace != 0,
         data=data,
         frames=frames,
+        info=info,
     )
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from retraining.dataset.convert import RULES, convert, format_of
 from retraining.dataset.jpeg import first_picture
 from retraining.dataset.limits import MAX_BYTES, MAX_PIXELS, MAX_SCANNED, MAX_SIDE, MIN_SIDE
+from retraining.dataset.orientation import orientation_of
 from retraining.dataset.png import SIGNATURE, picture
 from retraining.dataset.thumb import thumb_of
 from retraining.dataset.verdict import Damaged, Original, Rejected, VerifiedImage
@@ -144,7 +145,7 @@ def _require_jpeg(body: bytes) -> str:
             # Half the size still reads each bit of it.
             image.draft(None, (-(-image.width // 2), -(-image.height // 2)))
             digests.add(hashlib.sha256(image.tobytes()).digest())
-            thumb = thumb or thumb_of(image)
+            thumb = thumb or thumb_of(image, orientation_of(found.info))
     if len(digests) > 1:
         raise Damaged("TRUNCATED", "the picture ends early; its last part is made up by the decoder")
     return thumb
@@ -158,7 +159,7 @@ def _require_png(body: bytes) -> tuple[int, str]:
     with PngImageFile(io.BytesIO(found.body)) as image, _room_for(*image.size):
         found.require_pixels()
         image.load()
-        return found.frames, thumb_of(image)
+        return found.frames, thumb_of(image, orientation_of(found.info))
 
 
 def _room_for(width: int, height: int) -> AbstractContextManager[object]:

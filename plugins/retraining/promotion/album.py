@@ -13,6 +13,7 @@ from collections.abc import Callable
 from itertools import islice, zip_longest
 from typing import Any
 
+from retraining.dataset.orientation import upright
 from retraining.promotion.scores import Evaluation
 
 log = logging.getLogger(__name__)
@@ -68,15 +69,16 @@ class Thumbnails:
 
 def small(body: bytes) -> bytes:
     """A JPEG of 128 pixels at most, upright, of an image that sync has let through."""
-    from PIL import Image, ImageOps
+    from PIL import Image
 
     with Image.open(io.BytesIO(body), formats=("JPEG", "PNG")) as image:
         image.draft("RGB", (2 * SIDE, 2 * SIDE))  # a camera's JPEG is decoded at an eighth of its size
-        upright = eight_bits(ImageOps.exif_transpose(image)).convert("RGBA")
-    upright.thumbnail((SIDE, SIDE))
-    white = Image.new("RGBA", upright.size, "white")
+        image.load()  # of a PNG also what stands behind its pixels
+        picture = eight_bits(upright(image)).convert("RGBA")
+    picture.thumbnail((SIDE, SIDE))
+    white = Image.new("RGBA", picture.size, "white")
     made = io.BytesIO()
-    Image.alpha_composite(white, upright).convert("RGB").save(made, "JPEG", quality=85)
+    Image.alpha_composite(white, picture).convert("RGB").save(made, "JPEG", quality=85)
     return made.getvalue()
 
 
