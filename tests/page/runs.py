@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -12,7 +13,7 @@ from PIL import Image
 from retraining.epochs import epochs
 from retraining.page.airflow_runs import RunRecord, TaskRecord
 from retraining.page.documents import Documents
-from retraining.promotion.album import Thumbnails, album
+from retraining.promotion.album import Thumbnails, album, small
 from retraining.promotion.decision import decide
 from retraining.promotion.differences import changed_classes, confused_pairs
 from retraining.promotion.scores import evaluate
@@ -100,6 +101,27 @@ def digit(name: str, most: int) -> bytes:
     return body.getvalue()
 
 
+def seen(name: str) -> str:
+    return f"data:image/jpeg;base64,{base64.b64encode(small(digit(name, 0))).decode()}"
+
+
+def bad(name: str, label: str, code: str, detail: str, picture: str | None = None) -> dict[str, Any]:
+    return {"name": name, "class": label, "code": code, "detail": detail, "sha256": "0" * 64, "picture": picture}
+
+
+TWICE = "nearly the same picture is in several classes: 3/scan 17.png, 8/scan 17 (1).png"
+KEPT_OUT = {
+    "codes": {"NEAR_LABEL_CONFLICT": 2, "NOT_IMAGE": 1, "TRUNCATED": 52},
+    "files": [
+        bad("3/scan 17.png", "3", "NEAR_LABEL_CONFLICT", TWICE, seen("3/7.png")),
+        bad("8/scan 17 (1).png", "8", "NEAR_LABEL_CONFLICT", TWICE, seen("3/7.png")),
+        bad(f"{'x' * 180}.jpg", "<b>0</b>" * 12, "NOT_IMAGE", "it begins with b'<html>404</h'"),
+        bad("<img src=x onerror=alert(2)>.png", "0", "TRUNCATED", "ends early", "javascript:alert(5)"),
+        bad("0/half.png", "0", "TRUNCATED", "812 bytes of the pixels are missing", seen("0/3.png")),
+    ],
+}
+
+
 def documents(
     classes: list[str], *, wrong: int = 40, each: int = 30, state: str = "success", failed: str = "", **changes: Any
 ) -> Documents:
@@ -119,7 +141,7 @@ def documents(
         "recipe": "digits",
         "states": states,
         "failures": {failed: "exit code 1: <script>alert(1)</script>"} if failed else {},
-        "dataset": {"fingerprint": "f" * 16, "counts": {"train": dict.fromkeys(classes, 90)}, "quarantined": 1},
+        "dataset": {"fingerprint": "f" * 16, "counts": {"train": dict.fromkeys(classes, 90)}, "quarantined": 55},
         "tuning": {"name": "digits", "best": "digits-002", "warm_start": WARM},
         "training": {"name": "digits-train", "metrics": {}},
         "trials": [trial("digits", n, 0.9 + n / 100) for n in range(3)] + [trial("digits", 3, None)],
@@ -153,13 +175,12 @@ def documents(
         report |= {"outcome": "running", "reason": "train"}
     compared = {"candidate": candidate.as_dict(), "champion": champion.as_dict()}
     evaluation = compared if report["candidate"] else None
-    bad = {"name": "<img src=x onerror=alert(2)>.png", "class": "0", "code": "TRUNCATED", "detail": "ends early"}
     facts = {"preflight": {"code": "c0de", "recipe": "r3c1pe", "images": {"training": "image:1"}}}
     return Documents(
         record=record,
         report=report,
         evaluation=evaluation,
-        dataset={"quarantined": [bad]},
+        kept_out=KEPT_OUT,
         album=album(candidate, champion, Thumbnails(digit)) if evaluation else None,
         labels=doubted(Thumbnails(digit)) if evaluation else None,
         training=TRAINED if "train" in states and report["training"] else None,

@@ -11,7 +11,7 @@ import boto3
 import pytest
 
 from retraining.page import airflow_runs
-from retraining.page.documents import Shelf, TooLarge, name_of, read_dataset
+from retraining.page.documents import Shelf, TooLarge, name_of, read_version
 from tests.object_store import CLIENT, KEY_ID, SECRET
 from tests.page.rows import RUN, add_task, forget_tasks, set_state
 from tests.page.runs import BEGAN, documents
@@ -108,7 +108,7 @@ def test_a_document_of_any_size_takes_bounded_memory(shelf: Shelf) -> None:
 
 def test_a_report_names_no_other_key(shelf: Shelf) -> None:
     shelf.s3.put_object(Bucket=shelf.bucket, Key="secret/dataset.json", Body=b'{"a": 1}')
-    assert read_dataset(shelf, "digits", {"dataset": {"fingerprint": "../../../secret"}}) is None
+    assert read_version(shelf, "digits", {"dataset": {"fingerprint": "../../../secret"}}, "dataset.json") is None
 
 
 @pytest.mark.parametrize("left", [{"run_name": "x"}, {"outcome": "kept", "reason": 5, "gate": 7}, {"outcome": []}])

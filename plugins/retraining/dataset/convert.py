@@ -47,7 +47,7 @@ def convert(body: bytes, require_size: Callable[[int, int], object]) -> Converte
 
     `require_size` is asked with width and height before a pixel is decoded.
     """
-    with _opened(body) as image:
+    with opened(body) as image:
         require_size(*image.size)
         frames = 2 if getattr(image, "is_animated", False) else 1
         image.seek(0)
@@ -61,7 +61,7 @@ def convert(body: bytes, require_size: Callable[[int, int], object]) -> Converte
     return Converted(body=out.getvalue(), frames=frames, thumb=thumb)
 
 
-def _opened(body: bytes) -> Any:
+def opened(body: bytes) -> Any:
     """By the class of the format itself: Image.open would try forty."""
     kind, file = format_of(body), io.BytesIO(body)
     if kind == "WebP":

@@ -59,15 +59,22 @@ class Store:
         if key:
             self._ask_for(key)
 
+    def read(self, key: str, most: int | None = None) -> bytes | None:
+        """None where there is no object, or one of more than `most` bytes."""
+        try:
+            found = self.s3.get_object(Bucket=self.bucket, Key=f"{self.root}{key}")
+        except self.s3.exceptions.NoSuchKey:
+            return None
+        if most is not None and found["ContentLength"] > most:
+            found["Body"].close()
+            return None
+        return bytes(found["Body"].read())
+
     def put_changed(self, key: str, body: bytes) -> None:
         """A small document, written only when S3 has something else or nothing there."""
-        key = f"{self.root}{key}"
-        try:
-            if self.s3.get_object(Bucket=self.bucket, Key=key)["Body"].read() == body:
-                return
-        except self.s3.exceptions.NoSuchKey:
-            pass
-        self.s3.put_object(Bucket=self.bucket, Key=key, Body=body, ContentType="application/json")
+        if self.read(key) == body:
+            return
+        self.s3.put_object(Bucket=self.bucket, Key=f"{self.root}{key}", Body=body, ContentType="application/json")
         self.uploaded += 1
 
     def _listed(self, folders: Iterable[str]) -> frozenset[str]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from retraining.dataset.bucket import Origin
+from retraining.dataset.kept_out import keep_kept_out
 from retraining.dataset.likeness import likeness, thumbs_key
 from retraining.dataset.memory import Memory, Verdict, memory_key, recall, remember
 from retraining.dataset.processing.found import Found
@@ -72,6 +73,7 @@ def _sync(plan: Plan, s3: Any, memory: Memory, key: str, progress: Progress, fou
         _say(version)
         store = Store(s3, bucket, plan.data_key, memory.stored, progress)
         store.put_missing(objects(version, files.scratch, found))
+        keep_kept_out(version, store, files.scratch)
     images_uri, folder = plan.uri(plan.images_key), f"versions/{version.fingerprint}"
     for split in SPLITS:
         store.put_changed(f"{folder}/{split}.manifest", as_json(version.manifest(split, images_uri)))
@@ -141,12 +143,7 @@ def objects(version: Version, scratch: Path, found: Found | None = None) -> Mapp
     images = {
         f"images/{image.entry}": place(image.file, image.sha256 if image.original else None) for image in version.images
     }
-    # What was not read, or was reached over a link and is no image, is named in dataset.json but not copied.
-    quarantined = {
-        f"quarantine/{entry.code}/{entry.sha256[:20]}": place(entry.file)
-        for entry in version.quarantined
-        if entry.sha256 and not entry.file.linked
-    }
+    quarantined = {entry.key: place(entry.file) for entry in version.quarantined if entry.key}
     return images | quarantined
 
 

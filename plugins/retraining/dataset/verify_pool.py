@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import logging
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +30,11 @@ FILES_EACH = 100
 """A process takes about as long to start as this many small pictures take."""
 LOST_ALWAYS, LOST_SHARE = 3, 0.02
 """Pictures that may end their process: as many as may be quarantined, for each takes minutes."""
+
+GLANCE = replace(LIMITS, cpu_s=10)
+"""Nothing hangs on a small picture."""
+GLANCES_S = 60.0
+"""For all of them."""
 
 Verdict = VerifiedImage | Rejected
 Judged = tuple[Verdict, Stamp | None]
@@ -59,6 +67,18 @@ def verify_files(
     return [found[index] for index in range(len(paths))]
 
 
+def look_at(paths: Iterable[Path | None], scratch: Path, limits: Limits = GLANCE) -> Iterator[bytes | None]:
+    """A small picture of each file that was kept out, in their order; None where there is none, or no time is left."""
+    deadline, lost = time.monotonic() + GLANCES_S, 0
+    with _Worker(scratch, limits) as worker:
+        for path in paths:
+            if path is None or lost > LOST_ALWAYS or time.monotonic() > deadline:
+                yield None
+                continue
+            yield worker.glimpse(path)
+            lost += worker.process is None
+
+
 class _Worker:
     """One process at a time; a new one after one that died."""
 
@@ -77,7 +97,7 @@ class _Worker:
         """Tried twice where the process was ended from outside, as it is when a machine runs out of memory."""
         for _ in range(2):
             self.process = self.process or self._started()
-            if answer := self._ask(path):
+            if answer := self._ask(str(path)):
                 if failed := answer.get("failed"):
                     raise SourceError(
                         f"{printable(str(path))} cannot be verified: {failed}. Mend the disk and run again."
@@ -90,6 +110,15 @@ class _Worker:
                 ), None
         return Rejected(code="DECODER_DIED", detail=f"it ends the program that decodes it ({_name(code)})"), None
 
+    def glimpse(self, path: Path) -> bytes | None:
+        """Tried once."""
+        self.process = self.process or self._started()
+        answer = self._ask({"glimpse": str(path)})
+        if answer is None:
+            self._end()
+            return None
+        return base64.b64decode(answer["glimpse"]) if answer.get("glimpse") else None
+
     def _started(self) -> subprocess.Popen[str]:
         return subprocess.Popen(
             [sys.executable, "-m", "retraining.dataset.verify_worker", str(self.scratch), *self.limits.arguments()],
@@ -99,11 +128,11 @@ class _Worker:
             env={**os.environ, "PYTHONPATH": str(PACKAGES)},
         )
 
-    def _ask(self, path: Path) -> dict[str, Any] | None:
+    def _ask(self, question: str | dict[str, str]) -> dict[str, Any] | None:
         """None when the process has died."""
         assert self.process is not None and self.process.stdin is not None and self.process.stdout is not None
         try:
-            self.process.stdin.write(f"{json.dumps(str(path))}\n")
+            self.process.stdin.write(f"{json.dumps(question)}\n")
             self.process.stdin.flush()
         except BrokenPipeError:
             return None

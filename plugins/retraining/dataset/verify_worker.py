@@ -1,4 +1,4 @@
-"""A process that judges pictures: one JSON line in for each file, one out.
+"""A process that judges pictures, or shows them small: one JSON line in for each file, one out.
 
 Decoders are programs that strangers' files steer. One that takes too much memory raises here; one that takes too much
 of the processor, or crashes, takes this process with it and nothing else: `verify_pool` says so of the file, and goes
@@ -7,6 +7,7 @@ on with another process.
 
 from __future__ import annotations
 
+import base64
 import fcntl
 import json
 import os
@@ -18,6 +19,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from retraining.dataset.glimpse import glimpse
 from retraining.dataset.stamp import Stamp, stamp_of
 from retraining.dataset.verify import Rejected, VerifiedImage, take_turns, verify_image
 
@@ -68,7 +70,12 @@ def main() -> None:
         # A decoder does not come back to Python to be told: SIGPROF, which nobody handles, ends the process.
         signal.setitimer(signal.ITIMER_PROF, limits.cpu_s)
         try:
-            answer = judge(Path(json.loads(line)), scratch, complaint)
+            asked = json.loads(line)
+            if isinstance(asked, str):
+                answer = judge(Path(asked), scratch, complaint)
+            else:
+                answer = look(Path(asked["glimpse"]))
+                complaint()
         except OSError as error:  # of the disk: no fault of the picture
             answer = {"failed": f"{error.strerror or error}"}
         signal.setitimer(signal.ITIMER_PROF, 0)
@@ -83,6 +90,12 @@ def judge(path: Path, scratch: Path, complaint: Callable[[], str]) -> dict[str, 
         found = Rejected(code="CORRUPT", detail=said, sha256=found.original.sha256)
     key = "image" if isinstance(found, VerifiedImage) else "rejected"
     return {key: asdict(found), "stamp": before if before == _stamp(path) else None}
+
+
+def look(path: Path) -> dict[str, Any]:
+    """A small picture of a file that was kept out, in base64; None where there is nothing to see."""
+    picture = glimpse(path.read_bytes())
+    return {"glimpse": base64.b64encode(picture).decode() if picture else None}
 
 
 def _hear_decoders(scratch: Path) -> Callable[[], str]:

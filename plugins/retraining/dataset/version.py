@@ -63,6 +63,11 @@ class Quarantined:
     sha256: str | None = None
     """Of the file, where it was read."""
 
+    @property
+    def key(self) -> str | None:
+        """Of its copy, below data/ in S3; None for what was not read, or was reached over a link and is no image."""
+        return f"quarantine/{self.code}/{self.sha256[:20]}" if self.sha256 and not self.file.linked else None
+
     def as_dict(self) -> dict[str, str]:
         return {"name": self.file.name, "class": self.file.label, "code": self.code, "detail": self.detail}
 

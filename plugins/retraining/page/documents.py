@@ -38,6 +38,8 @@ class Documents:
     """report.json; while the run goes on, the same from what its tasks have left so far."""
     evaluation: Mapping[str, Any] | None = None
     dataset: Mapping[str, Any] | None = None
+    kept_out: Mapping[str, Any] | None = None
+    """Files that the sync kept out, with small pictures."""
     album: Mapping[str, Any] | None = None
     """The images that were won and lost, with small pictures."""
     labels: Mapping[str, Any] | None = None
@@ -99,9 +101,9 @@ def name_of(record: RunRecord, bucket: str, began_as: str | None = None) -> str:
     return began_as or run_name(record.recipe or "", record.run_after, record.run_id, bucket)
 
 
-def read_dataset(shelf: Shelf, recipe: str, report: Mapping[str, Any]) -> dict[str, Any] | None:
-    """dataset.json of the version that the run was trained on."""
+def read_version(shelf: Shelf, recipe: str, report: Mapping[str, Any], name: str) -> dict[str, Any] | None:
+    """A document of the version that the run was trained on, such as dataset.json."""
     fingerprint = str((report.get("dataset") or {}).get("fingerprint", ""))
     if not re.fullmatch(r"[0-9a-f]{8,64}", fingerprint):
         return None
-    return shelf.optional(f"{recipe}/data/versions/{fingerprint}/dataset.json")
+    return shelf.optional(f"{recipe}/data/versions/{fingerprint}/{name}")

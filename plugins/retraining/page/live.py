@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from retraining.page.airflow_runs import ENDINGS, RunRecord, TaskRecord
-from retraining.page.documents import Documents, Shelf, name_of, read_dataset, run_key
+from retraining.page.documents import Documents, Shelf, name_of, read_version, run_key
 from retraining.report import LEFT, gather, run_report
 
 ASKED = frozenset(
@@ -47,11 +47,15 @@ def from_report(
     shelf: Shelf, record: RunRecord, key: str, report: Mapping[str, Any], facts: Mapping[str, Any]
 ) -> Documents:
     """A run's documents, whose report is known; `key` is the prefix of its own."""
+    recipe, bad = record.recipe or "", (report.get("dataset") or {}).get("quarantined")
+    kept_out = read_version(shelf, recipe, report, "kept-out.json") if bad else None
     return Documents(
         record=record,
         report=report,
         evaluation=shelf.optional(f"{key}/evaluation.json") if report.get("candidate") else None,
-        dataset=read_dataset(shelf, record.recipe or "", report),
+        # Only where an earlier version of this package left no other list.
+        dataset=read_version(shelf, recipe, report, "dataset.json") if bad and not kept_out else None,
+        kept_out=kept_out,
         album=shelf.optional(f"{key}/page/images.json") if report.get("candidate") else None,
         labels=shelf.optional(f"{key}/page/labels.json") if report.get("candidate") else None,
         training=shelf.optional(f"{key}/page/training.json") if report.get("training") or report["failures"] else None,
