@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import evaluate_rules
+from debugger.rules.curve import MOST, Curve
 from tests.ml.planted import judged
 from tests.ml.tensor_writer import TensorWriter
 from tests.waiting import PATIENCE_S
@@ -95,6 +96,61 @@ def test_a_planted_fault_is_found(rule, fault, step, words, training):
     assert verdict["StatusDetails"].startswith("RuleEvaluationConditionMet: Evaluation of the rule ")
     assert verdict["Evidence"]["step"] == step
     assert {"tensor", "value", "threshold"} <= verdict["Evidence"].keys()
+
+
+@pytest.mark.parametrize(
+    ("rule", "fault", "what", "points", "threshold"),
+    [
+        (
+            "LossNotDecreasing",
+            {"losses": FALLING[:20] + [3.0] * 20},
+            "training loss",
+            31,
+            0.999 * np.mean([*FALLING[11:20], 3.0]),
+        ),
+        ("VanishingGradient", HEALTHY | {"gradients": [0.1, 0.1, 0.0]}, "mean absolute gradient", 3, 1e-7),
+        (
+            "Overfit",
+            HEALTHY | {"validation": [1.2 * 1.1**i for i in range(15)]},
+            "validation loss above training loss, as a share",
+            4,
+            0.1,
+        ),
+        ("Overtraining", {"losses": [1.0, 0.5, *[0.4] * 20]}, "training loss", 9, 0.39),
+        (
+            "LossSpike",
+            {"losses": [*FALLING[:20], 5.0, *FALLING[20:]]},
+            "training loss",
+            21,
+            3 * np.median(FALLING[10:20]),
+        ),
+    ],
+)
+def test_an_issue_tells_the_series_that_was_judged(rule, fault, what, points, threshold, training):
+    verdict = training(**fault).judged(rule)
+    series, evidence = verdict["Series"], verdict["Evidence"]
+    assert (series["what"], len(series["steps"]), series["steps"][-1]) == (what, points, evidence["step"])
+    assert len(series["values"]) == points and series["tensor"] in (LOSS, GRADIENT)
+    assert series["threshold"] == pytest.approx(threshold, rel=0.01)
+
+
+def test_a_clean_bill_has_no_series(training):
+    assert "Series" not in training(**HEALTHY).judged("VanishingGradient")
+
+
+def test_a_long_series_is_thinned_and_ends_where_the_rule_fired():
+    curve = Curve("t", "loss")
+    for step in range(100_003):
+        curve.add(step, step / 2, 1.0)
+    steps = curve.as_dict()["steps"]
+    assert MOST <= len(steps) <= 2 * MOST + 1 and (steps[0], steps[-1]) == (0, 100_002)
+    assert {later - step for step, later in itertools.pairwise(steps[:-1])} == {curve.every}
+
+
+def test_a_series_holds_what_json_can_say():
+    curve = Curve("t", "loss")
+    curve.add(0, float("nan"), float("inf"))
+    assert (curve.as_dict()["values"], curve.as_dict()["threshold"]) == ([None], None)
 
 
 def test_loss_is_compared_as_in_awss_example(training):

@@ -56,6 +56,8 @@ class ActivityRule(TensorRule):
                 continue
             self.judged.add(name)
             self.worst = max(self.worst, share)
+            what = f"percent of units that are {self.INACTIVE}"
+            self.note(step.number, name, what, share, self.parameters.threshold_layer)
             if share > self.parameters.threshold_layer:
                 threshold = self.parameters.threshold_layer
                 issue = f"{share:.4g} % of the units of '{name}' are {self.INACTIVE}, more than {threshold:g} %"

@@ -122,10 +122,12 @@ class ClassImbalance(LabelRule):
         small, large = present[counts[present].argmin()], present[counts[present].argmax()]
         ratio, threshold = float(counts[large] / counts[small]), self.parameters.threshold_imbalance
         self.worst = max(self.worst, ratio)
+        tensor = ", ".join(sorted(self.label_names))
+        self.note(step.number, tensor, "largest class over the smallest", ratio, threshold)
         if ratio <= threshold:
             return None
         of = f"class {large} has {counts[large]} labels and class {small} only {counts[small]}"
-        evidence = {"tensor": ", ".join(sorted(self.label_names)), "value": ratio, "threshold": threshold}
+        evidence = {"tensor": tensor, "value": ratio, "threshold": threshold}
         evidence |= {"labels_of_each_class": counts.tolist()}
         return Verdict(f"{of}, over {threshold:g} times as many", step.number, evidence | where(step))
 
@@ -141,9 +143,11 @@ class ClassImbalance(LabelRule):
         for rare in np.flatnonzero((counts > 0) & (counts < counts.max() / 2)):
             of_class = labels == rare
             share = float(wrong[of_class].mean()) if of_class.any() else 0.0
+            tensor = ", ".join(sorted(self.prediction_names))
+            self.note(step.number, tensor, f"share of class {rare} that is mispredicted", share, threshold)
             if share > threshold:
                 issue = f"{100 * share:.0f} % of the labels of class {rare}, which is rare, are mispredicted"
-                evidence = {"tensor": ", ".join(sorted(self.prediction_names)), "value": share, "threshold": threshold}
+                evidence = {"tensor": tensor, "value": share, "threshold": threshold}
                 evidence |= {"class": int(rare), "labels_of_each_class": counts.tolist()}
                 return Verdict(
                     f"{issue}, of all labels {100 * wrong.mean():.0f} %", step.number, evidence | where(step)
@@ -288,6 +292,7 @@ class CheckInputImages(Rule):
         self.sums, self.images, self.values = np.zeros(()), 0, 0
         channel = int(np.abs(means).argmax())
         mean, threshold = float(means[channel]), self.parameters.threshold_mean
+        self.note(step.number, name, "farthest mean of a channel, from 0", abs(mean), threshold)
         self.farthest = mean if self.farthest is None else max(self.farthest, mean, key=abs)
         if abs(mean) <= threshold:
             return None

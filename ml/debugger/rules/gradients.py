@@ -35,6 +35,7 @@ class VanishingGradient(Rule):
         for name in without_biases(self.selection.of(step)):
             size = step.abs_mean(name)
             self.smallest = min(self.smallest, (size, step.number, name), key=lambda entry: entry[0])
+            self.note(step.number, name, "mean absolute gradient", size, self.parameters.threshold)
             if size < self.parameters.threshold:
                 threshold = self.parameters.threshold
                 issue = f"the mean absolute gradient of '{name}' is {size:.3g}, below {threshold:g}"

@@ -86,7 +86,8 @@ class Judge:
             verdict = action(*arguments)
             if verdict is not None:
                 actions = [*self.actions, *getattr(self.rule, "actions", [])]
-                self.document = issue_document(self.name, self.kind, verdict, actions)
+                curve = self.rule.judged_last if self.rule else None
+                self.document = issue_document(self.name, self.kind, verdict, actions, curve)
         except Exception as error:
             self.fail(error)
 

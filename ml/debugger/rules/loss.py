@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from math import nan
 from statistics import fmean, median
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from debugger.tensors.steps import Step
 
 PRECEDENCE = ("EVAL", "TRAIN", "GLOBAL")
+LOSS_OF = {"EVAL": "validation loss", "TRAIN": "training loss", "GLOBAL": "loss"}
+LOSS_OF |= {"validation": LOSS_OF["EVAL"], "train": LOSS_OF["TRAIN"]}
 
 
 class LossRule(Rule):
@@ -84,6 +87,7 @@ class LossNotDecreasing(LossRule):
         at, num_steps = self.position(step), self.parameters.num_steps
         self.saved += 1
         self.window.append((at, fmean(losses)))
+        self.note(step.number, self.tensor(), LOSS_OF[str(self.mode)], fmean(losses), nan)
         while self.window[0][0] <= at - 2 * num_steps:
             self.window.popleft()
         if self.checked is None:
@@ -109,6 +113,8 @@ class LossNotDecreasing(LossRule):
         self.comparisons += 1
         least, num_steps = self.parameters.diff_percent, self.parameters.num_steps
         drop = 100 * (before - now) / abs(before) if before else 0.0
+        assert self.judged_last is not None
+        self.judged_last.threshold = before - abs(before) * least / 100
         if drop >= least:
             return None
         rose = -drop > self.parameters.increase_threshold_percent
@@ -213,6 +219,8 @@ class Overfit(PhaseRule):
         ratio = (phase.loss - self.train) / self.train if self.train else 0.0
         self.worst = ratio if self.worst is None else max(self.worst, ratio)
         exceeded = not ratio <= self.parameters.ratio_threshold
+        what = "validation loss above training loss, as a share"
+        self.note(phase.step, self.tensor(), what, ratio, self.parameters.ratio_threshold)
         self.running = self.running + 1 if exceeded else 0
         return self.fire(phase, ratio) if self.running > self.parameters.patience else None
 
@@ -260,6 +268,7 @@ class Overtraining(PhaseRule):
     def count(self, kind: str, step: int, loss: float) -> Verdict | None:
         patience, best = getattr(self.parameters, f"patience_{kind}"), self.best[kind]
         self.counted[kind] += 1
+        self.note(step, self.tensor(), LOSS_OF[kind], loss, best - self.parameters.delta)
         if loss < best - self.parameters.delta:
             self.best[kind], self.waited[kind] = loss, 0
             return None
@@ -297,10 +306,12 @@ class LossSpike(LossRule):
     def look(self, step: Step) -> Verdict | None:
         if step.mode != "TRAIN" or not (losses := self.losses(step)):
             return None
-        loss = fmean(losses)
-        if len(self.window) == self.parameters.num_steps and (usual := median(self.window)) > 0:
+        loss, factor = fmean(losses), self.parameters.factor
+        usual = median(self.window) if len(self.window) == self.parameters.num_steps else nan
+        self.note(step.number, self.tensor(), "training loss", loss, factor * usual)
+        if usual > 0:
             self.compared += 1
-            ratio, factor = loss / usual, self.parameters.factor
+            ratio = loss / usual
             if not ratio <= factor:  # NaN as well
                 issue = f"the training loss {loss:.4g} is {ratio:.3g} times the median {usual:.4g} of the"
                 evidence = {"tensor": self.tensor(), "value": ratio, "threshold": factor, "loss": loss, "median": usual}

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from debugger.rules.curve import Curve
 from debugger.rules.parameters import NAMES, REGEXES, InvalidParameter, Parameter, read_parameters
 from debugger.tensors.steps import MissingTensors
 
@@ -43,6 +44,8 @@ class Rule:
 
     def __init__(self, stream: TensorStream, given: Mapping[str, str]) -> None:
         self.stream = stream
+        self.curves: dict[tuple[str, str], Curve] = {}
+        self.judged_last: Curve | None = None
         self.parameters = read_parameters(type(self).__name__, self.PARAMETERS, given)
         self.prepare()
 
@@ -58,6 +61,11 @@ class Rule:
 
     def end(self) -> Verdict:
         raise NotImplementedError
+
+    def note(self, step: int, tensor: str, what: str, value: float, threshold: float) -> None:
+        """That `what` of a tensor was judged at a global step. The last one before a verdict is shown with it."""
+        self.judged_last = self.curves.setdefault((tensor, what), Curve(tensor, what))
+        self.judged_last.add(step, value, threshold)
 
     def refuse(self, complaint: str) -> NoReturn:
         raise InvalidParameter(f"{type(self).__name__}: {complaint}")

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from debugger.tensors.steps import Step
 
 
+WAITED = "seconds without a new tensor"
+
+
 class StalledTrainingRule(Rule):
     """No new tensor was saved for over `threshold` seconds.
 
@@ -53,7 +56,12 @@ class StalledTrainingRule(Rule):
         if written is None:
             return None
         before, self.since, self.step = self.since, written, step.number
-        return self.judge(written - before) if before is not None else None
+        if before is None:
+            return None
+        verdict = self.judge(written - before)
+        if verdict is None:
+            self.note(step.number, "", WAITED, written - before, self.parameters.threshold)
+        return verdict
 
     def idle(self, now: float) -> Verdict | None:
         if self.since is None:
@@ -64,6 +72,7 @@ class StalledTrainingRule(Rule):
         self.longest = max(self.longest, waited)
         if waited <= self.parameters.threshold:
             return None
+        self.note(self.step or 0, "", WAITED, waited, self.parameters.threshold)
         after = "from the start" if self.step is None else f"after step {self.step}"
         issue = f"no tensor was saved for {waited:.0f} s {after}, more than {self.parameters.threshold:g} s"
         evidence = {"tensor": None, "value": waited, "threshold": self.parameters.threshold}

@@ -76,7 +76,10 @@ class AllZero(TensorRule):
         threshold = self.parameters.threshold
         for name in self.chosen(step):
             percent = self.percent(step, name)
-            if percent is not None and percent >= threshold:
+            if percent is None:
+                continue
+            self.note(step.number, name, "percent of values that are zero", percent, threshold)
+            if percent >= threshold:
                 issue = f"{percent:.4g} % of the values of '{name}' are zero, {threshold:g} % or more"
                 evidence = {"tensor": name, "value": percent, "threshold": threshold}
                 return Verdict(issue, step.number, evidence | where(step))
@@ -117,6 +120,8 @@ class TensorVariance(TensorRule):
             limit, what = (most, "above") if most is not None and not variance <= most else (None, "")
             if limit is None and least is not None and not variance >= least:
                 limit, what = least, "below"
+            shown = limit if limit is not None else most if most is not None else least
+            self.note(step.number, name, "variance", variance, shown)
             if limit is not None:
                 issue = f"the variance of '{name}' is {variance:.3g}, {what} {limit:g}"
                 evidence = {"tensor": name, "value": variance, "threshold": limit}
@@ -155,6 +160,7 @@ class UnchangedTensor(TensorRule):
             self.compared = self.compared or then is not None
             run = run + 1 if same else 1
             self.before[name] = values, run
+            self.note(step.number, name, "steps running at which it is the same", run, self.parameters.num_steps)
             if run >= self.parameters.num_steps:
                 issue = f"'{name}' is the same at {run} saved steps running"
                 evidence = {"tensor": name, "value": run, "threshold": self.parameters.num_steps}

@@ -4,6 +4,7 @@
     RuleEvaluationStatus     NoIssuesFound, IssuesFound or Error
     StatusDetails            at most 1024 characters; empty without issues
     Evidence                 step, tensor, value, threshold, and what else the rule can tell
+    Series                   of an issue, where the rule follows numbers over steps: see `Curve.as_dict`
     Actions                  [{"name": "stoptraining" | "email" | "sms", …}] of an issue, as the configuration asks
     RuleParameters, Tensors  what was judged with what
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Any
 
+    from debugger.rules.curve import Curve
     from debugger.rules.rule import Verdict
 
 DETAILS_LIMIT = 1024
@@ -52,11 +54,14 @@ def document(
     }
 
 
-def issue_document(name: str, rule: str, verdict: Verdict, actions: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """Of a rule that fired."""
+def issue_document(
+    name: str, rule: str, verdict: Verdict, actions: Iterable[Mapping[str, Any]], curve: Curve | None = None
+) -> dict[str, Any]:
+    """Of a rule that fired; `curve` is what it judged last."""
     condition = CONDITION_MET.format(rule=rule, where=f" at step {verdict.step}")
     evidence = {"step": verdict.step, **verdict.evidence}
-    return document(name, "IssuesFound", f"{condition}\n{verdict.issue}", evidence, actions)
+    found = document(name, "IssuesFound", f"{condition}\n{verdict.issue}", evidence, actions)
+    return found | {"Series": curve.as_dict()} if curve else found
 
 
 def plain(value: Any) -> Any:

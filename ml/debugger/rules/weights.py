@@ -65,10 +65,11 @@ class PoorWeightInitialization(LossRule):
         variances = {name: step.variance(name) for name in names}
         low, high = min(variances, key=variances.__getitem__), max(variances, key=variances.__getitem__)
         threshold = self.parameters.threshold
+        ratio = variances[high] / variances[low] if variances[low] else float("inf")
+        self.note(step.number, "", "largest variance over the smallest", ratio, threshold)
         if not variances[high] > threshold * variances[low]:
             return None
         issue = f"the variance of '{high}' ({variances[high]:.3g}) is over {threshold:g} times that of '{low}'"
-        ratio = variances[high] / variances[low] if variances[low] else float("inf")
         evidence = {"tensor": high, "value": ratio, "threshold": threshold, "tensors": [high, low]}
         evidence |= {"largest": variances[high], "smallest": variances[low]}
         return Verdict(f"{issue} ({variances[low]:.3g})", step.number, evidence | where(step))
@@ -77,6 +78,7 @@ class PoorWeightInitialization(LossRule):
         spreads = {name: step.spread(name) for name in names}
         widest, least = max(spreads, key=spreads.__getitem__), self.parameters.distribution_range
         spread = spreads[widest]
+        self.note(step.number, "", "spread of the widest gradient", spread, least)
         if not spread < least:
             return None
         evidence = {"tensor": widest, "value": spread, "threshold": least}
@@ -87,6 +89,7 @@ class PoorWeightInitialization(LossRule):
     def stuck(self, step: Step, names: Sequence[str]) -> Verdict | None:
         losses = self.losses(step)
         loss = sum(losses) / len(losses)
+        self.note(step.number, self.tensor(), "training loss", loss, self.best)
         self.best, self.waited = (loss, 0) if loss < self.best else (self.best, self.waited + 1)
         if self.waited < self.parameters.patience:
             return None
@@ -155,6 +158,8 @@ class WeightUpdateRatio(TensorRule):
 
     def judge(self, step: Step, name: str, ratio: float) -> Verdict | None:
         small, large = self.parameters.small_threshold, self.parameters.large_threshold
+        limit = small if ratio - small < large - ratio else large
+        self.note(step.number, name, "update as a share of the weights", ratio, limit)
         if small <= ratio <= large:
             return None
         limit, what = (small, "below") if ratio < small else (large, "above")
