@@ -192,6 +192,11 @@ class Plan:
         return f"{self.run_key}/page/labels.json"
 
     @property
+    def series_key(self) -> str:
+        """What Debugger rules judged where they found an issue, for the run's page."""
+        return f"{self.run_key}/page/rules.json"
+
+    @property
     def page_key(self) -> str:
         """The run's page as one file."""
         return f"{self.run_key}/report.html"

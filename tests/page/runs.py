@@ -122,6 +122,25 @@ KEPT_OUT = {
 }
 
 
+SERIES = {
+    "Overfit": {
+        "tensor": "CrossEntropyLoss_output_0", "what": "validation loss above training loss, as a share",
+        "steps": [*range(9, 90, 10)], "values": [-0.02, 0.01, 0.03, 0.02, 0.06, 0.08, 0.11, 0.14, 0.19],
+        "threshold": 0.1, "step": 89,
+    },
+    "VanishingGradient": {
+        "tensor": "<b>gradient</b>/ResNet_conv1.weight", "what": "mean absolute gradient",
+        "steps": [*range(12)], "values": [0.03 * 10 ** (-step * 0.6) for step in range(12)], "threshold": 1e-7,
+        "step": 11,
+    },
+    "ExplodingTensor": None,
+}  # fmt: skip
+
+
+def issue(rule: str) -> dict[str, Any]:
+    return {"rule": rule, "status": "IssuesFound", "details": "at step 9\nstop earlier", "policy": "warn"}
+
+
 def documents(
     classes: list[str], *, wrong: int = 40, each: int = 30, state: str = "success", failed: str = "", **changes: Any
 ) -> Documents:
@@ -146,10 +165,7 @@ def documents(
         "training": {"name": "digits-train", "metrics": {}},
         "trials": [trial("digits", n, 0.9 + n / 100) for n in range(3)] + [trial("digits", 3, None)],
         "inherited": [trial("digits-before", n, 0.85 + n / 60) for n in range(4)],
-        "rules": [
-            {"rule": "Overfit", "status": "IssuesFound", "details": "at step 9\nstop earlier", "policy": "warn"}
-            | ADVICE
-        ],
+        "rules": [issue("Overfit") | ADVICE, *map(issue, ("ExplodingTensor", "VanishingGradient", "Custom"))],
         "profiler": PROFILED,
         "comparison": comparison,
         "endpoint": {"name": "retraining-digits", "config": "digits-261130-030000-a1b2c"},
@@ -184,5 +200,6 @@ def documents(
         album=album(candidate, champion, Thumbnails(digit)) if evaluation else None,
         labels=doubted(Thumbnails(digit)) if evaluation else None,
         training=TRAINED if "train" in states and report["training"] else None,
+        series=SERIES,
         facts=facts,
     )

@@ -46,6 +46,8 @@ class Documents:
     """Labels that are doubted, with small pictures."""
     training: Mapping[str, Any] | None = None
     """The epochs of the candidate's training, as `retraining.epochs` tells them."""
+    series: Mapping[str, Any] | None = None
+    """Debugger rule that found an issue → the numbers that it judged, as `debugger.series` tells them."""
     facts: Mapping[str, Any] = field(default_factory=dict)
     """Of the run's beginning: digests, container images."""
 

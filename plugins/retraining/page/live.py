@@ -59,8 +59,13 @@ def from_report(
         album=shelf.optional(f"{key}/page/images.json") if report.get("candidate") else None,
         labels=shelf.optional(f"{key}/page/labels.json") if report.get("candidate") else None,
         training=shelf.optional(f"{key}/page/training.json") if report.get("training") or report["failures"] else None,
+        series=shelf.optional(f"{key}/page/rules.json") if _issues(report) else None,
         facts=facts,
     )
+
+
+def _issues(report: Mapping[str, Any]) -> bool:
+    return any(rule.get("status") == "IssuesFound" for rule in report.get("rules") or ())
 
 
 def of_this_attempt(record: RunRecord, find: Callable[[str, str], Any]) -> Callable[[str, str], Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,12 +11,14 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from retraining.cost.paid_jobs import bill
 from retraining.debugger.advice import with_advice
+from retraining.debugger.series import read_series
 from retraining.epochs import read_epochs
 from retraining.fingerprint import gate_fingerprint
 from retraining.promotion.approval import person, rejects
 from retraining.promotion.rejections import Rejection, remember_rejection
 from retraining.release.lifetime import Lifetime
 from retraining.report import Findings, as_markdown, gather, judge, run_report
+from retraining.requests.debugger import rule_output_key
 from retraining.run import Run, client
 
 log = logging.getLogger(__name__)
@@ -55,6 +57,8 @@ def report(run: Run) -> dict[str, Any]:
     """What happened, for every outcome. Runs last, whatever failed, and does not change the run's colour."""
     tuning = run.find("tune")
     _keep_epochs(run)
+    verdicts = _verdicts(run)
+    _keep_series(run, verdicts)
     found = gather(
         run.plan.run_name,
         run.recipe.name,
@@ -62,7 +66,7 @@ def report(run: Run) -> dict[str, Any]:
         **_how_tasks_ended(run),
         trials=_trials(run.sagemaker, tuning["name"]) if tuning else (),
         inherited=inherited_trials(run.sagemaker, tuning) if tuning else (),
-        rules=with_advice(_verdicts(run), run.environment.source_dir),
+        rules=with_advice(verdicts, run.environment.source_dir),
         debugger=_debugger_found(run),
         billed=bill(run),
     )
@@ -86,6 +90,17 @@ def _keep_epochs(run: Run) -> None:
             run.write_json(run.plan.epochs_key, told)
     except Exception:
         log.exception("The epochs of the training of run %s cannot be kept.", run.plan.run_name)
+
+
+def _keep_series(run: Run, verdicts: Sequence[Mapping[str, Any]]) -> None:
+    """For the run's page alone: what goes wrong is told, and decides nothing."""
+    try:
+        job = run.find("train", key="job")
+        if job and any(verdict["status"] == "IssuesFound" for verdict in verdicts):
+            prefix = rule_output_key(run.plan, job["name"])
+            run.write_json(run.plan.series_key, read_series(run.s3, run.environment.bucket, prefix, verdicts))
+    except Exception:
+        log.exception("What the rules of run %s judged cannot be kept.", run.plan.run_name)
 
 
 def _keep_page(run: Run, document: Mapping[str, Any]) -> None:
