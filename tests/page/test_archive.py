@@ -60,5 +60,5 @@ def test_a_file_is_styled_and_quiet_in_a_browser(tmp_path: Path, theme: str) -> 
         page.goto((tmp_path / "report.html").as_uri())
         background = page.evaluate("getComputedStyle(document.body).backgroundColor")
         browser.close()
-    assert background == {"light": "rgb(255, 255, 255)", "dark": "rgb(20, 24, 31)"}[theme]
+    assert background == {"light": "rgb(255, 255, 255)", "dark": "rgb(22, 29, 45)"}[theme]
     assert said == [] and set(asked) <= {"file", "data"}

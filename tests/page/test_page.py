@@ -145,6 +145,11 @@ def test_airflow_accepts_what_it_is_told_of_the_tabs() -> None:
     assert len({view.url_route for view in views}) == len(views)
 
 
+def test_panels_come_in_the_order_in_which_people_ask() -> None:
+    asked = "gate images classes confusions data tuning training rules profiler certainty deployment cost reproduce"
+    assert [panel.key for panel in PANELS if panel.key in asked.split()] == asked.split()
+
+
 def test_the_tab_of_a_task_opens_at_its_panel() -> None:
     assert [section_of(task) for task in ("compare", "tune", "deploy", "unknown")] == [
         "gate", "tuning", "deployment", "",

@@ -25,7 +25,6 @@ PANELS: tuple[Panel, ...] = tuple(
     for module in (
         gate,
         images,
-        profiler,
         classes,
         confusions,
         data,
@@ -33,6 +32,7 @@ PANELS: tuple[Panel, ...] = tuple(
         tuning,
         training,
         rules,
+        profiler,
         certainty,
         deployment,
         cost,
