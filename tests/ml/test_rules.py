@@ -104,7 +104,7 @@ def test_a_planted_fault_is_found(rule, fault, step, words, training):
         (
             "LossNotDecreasing",
             {"losses": FALLING[:20] + [3.0] * 20},
-            "training loss",
+            "training loss, of which the mean over 10 steps is judged",
             31,
             0.999 * np.mean([*FALLING[11:20], 3.0]),
         ),

@@ -87,7 +87,8 @@ class LossNotDecreasing(LossRule):
         at, num_steps = self.position(step), self.parameters.num_steps
         self.saved += 1
         self.window.append((at, fmean(losses)))
-        self.note(step.number, self.tensor(), LOSS_OF[str(self.mode)], fmean(losses), nan)
+        what = f"{LOSS_OF[str(self.mode)]}, of which the mean over {num_steps} steps is judged"
+        self.note(step.number, self.tensor(), what, fmean(losses), nan)
         while self.window[0][0] <= at - 2 * num_steps:
             self.window.popleft()
         if self.checked is None:
