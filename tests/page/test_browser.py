@@ -112,6 +112,23 @@ def test_the_threshold_is_moved_by_keys(trying: Any) -> None:
     assert said == []
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("path", "cells"), [("weeks", "td.outcome"), ("run?state=promoted", "td.rule")])
+def test_no_word_is_broken_beside_airflows_grid(trying: Any, path: str, cells: str) -> None:
+    page, _ = trying
+    page.set_viewport_size({"width": 936, "height": 820})
+    page.goto(page.url.replace("try", path))
+    lines = page.evaluate(LINES, cells)
+    page.set_viewport_size({"width": 1180, "height": 820})
+    assert len(lines) >= 4 and set(lines) == {1}
+
+
+LINES = """cells => [...document.querySelectorAll(cells)].map(cell => {
+    const range = document.createRange();
+    range.selectNodeContents(cell.firstChild);
+    return new Set([...range.getClientRects()].map(line => line.top)).size;
+})"""
+
 ORANGE = """() => [[224, 224, 90], [20, 20, 20]].map(([x, y, size]) => {
     const pen = document.getElementById("seen").getContext("2d");
     const { data } = pen.getImageData(x - size / 2, y - size / 2, size, size);

@@ -38,6 +38,26 @@ def test_a_worse_candidate_says_which_rules_failed() -> None:
     assert "min_improvement" in text
 
 
+def test_splits_come_in_their_own_order() -> None:
+    counts = {split: dict.fromkeys(DIGITS, 9) for split in ("test", "train", "validation")}
+    page = shown(DIGITS, dataset={"fingerprint": "f" * 16, "counts": counts, "quarantined": 0})
+    data = page[page.index('id="data"') :]
+    assert data.index(">train<") < data.index(">validation<") < data.index(">test<")
+
+
+CONDITION = "RuleEvaluationConditionMet: Evaluation of the rule Mine at step 24 resulted in the condition being met"
+
+
+def test_what_a_rule_found_comes_without_sagemakers_sentence() -> None:
+    def told(details: str) -> str:
+        return shown(DIGITS, rules=[{"rule": "Mine", "status": "IssuesFound", "details": details, "policy": "warn"}])
+
+    assert "At step 24, the loss rose.</span>" in told(f"{CONDITION}\nthe loss rose")
+    assert f"{CONDITION}.</span>" in told(CONDITION)  # SageMaker's own rules say no more
+    page = shown(DIGITS, failed="debugger_verdict", failures={"debugger_verdict": f"Mine: {CONDITION}\nit rose"})
+    assert "Mine: at step 24, it rose" in page
+
+
 def test_what_was_kept_out_is_told_with_pictures() -> None:
     page = shown(DIGITS)
     cards = page[page.index("Kept out") : page.index('id="tuning"')]
@@ -217,7 +237,7 @@ def test_one_epoch_of_one_number_is_a_curve_already() -> None:
 def test_advice_stands_beside_its_evidence() -> None:
     page = shown(DIGITS)
     assert "Stop earlier (<code>patience</code>)." in page and "<code>limit</code> &lt;b&gt;" in page
-    assert page.index("at step 9") < page.index("Stop earlier")
+    assert page.index("At step 9") < page.index("Stop earlier")
 
 
 def test_certainty_is_told_in_words_and_by_threshold() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from datetime import UTC, datetime
 from statistics import NormalDist
 
@@ -97,6 +98,17 @@ def sentence(text: str) -> str:
     """With a capital letter and a full stop."""
     text = text.strip()
     return "" if not text else text[0].upper() + text[1:] + ("" if text[-1] in ".!?" else ".")
+
+
+CONDITION_MET = re.compile(
+    r"RuleEvaluationConditionMet: Evaluation of the rule \S{1,200}(?: at step (\d+))? resulted in the condition "
+    r"being met\s+(?=\S)"
+)
+
+
+def without_condition(text: str) -> str:
+    """What a rule found, without SageMaker's sentence before it, of which only the step is news."""
+    return CONDITION_MET.sub(lambda found: f"at step {found[1]}, " if found[1] else "", text)
 
 
 STATES = {

@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 HERE = Path(__file__).parent
 FILTERS = (
     "score", "signed", "signed_count", "count", "duration", "money", "day", "moment", "sentence", "task_state", "short",
-    "percent",
+    "percent", "without_condition",
 )  # fmt: skip
 
 

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from retraining.dataset.split import SPLITS
 from retraining.dataset.summary import notes_on
 from retraining.page.documents import Documents
 from retraining.page.panels.images import A_PICTURE
@@ -38,7 +39,8 @@ def view(run: Documents) -> Mapping[str, Any] | None:
     dataset = run.report.get("dataset")
     if not dataset:
         return None
-    counts = dataset["counts"]
+    # A report names them by the alphabet.
+    counts = {split: dataset["counts"][split] for split in (*SPLITS, *dataset["counts"]) if split in dataset["counts"]}
     labels = sorted({label for of_class in counts.values() for label in of_class})
     rows = [{"label": label, "counts": [of_class.get(label, 0) for of_class in counts.values()]} for label in labels]
     # A version of an earlier package has a list without pictures.

@@ -20,7 +20,7 @@ def view(run: Documents) -> Mapping[str, Any] | None:
         "code": preflight.get("code"),
         "source archive": packed.get("uri"),
         "recipe": preflight.get("recipe"),
-        **{f"{name} image": uri for name, uri in images.items() if isinstance(uri, str)},
+        **{f"{name.replace('_', ' ')} image": uri for name, uri in images.items() if isinstance(uri, str)},
     }
     return {"rows": [(name, value) for name, value in rows.items() if value]}
 
