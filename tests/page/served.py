@@ -18,6 +18,7 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import HTMLResponse, JSONResponse, Response
 from PIL import Image
 
+from retraining.page.airflow_runs import TaskRecord
 from retraining.page.app import models_page, report_page, static, weeks_page
 from retraining.page.asking import ask
 from retraining.page.documents import Documents
@@ -52,8 +53,18 @@ STATES = {
         DIGITS, need={"needed": False, "reason": "data, code and recipe are the champion's"}, rules=(), **NOTHING
     ),
     "failed": lambda: documents(DIGITS, failed="train", rules=(), **NOTHING),
+    "asks": lambda: asking(),
     "running": lambda: documents(DIGITS, state="running", rules=(), **NOTHING),
 }
+
+
+def asking() -> Documents:
+    """A run that waits for a person's approval."""
+    run = documents(DIGITS, state="running")
+    approve = TaskRecord(task_id="approve", state="awaiting_input", start=BEGAN, end=None)
+    return replace(run, record=replace(run.record, tasks=(*run.record.tasks, approve)))
+
+
 RUN = "digits-261130-030000-a1b2c"
 BEFORE = "digits-261123-030000-77f0e"
 CHAMPION = {"run_name": RUN, "endpoint": "retraining-digits", "endpoint_config": RUN}

@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 
 from retraining.epochs import epochs
+from retraining.page.airflow_runs import TaskRecord
 from retraining.page.app import report_page
 from retraining.page.figures import percent
 from retraining.page.headline import headline
 from retraining.page.mount import VIEWS
 from retraining.page.panels import PANELS, section_of
 from retraining.page.weeks import told
-from tests.page.runs import documents
+from tests.page.runs import BEGAN, documents
 
 DIGITS = [str(digit) for digit in range(10)]
 
@@ -83,6 +84,17 @@ def test_a_panel_whose_task_has_not_run_says_what_will_be_here() -> None:
     promises = {panel.key: panel.promise for panel in PANELS}
     assert promises["tuning"] in page and promises["deployment"] in page and promises["data"] not in page
     assert "data-live" in page
+
+
+def test_a_run_that_asks_a_person_says_where_to_answer() -> None:
+    def page(state: str) -> str:
+        run = documents(DIGITS, state="running")
+        tasks = (*run.record.tasks, TaskRecord(task_id="approve", state=state, start=BEGAN, end=None))
+        return bytes(report_page(replace(run, record=replace(run.record, tasks=tasks))).body).decode()
+
+    told = page("awaiting_input")
+    assert told.index("under <b>Required Actions</b>") < told.index("min_improvement")
+    assert "Required Actions" not in page("running")
 
 
 def test_a_run_that_left_nothing_still_has_its_page() -> None:

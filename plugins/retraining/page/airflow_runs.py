@@ -62,6 +62,11 @@ class RunRecord:
         return self.state in UNFINISHED
 
     @property
+    def asks(self) -> bool:
+        """Whether a person's answer is what it waits for."""
+        return self.goes_on and any(task.state == "awaiting_input" for task in self.tasks)
+
+    @property
     def seconds(self) -> float | None:
         return (self.end - self.start).total_seconds() if self.start and self.end else None
 
