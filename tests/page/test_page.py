@@ -174,6 +174,7 @@ def test_airflow_accepts_what_it_is_told_of_the_tabs() -> None:
     views = [ExternalViewResponse.model_validate(view) for view in VIEWS]
     assert {view.destination for view in views} == {"dag", "dag_run", "nav", "task_instance"}
     assert not any(view.href.startswith("/") for view in views)
+    assert not any(" " in view.name for view in views)  # where Airflow would break a tab into two lines
     assert len({view.url_route for view in views}) == len(views)
 
 
