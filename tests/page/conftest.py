@@ -33,6 +33,16 @@ def airflow() -> Iterator[Any]:
         yield client
 
 
+@pytest.fixture(autouse=True)
+def own_clients() -> Iterator[None]:
+    """Each test says in its environment where AWS is."""
+    from retraining.page.clients import forget_clients
+
+    forget_clients()
+    yield
+    forget_clients()
+
+
 @pytest.fixture(scope="session")
 def viewer(airflow: Any) -> dict[str, str]:
     """The headers of somebody who may look."""

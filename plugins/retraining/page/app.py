@@ -21,6 +21,7 @@ from retraining.epochs import read_epochs
 from retraining.page import airflow_runs, rendering
 from retraining.page.access import may_see_dag, seen_by, signed_in
 from retraining.page.chart import chart
+from retraining.page.clients import kept_client
 from retraining.page.documents import Documents, Shelf, TooLarge, champion_key
 from retraining.page.kept import Kept
 from retraining.page.live import ASKED, read_run
@@ -29,7 +30,6 @@ from retraining.page.models import Model, local_way_back, loudest_first, read_mo
 from retraining.page.panels import section_of
 from retraining.page.trying import router as trying
 from retraining.page.weeks import MOST, read_weeks
-from retraining.run import client
 
 log = logging.getLogger(__name__)
 
@@ -92,9 +92,9 @@ def models(user: Annotated[Any, Depends(signed_in)], dag_id: str = Query("", max
     wanted = [mine_id.removeprefix(airflow_runs.DAG_PREFIX) for mine_id in mine if dag_id in ("", mine_id)]
 
     def make(shelf: Shelf) -> HTMLResponse:
-        sagemaker = client("sagemaker", HASTE)
+        sagemaker = kept_client("sagemaker", HASTE)
         line = local_way_back if Environment.of(os.environ).local else way_back
-        hasty = replace(shelf, s3=client("s3", HASTE))
+        hasty = replace(shelf, s3=kept_client("s3", HASTE))
         read = partial(read_model, hasty, sagemaker, way_back=line)
         return models_page(read_models(wanted[:MOST_MODELS], read), wanted[MOST_MODELS:], only=bool(dag_id))
 
@@ -104,7 +104,7 @@ def models(user: Annotated[Any, Depends(signed_in)], dag_id: str = Query("", max
 def _epochs(job: str) -> dict[str, Any] | None:
     """The end of a training's log, read for all who look within ten seconds; a page without it is better than none."""
     try:
-        return _trainings.get(job, lambda: read_epochs(client("logs", PATIENCE), job, pages=1))
+        return _trainings.get(job, lambda: read_epochs(kept_client("logs", PATIENCE), job, pages=1))
     except (BotoCoreError, ClientError) as error:
         log.warning("The log of training job %s cannot be read: %s", job, error)
         return None
@@ -116,7 +116,7 @@ _trainings: Kept[dict[str, Any] | None] = Kept(most=100, seconds=10)
 def _from_store(make: Callable[[Shelf], HTMLResponse]) -> HTMLResponse:
     """A page made from documents in S3, or one that says why there is none."""
     try:
-        return make(Shelf(s3=client("s3", PATIENCE), bucket=Environment.of(os.environ).bucket))
+        return make(Shelf(s3=kept_client("s3", PATIENCE), bucket=Environment.of(os.environ).bucket))
     except (ConfigurationError, TooLarge) as error:
         return page("message.html", 503, title="The report cannot be read", text=str(error))
     except (BotoCoreError, ClientError) as error:

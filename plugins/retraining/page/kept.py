@@ -35,3 +35,8 @@ class Kept(Generic[T]):
             while len(self._found) > self.most:
                 self._found.popitem(last=False)
         return value
+
+    def forget(self) -> None:
+        """All of them."""
+        with self._lock:
+            self._found.clear()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -47,21 +48,31 @@ def from_report(
     shelf: Shelf, record: RunRecord, key: str, report: Mapping[str, Any], facts: Mapping[str, Any]
 ) -> Documents:
     """A run's documents, whose report is known; `key` is the prefix of its own."""
-    recipe, bad = record.recipe or "", (report.get("dataset") or {}).get("quarantined")
-    kept_out = read_version(shelf, recipe, report, "kept-out.json") if bad else None
-    return Documents(
-        record=record,
-        report=report,
-        evaluation=shelf.optional(f"{key}/evaluation.json") if report.get("candidate") else None,
-        # Only where an earlier version of this package left no other list.
-        dataset=read_version(shelf, recipe, report, "dataset.json") if bad and not kept_out else None,
-        kept_out=kept_out,
-        album=shelf.optional(f"{key}/page/images.json") if report.get("candidate") else None,
-        labels=shelf.optional(f"{key}/page/labels.json") if report.get("candidate") else None,
-        training=shelf.optional(f"{key}/page/training.json") if report.get("training") or report["failures"] else None,
-        series=shelf.optional(f"{key}/page/rules.json") if _issues(report) else None,
-        facts=facts,
-    )
+    recipe, bad, scored = record.recipe or "", (report.get("dataset") or {}).get("quarantined"), report.get("candidate")
+    wanted: dict[str, Callable[[], dict[str, Any] | None]] = {}
+    if bad:
+        wanted["kept_out"] = lambda: read_version(shelf, recipe, report, "kept-out.json")
+    if scored:
+        wanted["evaluation"] = lambda: shelf.optional(f"{key}/evaluation.json")
+        wanted["album"] = lambda: shelf.optional(f"{key}/page/images.json")
+        wanted["labels"] = lambda: shelf.optional(f"{key}/page/labels.json")
+    if report.get("training") or report["failures"]:
+        wanted["training"] = lambda: shelf.optional(f"{key}/page/training.json")
+    if _issues(report):
+        wanted["series"] = lambda: shelf.optional(f"{key}/page/rules.json")
+    found = _at_once(wanted)
+    if bad and not found["kept_out"]:  # an earlier version of this package left another list
+        found["dataset"] = read_version(shelf, recipe, report, "dataset.json")
+    return Documents(record=record, report=report, facts=facts, **found)
+
+
+def _at_once(wanted: Mapping[str, Callable[[], dict[str, Any] | None]]) -> dict[str, dict[str, Any] | None]:
+    """Each costs a journey to S3 and back: together they cost about one."""
+    if not wanted:
+        return {}
+    with ThreadPoolExecutor(len(wanted)) as pool:
+        begun = {name: pool.submit(read) for name, read in wanted.items()}
+        return {name: one.result() for name, one in begun.items()}
 
 
 def _issues(report: Mapping[str, Any]) -> bool:

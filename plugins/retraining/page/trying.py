@@ -23,6 +23,7 @@ from retraining.environment import ConfigurationError, Environment
 from retraining.page import airflow_runs, rendering
 from retraining.page.access import may_see_dag, may_trigger_dag, signed_in, triggered_by
 from retraining.page.asking import ask
+from retraining.page.clients import kept_client
 from retraining.page.documents import Shelf, TooLarge, champion_key, run_key
 from retraining.page.models import RUN_NAME, judge, told
 from retraining.page.panels.images import A_PICTURE
@@ -30,7 +31,6 @@ from retraining.page.same_site import require_same_site
 from retraining.page.sent import Refusal, body_of, limit_of, pictures_of
 from retraining.release.endpoint import describe_endpoint
 from retraining.release.golden import MAX_BODY_BYTES, MAX_INSTANCES
-from retraining.run import client
 
 log = logging.getLogger(__name__)
 
@@ -156,7 +156,7 @@ def _asked(dag_id: str, body: bytes, several: bool, of: int | None) -> dict[str,
         raise Refusal(409, "Nothing serves yet: the first run that is promoted makes the endpoint.")
     pictures = pictures_of(body, several)
     try:
-        found = ask(client("sagemaker-runtime", ANSWERS), str(champion["endpoint"]), pictures, of)
+        found = ask(kept_client("sagemaker-runtime", ANSWERS), str(champion["endpoint"]), pictures, of)
     except Refusal as refusal:
         raise Refusal(refusal.status, f"{refusal}{_state(champion)}") from None
     return found | {"champion": champion.get("model")}
@@ -204,7 +204,7 @@ def _endpoint(champion: Mapping[str, Any] | None) -> tuple[dict[str, Any] | None
     if not champion or not champion.get("endpoint"):
         return None, ""
     try:
-        found = describe_endpoint(client("sagemaker", HASTE), str(champion["endpoint"]))
+        found = describe_endpoint(kept_client("sagemaker", HASTE), str(champion["endpoint"]))
     except (BotoCoreError, ClientError) as error:
         log.warning("Endpoint %s cannot be described: %s", champion["endpoint"], error)
         return None, f"SageMaker does not tell ({type(error).__name__})."
@@ -224,7 +224,7 @@ def _champion(shelf: Shelf, recipe: str) -> dict[str, Any] | None:
 
 
 def _shelf() -> Shelf:
-    return Shelf(s3=client("s3", HASTE), bucket=Environment.of(os.environ).bucket)
+    return Shelf(s3=kept_client("s3", HASTE), bucket=Environment.of(os.environ).bucket)
 
 
 def _problem(status: int, text: str) -> JSONResponse:
