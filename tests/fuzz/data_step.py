@@ -16,6 +16,7 @@ from pathlib import Path
 
 from retraining.dataset.archive import ArchiveError, unpack
 from retraining.dataset.cifar100 import write_cifar100
+from retraining.dataset.glimpse import MAX_BYTES, glimpse
 from retraining.dataset.processing.verdicts import Row, VerdictsError, read, written
 from retraining.dataset.sources import SourceError
 from retraining.dataset.verdict import Original
@@ -55,6 +56,12 @@ def read_archive(path: Path) -> None:
 
 def read_picture(path: Path) -> None:
     assert isinstance(verify_image(path), VerifiedImage | Rejected)
+
+
+def read_kept_out(body: bytes) -> None:
+    """In a process of its own it may also die; here it may not even raise."""
+    picture = glimpse(body)
+    assert picture is None or (picture.startswith(b"\xff\xd8") and len(picture) <= MAX_BYTES)
 
 
 def read_cifar(path: Path) -> None:
@@ -206,6 +213,7 @@ TARGETS = (
     Target("tar_xz", in_a_file("a.tar.xz", read_archive), tars("w:xz"), TAR_WORDS),
     Target("tar_bz2", in_a_file("a.tar.bz2", read_archive), tars("w:bz2"), TAR_WORDS),
     Target("picture_of_the_data_step", in_a_file("a.jpg", read_picture), pictures, PICTURE_WORDS),
+    Target("picture_that_is_kept_out", read_kept_out, pictures, PICTURE_WORDS),
     Target("cifar_pickle", in_a_file("train", read_cifar), cifars, PICKLE_WORDS),
     Target("weights_pth", in_a_file("w.pth", read_weights), weights, (*ZIP_WORDS, *PICKLE_WORDS)),
     Target("weights_safetensors", in_a_file("w.safetensors", read_weights), weights, (b'"shape":', b"[-1]", b"1e999")),

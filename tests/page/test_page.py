@@ -61,7 +61,7 @@ def test_what_a_rule_found_comes_without_sagemakers_sentence() -> None:
 
 def test_what_was_kept_out_is_told_with_pictures() -> None:
     page = shown(DIGITS)
-    cards = page[page.index("Kept out") : page.index('id="tuning"')]
+    cards = page[page.index("Kept out") : page.index("</section>", page.index("Kept out"))]
     assert cards.index("Nearly the same picture in several classes") < cards.index("TRUNCATED")
     assert re.findall(r'src="(.{23})', cards) == ["data:image/jpeg;base64,"] * 3 and "alert(5)" not in cards
     assert cards.count("no picture") == 2 and "50 more, named in dataset.json" in cards
@@ -158,7 +158,8 @@ def test_classes_that_lost_come_first() -> None:
 
 
 def test_a_page_of_133_classes_stays_small() -> None:
-    assert len(shown([f"{number:03}.Some_breed_of_dog" for number in range(133)])) < 300_000
+    page = shown([f"{number:03}.Some_breed_of_dog" for number in range(133)])
+    assert len(re.sub('src="data:[^"]*"', "", page)) < 250_000  # with as many pictures as there may be: test_numbers
 
 
 def test_a_refused_shadow_is_shown_without_an_endpoint() -> None:

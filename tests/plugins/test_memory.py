@@ -202,7 +202,7 @@ def test_objects_that_are_of_no_class_are_not_fetched(pets: Source) -> None:
     pets.sync(source)
     with requests(pets.s3) as asked:
         assert pets.sync(source).read == 0
-    assert asked["GetObject"] == 1 + 4  # the memory, the documents
+    assert asked["GetObject"] == 2 + 5  # memory and decisions; the documents
 
 
 def test_unfetched_objects_are_fetched_when_the_bucket_lost_them(pets: Source) -> None:

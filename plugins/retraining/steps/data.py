@@ -26,6 +26,7 @@ from retraining.debugger.memory import recall_refusal
 from retraining.debugger.mode import Decision, decide_mode, in_mode
 from retraining.environment import ConfigurationError
 from retraining.fingerprint import gate_fingerprint, recipe_fingerprint
+from retraining.labels.store import read_decisions
 from retraining.pretrained.staging import require_staged
 from retraining.promotion.champion import Champion, ChampionUnusable, own_champion
 from retraining.promotion.first import UncomparedPromotion, signs_of_a_champion
@@ -74,6 +75,7 @@ def preflight(run: Run) -> dict[str, Any]:
         )
     if run.recipe.pretrained is not None:
         require_staged(run.recipe.pretrained, run.s3)
+    read_decisions(run.s3, run.plan)  # a sheet that cannot be gone by is refused before a job verifies images
     _require_alarms(run)
     if asked := scaling(run.plan):
         require_scaling_rights(client(SERVICE), asked)
