@@ -71,6 +71,14 @@ def test_profiler_report_shows_this_jobs_curves(laptop: Laptop, first: dict[str,
     assert "<svg" in page
 
 
+def test_every_label_of_the_run_was_looked_at(laptop: Laptop, first: dict[str, Any]) -> None:
+    read = lambda key: laptop.server.s3.get_object(Bucket=BUCKET, Key=f"tiny/{key}")["Body"].read().decode()  # noqa: E731
+    found = json.loads(read(f"runs/{first['run_name']}/page/labels.json"))
+    assert found["judged"] == sum(sum(of_class.values()) for of_class in first["dataset"]["counts"].values())
+    sheet = read(f"data/versions/{first['dataset']['fingerprint']}/labels.csv").splitlines()
+    assert sheet[0].startswith("image,file,split,class,likely") and len(sheet) == 1 + found["count"]
+
+
 def test_page_of_the_run_draws_what_its_log_tells(laptop: Laptop, first: dict[str, Any]) -> None:
     job = first["training"]["job"]
     prefix = f"tiny/runs/{first['run_name']}"
