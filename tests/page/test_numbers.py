@@ -55,6 +55,7 @@ def leave(shelf: Shelf) -> None:
         f"{key}/report.json": run.report,
         f"{key}/evaluation.json": run.evaluation,
         f"{key}/page/images.json": run.album,
+        f"{key}/page/labels.json": run.labels,
         f"{key}/page/training.json": run.training,
         f"{key}/page/rules.json": run.series,
         f"digits/data/versions/{fingerprint}/kept-out.json": kept_out,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import os
 import random
 from collections.abc import Callable
@@ -95,7 +96,10 @@ def test_a_job_makes_the_version_that_a_worker_makes(spread: Spread, monkeypatch
     run = spread.run("spread", **PROCESSING)
     found = by_job(run)
     assert {**found, "uploaded": 0} == {**worker, "uploaded": 0}
-    assert spread.documents("spread") == spread.documents("worker")
+    documents = spread.documents("spread")
+    assert documents == spread.documents("worker")
+    (kept_out,) = (json.loads(body) for key, body in documents.items() if key.endswith("kept-out.json"))
+    assert sum(bool(file["picture"]) for file in kept_out["files"]) > 10  # of files that only the job has read
     assert spread.objects("spread") == spread.objects("worker")
     divided = facts(run)["list_images.return_value"]
     # All but what is refused by its size, or has none.
