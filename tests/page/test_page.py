@@ -140,7 +140,11 @@ def test_a_picture_that_is_none_is_not_shown() -> None:
 def test_doubted_labels_are_shown_with_their_way_out() -> None:
     page = shown(DIGITS)
     panel = page[page.index('id="labels"') :]
-    assert "Of 1,524 images 5 look like another class" in panel and "2 more" in panel and "&lt;b&gt;rare&lt;/b&gt;" in panel
+    assert (
+        "Of 1,524 images 5 look like another class" in panel
+        and "2 more" in panel
+        and "&lt;b&gt;rare&lt;/b&gt;" in panel
+    )
     assert "four/a.png" in panel and "&lt;script&gt;alert(3)" in panel
     assert "retraining.dataset labels digits --relabel" in panel and "s3://bucket/digits/data/labels.csv" in panel
 

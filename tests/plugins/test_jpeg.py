@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from retraining.dataset.jpeg import first_picture
+from retraining.dataset.verdict import Damaged
 from retraining.dataset.verify import Rejected, VerifiedImage, verify_image
 
 WAYS: dict[str, tuple[str, dict[str, object]]] = {
@@ -171,7 +172,19 @@ def test_fill_bytes_in_a_scan_cost_little(tmp_path: Path, fill: bytes) -> None:
 
 
 def test_scans_cannot_hide_behind_what_decoders_skip(tmp_path: Path) -> None:
-    """A decoder that looks for a restart passes by FF 01 to FF BF; a length read there would jump over scans."""
+    """A decoder that looks for a restart passes by FF 02 to FF BF; a length read there would jump over scans."""
     body = jpeg("progressive")
     hidden = b"\xff\x02\xff\xff" + body[body.rindex(b"\xff\xda") : -2]
-    assert first_picture(body[:-2] + hidden * 40 + b"\xff\xd9").scans == first_picture(body).scans + 40
+    with pytest.raises(Damaged, match="a marker that no picture has, FF 02"):
+        first_picture(body[:-2] + hidden * 40 + b"\xff\xd9")
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("place", ["before", "within", "behind"])
+def test_a_marker_that_no_picture_has_is_damage(tmp_path: Path, way: str, place: str) -> None:
+    """Behind it libjpeg reads nothing: training would give up on a file that a sync let through."""
+    body = jpeg(way)
+    scan = body.index(b"\xff\xda")
+    at = {"before": scan, "within": scan + 60, "behind": len(body) - 2}[place]
+    verdict = judged(tmp_path, body[:at] + b"\xff\x9e" + body[at:])
+    assert isinstance(verdict, Rejected) and verdict.code == "CORRUPT", verdict

@@ -22,9 +22,10 @@ NOTES = {"exif": b"Exif\0\0", "xmp": b"http://ns.adobe.com/xap/1.0/\0"}
 """What tells which way up it is, by how it begins."""
 FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # without DHT, JPG and DAC
 PROGRESSIVE, ARITHMETIC = {0xC2, 0xC6, 0xCA, 0xCE}, {*range(0xC9, 0xD0)} - {0xCC}
-# Without a length. From 01 to BF nothing begins: a decoder that lost its place passes by, so that a length read there
-# would jump over what it decodes.
-STAND_ALONE = {*range(0x01, 0xC0), *range(0xD0, 0xD8)}
+STAND_ALONE = {0x01, *range(0xD0, 0xD8)}
+"""Without a length."""
+RESERVED = {*range(0x02, 0xC0)}
+"""Nothing begins here: libjpeg gives up, or, where it looks for a restart, passes by."""
 END = b"\xff\xd9"
 NO_END = "the file ends before the picture does: it has no end marker"
 
@@ -76,6 +77,8 @@ def first_picture(body: bytes) -> FirstPicture:
             break
         if kind in STAND_ALONE:
             continue
+        if kind in RESERVED:
+            raise Damaged("CORRUPT", f"a marker that no picture has, FF {kind:02X} (at byte {at})")
         size = int.from_bytes(body[at : at + 2])
         segment, begin = body[at : at + size], at - 2
         if kind == SOI or size < 2 or len(segment) < size:
