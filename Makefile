@@ -69,13 +69,15 @@ champion-rebuild: .venv/airflow/.installed  ## find a lost champion.json again, 
 	@eval "$$($(STACK) env)" && PYTHONPATH=plugins .venv/airflow/bin/python -m retraining champion "$(or $(call given,NAME),digits)" \
 		--rebuild $(if $(call given,YES),--yes)
 
-.PHONY: data-sync data-diff data-gc
+.PHONY: data-sync data-diff data-gc data-labels
 data-sync: .venv/airflow/.installed  ## bring a recipe's source into the bucket, as its DAG does: [NAME=recipe]
 data-diff: .venv/airflow/.installed  ## what is other in the data since the champion's: [NAME=recipe]
 data-gc: .venv/airflow/.installed  ## versions and images that nothing needs any more: [NAME=recipe] YES=1 deletes them
-data-sync data-diff data-gc:
+data-labels: .venv/airflow/.installed  ## labels in doubt, and what is decided: [NAME=recipe] ARGS='--relabel IMAGE --by ann'
+data-sync data-diff data-gc data-labels:
 	@eval "$$($(STACK) env)" && PYTHONPATH=plugins .venv/airflow/bin/python -m retraining.dataset $(@:data-%=%) \
-		"$(or $(call given,NAME),digits)" $(if $(and $(filter data-gc,$@),$(call given,YES)),--yes)
+		"$(or $(call given,NAME),digits)" $(if $(and $(filter data-gc,$@),$(call given,YES)),--yes) \
+		$(if $(filter data-labels,$@),$(ARGS))
 
 .PHONY: release
 release: .venv/airflow/.installed  ## build what people install: two wheels in dist/
@@ -128,6 +130,10 @@ bench-memory: setup  ## memory of both servers over a million requests; ARGS='--
 .PHONY: bench-near
 bench-near: .venv/airflow/.installed  ## near-duplicates found and invented, beside a difference hash; ARGS='--images 100000'
 	@PYTHONPATH=plugins .venv/airflow/bin/python -m bench.near_duplicates $(ARGS)
+
+.PHONY: bench-labels
+bench-labels: .venv/ml/.installed  ## wrong labels found and right ones named, beside cleanlab (see bench/labels.py for what it needs); ARGS=digits
+	@$(or $(PEERS),.venv/ml/bin/python) -m bench.labels $(or $(ARGS),digits)
 
 .PHONY: data-faults
 data-faults: .venv/airflow/.installed  ## 40 files of each kind of fault, and a sync killed at 50 moments; KILLS= and PLANTED= change that
