@@ -9,13 +9,22 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 ASK_EVERY_S = 3.0
 LOG_GROUP = "/aws/sagemaker/TrainingJobs"
+WHOLE, BEGINNING = 9, 5  # characters of a recipe's name in those of its jobs: `name_prefix` of retraining/plan.py
 
 
 class JobWatch:
-    """Looks up the newest tuning or training job since `since`. When it cannot find out, it says nothing."""
+    """Looks up the newest tuning or training job of a recipe since `since`. What it cannot find out it does not say."""
 
-    def __init__(self, sagemaker: Any, logs: Any, since: datetime) -> None:
-        self._sagemaker, self._logs, self._since = sagemaker, logs, since
+    def __init__(self, sagemaker: Any, logs: Any, since: datetime, recipe: str) -> None:
+        self._sagemaker, self._logs = sagemaker, logs
+        # A long name is cut in those of jobs; of two recipes with the same beginning the newer job is told.
+        self._newest = {
+            "CreationTimeAfter": since,
+            "NameContains": recipe if len(recipe) <= WHOLE else recipe[:BEGINNING].rstrip("-"),
+            "SortBy": "CreationTime",
+            "SortOrder": "Descending",
+            "MaxResults": 1,
+        }
         self._answers: dict[str, tuple[float, str | None]] = {}
         self._sources: dict[str, Callable[[], str | None]] = {"tune": self._tuning, "train": self._training}
 
@@ -34,9 +43,7 @@ class JobWatch:
         return answer
 
     def _tuning(self) -> str | None:
-        newest = self._sagemaker.list_hyper_parameter_tuning_jobs(
-            CreationTimeAfter=self._since, SortBy="CreationTime", SortOrder="Descending", MaxResults=1
-        )["HyperParameterTuningJobSummaries"]
+        newest = self._sagemaker.list_hyper_parameter_tuning_jobs(**self._newest)["HyperParameterTuningJobSummaries"]
         if not newest:
             return None
         name = newest[0]["HyperParameterTuningJobName"]
@@ -48,9 +55,7 @@ class JobWatch:
         return tuning_words(job, [line for line in lines if line])
 
     def _training(self) -> str | None:
-        newest = self._sagemaker.list_training_jobs(
-            CreationTimeAfter=self._since, SortBy="CreationTime", SortOrder="Descending", MaxResults=1
-        )["TrainingJobSummaries"]
+        newest = self._sagemaker.list_training_jobs(**self._newest)["TrainingJobSummaries"]
         if not newest or newest[0]["TrainingJobStatus"] != "InProgress":
             return None
         name = newest[0]["TrainingJobName"]

@@ -57,6 +57,7 @@ def _follow(
         readiness.aws_client("sagemaker", settings, credentials, read_timeout_s=5),
         readiness.aws_client("logs", settings, credentials, read_timeout_s=5),
         moment(begun["queued_at"]) or datetime.now(UTC),
+        name,
     )
     try:
         ending = dag_runs.follow(api, settings, dag_id, run_id, jobs=jobs, terminal=Terminal())
