@@ -158,7 +158,7 @@ def test_a_bad_answer_takes_the_canary_back(runs: Runs, model: dict[str, str], s
 
 def test_failures_of_the_champion_are_not_held_against_the_canary(runs: Runs) -> None:
     deploy(runs(1), breaks="")
-    run = guarded(runs(2), images=10, bake_seconds=5)  # 21 questions: that chance asks the champion none is 2 ** -21
+    run = guarded(runs(2), images=10, bake_seconds=15)  # 21 questions: that chance asks the champion none is 2 ** -21
     found = deploy(run)["canary"]
     assert served(run) == run.plan.endpoint_config
     assert found["others_failed"] > 0 and found["wrong"] is None
