@@ -38,7 +38,7 @@ FORMAT = 1
 MOST = 500
 BATCH = 64
 MEMORY_BYTES = 2**30
-"""For vectors and votes: 200,000 images of 133 classes and a ResNet-50 take all of it. More are not judged."""
+"""For vectors and votes: 110,000 images of 133 classes and a ResNet-50 take all of it. More are not judged."""
 
 
 def write(

@@ -81,7 +81,7 @@ def decided(decisions: Iterable[Decision]) -> str:
             "by": one.by,
             "when": one.when,
         }
-        for one in sorted(decisions, key=lambda one: (one.image, one.content))
+        for one in sorted(decisions, key=lambda one: one.image)
     ]
     return _written(rows)
 

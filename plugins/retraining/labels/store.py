@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from botocore.exceptions import ClientError
-
-from retraining.labels.sheet import Decision, SheetError, decided, merged, read
+from retraining.labels.sheet import Decision, decided, merged, read
 from retraining.plan import Plan
-from retraining.s3.documents import CHANGED, read_document
+from retraining.s3.documents import read_document, write_body
 
 TRIES = 5
 
@@ -27,19 +25,8 @@ def decide(s3: Any, plan: Plan, new: list[Decision]) -> list[Decision]:
     for _ in range(TRIES):
         before, etag = _read(s3, plan)
         after = merged(before, new)
-        condition = {"IfMatch": etag} if etag else {"IfNoneMatch": "*"}
-        try:
-            s3.put_object(
-                Bucket=plan.environment.bucket,
-                Key=plan.decisions_key,
-                Body=decided(after).encode(),
-                ContentType="text/csv; charset=utf-8",
-                **condition,
-            )
-        except ClientError as error:
-            if error.response["Error"]["Code"] not in CHANGED:
-                raise
-        else:
+        body, key = decided(after).encode(), plan.decisions_key
+        if write_body(s3, plan.environment.bucket, key, body, "text/csv; charset=utf-8", etag):
             return after
     raise DecisionsChanged(f"{plan.uri(plan.decisions_key)} is being changed by others; try again.")
 
@@ -47,6 +34,3 @@ def decide(s3: Any, plan: Plan, new: list[Decision]) -> list[Decision]:
 def _read(s3: Any, plan: Plan) -> tuple[list[Decision], str | None]:
     body, etag = read_document(s3, plan.environment.bucket, plan.decisions_key)
     return (read(body, plan.uri(plan.decisions_key)) if body is not None else []), etag
-
-
-__all__ = ["DecisionsChanged", "SheetError", "decide", "read_decisions"]

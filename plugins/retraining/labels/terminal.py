@@ -15,6 +15,7 @@ from retraining.dataset.names import printable
 from retraining.dataset.versions import NoVersion, Versions
 from retraining.labels.sheet import Decision, SheetError, read
 from retraining.labels.store import decide, read_decisions
+from retraining.labels.suspects import content
 from retraining.plan import Plan
 from retraining.s3.documents import read_document
 
@@ -112,7 +113,7 @@ def _table(rows: Sequence[Mapping[str, str]], where: str, decisions: Sequence[De
     decided = {one.content: one for one in decisions}
     yield f"{len(rows)} labels are doubted ({where})" + (", the surest first:" if rows else ".")
     for row in rows[:SHOWN]:
-        one = decided.get(row["image"].rpartition("/")[2].partition(".")[0])
+        one = decided.get(content(row["image"]))
         said = f"  {one.what} by {one.by}, {one.when}" if one else ""
         yield f"  {row['gap']}  {row['class']} → {row['likely']}  {printable(row['file'] or row['image'])}{said}"
     if len(rows) > SHOWN:

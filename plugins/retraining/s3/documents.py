@@ -25,10 +25,15 @@ def read_document(s3: Any, bucket: str, key: str) -> tuple[bytes | None, str | N
 
 def write_document(s3: Any, bucket: str, key: str, document: Mapping[str, Any], etag: str | None) -> bool:
     """False when it is no longer the one with this ETag; None: when there is one."""
-    condition = {"IfMatch": etag} if etag else {"IfNoneMatch": "*"}
     body = json.dumps(document, indent=1, sort_keys=True).encode()
+    return write_body(s3, bucket, key, body, "application/json", etag)
+
+
+def write_body(s3: Any, bucket: str, key: str, body: bytes, content_type: str, etag: str | None) -> bool:
+    """The same, of text that is no JSON."""
+    condition = {"IfMatch": etag} if etag else {"IfNoneMatch": "*"}
     try:
-        s3.put_object(Bucket=bucket, Key=key, Body=body, ContentType="application/json", **condition)
+        s3.put_object(Bucket=bucket, Key=key, Body=body, ContentType=content_type, **condition)
     except ClientError as error:
         if error.response["Error"]["Code"] in CHANGED:
             return False

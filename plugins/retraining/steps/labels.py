@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 
-from retraining.dataset.split import SPLITS
 from retraining.labels.sheet import proposals
 from retraining.labels.store import read_decisions
 from retraining.labels.suspects import Doubts, UnreadableSuspects, of_answers, of_training, together
@@ -31,8 +30,8 @@ def keep_labels(
 ) -> None:
     """What goes wrong with it is told, and decides nothing."""
     try:
-        doubts = _open(run, [*_by_training(run), of_answers(classes, expected, answers, _answered(champion))])
         names = run.find_json(run.plan.names_key(run.fingerprint)) or {}
+        doubts = _open(run, [*_by_training(run, names), of_answers(classes, expected, answers, _answered(champion))])
         key = run.plan.proposals_key(run.fingerprint)
         run.s3.put_object(
             Bucket=run.environment.bucket,
@@ -61,13 +60,9 @@ def keep_labels(
         log.exception("The labels that run %s doubts cannot be kept.", run.plan.run_name)
 
 
-def _by_training(run: Run) -> list[Doubts]:
+def _by_training(run: Run, images: Iterable[str]) -> list[Doubts]:
     """Of the images that it saw; none where the training script is one that does not look."""
-    known = {
-        entry: entry.rpartition("/")[0]
-        for split in SPLITS
-        for entry in run.read_json(run.plan.manifest_key(run.fingerprint, split))[1:]
-    }
+    known = {image: image.rpartition("/")[0] for image in images}
     training = run.fact("train")["name"]
     key = f"{run.plan.run_key}/training/{training}/output/output.tar.gz"
     try:

@@ -27,12 +27,13 @@ def view(run: Documents) -> Mapping[str, Any] | None:
         if compared or kind == "wrong":
             if not compared:
                 title, note = "Wrong", "the surest mistakes first"
-            cards = [_card(line) for line in found.get("images", ())]
+            cards = [card(line) for line in found.get("images", ())]
             groups.append({"title": title, "note": note, "count": found.get("count", 0), "cards": cards})
     return {"groups": groups, "compared": compared}
 
 
-def _card(line: Mapping[str, Any]) -> dict[str, Any]:
+def card(line: Mapping[str, Any]) -> dict[str, Any]:
+    """A line whose picture is one, or empty."""
     picture = str(line.get("picture") or "")
     return dict(line) | {"picture": picture if A_PICTURE.fullmatch(picture) else ""}
 

@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from retraining.page.documents import Documents
-from retraining.page.panels.images import A_PICTURE
+from retraining.page.panels.images import card
 from retraining.page.panels.panel import Panel
 
 
 def view(run: Documents) -> Mapping[str, Any] | None:
     if not run.labels:
         return None
-    cards = [_card(each) for each in run.labels.get("suspects") or () if isinstance(each, Mapping)]
+    cards = [card(each) for each in run.labels.get("suspects") or () if isinstance(each, Mapping)]
     recipe = str(run.record.recipe or "")
     return {
         "cards": cards,
@@ -24,11 +24,6 @@ def view(run: Documents) -> Mapping[str, Any] | None:
         "decisions": run.labels.get("decisions", ""),
         "command": f"python -m retraining.dataset labels {recipe} --relabel IMAGE … --keep IMAGE … --by NAME",
     }
-
-
-def _card(each: Mapping[str, Any]) -> dict[str, Any]:
-    picture = str(each.get("picture") or "")
-    return dict(each) | {"picture": picture if A_PICTURE.fullmatch(picture) else ""}
 
 
 PANEL = Panel(
