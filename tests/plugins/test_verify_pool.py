@@ -142,5 +142,5 @@ def test_a_damaged_fax_is_refused_in_silence(tmp_path: Path, capfd: pytest.Captu
     found = [verdict for verdict, _ in verify_files([whole, damaged, whole], tmp_path)]
     assert [code(verdict) for verdict in found] == ["VerifiedImage", "CORRUPT", "VerifiedImage"]
     assert isinstance(found[1], Rejected)
-    assert "Bad code word" in found[1].detail
+    assert found[1].detail.startswith("Fax4Decode: ")  # what it says after that is up to the bits
     assert "Fax" not in capfd.readouterr().err
