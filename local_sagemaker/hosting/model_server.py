@@ -39,6 +39,9 @@ _CHUNKS_AT_ONCE = 16
 _DISK_EVERY_S = 1.0
 _SAFE_PORTS = 50
 
+MOST_MOVES = 3
+"""So often another port is tried where a program of the machine was faster than the server."""
+
 
 class ModelServer:
     """Not thread-safe: one thread owns it. `port` may be read by any."""
@@ -89,6 +92,7 @@ class ModelServer:
             program="serve",
         )
         end_orphan(self._folder)
+        self._tail = OutputTail(output_path(self._folder / "process"))
         self._keep_isolation()
         self._fetch()
         code = self._fetch_code()
@@ -168,6 +172,17 @@ class ModelServer:
         hint = " (killed, most often because the machine ran out of memory)" if code == 137 else ""
         return f"the model server ended with exit code {code}{hint}."
 
+    def lost_its_port(self) -> bool:
+        """Whether it ended and somebody else listens where it was to: a port is nobody's until a server listens.
+
+        To be asked of one that has not answered yet. What it printed of that is no fault of the model.
+        """
+        if self.running() or self._ended_for or not _is_taken(self.port):
+            return False
+        self.follow(final=True)
+        self.say(f"port {self.port} was taken by another program meanwhile; the model server starts at another one")
+        return True
+
     def stop(self, grace_s: float = _STOP_GRACE_S) -> None:
         """SIGTERM, at most `grace_s` seconds to end, SIGKILL; the sandbox is removed."""
         if self._process:
@@ -236,10 +251,14 @@ def await_ping(server: ModelServer, timeout_s: float, cancelled: threading.Event
 
     Raises JobFailedError when it ends before, or takes longer than `timeout_s` seconds.
     """
-    deadline = time.monotonic() + timeout_s
-    while not server.ping():
+    deadline, moves = time.monotonic() + timeout_s, 0
+    while not (server.running() and server.ping()):
         server.follow()
         if not server.running():
+            if moves < MOST_MOVES and server.lost_its_port():
+                moves += 1
+                server.start()
+                continue
             raise JobFailedError(f"AlgorithmError: {server.end_reason()}{server.last_output()}")
         if time.monotonic() > deadline:
             raise JobFailedError(f"AlgorithmError: no successful ping within {timeout_s:.0f} s.{server.last_output()}")
@@ -269,5 +288,11 @@ def _free_port() -> int:
     """
     while True:
         port = random.randrange(30_000, 32_768)
-        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+        if not _is_taken(port):
             return port
+
+
+def _is_taken(port: int) -> bool:
+    with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+        return False
+    return True

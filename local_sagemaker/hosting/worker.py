@@ -18,7 +18,7 @@ from collections.abc import Callable
 
 from local_sagemaker.failures import JobFailedError
 from local_sagemaker.hosting import model_server
-from local_sagemaker.hosting.model_server import ModelServer
+from local_sagemaker.hosting.model_server import MOST_MOVES, ModelServer
 from local_sagemaker.hosting.variant import Variant
 from local_sagemaker.jobs import status as job_status
 from local_sagemaker.platform import Platform, log
@@ -63,7 +63,7 @@ class Worker:
         """Set when nobody waits any more for what is being started."""
         self._handover = threading.Lock()
         """Guards who stops a server: this slot, or the thread that starts it."""
-        self._failures = 0
+        self._failures = self._moves = 0
         self._retry_at = 0.0
         self._waiting_since: float | None = None
         """When it began to wait for a ping; None while it answers."""
@@ -105,6 +105,9 @@ class Worker:
             return self._fail(self._start_failure)
         self._server.follow()
         if not self._server.running():
+            if self._answered_at is None and self._moves < MOST_MOVES and self._server.lost_its_port():
+                self._moves += 1
+                return self.stop(ABANDON_GRACE_S)  # and start at once
             self._fail(f"AlgorithmError: {self._server.end_reason()}")
         elif self.port is None:
             self._await(self._server, now)
@@ -138,6 +141,7 @@ class Worker:
                 )
             self.failure = self._waiting_since = None
             self._answered_at = self._answered_at or now
+            self._moves = 0
             self.port = server.port
             return
         limit = self.variant.startup_timeout_s if self._answered_at is None else HUNG_S

@@ -16,12 +16,14 @@ from local_sagemaker.failures import JobFailedError
 from local_sagemaker.hosting import model_server
 from local_sagemaker.hosting.model_server import ModelServer
 from local_sagemaker.hosting.served_model import ServedModel
+from local_sagemaker.hosting.variant import Variant
+from local_sagemaker.hosting.worker import Worker
 from local_sagemaker.platform import Platform
 from local_sagemaker.sandbox import disk
 from local_sagemaker.settings import Settings
 from local_sagemaker.state import logs
 from tests.local_sagemaker.test_packages import wheel
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE_S, wait_until
 
 PING = """
 import http.server, os
@@ -125,6 +127,54 @@ except OSError as error:
     print(error.strerror)
 """
     assert printed(platform, start(program)) == ["/opt/ml True", "Read-only file system"]
+
+
+@pytest.fixture
+def taken_twice(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+    """Ports as they are chosen; somebody takes the first two before a server can."""
+    choose, chosen, takers = model_server._free_port, list[int](), list[socket.socket]()
+
+    def choose_and_lose() -> int:
+        chosen.append(choose())
+        if len(chosen) <= 2:
+            takers.append(socket.create_server(("127.0.0.1", chosen[-1])))
+        return chosen[-1]
+
+    monkeypatch.setattr(model_server, "_free_port", choose_and_lose)
+    yield chosen
+    for taker in takers:
+        taker.close()
+
+
+@pytest.mark.parametrize("isolated", [False, True])
+def test_a_taken_port_moves_the_server(
+    platform: Platform, start: Start, taken_twice: list[int], isolated: bool
+) -> None:
+    server = start(PING, isolated=isolated)
+    assert model_server.await_ping(server, PATIENCE_S, threading.Event())
+    assert server.port == taken_twice[2]
+    said = [event["message"] for event in platform.logs.read(*LOG)]
+    assert sum(f"port {port} was taken by another program" in line for port in taken_twice for line in said) == 2
+
+
+def test_a_taken_port_fails_no_deployment(platform: Platform, tmp_path: Path, taken_twice: list[int]) -> None:
+    (tmp_path / "serve.py").write_text(PING)
+    model = ServedModel(name="m", image="any", data=None, environment={}, network_isolation=False)
+    variant = Variant(
+        name="v", model=model, weight=1.0, instance_count=1, instance_type=None, startup_timeout_s=PATIENCE_S
+    )
+    worker = Worker(platform, "e", variant, 1, lambda: None)
+
+    def answers() -> bool:
+        worker.tend()
+        assert worker.failure is None
+        return worker.port is not None
+
+    try:
+        wait_until(answers)
+        assert worker.port == taken_twice[2]
+    finally:
+        worker.stop(0.0)
 
 
 def test_isolated_model_serves_without_a_network(platform: Platform, start: Start) -> None:
