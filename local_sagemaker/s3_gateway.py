@@ -10,6 +10,7 @@ and smdebug (the second) make them all the time:
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import datetime
 import hmac
@@ -42,6 +43,8 @@ _AUTHORIZATION = re.compile(
 )
 _TIMEOUT = httpx.Timeout(60.0)
 _SAFE_AGAIN = ("GET", "HEAD", "DELETE")
+_PAUSES_S = (0.0, 0.05, 0.2)
+"""Before each further question, where the store failed by no fault of the request."""
 _LIMITS = httpx.Limits(max_connections=64, max_keepalive_connections=16)
 
 
@@ -106,18 +109,17 @@ class S3Gateway:
 
     @staticmethod
     async def _ask(client: httpx.AsyncClient, request: httpx.Request, *, may_repeat: bool) -> httpx.Response:
-        """The store's answer, to a second question where the first one fails by no fault of the request."""
-        try:
-            answer = await client.send(request, stream=True)
-        except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError):
-            # Most often the store has just closed a connection that was kept, after some other client's odd request.
-            if not may_repeat:
-                raise
-        else:
-            # SeaweedFS's word, a few times in 100,000, for an object that is replaced at just this moment.
-            if answer.status_code != 500 or not may_repeat:
-                return answer
-            await answer.aclose()
+        for pause_s in _PAUSES_S if may_repeat else ():
+            try:
+                answer = await client.send(request, stream=True)
+            except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError):
+                pass  # most often the store has just closed a connection that was kept, after another's odd request
+            else:
+                # SeaweedFS's word, a few times in 100,000, for an object that is replaced at just this moment.
+                if answer.status_code != 500:
+                    return answer
+                await answer.aclose()
+            await asyncio.sleep(pause_s)
         return await client.send(request, stream=True)
 
     def _is_signed(self, method: str, target: str, headers: dict[str, str]) -> bool:
