@@ -136,7 +136,7 @@ def test_every_strategy_loses_no_request(server: Server, endpoint: str, policy: 
         done = time.monotonic()
         hammer.wait_for(50)
     assert hammer.failures() == []
-    assert answer["EndpointConfigName"] == config
+    assert answer["EndpointConfigName"] == config, answer.get("FailureReason")
     assert answer.get("LastDeploymentConfig", {}) == policy
     assert "PendingDeploymentSummary" not in answer
     assert set(hammer.versions(done)) == {2}

@@ -12,6 +12,7 @@ from typing import Any
 import psutil
 import pytest
 
+import local_sagemaker.interrupt
 from tests.local_sagemaker.harness import BUCKET, REPOSITORY, Server, has_ended, last_line, training_request
 from tests.local_sagemaker.test_training import run, wait
 from tests.object_store import KEY_ID, SECRET
@@ -215,10 +216,11 @@ def test_admin_operation_is_signed_like_every_other(server: Server) -> None:
 def test_interruption_while_data_is_fetched_starts_nothing_by_halves(server: Server) -> None:
     """Whenever the interruption comes, the script only ever runs with all of its data."""
     script = """
-import json, os, pathlib
+import json, os, pathlib, time
 for name in json.loads(os.environ["SM_CHANNELS"]):
     files = list(pathlib.Path(os.environ[f"SM_CHANNEL_{name.upper()}"]).iterdir())
     assert len(files) == 40, (name, len(files))
+time.sleep(3)  # it is still there when the interruption comes late
 """
     for number in range(40):
         server.s3.put_object(Bucket=BUCKET, Key=f"fetched/{number}.txt", Body=b"x")
@@ -229,7 +231,10 @@ for name in json.loads(os.environ["SM_CHANNELS"]):
         {"ChannelName": f"c{number}", "DataSource": {"S3DataSource": source}} for number in range(20)
     ]
     server.sagemaker.create_training_job(**request)
-    assert interrupt(server, "fetched").returncode == 0
+    with pytest.MonkeyPatch.context() as patch:  # a process of its own would come when all is fetched
+        patch.setenv("AWS_ACCESS_KEY_ID", KEY_ID)
+        patch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+        assert local_sagemaker.interrupt.main(["fetched", "--url", server.url]) == 0
     job = wait(server, "fetched")
     assert job["TrainingJobStatus"] == "Completed", job["FailureReason"]
     assert statuses(job).count("Interrupted") == 1
