@@ -17,6 +17,7 @@ from retraining.fingerprint import Ingredients, recipe_fingerprint
 from retraining.plan import Plan
 from retraining.recipe import Recipe
 from retraining.release.intent import Intents
+from retraining.s3.connections import keeping_many
 from retraining.s3.documents import read_document
 
 
@@ -148,10 +149,12 @@ class Run:
 
 
 def client(service: str, config: Any = None) -> Any:
-    """A boto3 client of the one AWS connection this package uses; `config` is a botocore Config of its own."""
+    """A boto3 client of the one AWS connection this package uses; `config` goes before that of the connection."""
     from airflow.providers.amazon.aws.hooks.base_aws import AwsGenericHook
 
-    return AwsGenericHook(aws_conn_id=AWS_CONN_ID, client_type=service, config=config).conn
+    hook: AwsGenericHook[Any] = AwsGenericHook(aws_conn_id=AWS_CONN_ID, client_type=service)
+    ours = keeping_many().merge(hook.config)
+    return hook.get_client_type(config=ours.merge(config) if config else ours)
 
 
 def request(recipe: Recipe, build: Callable[[Run], dict[str, Any]]) -> Any:

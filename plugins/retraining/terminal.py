@@ -22,6 +22,7 @@ from retraining.release.rebuild import CannotRebuild, NothingLost, Rebuild
 from retraining.release.rollback import NoWayBack, Rollback
 from retraining.release.scaling import SERVICE
 from retraining.release.serving import RollbackFailed
+from retraining.s3.connections import keeping_many
 
 REFUSALS = (
     BotoCoreError,
@@ -78,10 +79,10 @@ def list_champions(name: str, dags_folder: Path) -> int:
     """A line for each model that was champion, the newest first; * marks what the endpoint serves."""
     try:
         plan = plan_of(name, dags_folder)
-        clients = clients_of(plan)
-        known = past_champions(clients["s3"], plan)
-        now = own_champion(clients["s3"], plan).document
-        endpoint = describe_endpoint(clients["sagemaker"], plan.endpoint) or {}
+        s3 = client_of(plan, "s3")
+        known = past_champions(s3, plan)
+        now = own_champion(s3, plan).document
+        endpoint = describe_endpoint(client_of(plan, "sagemaker"), plan.endpoint) or {}
     except REFUSALS as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -106,8 +107,7 @@ def rebuild_champion(name: str, by: str, dags_folder: Path, *, write: bool) -> i
     """The exit status: 0 when champion.json names what serves, or could be written so."""
     try:
         plan = plan_of(name, dags_folder)
-        clients = clients_of(plan)
-        rebuild = Rebuild(s3=clients["s3"], sagemaker=clients["sagemaker"], plan=plan)
+        rebuild = Rebuild(s3=client_of(plan, "s3"), sagemaker=client_of(plan, "sagemaker"), plan=plan)
         found = rebuild.find()
         print(*found.told, sep="\n")
         if write:
@@ -163,4 +163,8 @@ def plan_of(name: str, dags_folder: Path) -> Plan:
 
 def clients_of(plan: Plan) -> dict[str, Any]:
     names = {"s3": "s3", "sagemaker": "sagemaker", "runtime": "sagemaker-runtime", "scaling": SERVICE}
-    return {key: boto3.client(service, region_name=plan.environment.region) for key, service in names.items()}
+    return {key: client_of(plan, service) for key, service in names.items()}
+
+
+def client_of(plan: Plan, service: str) -> Any:
+    return boto3.client(service, region_name=plan.environment.region, config=keeping_many())

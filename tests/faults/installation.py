@@ -126,6 +126,7 @@ def installed(folder: Path) -> Iterator[Installation]:
             return connected()
 
         patch.setattr(AwsGenericHook, "conn", property(lambda hook: made.clients.get(hook.client_type)))
+        patch.setattr(AwsGenericHook, "get_client_type", lambda hook, **_: made.clients.get(hook.client_type))
         patch.setattr(retraining.triggers.SageMakerJobTrigger, "_connect", connect)
         try:
             yield made

@@ -14,7 +14,7 @@ from tests.faults.installation import installed
 
 def turned() -> list[object]:
     bucket, silenced = os.environ.get("RETRAINING_BUCKET"), logging.root.manager.disable
-    return [AwsGenericHook.conn, SageMakerJobTrigger._connect, bucket, silenced]
+    return [AwsGenericHook.conn, AwsGenericHook.get_client_type, SageMakerJobTrigger._connect, bucket, silenced]
 
 
 def test_the_simulation_ends_with_its_block(tmp_path: Path) -> None:

@@ -41,12 +41,13 @@ def kept_clients() -> Iterator[None]:
     make = AwsGenericHook.get_client_type
 
     def kept(hook: Any, region_name: str | None = None, config: Any = None, deferrable: bool = False) -> Any:
-        if deferrable or config:
+        if deferrable:
             return make(hook, region_name, config, deferrable)
+        asked = repr(config and sorted(config._user_provided_options.items()))
         variables = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
-        key = (hook.client_type, hook.aws_conn_id, region_name, *map(os.environ.get, variables))
+        key = (hook.client_type, hook.aws_conn_id, region_name, asked, *map(os.environ.get, variables))
         if key not in made:
-            made[key] = make(hook, region_name)
+            made[key] = make(hook, region_name, config)
         return made[key]
 
     with pytest.MonkeyPatch.context() as patch:

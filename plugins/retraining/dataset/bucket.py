@@ -17,11 +17,10 @@ from retraining.dataset.source_error import SourceError
 from retraining.dataset.stamp import Stamp, stamp_of_object
 from retraining.dataset.tree import Leaf, Tree
 from retraining.dataset.verdict import Rejected
+from retraining.s3.connections import connections
 from retraining.s3.documents import CHANGED, MISSING
 
 log = logging.getLogger(__name__)
-
-THREADS = 10  # as many connections as a boto3 client keeps
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +78,7 @@ class ObjectSource:
 
     def _fetch(self, s3: Any, tree: Tree, names: Sequence[str]) -> None:
         log.info("Fetching %d of %d objects from %s.", len(names), len(tree.leaves), printable(self.uri))
-        with ThreadPoolExecutor(THREADS) as pool:
+        with ThreadPoolExecutor(connections(s3)) as pool:
             list(pool.map(lambda name: self._fetch_one(s3, name, tree.leaves[name]), names))
 
     def _fetch_one(self, s3: Any, name: str, leaf: Leaf) -> None:

@@ -20,6 +20,7 @@ from retraining.dataset.verdict import Rejected
 from retraining.dataset.version import DatasetError, make_version
 from retraining.recipe import Split, load_recipe
 from retraining.recipe.layout import Layout
+from retraining.s3.connections import keeping_many
 from retraining.web_address import without_secrets
 
 KEPT_OUT = 20
@@ -74,4 +75,4 @@ def _s3(source: str) -> Any:
         return None
     import boto3
 
-    return boto3.client("s3")
+    return boto3.client("s3", config=keeping_many())

@@ -43,7 +43,7 @@ def keep_kept_out(version: Version, store: Store, scratch: Path) -> None:
         pictures |= dict(zip(unseen, _pictures(list(unseen.values()), store, scratch), strict=True))
     except Exception:
         log.exception("The small pictures of what was kept out cannot be made.")
-    store.put_changed(key, as_json(document(version.quarantined, shown, pictures)))
+    store.put_changed({key: as_json(document(version.quarantined, shown, pictures))})
 
 
 def first(quarantined: Sequence[Quarantined]) -> list[Quarantined]:

@@ -15,12 +15,12 @@ from botocore.exceptions import ClientError
 
 from retraining.dataset.bucket import Origin, moved
 from retraining.dataset.progress import Progress, in_log
+from retraining.s3.connections import connections
 from retraining.s3.documents import CHANGED, MISSING
 from retraining.s3.listing import list_keys
 
 log = logging.getLogger(__name__)
 
-THREADS = 10  # as many connections as a boto3 client keeps
 CONTENT_TYPES = {"jpg": "image/jpeg", "png": "image/png"}
 ASKED = 8
 """Objects that are looked for where a listing is spared."""
@@ -70,12 +70,15 @@ class Store:
             return None
         return bytes(found["Body"].read())
 
-    def put_changed(self, key: str, body: bytes) -> None:
-        """A small document, written only when S3 has something else or nothing there."""
-        if self.read(key) == body:
-            return
-        self.s3.put_object(Bucket=self.bucket, Key=f"{self.root}{key}", Body=body, ContentType="application/json")
-        self.uploaded += 1
+    def put_changed(self, documents: Mapping[str, bytes]) -> None:
+        """Small documents by their keys; in this order, those are written of which S3 has something else or nothing."""
+        with ThreadPoolExecutor(len(documents)) as pool:
+            there = dict(zip(documents, pool.map(self.read, documents), strict=True))
+        for key, body in documents.items():
+            if there[key] != body:
+                place = {"Bucket": self.bucket, "Key": f"{self.root}{key}"}
+                self.s3.put_object(**place, Body=body, ContentType="application/json")
+                self.uploaded += 1
 
     def _listed(self, folders: Iterable[str]) -> frozenset[str]:
         """Never relies on the order of a listing."""
@@ -87,8 +90,9 @@ class Store:
         """A bucket that lost its objects, to a rule or a person, is seen without listing it."""
         candidates = sorted(believed)
         of_today = random.Random(int(time.time() // 86400))
-        for key in of_today.sample(candidates, min(ASKED, len(candidates))):
-            self._ask_for(f"{self.root}{key}")
+        asked = of_today.sample(candidates, min(ASKED, len(candidates)))
+        with ThreadPoolExecutor(ASKED) as pool:
+            list(pool.map(self._ask_for, [f"{self.root}{key}" for key in asked]))
 
     def _ask_for(self, key: str) -> None:
         try:
@@ -123,7 +127,7 @@ class Store:
             raise moved(source) from None
 
     def _run(self, uploads: list[Callable[[], None]]) -> None:
-        with ThreadPoolExecutor(THREADS) as pool:
+        with ThreadPoolExecutor(connections(self.s3)) as pool:
             for done, future in enumerate(as_completed([pool.submit(upload) for upload in uploads]), start=1):
                 future.result()
                 self.progress("Uploaded", done, len(uploads))

@@ -75,12 +75,10 @@ def _sync(plan: Plan, s3: Any, memory: Memory, key: str, progress: Progress, fou
         store.put_missing(objects(version, files.scratch, found))
         keep_kept_out(version, store, files.scratch)
     images_uri, folder = plan.uri(plan.images_key), f"versions/{version.fingerprint}"
-    for split in SPLITS:
-        store.put_changed(f"{folder}/{split}.manifest", as_json(version.manifest(split, images_uri)))
-    if originals := version.originals:
-        store.put_changed(f"{folder}/originals.json", as_json(originals))
-    store.put_changed(f"{folder}/names.json", as_json(version.names))
-    store.put_changed(f"{folder}/dataset.json", as_json(version.document()))
+    documents: dict[str, Any] = {f"{split}.manifest": version.manifest(split, images_uri) for split in SPLITS}
+    documents |= {"originals.json": version.originals} if version.originals else {}
+    documents |= {"names.json": version.names, "dataset.json": version.document()}
+    store.put_changed({f"{folder}/{name}": as_json(document) for name, document in documents.items()})
     seen = {name: what for name, what in seen.items() if found is None or name not in found.once}
     now = Memory(taken_ns=files.taken_ns, files=seen, stored=store.stored, whole=files.whole, near=alike.near)
     if alike.thumbs:

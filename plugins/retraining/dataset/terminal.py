@@ -24,7 +24,7 @@ from retraining.labels.store import DecisionsChanged
 from retraining.labels.terminal import Asked, labels
 from retraining.plan import Plan
 from retraining.promotion.champion import own_champion
-from retraining.terminal import REFUSALS, clients_of, plan_of
+from retraining.terminal import REFUSALS, client_of, plan_of
 
 REFUSED = (
     *(*REFUSALS, ArchiveError, Busy, DatasetError, DecisionsChanged, GroupError, NotDeleted, OSError),
@@ -37,7 +37,7 @@ def sync(name: str, dags_folder: Path) -> int:
 
     def work(plan: Plan) -> int:
         with at_terminal() as progress:
-            synced = sync_dataset(plan, clients_of(plan)["s3"], progress)
+            synced = sync_dataset(plan, client_of(plan, "s3"), progress)
         print("\n".join(summary(as_fact(synced.version))))
         print(f"\n{synced.read} files read, {synced.uploaded} objects uploaded.")
         return 0
@@ -49,7 +49,7 @@ def diff(name: str, since: str | None, now: str | None, dags_folder: Path) -> in
     """The exit status: 0 when two versions hold the same images in the same splits, 1 when not, 2 for an error."""
 
     def work(plan: Plan) -> int:
-        s3 = clients_of(plan)["s3"]
+        s3 = client_of(plan, "s3")
         versions = Versions(s3=s3, plan=plan)
         champions = ((own_champion(s3, plan).document or {}).get("ingredients") or {}).get("dataset")
         before = since or champions or _known(versions, "champion's version; name one")
@@ -66,11 +66,8 @@ def collect(name: str, dags_folder: Path, *, newest: int, days: float, delete: b
     """The exit status: 0 also where there is nothing to delete, or where nothing was to be deleted yet."""
 
     def work(plan: Plan) -> int:
-        clients = clients_of(plan)
-        older_than = timedelta(days=days)
-        collector = Collector(
-            s3=clients["s3"], sagemaker=clients["sagemaker"], plan=plan, newest=newest, older_than=older_than
-        )
+        s3, sagemaker, older_than = client_of(plan, "s3"), client_of(plan, "sagemaker"), timedelta(days=days)
+        collector = Collector(s3=s3, sagemaker=sagemaker, plan=plan, newest=newest, older_than=older_than)
         garbage = collector.find(datetime.now(UTC))
         print("\n".join(told(garbage)))
         if not any(garbage.keys):
@@ -88,7 +85,7 @@ def doubted(name: str, dags_folder: Path, asked: Asked) -> int:
     """The exit status: 0 when what was asked is done."""
 
     def work(plan: Plan) -> int:
-        for line in labels(clients_of(plan)["s3"], plan, asked):
+        for line in labels(client_of(plan, "s3"), plan, asked):
             print(line)
         return 0
 

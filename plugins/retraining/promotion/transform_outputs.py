@@ -8,10 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from retraining.promotion.scores import ScoreError
+from retraining.s3.connections import connections
 from retraining.s3.listing import list_keys
-
-# As many connections as a boto3 client keeps. S3 answers in tens of milliseconds: a thousand answers take seconds.
-THREADS = 10
 
 
 def read_answers(s3: Any, output_uri: str, entries: Iterable[str] | None = None) -> dict[str, list[float]]:
@@ -33,5 +31,5 @@ def read_answers(s3: Any, output_uri: str, entries: Iterable[str] | None = None)
             raise ScoreError(f"s3://{bucket}/{key} holds no probabilities but {body[:200]!r}") from None
         return key.removeprefix(f"{prefix.rstrip('/')}/").removesuffix(".out"), probabilities
 
-    with ThreadPoolExecutor(THREADS) as pool:
+    with ThreadPoolExecutor(connections(s3)) as pool:
         return dict(pool.map(read, keys))
