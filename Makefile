@@ -144,6 +144,10 @@ data-faults: .venv/airflow/.installed  ## 40 files of each kind of fault, and a 
 data-spread: .venv/airflow/.installed  ## a sync of 5,000 files by a processing job beside the worker's, killed too; SPREAD= changes that
 	@SPREAD=$(or $(call given,SPREAD),5000) .venv/airflow/bin/python -m pytest -q tests/plugins/test_spread_sync.py $(ARGS)
 
+.PHONY: bench-sync
+bench-sync: .venv/airflow/.installed .venv/sync-peers/.installed  ## a folder into a bucket, beside `aws s3 sync` and s5cmd; ARGS='--images 500 --store'
+	@PYTHONPATH=plugins .venv/airflow/bin/python -m bench.sync $(ARGS)
+
 .PHONY: bench-pictures
 bench-pictures: .venv/airflow/.installed  ## how many of 10,000 good pictures the data step refuses; ARGS='--count 1000'
 	@.venv/airflow/bin/python -m bench.good_pictures $(ARGS)
@@ -191,7 +195,7 @@ check: .venv/airflow/.installed .venv/ml/.installed  ## ruff and mypy
 
 .PHONY: lock
 lock: $(UV_MADE)  ## compile pyproject.toml's dependency groups into requirements/ with hashes, keeping pins that still fit
-	@for pair in airflow:3.11 ml:3.11 sdk2:3.11 moto:3.11 docs:3.11 fuzz:3.11 peers:3.11 container-training:3.12 container-serving:3.13; do \
+	@for pair in airflow:3.11 ml:3.11 sdk2:3.11 moto:3.11 docs:3.11 fuzz:3.11 peers:3.11 sync-peers:3.11 container-training:3.12 container-serving:3.13; do \
 		group=$${pair%:*}; echo "locking requirements/$$group.txt"; \
 		$(UV) pip compile --quiet --group $$group --python-version $${pair#*:} --no-header --no-emit-index-url --generate-hashes \
 			--output-file requirements/$$group.txt || exit 1; \
