@@ -144,6 +144,11 @@ data-faults: .venv/airflow/.installed  ## 40 files of each kind of fault, and a 
 data-spread: .venv/airflow/.installed  ## a sync of 5,000 files by a processing job beside the worker's, killed too; SPREAD= changes that
 	@SPREAD=$(or $(call given,SPREAD),5000) .venv/airflow/bin/python -m pytest -q tests/plugins/test_spread_sync.py $(ARGS)
 
+.PHONY: releases
+releases: .venv/airflow/.installed  ## 20 updates, 20 rollbacks and 28 bad models under load; UPDATES=, BAD=, REQUESTS= change that
+	@UPDATES=$(or $(call given,UPDATES),20) BAD=$(or $(call given,BAD),28) REQUESTS=$(or $(call given,REQUESTS),20000) \
+		.venv/airflow/bin/python -m pytest -q -s -p no:logging tests/plugins/test_releases_under_load.py $(ARGS)
+
 .PHONY: bench-sync
 bench-sync: .venv/airflow/.installed .venv/sync-peers/.installed  ## a folder into a bucket, beside `aws s3 sync` and s5cmd; ARGS='--images 500 --store'
 	@PYTHONPATH=plugins .venv/airflow/bin/python -m bench.sync $(ARGS)
