@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,10 +13,10 @@ from botocore.exceptions import ConnectionClosedError
 
 from tests.faults.airflow import DagRun, Killed, Marked, carry
 from tests.faults.installation import Installation
-from tests.faults.invariants import failed, harms, lost
+from tests.faults.invariants import CHAMPION, failed, harms, lost
 from tests.faults.scenarios import SCENARIOS, WEEK_S, Scenario
-from tests.faults.wire import Refusal
-from tests.faults.world import World
+from tests.faults.wire import Answer, Refusal
+from tests.faults.world import BUCKET, World
 
 MUTATING = ("Create", "Update", "Delete", "Put", "Stop")
 SAGEMAKER = "sagemaker."
@@ -235,10 +236,49 @@ def interleaved(laboratory: Laboratory, scenario: Scenario, seeds: range = range
         yield Finding(scenario.name, f"seed {seed}", told)
 
 
+def namesakes(laboratory: Laboratory, scenario: Scenario) -> Iterator[Finding]:
+    """Another deployment of the account has a job of the name that the run will ask for, and it ended well."""
+    world, run, before = laboratory.begin(scenario)
+    run.finish()
+    for kind, jobs in world.sagemaker.jobs.items():
+        for name in jobs.keys() - before.sagemaker.jobs[kind].keys():
+            text = json.dumps(jobs[name]).replace(f"s3://{BUCKET}/", "s3://another/")
+            taken, run, untouched = laboratory.begin(scenario)
+            _found_under_any_name(taken, kind, json.loads(text))
+            run.finish()
+            told = harms(taken, run, scenario, untouched)
+            if run.state == "success":
+                told.append("I1: the run is green, by the job of another deployment")
+            yield Finding(scenario.name, f"namesake {kind} {name}", told)
+
+
+def pointer_moved(laboratory: Laboratory, scenario: Scenario) -> Iterator[Finding]:
+    """Somebody writes champion.json in the moment before the run does."""
+    world, run, before = laboratory.begin(scenario)
+    put, note = world.store._put, b" "  # still the same document, by another ETag
+
+    def put_second(key: str, headers: Mapping[str, str], body: bytes) -> Answer:
+        if key == CHAMPION and note not in moved:
+            moved.append(note)
+            world.store.objects[key] = before.store.objects.get(key, b"{}") + note
+        return put(key, headers, body)
+
+    moved: list[bytes] = []
+    world.store._put = put_second  # type: ignore[method-assign]
+    run.finish()
+    if not moved:
+        return
+    told = harms(world, run, scenario, before)
+    if not world.store.objects[CHAMPION].endswith(note):
+        told.append("I6: champion.json was written over what another had written meanwhile")
+    yield Finding(scenario.name, "champion.json moved", told)
+
+
 KINDS: dict[str, Faults] = {
     faults.__name__: faults
     for faults in (
         kills, lost_replies, single_errors, throttling, store_away, expired, zombies, clears, marks, interleaved,
+        namesakes, pointer_moved,
     )
 }  # fmt: skip
 
@@ -273,6 +313,20 @@ def _storm(
             raise Refusal(*error)
 
     return hook
+
+
+def _found_under_any_name(world: World, kind: str, job: dict[str, Any]) -> None:
+    """The first job of this kind that is looked for and is not there."""
+    describe, jobs = world.sagemaker._describe_job, world.sagemaker.jobs[kind]
+    left = [job]
+
+    def found(asked: str, request: Mapping[str, Any]) -> dict[str, Any]:
+        name = request[f"{asked}Name"]
+        if asked == kind and name not in jobs and left:
+            jobs[name] = left.pop() | {f"{kind}Name": name}
+        return describe(asked, request)
+
+    world.sagemaker._describe_job = found  # type: ignore[method-assign]
 
 
 def _mutates(call: str) -> bool:

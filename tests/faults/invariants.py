@@ -87,6 +87,9 @@ def _registry(world: World) -> Iterator[str]:
     for arn, package in world.sagemaker.packages.items():
         model = package["CustomerMetadataProperties"]["run_name"]
         artifact = package["InferenceSpecification"]["Containers"][0]["ModelDataUrl"].split("/", 3)[3]
+        if artifact not in world.store.objects:
+            yield f"I6: package {arn} is of {artifact}, which no job of this deployment made"
+            continue
         serves = json.loads(world.store.objects[artifact])
         status = package["ModelApprovalStatus"]
         if status == "Approved" and (serves["serves"] == "wrong" or not serves["starts"]):

@@ -15,6 +15,7 @@ import retraining.operators.durable
 import retraining.release.package
 import retraining.release.served
 import retraining.retries
+import retraining.s3.documents
 import retraining.steps.comparison
 import retraining.steps.findings
 import retraining.steps.release
@@ -27,7 +28,16 @@ from retraining.release.shadow import Shadow
 from retraining.requests import sagemaker as requests
 from retraining.triggers import SageMakerJobTrigger
 from tests.faults.airflow import TaskInstance
-from tests.faults.faults import Finding, Laboratory, kill_at_call, mark_waiting, throttling, undisturbed
+from tests.faults.faults import (
+    Finding,
+    Laboratory,
+    kill_at_call,
+    mark_waiting,
+    namesakes,
+    pointer_moved,
+    throttling,
+    undisturbed,
+)
 from tests.faults.scenarios import SCENARIOS
 
 Plant = Callable[[pytest.MonkeyPatch], None]
@@ -51,6 +61,14 @@ def marked(name: str, task: str, what: str, state: str) -> Trial:
 
 def first_throttled(laboratory: Laboratory) -> Finding:
     return next(iter(throttling(laboratory, SCENARIOS["update-good"])))
+
+
+def worst_namesake(laboratory: Laboratory) -> Finding:
+    return max(namesakes(laboratory, SCENARIOS["update-good"]), key=lambda finding: len(finding.harmful))
+
+
+def moved(laboratory: Laboratory) -> Finding:
+    return next(pointer_moved(laboratory, SCENARIOS["update-good"]))
 
 
 def names_of_the_attempt(patch: pytest.MonkeyPatch) -> None:
@@ -159,6 +177,18 @@ def shadow_unheeded(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Shadow, "accepted", True)
 
 
+def adopted_unseen(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(retraining.operators.durable, "require_own", nothing)
+
+
+def pointer_without_etag(patch: pytest.MonkeyPatch) -> None:
+    def write(s3: Any, bucket: str, key: str, body: bytes, content_type: str, etag: str | None) -> bool:
+        s3.put_object(Bucket=bucket, Key=key, Body=body, ContentType=content_type)
+        return True
+
+    patch.setattr(retraining.s3.documents, "write_body", write)
+
+
 BUGS: dict[Plant, Trial] = {
     names_of_the_attempt: killed("update-good", "sagemaker.CreateTrainingJob"),
     blind_smoke_test: week("update-wrong"),
@@ -179,6 +209,8 @@ BUGS: dict[Plant, Trial] = {
     pointer_forgotten: week("update-good"),
     facts_lost: week("update-good"),
     shadow_unheeded: week("shadow-refused"),
+    adopted_unseen: worst_namesake,
+    pointer_without_etag: moved,
 }
 
 
