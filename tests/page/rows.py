@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 from uuid import uuid4
@@ -48,6 +50,23 @@ def forget_tasks() -> None:
     with create_session() as session:
         for table in (XComModel, TaskInstance):
             session.query(table).filter_by(**RUN).delete()
+
+
+@contextlib.contextmanager
+def another_run(run_id: str, run_after: datetime) -> Iterator[None]:
+    """A run of the same DAG, which failed."""
+    from airflow.models.dagrun import DagRun
+    from airflow.utils.session import create_session
+    from airflow.utils.types import DagRunType
+
+    row = {"dag_id": RUN["dag_id"], "run_id": run_id}
+    with create_session() as session:
+        session.add(DagRun(**row, run_after=run_after, run_type=DagRunType.MANUAL, state="failed"))
+    try:
+        yield
+    finally:
+        with create_session() as session:
+            session.query(DagRun).filter_by(**row).delete()
 
 
 def add_dags(*dag_ids: str) -> None:

@@ -45,10 +45,10 @@ HOSTILE = [
 ]
 NOTHING = dict.fromkeys(("dataset", "tuning", "training", "comparison", "endpoint", "smoke_test", "billed"))
 STATES = {
-    "promoted": lambda: documents(DIGITS),
+    "promoted": lambda: lately(documents(DIGITS)),
     "kept": lambda: documents(DIGITS, wrong=6),
-    "many": lambda: documents(BREEDS),
-    "hostile": lambda: documents(HOSTILE),
+    "many": lambda: lately(documents(BREEDS)),
+    "hostile": lambda: lately(documents(HOSTILE), text=HOSTILE[0]),
     "skipped": lambda: documents(
         DIGITS, need={"needed": False, "reason": "data, code and recipe are the champion's"}, rules=(), **NOTHING
     ),
@@ -56,6 +56,12 @@ STATES = {
     "asks": lambda: asking(),
     "running": lambda: documents(DIGITS, state="running", rules=(), **NOTHING),
 }
+
+
+def lately(run: Documents, **changes: Any) -> Documents:
+    """With a quarter of a year of runs before it."""
+    now = {"record": run.record, "change": None, **told(run.report)}
+    return replace(run, weeks=[now, *(week | changes for week in two_years()[1:13])])
 
 
 def asking() -> Documents:
@@ -135,11 +141,11 @@ def served() -> Iterator[str]:
 
 def two_years() -> list[dict[str, Any]]:
     """104 weeks, each accuracy and outcome another one."""
-    kinds = [{"record": run.record, "change": 12, **told(run.report)} for run in map(_state, WEEKS)]
+    kinds = [{"record": run.record, "change": 12, **told(run.report)} for run in _kinds()]
     scored = {"accuracy": None, "low": None, "high": None}
     return [
         kinds[week % 4]
-        | {"record": replace(kinds[0]["record"], run_after=BEGAN - timedelta(weeks=week))}
+        | {"record": replace(kinds[0]["record"], run_id=f"week-{week}", run_after=BEGAN - timedelta(weeks=week))}
         | (
             {"accuracy": (value := 0.98 - week * 2e-4 - (week % 3) * 5e-3), "low": value - 0.01, "high": value + 0.01}
             if kinds[week % 4]["accuracy"]
@@ -149,11 +155,8 @@ def two_years() -> list[dict[str, Any]]:
     ]
 
 
-WEEKS = ("promoted", "kept", "skipped", "failed")
-
-
-def _state(name: str) -> Documents:
-    return STATES[name]()
+def _kinds() -> list[Documents]:
+    return [documents(DIGITS), *(STATES[name]() for name in ("kept", "skipped", "failed"))]
 
 
 def tried(state: str) -> bytes:

@@ -13,7 +13,7 @@ import pytest
 from retraining.page import airflow_runs
 from retraining.page.documents import Shelf, TooLarge, name_of, read_version
 from tests.object_store import CLIENT, KEY_ID, SECRET
-from tests.page.rows import RUN, add_task, forget_tasks, set_state
+from tests.page.rows import RUN, add_task, another_run, forget_tasks, set_state
 from tests.page.runs import BEGAN, documents
 
 DIGITS = [str(digit) for digit in range(10)]
@@ -80,6 +80,17 @@ def test_a_run_that_ended_is_shown_by_its_report(airflow: Any, viewer: dict[str,
     weeks = airflow.get("/retraining/weeks", params={"dag_id": "retrain_digits"}, headers=viewer)
     assert weeks.status_code == 200 and "Right on 3 images more of 300" in weeks.text
     assert 'href="run?dag_id=retrain_digits&amp;run_id=manual__1"' in weeks.text
+
+
+def test_a_report_tells_of_the_runs_before_it(airflow: Any, viewer: dict[str, str], shelf: Shelf) -> None:
+    set_state("running")
+    alone = airflow.get("/retraining/run", params=RUN, headers=viewer).text
+    assert "The runs before this one, from the second run on" in alone
+    week = timedelta(weeks=1)
+    with another_run("before", record().run_after - week), another_run("later", record().run_after + week):
+        page = airflow.get("/retraining/run", params=RUN, headers=viewer).text
+    assert "this run" in page and 'run_id=before"' in page and "It left no report." in page
+    assert 'run_id=later"' not in page
 
 
 def test_a_later_attempt_that_died_is_not_hidden_by_an_earlier_report(

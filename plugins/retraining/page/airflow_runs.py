@@ -121,16 +121,16 @@ def find_run(dag_id: str, run_id: str) -> RunRecord | None:
         return _record(run, tasks)
 
 
-def last_runs(dag_id: str, most: int) -> list[RunRecord]:
-    """The newest first, with their tasks."""
+def last_runs(dag_id: str, most: int, until: datetime | None = None) -> list[RunRecord]:
+    """The newest first, with their tasks; of those that were due `until` then, if that is given."""
     from airflow.models.dagrun import DagRun
     from airflow.models.taskinstance import TaskInstance
     from airflow.utils.session import create_session
     from sqlalchemy import select
 
     with create_session() as session:
-        newest = select(DagRun).where(DagRun.dag_id == dag_id).order_by(DagRun.run_after.desc()).limit(most)
-        runs = list(session.scalars(newest))
+        due = (DagRun.dag_id == dag_id, *([DagRun.run_after <= until] if until else []))
+        runs = list(session.scalars(select(DagRun).where(*due).order_by(DagRun.run_after.desc()).limit(most)))
         of_runs = (TaskInstance.dag_id == dag_id, TaskInstance.run_id.in_([run.run_id for run in runs]))
         tasks: dict[str, list[TaskRecord]] = {}
         for row in session.execute(select(TaskInstance.run_id, *_columns()).where(*of_runs)):

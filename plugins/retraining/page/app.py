@@ -28,6 +28,7 @@ from retraining.page.live import ASKED, read_run
 from retraining.page.models import MOST as MOST_MODELS
 from retraining.page.models import Model, local_way_back, loudest_first, read_model, read_models, way_back
 from retraining.page.panels import section_of
+from retraining.page.panels.lately import MOST as MOST_BESIDE
 from retraining.page.trying import router as trying
 from retraining.page.weeks import MOST, read_weeks
 
@@ -70,7 +71,13 @@ def run_page(
     if record.recipe is None:
         return page("message.html", title="Nothing to tell here", text=FOREIGN)
     facts = airflow_runs.find_facts(record, ASKED)
-    return _from_store(lambda shelf: report_page(read_run(shelf, record, facts, _epochs), section_of(task_id)))
+    lately = airflow_runs.last_runs(dag_id, MOST_BESIDE, record.run_after)
+
+    def make(shelf: Shelf) -> HTMLResponse:
+        run = replace(read_run(shelf, record, facts, _epochs), weeks=read_weeks(shelf, lately))
+        return report_page(run, section_of(task_id))
+
+    return _from_store(make)
 
 
 @app.get("/weeks", dependencies=[Depends(may_see_dag)])

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -50,6 +50,8 @@ class Documents:
     """Debugger rule that found an issue → the numbers that it judged, as `debugger.series` tells them."""
     facts: Mapping[str, Any] = field(default_factory=dict)
     """Of the run's beginning: digests, container images."""
+    weeks: Sequence[Mapping[str, Any]] = ()
+    """This run and those before it, the newest first, as `weeks.read_weeks` tells them."""
 
 
 @dataclass(frozen=True, kw_only=True)

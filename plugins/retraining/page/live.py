@@ -66,7 +66,7 @@ def from_report(
     return Documents(record=record, report=report, facts=facts, **found)
 
 
-def _at_once(wanted: Mapping[str, Callable[[], dict[str, Any] | None]]) -> dict[str, dict[str, Any] | None]:
+def _at_once(wanted: Mapping[str, Callable[[], dict[str, Any] | None]]) -> dict[str, Any]:
     """Each costs a journey to S3 and back: together they cost about one."""
     if not wanted:
         return {}
