@@ -223,7 +223,8 @@ def interleaved(laboratory: Laboratory, scenario: Scenario, seeds: range = range
         chance = random.Random(seed)
         world, run, before = laboratory.begin(scenario)
         world.clock.sleep(1)
-        calls, (runs) = world, [run, laboratory.installation.begin(world, force=scenario.force)]
+        world.sagemaker.failures *= 2  # of either run's training
+        runs = [run, laboratory.installation.begin(world, shadow=scenario.shadow, force=scenario.force)]
         open_ = list(runs)
         while open_:
             one = chance.choice(open_)
@@ -232,7 +233,7 @@ def interleaved(laboratory: Laboratory, scenario: Scenario, seeds: range = range
             else:
                 one.run(task)
         # Jobs are counted by run, and there are two; one may have lost to the other, and is red then.
-        told = [h for h in harms(calls, runs[0], scenario, before) if not h.startswith(("I1:", "I10: the run", "I2"))]
+        told = [h for h in harms(world, runs[0], scenario, before) if not h.startswith(("I1:", "I10: the run", "I2"))]
         yield Finding(scenario.name, f"seed {seed}", told)
 
 

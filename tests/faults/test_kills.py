@@ -1,4 +1,4 @@
-"""Processes that die: some of the points in each scenario; `make faults` tries them all."""
+"""Processes that die, and two runs at once: some of the points in each scenario; `make faults` tries them all."""
 
 from __future__ import annotations
 
@@ -16,3 +16,8 @@ def test_death_of_a_process_harms_nothing(laboratory: Laboratory, number: int, s
     found = list(KINDS["kills"](laboratory, SCENARIOS[scenario], number, QUICK))
     assert len(found) > 6
     assert [finding for finding in found if finding.harmful or finding.lost] == []
+
+
+def test_two_runs_at_once_harm_nothing(laboratory: Laboratory) -> None:
+    found = list(KINDS["interleaved"](laboratory, SCENARIOS["first-wrong"], range(1, 9)))
+    assert [finding for finding in found if finding.harmful] == []

@@ -13,7 +13,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, T
 from retraining.identity import NameTaken
 from retraining.recipe.capture import Capture
 from retraining.release.artifact import ArtifactChanged
-from retraining.release.intent import Intent
+from retraining.release.intent import Intent, Intents
 from retraining.release.package import PackageRejected
 from retraining.release.served import EndpointMoved, while_serving
 from retraining.requests import tasks as task_requests
@@ -88,6 +88,36 @@ def test_a_rolled_back_update_is_not_asked_again(runs: Runs) -> None:
     with pytest.raises(AirflowFailException, match="SageMaker rolled the update back"):
         finish(deploying(bad), context())
     assert modified(bad) == before
+
+
+@pytest.mark.parametrize("began", [None, "what served then"])
+def test_what_changed_since_a_run_began_is_not_updated(runs: Runs, began: str | None) -> None:
+    other, run = runs(1), runs(2)
+    deploy(other)
+    run.context["ti"].known["needs_retraining.serves"] = {"config": began}  # type: ignore[attr-defined]
+    was = modified(run)
+    with pytest.raises(AirflowFailException, match=f"serves {other.plan.endpoint_config}, and .* when this run began"):
+        deploy(run)
+    assert (modified(run), run.release_intents.read()) == (was, None)
+    with pytest.raises(AirflowSkipException):
+        roll_back(run)
+    assert served(run) == other.plan.endpoint_config
+
+
+def test_an_attempt_that_was_overtaken_looks_anew(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+    deploy(runs(1))
+    run, declare, seen = runs(2), Intents.declare, []
+
+    def overtaken(intents: Intents, intent: Intent) -> Intent:
+        monkeypatch.setattr(Intents, "declare", declare)
+        finish(deploying(run), context())  # the other attempt: all of it happens while this one stalls
+        seen.append(modified(run))
+        return declare(intents, intent)
+
+    register(run)
+    monkeypatch.setattr(Intents, "declare", overtaken)
+    finish(deploying(run), context())
+    assert (served(run), [modified(run)]) == (run.plan.endpoint_config, seen)
 
 
 def test_an_attempt_that_died_before_asking_is_repeated(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:

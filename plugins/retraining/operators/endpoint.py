@@ -156,7 +156,12 @@ class DeployOperator(EndpointOperator):
                 raise AirflowFailException(f"{canary['wrong']} The update had ended before it could be taken back.")
             served = {"name": name, "config": wanted, "arn": endpoint["EndpointArn"]}
             return served | ({"canary": canary} if canary else {})
-        intent = intent or intents.declare(Intent.of(name, wanted, endpoint))
+        if intent is None:
+            self._require_as_it_began(endpoint)
+            mine = Intent.of(name, wanted, endpoint)
+            intent = intents.declare(mine)
+            if intent is not mine:  # another attempt was faster; what was seen before may be old
+                return self.ensure(context)
         if intent.was_asked(endpoint):
             rang = self._end_watch()
             reasons = [canary["wrong"]] if canary and canary["wrong"] else rang
@@ -169,6 +174,19 @@ class DeployOperator(EndpointOperator):
         self.make_way(endpoint["EndpointConfigName"], wanted)
         self.hook.conn.update_endpoint(**self.request, **self._watched_deployment())
         return self.wait(DeploymentTrigger if self.watch else SageMakerJobTrigger)
+
+    def _require_as_it_began(self, endpoint: Mapping[str, Any] | None) -> None:
+        """What this run found out holds for what served then; one that is gone can be made again."""
+        if endpoint is None or self.config.get("Began") is None:  # a run that began before an upgrade
+            return
+        now, then = endpoint["EndpointConfigName"], self.config["Began"]["config"]
+        if now != then:
+            was = f"served {then}" if then else "did not exist"
+            raise AirflowFailException(
+                f"Endpoint {endpoint['EndpointName']} serves {now}, and {was} when this run began: another run is at "
+                "work, or somebody changed it. What this run compared with no longer holds; it asks nothing of "
+                "the endpoint. Trigger a new run."
+            )
 
     def _wait(self, endpoint: Mapping[str, Any], intent: Intent | None) -> dict[str, Any]:
         """Until the update has ended; before that, once, until it bakes, and the new model answers golden images."""

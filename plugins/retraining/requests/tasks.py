@@ -142,6 +142,7 @@ def endpoint_request(run: Run) -> dict[str, Any]:
     return requests.endpoint(run.plan, run.plan.endpoint_config) | {
         "DeploymentConfig": requests.deployment_config(run.recipe.deployment),
         "Intent": run.release_intents.address,
+        "Began": run.find("needs_retraining", key="serves"),
         "Watch": _watch(run) if run.recipe.deployment.bake else None,
         "Retained": retained(run.plan),
         "Scaling": scaling(run.plan),

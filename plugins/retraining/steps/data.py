@@ -33,6 +33,7 @@ from retraining.promotion.first import UncomparedPromotion, signs_of_a_champion
 from retraining.promotion.rejections import Rejection, recall_rejections
 from retraining.release.alarms import require_alarm_rights, require_alarms
 from retraining.release.artifact import ArtifactChanged, require_champions
+from retraining.release.endpoint import describe_endpoint
 from retraining.release.scaling import SERVICE, require_scaling_rights
 from retraining.requests.autoscaling import scaling
 from retraining.run import Run, client
@@ -141,6 +142,8 @@ def needs_retraining(run: Run) -> bool:
     """Is anything new since the champion, and not yet tried in vain? False skips the rest of the run."""
     champion, uncompared = _champion(run)
     run.push("champion", {"document": champion.document, "etag": champion.etag})
+    endpoint = describe_endpoint(run.sagemaker, run.plan.endpoint)
+    run.push("serves", {"config": endpoint and endpoint["EndpointConfigName"]})
     changed = run.ingredients.changed_since(champion.document)
     tried = _tried_in_vain(run, champion) if changed else None
     forced = bool(run.params.get("force"))
