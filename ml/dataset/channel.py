@@ -1,7 +1,7 @@
 """A channel folder -> batches.
 
-A channel is `<folder>/<class>/<any name>`, as SageMaker downloads it; every image is in a format that pictures.picture
-reads. Other files are left out, which is said.
+A channel is `<folder>/<class>/<any name>`, as SageMaker downloads it, or the same images in tar shards (shards.py);
+each is in a format that pictures.picture reads. Other files are left out, which is said.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 import torch
 
-from dataset import pixel_cache
+from dataset import pixel_cache, shards
 from dataset.ignored import ignored
 from pictures import picture
 from pictures.bad_image import BadImage
@@ -41,6 +41,7 @@ MEMORY_BYTES = 4 * 2**30  # decoded channels up to this size stay in memory
 DECODING_SHARE = 1 / 8  # of the machine's memory that pictures may take while they are decoded; but a GiB they have
 # Why files of a channel are left out.
 BY_NAME, BESIDE = "that systems, notebooks and people leave between images", "beside the folders of the classes"
+BESIDE_SHARDS = "beside the shards"
 FOREIGN = "in no format that is read; convert those that are pictures"
 GPU_SHARE = 0.4  # of a GPU's free memory that pictures may take; the rest is for the training
 
@@ -58,7 +59,14 @@ class Channel:
     ) -> None:
         self.folder, self.image_size, self.cache = Path(folder), image_size, cache
         self.threads = int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1)
-        self.paths, labels, self.left_out = list_images(self.folder, classes, self.threads)
+        self.packed: list[shards.Image] = []
+        if shards.are_in(self.folder):
+            self.packed = shards.read_shards(self.folder, classes, self.threads)
+            self.paths, labels = [image.path for image in self.packed], [image.label for image in self.packed]
+            beside = shards.beside(self.folder)
+            self.left_out = {BESIDE_SHARDS: beside} if beside else {}
+        else:
+            self.paths, labels, self.left_out = list_images(self.folder, classes, self.threads)
         self.labels = torch.tensor(labels)
         self.decoding = MemoryGate(max(2**30, int(DECODING_SHARE * memory_of_process())), wait_s=None)
 
@@ -68,6 +76,8 @@ class Channel:
     @functools.cached_property
     def digests(self) -> list[str]:
         """The SHA-256 of each file."""
+        if self.packed:
+            return [image.sha256 for image in self.packed]
         with ThreadPoolExecutor(self.threads) as pool:
             return list(pool.map(lambda path: hashlib.sha256(path.read_bytes()).hexdigest(), self.paths))
 
@@ -106,11 +116,15 @@ class Channel:
         return torch.from_numpy(pictures)
 
     def read_one(self, index: int) -> NDArray[np.uint8]:
-        return self.picture(index, self.paths[index].read_bytes())
+        return self.picture(index, self.body(index))
+
+    def body(self, index: int) -> bytes:
+        """Of the image, which lies at its path, or in a shard: then that is where it would lie unpacked."""
+        return self.packed[index].read() if self.packed else self.paths[index].read_bytes()
 
     def read_verified(self, index: int) -> NDArray[np.uint8]:
         """The same; raises ValueError when the file is not what it was when its digest was taken."""
-        body = self.paths[index].read_bytes()
+        body = self.body(index)
         if hashlib.sha256(body).hexdigest() != self.digests[index]:
             raise ValueError(f"'{self.name(index)}' was changed while it was read; start again when the folder rests")
         return self.picture(index, body)
@@ -252,4 +266,6 @@ def told(folder: Path, left_out: dict[str, list[Path]]) -> str:
 
 
 def class_names(folder: Path | str) -> list[str]:
+    if shards.are_in(Path(folder)):
+        return shards.classes_of(Path(folder))
     return sorted(path.name for path in Path(folder).iterdir() if path.is_dir() and not ignored(path.name))

@@ -8,9 +8,11 @@ import io
 import json
 import tempfile
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 
+from dataset.shards import read_shards
 from debugger.tensors.records import CorruptTensors, RecordReader
 from debugger.tensors.writer import event, record
 from network import weights
@@ -18,6 +20,7 @@ from pictures.picture import BadImage, decode
 from pictures.request import RequestError, read_request
 from tests.fuzz.examples import PICTURE_WORDS, SIDE, pictures, safetensors
 from tests.fuzz.target import Target
+from tests.ml.packed import line, sample, tar, write_index
 
 
 def read_picture(body: bytes) -> None:
@@ -49,6 +52,25 @@ def read_record(body: bytes) -> None:
         RecordReader().value(memoryview(body), "loss")
 
 
+def read_shard(body: bytes) -> None:
+    """As the only one of a channel whose index tells of just these bytes."""
+    with tempfile.TemporaryDirectory() as name:
+        path = Path(name) / "train-000000.tar"
+        path.write_bytes(body)
+        write_index(path.parent, {"classes": ["a", "b"], "shardlist": [line(path, 2)]})
+        with contextlib.suppress(ValueError):
+            read_shards(path.parent, ["a", "b"])
+
+
+def read_index(body: bytes) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        path = Path(name) / "train-000000.tar"
+        path.write_bytes(shards()[0])
+        (path.parent / "index.json").write_bytes(body)
+        with contextlib.suppress(ValueError):
+            read_shards(path.parent, ["a", "b"])
+
+
 # --- examples -------------------------------------------------------------------------------------------------------
 
 
@@ -77,6 +99,19 @@ def records() -> list[bytes]:
     """As the project's own hook writes them."""
     arrays = (np.float32(1.5), np.zeros((2, 3), np.float16), np.arange(4))
     return [record(event("loss", np.asarray(array), 1, "TRAIN", 1)) for array in arrays]
+
+
+def shards() -> list[bytes]:
+    files = sample("0/0a1b.png", pictures()[3], 0) + sample("1/ffff.jpg", pictures()[0], 1)
+    return [tar(files), tar(files[:2])]
+
+
+def indexes() -> list[bytes]:
+    with tempfile.TemporaryDirectory() as name:
+        path = Path(name) / "train-000000.tar"
+        path.write_bytes(shards()[0])
+        write_index(path.parent, {"classes": ["a", "b"], "shardlist": [line(path, 2)]})
+        return [(path.parent / "index.json").read_bytes()]
 
 
 JSON_WORDS = (
@@ -110,6 +145,10 @@ TARGETS = (
         read_weights,
         lambda: [safetensors()],
         (b'"shape":', b"[-1]", b"1e999", b'"data_offsets":'),
+    ),
+    Target("shard_of_a_channel", read_shard, shards, (b"0/a.cls", b"ustar\x0000", b"\x80\xff", b"../", b"\x00" * 512)),
+    Target(
+        "index_of_shards", read_index, indexes, (b'"../x.tar"', b"1e999", b"null", b"[]", b'"classes":', b"[" * 300)
     ),
     Target("saved_tensor", read_record, records, (b"\x08\x01", b"\xff" * 9 + b"\x01")),
 )
