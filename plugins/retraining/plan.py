@@ -226,6 +226,10 @@ class Plan:
     def manifest_key(self, fingerprint: str, split: str) -> str:
         return f"{self.version_key(fingerprint)}/{split}.manifest"
 
+    def shards_key(self, fingerprint: str, split: str) -> str:
+        """The folder of a split as tar shards."""
+        return f"{self.version_key(fingerprint)}/shards/{split}/"
+
     @property
     def decisions_key(self) -> str:
         """What people decided about labels."""

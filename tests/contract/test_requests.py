@@ -64,6 +64,7 @@ LONG_RECIPE = read_recipe(
         },
         "hyperparameters": {"arch": "resnet50", "weights": "channel"},
         "pretrained": "s3://weights/resnet50.pth",
+        "sync": {"shards": "FastFile"},
         "tuning": {
             "strategy": "Random",
             "ranges": {
@@ -150,6 +151,18 @@ def every_request(recipe: Any) -> dict[str, dict[str, Any]]:
 @pytest.mark.parametrize("operation", every_request(DIGITS_RECIPE))
 def test_sagemaker_would_accept_the_request(operation: str, recipe: Any) -> None:
     assert problems(operation, every_request(recipe)[operation]) == []
+
+
+def test_shards_are_channels_by_prefix() -> None:
+    """SageMaker streams no manifest; the data set's document stays a download."""
+    channels = {
+        each["ChannelName"]: each for each in every_request(LONG_RECIPE)["CreateTrainingJob"]["InputDataConfig"]
+    }
+    for name in ("train", "validation"):
+        source = channels[name]["DataSource"]["S3DataSource"]
+        assert (channels[name]["InputMode"], source["S3DataType"]) == ("FastFile", "S3Prefix")
+        assert source["S3Uri"].endswith(f"/shards/{name}/")
+    assert channels["dataset"]["InputMode"] == "File"
 
 
 def test_sagemaker_would_accept_the_verification_of_images() -> None:

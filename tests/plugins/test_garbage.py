@@ -141,6 +141,22 @@ def test_a_sync_after_it_uploads_nothing(data: Data) -> None:
     assert (again.version.fingerprint, again.uploaded) == (fingerprint, 0)
 
 
+def test_shards_go_and_stay_with_their_version(
+    s3: Any, sagemaker: Any, bucket: str, make_plan: Callable[..., Plan], tmp_path: Path
+) -> None:
+    name, source = f"gc{uuid4().hex[:6]}", str(tmp_path / "in")
+    data = Data(s3, sagemaker, make_plan(bucket, name=name, source=source, sync={"shards": "File"}), tmp_path / "in")
+    first, second = data.sync(), data.week()
+    shards = {version: {key for key in keys(s3, bucket) if f"{version}/shards/" in key} for version in (first, second)}
+    assert all(len(keys_of) == 6 for keys_of in shards.values())
+    garbage = data.collector().find(LATER)
+    assert shards[first] <= set(garbage.documents)
+    assert garbage.size_bytes > sum(s3.head_object(Bucket=bucket, Key=key)["ContentLength"] for key in shards[first])
+    data.collect()
+    assert {key for key in keys(s3, bucket) if "/shards/" in key} == shards[second]
+    assert sync_dataset(data.plan, s3).uploaded == 0
+
+
 def test_a_deleted_version_can_be_synced_again(data: Data, tmp_path: Path) -> None:
     first = data.sync()
     shutil.copytree(data.folder, tmp_path / "before")

@@ -17,12 +17,13 @@ from typing import Any
 
 from PIL import Image
 
+from retraining.dataset.split import SPLITS
 from retraining.dataset.sync import sync_dataset
 from retraining.dataset.versions import Versions
 from retraining.plan import Plan
 from tests.object_store import KEY_ID, SECRET, empty_bucket
 from tests.plugins.task_run import ROLE
-from tests.plugins.test_sync import keys, picture
+from tests.plugins.test_sync import keys, picture, read_json
 
 PLUGINS = Path(__file__).parents[2] / "plugins"
 KILLS = int(os.environ.get("KILLS", "5"))
@@ -46,8 +47,13 @@ def require_whole(s3: Any, plan: Plan) -> list[str]:
     for key in (key for key in found if key.startswith((plan.images_key, f"{plan.data_key}quarantine/"))):
         digest = hashlib.sha256(s3.get_object(Bucket=bucket, Key=key)["Body"].read()).hexdigest()
         assert digest.startswith(key.rpartition("/")[2].partition(".")[0]), key
+    for key in (key for key in found if key.endswith("/index.json")):
+        for shard in read_json(s3, bucket, key)["shardlist"]:
+            body = s3.get_object(Bucket=bucket, Key=key.replace("index.json", shard["url"]))["Body"].read()
+            assert hashlib.sha256(body).hexdigest() == shard["sha256"], key
     versions = Versions(s3=s3, plan=plan)
     for version in versions.all():
+        assert {plan.shards_key(version.fingerprint, split) + "index.json" for split in SPLITS} <= found
         assert {f"{plan.images_key}{name}" for name in versions.images(version.fingerprint)} <= found
     return [version.fingerprint for version in versions.all()]
 
@@ -55,10 +61,11 @@ def require_whole(s3: Any, plan: Plan) -> list[str]:
 def test_a_sync_killed_at_any_moment_ends_clean(
     s3: Any, s3_endpoint: str, bucket: str, make_plan: Callable[..., Plan], tmp_path: Path
 ) -> None:
-    plan, recipes = make_plan(bucket, source=str(source(tmp_path / "in"))), tmp_path / "dags/recipes"
+    sync = {"shards": "File"}
+    plan, recipes = make_plan(bucket, source=str(source(tmp_path / "in")), sync=sync), tmp_path / "dags/recipes"
     recipes.mkdir(parents=True)
     (recipes / "shapes.yaml").write_text(
-        f"name: shapes\nsource: {tmp_path / 'in'}\nhyperparameters: {{}}\n"
+        f"name: shapes\nsource: {tmp_path / 'in'}\nhyperparameters: {{}}\nsync: {{shards: File}}\n"
         "tuning: {ranges: {lr: {type: continuous, min: 0.001, max: 0.1}}}\n"
     )
     environment = os.environ | {

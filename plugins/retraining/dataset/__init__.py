@@ -6,6 +6,7 @@ verify, jpeg, png          one file → its digest and format, or why it is quar
 orientation, thumb         which way up a picture is; what near-duplicates are told by
 tree, layout, names        which folders are splits and classes, what they are called, what is left out and said
 groups, split, version     which image belongs to which split; the manifests and dataset.json (pure)
+shards                     a version's images once more in tar files, for trainings that ask for few large ones
 kept_out, glimpse          small pictures of what is quarantined, for the page of a run
 summary                    what was understood, for the log and the report
 sync                       all of it together, uploading only what S3 lacks

@@ -48,10 +48,11 @@ class Garbage:
     versions: tuple[str, ...]
     """Fingerprints of those that go."""
     documents: tuple[str, ...]
-    """Keys of those versions."""
+    """Keys of those versions: what they say, and their shards."""
     objects: tuple[str, ...]
     """Keys of images and quarantined files, and of what jobs found of them."""
     size_bytes: int
+    """Of all these."""
     memories: tuple[str, ...]
     """What syncs of other sources remember: they take for stored what goes."""
 
@@ -88,6 +89,7 @@ class Collector:
                 memories.append(key)
             elif kind == "versions" and written < old and name.partition("/")[0] not in kept:
                 documents.append(key)
+                size += size_bytes
             elif kind in (*NAMED, "verified") and written < old and key not in stay:
                 objects.append(key)
                 size += size_bytes

@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 SAY_EVERY = 5_000
 
 Progress = Callable[[str, int, int], None]
-"""Told "Verified" or "Uploaded", how many are done, and of how many, from any thread."""
+"""Told "Verified", "Uploaded" or "Packed", how many are done, and of how many, from any thread."""
 
 
 def in_log(what: str, done: int, total: int) -> None:

@@ -17,11 +17,11 @@ from retraining.dataset.bucket import Origin, moved
 from retraining.dataset.progress import Progress, in_log
 from retraining.s3.connections import connections
 from retraining.s3.documents import CHANGED, MISSING
-from retraining.s3.listing import list_keys
+from retraining.s3.listing import list_keys, list_sizes
 
 log = logging.getLogger(__name__)
 
-CONTENT_TYPES = {"jpg": "image/jpeg", "png": "image/png"}
+CONTENT_TYPES = {"jpg": "image/jpeg", "png": "image/png", "tar": "application/x-tar"}
 ASKED = 8
 """Objects that are looked for where a listing is spared."""
 
@@ -79,6 +79,19 @@ class Store:
                 place = {"Bucket": self.bucket, "Key": f"{self.root}{key}"}
                 self.s3.put_object(**place, Body=body, ContentType="application/json")
                 self.uploaded += 1
+
+    def put(self, key: str, path: Path) -> None:
+        """A file, whatever S3 has there."""
+        self._put(key, path)
+        self.uploaded += 1
+
+    def remove(self, key: str) -> None:
+        self.s3.delete_object(Bucket=self.bucket, Key=f"{self.root}{key}")
+
+    def sizes(self, prefix: str) -> dict[str, int]:
+        """Key → bytes of all objects whose keys begin so."""
+        found = list_sizes(self.s3, self.bucket, f"{self.root}{prefix}")
+        return {key.removeprefix(self.root): size for key, size in found}
 
     def _listed(self, folders: Iterable[str]) -> frozenset[str]:
         """Never relies on the order of a listing."""

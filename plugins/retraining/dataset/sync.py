@@ -19,6 +19,7 @@ from retraining.dataset.likeness import likeness, thumbs_key
 from retraining.dataset.memory import Memory, Verdict, memory_key, recall, remember
 from retraining.dataset.processing.found import Found
 from retraining.dataset.progress import Progress, in_log
+from retraining.dataset.shards import keep_shards
 from retraining.dataset.sources import SourceFile, SourceFiles, open_source
 from retraining.dataset.split import SPLITS
 from retraining.dataset.stamp import is_files
@@ -72,8 +73,11 @@ def _sync(plan: Plan, s3: Any, memory: Memory, key: str, progress: Progress, fou
         log.info("%s was understood as:\n%s", source, "\n".join(summary(as_fact(version))))
         _say(version)
         store = Store(s3, bucket, plan.data_key, memory.stored, progress)
-        store.put_missing(objects(version, files.scratch, found))
+        places = objects(version, files.scratch, found)
+        store.put_missing(places)
         keep_kept_out(version, store, files.scratch)
+        if plan.recipe.sync.shards != "off":
+            keep_shards(version, store, places, files.scratch)
     images_uri, folder = plan.uri(plan.images_key), f"versions/{version.fingerprint}"
     documents: dict[str, Any] = {f"{split}.manifest": version.manifest(split, images_uri) for split in SPLITS}
     documents |= {"originals.json": version.originals} if version.originals else {}

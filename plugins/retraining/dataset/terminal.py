@@ -99,8 +99,9 @@ def told(garbage: Garbage) -> Iterator[str]:
     for fingerprint in garbage.versions:
         yield f"delete  {fingerprint}"
     if garbage.objects:
-        size_mb = garbage.size_bytes / 1e6
-        yield f"delete  {len(garbage.objects)} images, quarantined files and what jobs found, {size_mb:,.1f} MB"
+        yield f"delete  {len(garbage.objects)} images, quarantined files and what jobs found"
+    if garbage.size_bytes:
+        yield f"        {garbage.size_bytes / 1e6:,.1f} MB in all"
     if garbage.memories:
         yield f"forget  what syncs of {len(garbage.memories)} other sources remember; they will read all anew"
 

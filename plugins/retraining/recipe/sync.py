@@ -1,4 +1,4 @@
-"""Who looks at the images of a source: the Airflow worker, or a job of several machines."""
+"""Who looks at the images of a source: the Airflow worker, or a job of several machines; and how trainings get them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from retraining.recipe.machines import InstanceType
-from retraining.recipe.rules import SECTION, Between
+from retraining.recipe.rules import SECTION, BareOff, Between
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +21,8 @@ class Sync:
     instances: Annotated[int, Between(1, 20)] = 1
     instance_type: InstanceType = "ml.m5.xlarge"
     max_runtime_seconds: Annotated[int, Between(60, 432_000, " (5 days)")] = 3600
+    shards: Annotated[Literal["off", "File", "FastFile"], BareOff("off")] = "off"
+    """Tar shards beside the single images, and the input mode in which trainings read them."""
 
     @property
     def may_have_a_job(self) -> bool:

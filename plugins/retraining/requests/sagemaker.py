@@ -305,8 +305,8 @@ def _environment(plan: Plan, run_name: str | None) -> dict[str, str]:
 
 def _channels(plan: Plan, fingerprint: str) -> list[Request]:
     channels = [
-        _channel("train", "ManifestFile", plan.uri(plan.manifest_key(fingerprint, "train"))),
-        _channel("validation", "ManifestFile", plan.uri(plan.manifest_key(fingerprint, "validation"))),
+        _images(plan, fingerprint, "train"),
+        _images(plan, fingerprint, "validation"),
         # A prefix that matches exactly one object, and lands as <channel>/dataset.json.
         _channel("dataset", "S3Prefix", plan.uri(f"{plan.version_key(fingerprint)}/dataset.json")),
     ]
@@ -315,9 +315,16 @@ def _channels(plan: Plan, fingerprint: str) -> list[Request]:
     return channels
 
 
-def _channel(name: str, data_type: str, uri: str) -> Request:
+def _images(plan: Plan, fingerprint: str, split: str) -> Request:
+    """Single files by their manifest, or shards; by a prefix, for SageMaker streams no manifest (FastFile)."""
+    if plan.recipe.sync.shards == "off":
+        return _channel(split, "ManifestFile", plan.uri(plan.manifest_key(fingerprint, split)))
+    return _channel(split, "S3Prefix", plan.uri(plan.shards_key(fingerprint, split)), plan.recipe.sync.shards)
+
+
+def _channel(name: str, data_type: str, uri: str, mode: str = "File") -> Request:
     source = {"S3DataType": data_type, "S3Uri": uri, "S3DataDistributionType": "FullyReplicated"}
-    return {"ChannelName": name, "DataSource": {"S3DataSource": source}, "InputMode": "File"}
+    return {"ChannelName": name, "DataSource": {"S3DataSource": source}, "InputMode": mode}
 
 
 def _machine(plan: Plan) -> Request:
