@@ -6,7 +6,8 @@ import io
 import json
 import re
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,25 @@ def members(body: bytes) -> list[tuple[str, bytes]]:
 def in_every_shard(found: dict[str, bytes], split: str) -> list[tuple[str, bytes]]:
     shards = json.loads(found[f"{split}/index.json"])["shardlist"]
     return [member for shard in shards for member in members(found[f"{split}/{shard['url']}"])]
+
+
+@contextmanager
+def dying(s3: Any, after: int) -> Iterator[None]:
+    """A sync that dies when it has put so many objects of shards."""
+    puts = 0
+
+    def dies(params: Any, **_: Any) -> None:
+        nonlocal puts
+        puts += "/shards/" in params["url_path"]
+        if puts > after:
+            raise ConnectionError("killed")
+
+    s3.meta.events.register("before-call.s3.PutObject", dies, unique_id="dies")
+    try:
+        with pytest.raises(ConnectionError):
+            yield
+    finally:
+        s3.meta.events.unregister("before-call.s3.PutObject", unique_id="dies")
 
 
 def test_samples_are_in_webdatasets_layout(s3: Any, plan: Plan) -> None:
@@ -141,22 +161,11 @@ def test_a_file_that_changed_meanwhile_is_taken_from_the_bucket(
 def test_what_was_half_packed_is_finished(s3: Any, plan: Plan, after: int) -> None:
     """No index and no version before all shards are there."""
     whole = sync_dataset(plan, s3).version.fingerprint
-    expected, bucket, puts = objects(s3, plan, whole), plan.environment.bucket, 0
+    expected, bucket = objects(s3, plan, whole), plan.environment.bucket
     for key in keys(s3, bucket):
         s3.delete_object(Bucket=bucket, Key=key)
-
-    def dies(params: Any, **_: Any) -> None:
-        nonlocal puts
-        puts += "/shards/" in params["url_path"]
-        if puts > after:
-            raise ConnectionError("killed")
-
-    s3.meta.events.register("before-call.s3.PutObject", dies, unique_id="dies")
-    try:
-        with pytest.raises(ConnectionError):
-            sync_dataset(plan, s3)
-    finally:
-        s3.meta.events.unregister("before-call.s3.PutObject", unique_id="dies")
+    with dying(s3, after):
+        sync_dataset(plan, s3)
     assert f"{plan.version_key(whole)}/dataset.json" not in keys(s3, bucket)
     for name, body in objects(s3, plan, whole).items():
         assert expected[name] == body
@@ -186,7 +195,10 @@ def test_other_pictures_of_the_same_version_are_packed_anew(s3: Any, plan: Plan)
     bucket, key = plan.environment.bucket, f"{plan.shards_key(fingerprint, 'test')}index.json"
     index = read_json(s3, bucket, key)
     s3.put_object(Bucket=bucket, Key=key, Body=json.dumps(index | {"names_sha256": "of others"}).encode())
-    assert sync_dataset(plan, s3).uploaded == 2
+    with dying(s3, 1):
+        sync_dataset(plan, s3)
+    assert key not in keys(s3, bucket)  # else the new shards would be taken for those that it lists
+    sync_dataset(plan, s3)
     assert read_json(s3, bucket, key) == index
 
 
