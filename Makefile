@@ -131,6 +131,10 @@ bench-memory: setup  ## memory of both servers over a million requests; ARGS='--
 bench-near: .venv/airflow/.installed  ## near-duplicates found and invented, beside a difference hash; ARGS='--images 100000'
 	@PYTHONPATH=plugins .venv/airflow/bin/python -m bench.near_duplicates $(ARGS)
 
+.PHONY: bench-shards
+bench-shards: .venv/airflow/.installed .venv/ml/.installed  ## seconds to a first batch, tar shards beside single files; ARGS='--counts 2000 --rounds 3'
+	@PYTHONPATH=plugins .venv/airflow/bin/python -m bench.shards $(ARGS)
+
 .PHONY: bench-labels
 bench-labels: .venv/ml/.installed  ## wrong labels found and right ones named, beside cleanlab (see bench/labels.py for what it needs); ARGS=digits
 	@$(or $(PEERS),.venv/ml/bin/python) -m bench.labels $(or $(ARGS),digits)
