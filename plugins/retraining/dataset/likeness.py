@@ -18,6 +18,8 @@ from retraining.s3.documents import read_document
 
 log = logging.getLogger(__name__)
 
+RULES = "near-1"
+"""Those of `near`, which takes numpy to import: clusters found by other rules are looked for anew."""
 MAX_COMPARED = 200_000
 """Images; beyond, comparing all with all takes a quarter of an hour and more."""
 
@@ -45,8 +47,6 @@ def likeness(verdicts: Iterable[VerifiedImage | Rejected], memory: Memory, s3: A
 
     Raises Forgotten where one cannot be had.
     """
-    from retraining.dataset.near import RULES  # numpy, which no DAG file should wait for
-
     fresh: dict[str, str] = {}
     for verdict in verdicts:
         if isinstance(verdict, VerifiedImage):

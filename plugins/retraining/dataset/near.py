@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 
 from retraining.dataset.thumb import BYTES, SIDE
 
-RULES = "near-1"
-"""Of this file; other rules find others."""
+# When rules below change, so does `likeness.RULES`.
 MIN_CORRELATION, MIN_GAP = 0.9, 1.2
 """A pair's, and by how much it must exceed, in z, that of its images with their OTHERS-th next."""
 OTHERS = 10
