@@ -35,6 +35,8 @@ class Environment:
     """12-digit account that must own the bucket; not checked when unset."""
     endpoint_url: str | None = None
     """Where the SageMaker API is; None on AWS."""
+    jobs_url: str | None = None
+    """Where a browser finds the pages of that server, if it must not go where Airflow does."""
     training_image: str | None = None
     serving_image: str | None = None
     training_instance_type: str | None = None
@@ -71,6 +73,7 @@ class Environment:
             source_dir=Path(environ.get("RETRAINING_SOURCE_DIR") or shipped("ml")),
             bucket_owner=environ.get("RETRAINING_BUCKET_OWNER") or None,
             endpoint_url=environ.get("AWS_ENDPOINT_URL_SAGEMAKER") or environ.get("AWS_ENDPOINT_URL") or None,
+            jobs_url=environ.get("RETRAINING_JOBS_URL") or None,
             training_image=environ.get("RETRAINING_TRAINING_IMAGE") or None,
             serving_image=environ.get("RETRAINING_SERVING_IMAGE") or None,
             training_instance_type=environ.get("RETRAINING_TRAINING_INSTANCE_TYPE") or None,

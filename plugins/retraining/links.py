@@ -25,7 +25,8 @@ CONSOLE_PAGES = {
 def job_url(kind: str, name: str, environment: Environment) -> str:
     """The page of one job, for a person."""
     if environment.endpoint_url:
-        return f"{environment.endpoint_url.rstrip('/')}/jobs/{kind}/{quote(name)}"
+        pages = environment.jobs_url or environment.endpoint_url
+        return f"{pages.rstrip('/')}/jobs/{kind}/{quote(name)}"
     region = environment.region
     return (
         f"https://{region}.console.aws.amazon.com/sagemaker/home?region={region}#/{CONSOLE_PAGES[kind]}/{quote(name)}"

@@ -61,6 +61,11 @@ def test_links_lead_to_the_console_or_to_the_local_server() -> None:
     assert job_url("training", "j", Environment.of(LOCAL)) == "http://127.0.0.1:14330/jobs/training/j"
 
 
+def test_a_browser_may_need_another_address() -> None:
+    containers = {"AWS_ENDPOINT_URL": "http://local-sagemaker:14330", "RETRAINING_JOBS_URL": "http://127.0.0.1:15000/"}
+    assert job_url("tuning", "j", Environment.of(LOCAL | containers)) == "http://127.0.0.1:15000/jobs/tuning/j"
+
+
 def test_images_carry_smdebug_only_where_debugger_needs_it(recipe: Recipe) -> None:
     with_debugger = resolve_images(recipe, Environment.of(LOCAL))
     without = resolve_images(recipe.with_params({"debugger": "off"}), Environment.of(LOCAL))

@@ -13,6 +13,7 @@ from stack.settings import Settings
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = (ROOT / "docker-compose.yaml").read_text()
 SERVICES: dict[str, dict[str, Any]] = yaml.safe_load(TEXT)["services"]
+AIRFLOW_SERVICES = ("api-server", "scheduler", "dag-processor", "triggerer")
 DOCKERFILES = sorted((ROOT / "docker").glob("*.Dockerfile"))
 
 
@@ -20,6 +21,13 @@ def test_ports_are_published_on_loopback_only() -> None:
     published = [port for service in SERVICES.values() for port in service.get("ports", [])]
     assert len(published) == 3
     assert all(str(port).startswith("127.0.0.1:") for port in published)
+
+
+def test_links_lead_to_a_published_port() -> None:
+    """A browser on this machine cannot look up the names of services."""
+    published = SERVICES["local-sagemaker"]["ports"][0].rpartition(":")[0]
+    for service in AIRFLOW_SERVICES:
+        assert SERVICES[service]["environment"]["RETRAINING_JOBS_URL"] == f"http://{published}"
 
 
 def test_no_secret_has_a_default() -> None:
@@ -42,7 +50,7 @@ def test_every_service_that_stays_has_a_healthcheck() -> None:
 def test_the_one_that_ends_is_awaited() -> None:
     """Else `docker compose up --wait` would take its end for a failure."""
     waiting = [name for name, service in SERVICES.items() if "airflow-init" in service.get("depends_on", {})]
-    assert {"api-server", "scheduler", "dag-processor", "triggerer"} <= set(waiting)
+    assert set(AIRFLOW_SERVICES) <= set(waiting)
     condition = {"condition": "service_completed_successfully"}
     assert all(SERVICES[name]["depends_on"]["airflow-init"] == condition for name in waiting)
 
