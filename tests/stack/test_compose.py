@@ -47,6 +47,14 @@ def test_every_service_that_stays_has_a_healthcheck() -> None:
         assert ("healthcheck" in service) == (name != "airflow-init"), name
 
 
+def test_a_healthcheck_ends_before_docker_ends_it() -> None:
+    """What it found would be lost: Docker says then only that it took too long."""
+    patience = re.findall(r"^WITHIN_S = (\d+)$", (ROOT / "docker/healthcheck.py").read_text(), re.MULTILINE)
+    for name, service in SERVICES.items():
+        if "healthcheck" in service:
+            assert int(service["healthcheck"]["timeout"].removesuffix("s")) > int(patience[0]), name
+
+
 def test_the_one_that_ends_is_awaited() -> None:
     """Else `docker compose up --wait` would take its end for a failure."""
     waiting = [name for name, service in SERVICES.items() if "airflow-init" in service.get("depends_on", {})]
