@@ -62,7 +62,9 @@ class Settings:
 
     @property
     def url(self) -> str:
-        return f"http://{self.host}:{self.port}"
+        """Where a client on this machine finds the server, also one that listens on all its addresses."""
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
 
     def arn(self, kind: str, name: str) -> str:
         """SageMaker lower-cases the last part of an ARN; the *Name* members keep their case."""

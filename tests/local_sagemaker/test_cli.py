@@ -99,3 +99,13 @@ def test_root_with_other_files_keeps_its_rights(tmp_path: Path, caplog: pytest.L
     app.build_platform(Settings(root=tmp_path, access_key_id="id", secret_access_key="secret")).close()
     assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o755
     assert "other users can read" in caplog.text and "give --root an empty folder" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("host", "address"),
+    [("127.0.0.1", "127.0.0.1"), ("0.0.0.0", "127.0.0.1"), ("::", "[::1]"), ("::1", "[::1]"), ("box", "box")],
+)
+def test_address_that_is_told_can_be_opened(tmp_path: Path, host: str, address: str) -> None:
+    settings = Settings(root=tmp_path, access_key_id="id", secret_access_key="secret", host=host, port=15000)
+    assert f"address    http://{address}:15000 " in program.banner(settings, "none")
+    assert f"AWS_ENDPOINT_URL=http://{address}:15000\n" in program.banner(settings, "none")
