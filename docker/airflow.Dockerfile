@@ -12,7 +12,8 @@ FROM ${PYTHON_IMAGE}
 RUN useradd --uid 50000 --gid 0 --home-dir /opt/airflow --create-home airflow
 COPY --from=build /opt/venv /opt/venv
 COPY docker/airflow-entrypoint.sh docker/healthcheck.py docker/prepare_bucket.py /
-ENV PATH=/opt/venv/bin:$PATH AIRFLOW_HOME=/opt/airflow PYTHONUNBUFFERED=1
+# PYTHONPATH: for `python -m retraining` by hand; Airflow itself finds its plugins without.
+ENV PATH=/opt/venv/bin:$PATH AIRFLOW_HOME=/opt/airflow PYTHONPATH=/opt/airflow/plugins PYTHONUNBUFFERED=1
 # A named volume takes the ownership that its folder has in the image: no container needs root for it.
 RUN mkdir -p /opt/airflow/logs && chown -R 50000:0 /opt/airflow
 USER 50000:0

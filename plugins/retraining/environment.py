@@ -37,6 +37,8 @@ class Environment:
     """Where the SageMaker API is; None on AWS."""
     jobs_url: str | None = None
     """Where a browser finds the pages of that server, if it must not go where Airflow does."""
+    shell: str | None = None
+    """What a person types before `python -m retraining …` to have it run where Airflow does."""
     training_image: str | None = None
     serving_image: str | None = None
     training_instance_type: str | None = None
@@ -74,6 +76,7 @@ class Environment:
             bucket_owner=environ.get("RETRAINING_BUCKET_OWNER") or None,
             endpoint_url=environ.get("AWS_ENDPOINT_URL_SAGEMAKER") or environ.get("AWS_ENDPOINT_URL") or None,
             jobs_url=environ.get("RETRAINING_JOBS_URL") or None,
+            shell=environ.get("RETRAINING_SHELL") or None,
             training_image=environ.get("RETRAINING_TRAINING_IMAGE") or None,
             serving_image=environ.get("RETRAINING_SERVING_IMAGE") or None,
             training_instance_type=environ.get("RETRAINING_TRAINING_INSTANCE_TYPE") or None,

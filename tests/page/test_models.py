@@ -14,9 +14,10 @@ import boto3
 import pytest
 from airflow.api_fastapi.app import get_auth_manager
 
+from retraining.environment import Environment
 from retraining.page.app import models_page
 from retraining.page.documents import Shelf
-from retraining.page.models import Model, judge, read_model, read_models, way_back
+from retraining.page.models import Model, judge, read_model, read_models, way_back, way_back_in
 from tests.object_store import CLIENT
 from tests.page.rows import add_dags
 from tests.plugins.conftest import local_sagemaker
@@ -137,6 +138,24 @@ def test_what_sagemaker_says_stands_beside_what_was_promoted(sagemaker: Any, she
     ]
     lines = [row["line"] for row in model.past]
     assert lines == ["", "", f"python -m retraining rollback digits --to {config} --reason 'why'"]
+
+
+def test_the_way_back_is_a_line_for_where_airflow_runs() -> None:
+    variables = {
+        "RETRAINING_BUCKET": "b",
+        "RETRAINING_ROLE_ARN": "arn:aws:iam::111122223333:role/sagemaker",
+        "AWS_DEFAULT_REGION": "eu-central-1",
+    }
+    local = variables | {"RETRAINING_ENVIRONMENT": "local"}
+    lines = [
+        way_back_in(Environment.of(environ))("digits", "run")
+        for environ in (variables, local, local | {"RETRAINING_SHELL": "docker compose exec scheduler"})
+    ]
+    assert lines == [
+        "python -m retraining rollback digits --to run --reason 'why'",
+        "make rollback NAME=digits TO=run REASON='why'",
+        "docker compose exec scheduler python -m retraining rollback digits --to run --reason 'why'",
+    ]
 
 
 def test_a_sagemaker_that_cannot_be_reached_leaves_what_s3_tells(shelf: Shelf) -> None:

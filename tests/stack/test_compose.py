@@ -30,6 +30,15 @@ def test_links_lead_to_a_published_port() -> None:
         assert SERVICES[service]["environment"]["RETRAINING_JOBS_URL"] == f"http://{published}"
 
 
+def test_pages_name_a_command_of_compose() -> None:
+    """`make rollback` would go back in the laptop stack."""
+    command, _, service = SERVICES["api-server"]["environment"]["RETRAINING_SHELL"].rpartition(" ")
+    assert (command, service in AIRFLOW_SERVICES) == ("docker compose exec", True)
+    mounted = [volume.split(":")[1] for volume in SERVICES[service]["volumes"]]
+    path = re.search(r"PYTHONPATH=(\S+)", (ROOT / "docker/airflow.Dockerfile").read_text())
+    assert path and path[1] in mounted
+
+
 def test_no_secret_has_a_default() -> None:
     for name, rest in re.findall(r"\$\{(\w+)([^}]*)\}", TEXT):
         if name.endswith(("_PORT", "_IMAGE")) or name == "LOCAL_SAGEMAKER_DEBUGGER":

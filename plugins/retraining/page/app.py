@@ -26,7 +26,7 @@ from retraining.page.documents import Documents, Shelf, TooLarge, champion_key
 from retraining.page.kept import Kept
 from retraining.page.live import ASKED, read_run
 from retraining.page.models import MOST as MOST_MODELS
-from retraining.page.models import Model, local_way_back, loudest_first, read_model, read_models, way_back
+from retraining.page.models import Model, loudest_first, read_model, read_models, way_back_in
 from retraining.page.panels import section_of
 from retraining.page.panels.lately import MOST as MOST_BESIDE
 from retraining.page.trying import router as trying
@@ -100,7 +100,7 @@ def models(user: Annotated[Any, Depends(signed_in)], dag_id: str = Query("", max
 
     def make(shelf: Shelf) -> HTMLResponse:
         sagemaker = kept_client("sagemaker", HASTE)
-        line = local_way_back if Environment.of(os.environ).local else way_back
+        line = way_back_in(Environment.of(os.environ))
         hasty = replace(shelf, s3=kept_client("s3", HASTE))
         read = partial(read_model, hasty, sagemaker, way_back=line)
         return models_page(read_models(wanted[:MOST_MODELS], read), wanted[MOST_MODELS:], only=bool(dag_id))

@@ -14,6 +14,7 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from retraining.environment import Environment
 from retraining.page.documents import Shelf, TooLarge, champion_key
 from retraining.page.figures import number
 from retraining.page.kept import Kept
@@ -208,6 +209,13 @@ def _row(
         "registry": states.get(str(document.get("model_package_arn")), ""),
         "line": way_back(name) if RUN_NAME.fullmatch(name) and not is_champion else "",
     }
+
+
+def way_back_in(environment: Environment) -> Callable[[str, str], str]:
+    """The line to go back where Airflow runs: in a clone, in containers, or with an account of one's own."""
+    if shell := environment.shell:
+        return lambda recipe, run_name: f"{shell} {way_back(recipe, run_name)}"
+    return local_way_back if environment.local else way_back
 
 
 def local_way_back(recipe: str, run_name: str) -> str:
