@@ -61,10 +61,20 @@ def test_what_has_no_end_is_refused(tmp_path: Path, bomb: str) -> None:
     assert len(str(refused.value)) < 2000
 
 
+@pytest.mark.parametrize("text", ["a: 1\nb: 2\n{}: 3\n", "b:\n- {{a: 1,\n   {}: 2}}\n", "b: &b {{a: 1, {}: 3}}\n"])
+@pytest.mark.parametrize("key", ["a", "'a'"])
+def test_a_key_that_stands_twice_is_refused(tmp_path: Path, text: str, key: str) -> None:
+    path = tmp_path / "twice.yaml"
+    path.write_text(text.format(key))
+    with pytest.raises(RecipeError, match=r"the key 'a' twice in one section, in lines \d and \d\. Keep one"):
+        load_recipe(path)
+
+
 def test_repetitions_of_plain_parts_are_read(tmp_path: Path) -> None:
     path = tmp_path / "good.yaml"
-    path.write_text("a: &a {k: [1, 2]}\nb: *a\nc: {<<: *a, m: 3}\n")
-    assert read_yaml(path) == {"a": {"k": [1, 2]}, "b": {"k": [1, 2]}, "c": {"k": [1, 2], "m": 3}}
+    path.write_text("a: &a {k: [1, 2]}\nb: *a\nc: &c {m: 3}\nd: {<<: *a, <<: *c, m: 4}\n")
+    found = {"a": {"k": [1, 2]}, "b": {"k": [1, 2]}, "c": {"m": 3}, "d": {"k": [1, 2], "m": 4}}
+    assert read_yaml(path) == found
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "dags/recipes").glob("*.yaml")), ids=lambda path: path.name)

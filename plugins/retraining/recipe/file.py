@@ -1,7 +1,7 @@
 """The YAML of a recipe → plain data, within bounds: a file of some kilobytes can ask for more than a machine has.
 
 PyYAML bounds nothing: lists that repeat lists double with every line, also in merge keys; deep nesting ends in a
-RecursionError, long numbers and impossible dates in a ValueError.
+RecursionError, long numbers and impossible dates in a ValueError. Of a key that stands twice it drops the first.
 """
 
 from __future__ import annotations
@@ -9,13 +9,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from retraining.recipe.refusal import RecipeError
+from retraining.recipe.refusal import RecipeError, shown
 
 MAX_BYTES = 64 * 1024
 """Of the file; the longest recipe of this package has 3 kB."""
 MAX_DEPTH = 20
 """Of sections and lists in each other; a recipe has five."""
 MAX_ALIASES = 100
+MERGE = "tag:yaml.org,2002:merge"
+"""Of `<<`, which may stand twice."""
 
 
 def read_yaml(path: Path) -> object:
@@ -51,10 +53,33 @@ def mentions(path: Path, text: str) -> bool:
 
 
 def _load(name: str, text: str, loader: Any) -> object:
+    _require_bounded(name, text, loader)
+    reading = loader(text)
+    try:
+        node = reading.get_single_node()
+        _require_single_keys(name, node)
+        return reading.construct_document(node) if node else None
+    finally:
+        reading.dispose()
+
+
+def _require_single_keys(name: str, node: Any) -> None:
+    """Whoever wrote two values meant one of them, and only YAML's authors know by heart that the last one counts."""
     import yaml
 
-    _require_bounded(name, text, loader)
-    return yaml.load(text, loader)
+    if isinstance(node, yaml.SequenceNode):
+        for item in node.value:
+            _require_single_keys(name, item)
+    elif isinstance(node, yaml.MappingNode):
+        lines: dict[str, int] = {}
+        for key, value in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.tag != MERGE:
+                line = key.start_mark.line + 1
+                if first := lines.get(key.value):
+                    rule = f"has the key {shown(key.value)} twice in one section, in lines {first} and {line}"
+                    raise RecipeError("file", name, rule, "Keep one of the two.")
+                lines[key.value] = line
+            _require_single_keys(name, value)
 
 
 def _require_bounded(name: str, text: str, loader: Any) -> None:
