@@ -32,7 +32,7 @@ def _number(read: type[int] | type[float], lowest: float, highest: float) -> Hyp
         return number and lowest <= float(value) <= highest
 
     kind = "a whole number" if read is int else "a number"
-    rule = f"must be {kind} from {lowest:g} to {highest:g}"
+    rule = f"must be {kind} from {lowest:.15g} to {highest:.15g}"
     schema: dict[str, Any] = {"type": "integer" if read is int else "number", "minimum": lowest, "maximum": highest}
     return Hyperparameter(read=read, rule=rule, accepts=accepts, schema=schema)
 

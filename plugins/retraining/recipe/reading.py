@@ -16,7 +16,7 @@ from typing import Annotated, Any, TypeVar, Union, get_args, get_origin, get_typ
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
-from retraining.recipe.refusal import RecipeError, did_you_mean, refuse_secret
+from retraining.recipe.refusal import RecipeError, did_you_mean, refuse_secret, way_out_of_exponent
 
 T = TypeVar("T")
 
@@ -123,12 +123,10 @@ def _refusal(section: type, error: ErrorDetails) -> RecipeError:
     if kind == "literal_error":
         choices = re.findall(r"'([^']*)'", context["expected"])
         return RecipeError(key, value, f"must be one of {', '.join(choices)}", did_you_mean(str(value), choices))
-    if kind == "float_type" and isinstance(value, str) and re.fullmatch(r"[0-9.]+e-?[0-9]+", value):
-        way_out = "Write it as 0.0001, or as 1.0e-4 with a dot."
-        return RecipeError(key, value, "YAML reads this as a text", way_out)
     if kind == "union":
         return RecipeError(key, value, "must be a text, a number, true or false")
-    return RecipeError(key, value, RULES.get(kind) or error["msg"])
+    way_out = way_out_of_exponent(value) if kind in ("float_type", "int_type") else ""
+    return RecipeError(key, value, RULES.get(kind) or error["msg"], way_out)
 
 
 def _section_at(section: Any, place: list[int | str]) -> Any:

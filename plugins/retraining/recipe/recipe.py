@@ -23,7 +23,7 @@ from retraining.recipe.layout import Layout
 from retraining.recipe.machines import Serving, Training
 from retraining.recipe.promotion import Promotion
 from retraining.recipe.reading import read_section
-from retraining.recipe.refusal import RecipeError, did_you_mean, refuse_secret, require
+from retraining.recipe.refusal import RecipeError, did_you_mean, refuse_secret, require, way_out_of_exponent
 from retraining.recipe.rules import SECTION, Matching, Where
 from retraining.recipe.schedule import is_schedule
 from retraining.recipe.split import Split
@@ -269,7 +269,7 @@ def _check_hyperparameter(section: str, name: str, path: str, value: Value) -> N
         refuse_secret(name)
         way_out = did_you_mean(name, HYPERPARAMETERS)
         raise RecipeError(f"{section}.{name}", value, "train.py has no such hyperparameter", way_out)
-    require(known.accepts(value), f"{section}.{path}", value, known.rule)
+    require(known.accepts(value), f"{section}.{path}", value, known.rule, "" if known.read is str else way_out_of_exponent(value))
 
 
 def load_recipe(path: Path) -> Recipe:

@@ -76,6 +76,13 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     return f"Did you mean {close[0]}?" if close else ""
 
 
+def way_out_of_exponent(value: object) -> str:
+    """Of 1e-4, which YAML takes for a text where 1.0e-4 is a number; empty for whatever else."""
+    if not isinstance(value, str) or not re.fullmatch(r"[-+]?[0-9]+(\.[0-9]*)?e[-+]?[0-9]+", value, re.IGNORECASE):
+        return ""
+    return "YAML reads this as a text. Write it as 0.0001, or as 1.0e-4 with a dot; whole numbers without an e."
+
+
 def refuse_secret(key: str, within: str = "") -> None:
     """RecipeError for a key that wants to hold a secret; its value is not repeated."""
     if re.search(r"api[-_]?key|token|passw|secret|credential", key, re.IGNORECASE):
