@@ -51,6 +51,8 @@ def test_what_is_left_out_has_its_default(recipe: Recipe) -> None:
         (put("hyperparameters.epochs", "1e1"), r"YAML reads this as a text\. .* whole numbers without an e"),
         (put("training.max_runtime_seconds", "1e4"), r"must be a whole number\. YAML reads this as a text"),
         (put("hyperparameters.seed", 2**31), r"must be a whole number from 0 to 2147483647"),
+        (put("description", "a\0b"), r"description = 'a\\x00b': may hold no control characters"),
+        (put("description", "a\udcffb"), r"description = 'a\\udcffb': may hold no control characters"),
         (put("tuning.ranges", {}), r"tuning\.ranges = {}: tuning needs at least one range"),
         (put("tuning.max_parallel_jobs", 9), r"max_parallel_jobs = 9: must be 1 to 10 and at most max_jobs = 4"),
         (put("tuning.goal", "Minimize"), r"tuning\.goal = 'Minimize': .* gets better when you Maximize it"),

@@ -7,6 +7,7 @@ value, the rule and the way out.
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -42,6 +43,15 @@ Schedule = Annotated[
         "must be a cron line of five fields such as '0 3 * * MON', @weekly or the like, or null for no schedule",
     ),
 ]
+Description = Annotated[
+    str,
+    Where(
+        # Airflow stores it with those of all recipes in one go. Co is what `reading` makes of half characters.
+        lambda text: all(letter in "\t\n" or unicodedata.category(letter) not in ("Cc", "Cs", "Co") for letter in text),
+        "may hold no control characters, which Airflow's database does not keep",
+        "Leave out \\0, \\e, \\ud800 and the like.",
+    ),
+]
 EndpointName = Annotated[
     str, Matching(r"|[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}", "must be 1 to 63 letters, digits and dashes")
 ]
@@ -63,7 +73,7 @@ class Recipe:
 
     name: Name
     source: str
-    description: str = ""
+    description: Description = ""
     layout: Layout = field(default_factory=Layout)
     split: Split = field(default_factory=Split)
     sync: Sync = field(default_factory=Sync)
@@ -269,7 +279,13 @@ def _check_hyperparameter(section: str, name: str, path: str, value: Value) -> N
         refuse_secret(name)
         way_out = did_you_mean(name, HYPERPARAMETERS)
         raise RecipeError(f"{section}.{name}", value, "train.py has no such hyperparameter", way_out)
-    require(known.accepts(value), f"{section}.{path}", value, known.rule, "" if known.read is str else way_out_of_exponent(value))
+    require(
+        known.accepts(value),
+        f"{section}.{path}",
+        value,
+        known.rule,
+        "" if known.read is str else way_out_of_exponent(value),
+    )
 
 
 def load_recipe(path: Path) -> Recipe:
