@@ -45,6 +45,9 @@ TRAIN_TEST = {("train", "cat"), ("train", "dog"), ("test", "cat"), ("test", "dog
         ("flowers-train", "flowers-test"),
         ("asl_alphabet_train/asl_alphabet_train", "asl_alphabet_test/asl_alphabet_test"),
         ("trn", "tst"),
+        ("trainval", "test"),
+        ("train_val", "test"),
+        ("Train+Valid", "Test"),
     ],
 )
 def test_the_names_people_give_to_splits_are_known(train: str, test: str) -> None:
@@ -113,6 +116,15 @@ def test_vehicles_may_be_called_train() -> None:
             files("train/steam", "train/electric", "car/red"),
             r"train may be a split, or a class beside car.*\{train: train\}",
         ),
+        (
+            files("test/cat", "test/dog", "entrainement/cat", "entrainement/dog"),
+            r"test may be a split, or a class beside entrainement.*\{train: entrainement, test: test\}` if it is",
+        ),
+        (
+            files("Training/cat", "Training/dog", "Pruefung/cat", "Pruefung/dog"),
+            r"\{train: Training, test: Pruefung\}` if it is",
+        ),
+        (files("val/cat", "val/dog", "bird/x"), r"\{train: <the folder to train on>, validation: val\}` if it is"),
         (files("train", "test"), "test, train hold images themselves, without class folders"),
     ],
 )

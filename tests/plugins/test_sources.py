@@ -45,6 +45,14 @@ def test_split_folders_are_kept(tmp_path: Path) -> None:
     }
 
 
+def test_one_class_says_what_is_left_out(tmp_path: Path) -> None:
+    write(tmp_path, "cat/1.png", "error.log/1.png", ".dog/1.png")
+    with pytest.raises(
+        SourceError, match=r"one class only, 'cat'[^\0]* left out:[^\0]*hidden: 1 files[^\0]*\(error\.log"
+    ):
+        found(tmp_path)
+
+
 def test_clutter_is_ignored(tmp_path: Path) -> None:
     write(
         tmp_path,

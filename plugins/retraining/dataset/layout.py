@@ -19,7 +19,7 @@ from retraining.dataset.split import SplitName
 from retraining.recipe.layout import Layout
 
 SPLIT_WORDS: dict[str, SplitName] = {
-    **dict.fromkeys(("train", "training", "trn"), "train"),
+    **dict.fromkeys(("train", "training", "trn", "trainval"), "train"),
     **dict.fromkeys(("validation", "valid", "val", "dev", "eval", "evaluation", "validate"), "validation"),
     **dict.fromkeys(("test", "testing", "tst"), "test"),
 }  # fmt: skip
@@ -140,7 +140,7 @@ def split_words(folders: Iterable[str]) -> dict[str, SplitName]:
     for folder in folders:
         words = _words(folder)
         said = [word for word in words if word in SPLIT_WORDS]
-        if len(said) == 1:
+        if len(said) == 1 or [SPLIT_WORDS[word] for word in said] == ["train", "validation"]:  # of which we divide
             rest = tuple(word for word in words if word not in said)
             by_rest.setdefault(rest, {})[folder] = SPLIT_WORDS[said[0]]
     named = [found for rest, found in by_rest.items() if rest and {"train"} < set(found.values())]
@@ -207,11 +207,21 @@ def _splits(source: str, at: Path, folder: _Folder) -> dict[Path, SplitName]:
             return {}
         raise SourceError(
             f"{source}: {printable(name)} may be a split, or a class beside {_names(full.keys() - words)}. "
-            f"{_line(train='/'.join((*at, name)))} if it is the split, {_line(classes='/'.join(at) or '.')} if not."
+            f"{_as_split(at, name, words[name], full)}, {_line(classes='/'.join(at) or '.')} if not."
         )
     if "train" not in labelled.values() and len(words) < len(full):
         return {}
     return {(*at, *path): word for path, word in labelled.items()}
+
+
+def _as_split(at: Path, name: str, split: SplitName, full: Mapping[str, _Folder]) -> str:
+    """The line for a folder called as one split is, with the other folder of its classes; nothing trains on a test."""
+    alike = sorted(other for other in full if other != name and full[name].full.keys() & full[other].full.keys())
+    if split == "train":
+        others: dict[str, str] = {"test": "/".join((*at, alike[0]))} if len(alike) == 1 else {}
+        return f"{_line(train='/'.join((*at, name)), **others)} if it is the split"
+    train = "/".join((*at, alike[0])) if len(alike) == 1 else "<the folder to train on>"
+    return f"{_line(train=train, **{split: '/'.join((*at, name))})} if it is the split"
 
 
 def _class_folders(name: str, folder: _Folder) -> Path:

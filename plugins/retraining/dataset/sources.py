@@ -115,17 +115,18 @@ def _files(source: str, tree: Tree, layout: Layout | None) -> SourceFiles:
 def _require_classes(source: str, understood: Understood) -> None:
     folders = {(above, folder) for _, above, folder in understood.places.values()}
     labels = sorted({class_name(folder) for _, folder in folders})
+    beside = "".join(
+        f"\n    {why}: {some.files} files ({', '.join(some.examples)})" for why, some in understood.left_out.items()
+    )
     if not labels:
-        why = "".join(
-            f"\n    {why}: {some.files} files ({', '.join(some.examples)})" for why, some in understood.left_out.items()
-        )
         raise SourceError(
             f"{source} holds no images in class folders. Expected <class>/<image>.jpg or .png."
-            f"{f' What is there:{why}' if why else ''}"
+            f"{f' What is there:{beside}' if beside else ''}"
         )
     if len(labels) == 1:
         raise SourceError(
             f"{source} holds one class only, {printable(labels[0])!r}: there is nothing to tell apart. "
             "Each class needs a folder of its own, at least two of them."
+            f"{f' What is left out:{beside}' if beside else ''}"
         )
     require_class_names(source, folders)
