@@ -32,10 +32,12 @@ def describe_training_job(platform: Platform, request: dict[str, Any]) -> dict[s
 
 
 def list_training_jobs(platform: Platform, request: dict[str, Any]) -> dict[str, Any]:
-    """WarmPoolStatusEquals selects the jobs whose warm pool has that status."""
+    """WarmPoolStatusEquals selects the jobs whose warm pool has that status, TrainingPlanArnEquals those of a plan."""
     records = platform.store.list(training_job.KIND)
     if wanted := request.get("WarmPoolStatusEquals"):
         records = records.where("json_extract(describe, '$.WarmPoolStatus.Status') = ?", wanted)
+    if wanted := request.get("TrainingPlanArnEquals"):
+        records = records.where("json_extract(describe, '$.ResourceConfig.TrainingPlanArn') = ?", wanted)
     return listing.page(records, request, member="TrainingJobSummaries", summary=_summary)
 
 

@@ -17,6 +17,8 @@ from local_sagemaker.wire.errors import ApiError, validation
 
 #: Beyond this many violations only their number is told.
 _MAX_TOLD = 30
+#: What a service calls a request that breaks its model, where that is no ValidationException. Clients catch it by name.
+_INVALID = {"logs": "InvalidParameterException", "iam": "ValidationError", "sts": "ValidationError"}
 
 
 @functools.cache
@@ -36,8 +38,8 @@ def check_request(service_name: str, operation_name: str, request: dict[str, Any
     """The request as the operation sees it: members that the model knows, and no nulls.
 
     botocore checks only names, types and minimum lengths on the client, so the service (and this server) must hold it
-    against enums, patterns and bounds. Raises a ValidationException in AWS's wording, with every violation in it, or a
-    SerializationException for a value of the wrong JSON type.
+    against enums, patterns and bounds. Raises a ValidationException (or what the service has for it) in AWS's wording,
+    with every violation in it, or a SerializationException for a value of the wrong JSON type.
     """
     name = _shape_name(service_name, operation_name, "input")
     if name is None:
@@ -50,7 +52,8 @@ def check_request(service_name: str, operation_name: str, request: dict[str, Any
     if problems:
         plural = "errors" if len(problems) > 1 else "error"
         more = f"; and {len(problems) - _MAX_TOLD} more" if len(problems) > _MAX_TOLD else ""
-        raise validation(f"{len(problems)} validation {plural} detected: {'; '.join(problems[:_MAX_TOLD])}{more}")
+        told = f"{len(problems)} validation {plural} detected: {'; '.join(problems[:_MAX_TOLD])}{more}"
+        raise ApiError(_INVALID.get(service_name, "ValidationException"), told)
     return known
 
 

@@ -40,6 +40,16 @@ def arns(server: Server) -> dict[str, str]:
     }
 
 
+def test_jobs_of_no_training_plan_are_not_listed(server: Server, arns: dict[str, str]) -> None:
+    plan = "arn:aws:sagemaker:us-east-1:000000000000:training-plan/"
+    request = training_request(server, "of-a-plan", "")
+    request["ResourceConfig"]["TrainingPlanArn"] = plan + "mine"
+    server.sagemaker.create_training_job(**request)
+    mine, other = (server.sagemaker.list_training_jobs(TrainingPlanArnEquals=plan + name) for name in ("mine", "other"))
+    assert [job["TrainingJobName"] for job in mine["TrainingJobSummaries"]] == ["of-a-plan"]
+    assert other["TrainingJobSummaries"] == []
+
+
 @pytest.mark.parametrize("kind", ["training", "model", "config", "group", "processing"])
 def test_tags_of_every_kind_are_added_replaced_and_removed(server: Server, arns: dict[str, str], kind: str) -> None:
     arn = arns[kind]

@@ -99,6 +99,23 @@ def test_every_violation_is_reported_in_awss_words(server: Server) -> None:
     assert "at 'stoppingCondition.maxRuntimeInSeconds' failed to satisfy constraint: Member must have value" in message
 
 
+@pytest.mark.parametrize(
+    ("service", "operation", "request_", "name"),
+    [
+        ("logs", "describe_log_streams", {"logGroupName": "x", "limit": 51}, "InvalidParameterException"),
+        ("iam", "get_role", {"RoleName": "x" * 65}, "ValidationError"),
+        ("application-autoscaling", "describe_scalable_targets", {"ServiceNamespace": "x"}, "ValidationException"),
+        ("cloudwatch", "list_metrics", {"MetricName": "x" * 256}, "ValidationError"),
+    ],
+)
+def test_each_service_names_violations_its_way(
+    server: Server, service: str, operation: str, request_: dict[str, Any], name: str
+) -> None:
+    with pytest.raises(botocore.exceptions.ClientError, match="1 validation error detected: Value '") as caught:
+        getattr(server.client(service), operation)(**request_)
+    assert code(caught) == name
+
+
 def test_missing_member_is_reported(server: Server) -> None:
     with pytest.raises(botocore.exceptions.ClientError, match="Value null at 'trainingJobName' failed"):
         server.sagemaker.describe_training_job()
