@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from starlette.applications import Starlette
 
 PAYLOAD_MB = 25  # what a real-time endpoint accepts
+UNBOUNDED_MB = 1024  # what an asynchronous one accepts; a batch transform with MaxPayloadInMB 0 sets no bound
 TIMEOUT_S = 60  # what a real-time endpoint waits
 MAX_DIGITS, MAX_ATTRIBUTES = 12, 1024
 DRAIN_S = 25  # SageMaker kills 30 s after SIGTERM
@@ -176,7 +177,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
             whole_number(name)
         settings.workers = first("workers")
         settings.timeout_s = first("timeout_s") or TIMEOUT_S
-        payload_mb = whole_number("SAGEMAKER_MAX_PAYLOAD_IN_MB") or PAYLOAD_MB
+        unbounded = environment("SAGEMAKER_MAX_PAYLOAD_IN_MB") == "0"
+        payload_mb = UNBOUNDED_MB if unbounded else whole_number("SAGEMAKER_MAX_PAYLOAD_IN_MB") or PAYLOAD_MB
         settings.max_payload_bytes = first("max_payload_bytes") or payload_mb * 2**20
         settings.max_answer_bytes = first("max_answer_bytes")
         settings.max_batch = first("max_batch") or MAX_REQUESTS

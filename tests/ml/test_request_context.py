@@ -185,6 +185,7 @@ def test_accept_list_without_a_known_type_is_refused(accept):
         ({"TS_MAX_REQUEST_SIZE": "1000", "SAGEMAKER_MAX_PAYLOAD_IN_MB": "5"}, "max_payload_bytes", 1000),
         ({"MMS_MAX_REQUEST_SIZE": "1000"}, "max_payload_bytes", 1000),
         ({"SAGEMAKER_MAX_PAYLOAD_IN_MB": "5"}, "max_payload_bytes", 5 * 2**20),
+        ({"SAGEMAKER_MAX_PAYLOAD_IN_MB": "0"}, "max_payload_bytes", 2**30),
         ({}, "max_payload_bytes", 25 * 2**20),
         ({"MMS_MAX_RESPONSE_SIZE": "7"}, "max_answer_bytes", 7),
         ({"SAGEMAKER_TS_RESPONSE_TIMEOUT": "1", "SAGEMAKER_MODEL_SERVER_TIMEOUT": "2"}, "timeout_s", 1),
