@@ -100,6 +100,24 @@ def test_backslashes_in_a_zip_are_separators(tmp_path: Path) -> None:
     assert {label for _, label, _ in found(path)} == {"cat", "dog"}
 
 
+def test_what_is_refused_is_called_as_in_the_archive(tmp_path: Path) -> None:
+    with pytest.warns(UserWarning, match="Duplicate"):
+        path = zipped(tmp_path / "twice.zip", "cat/a\x1b.png", "cat/a\x1b.png")
+    with pytest.raises(ArchiveError, match=r"twice\.zip holds cat/a\\x1b\.png twice"):
+        found(path)
+    with zipfile.ZipFile(tmp_path / "link.zip", "w") as made:
+        link = zipfile.ZipInfo("cat/a\x1b.png")
+        link.external_attr = 0o120777 << 16
+        made.writestr(link, "1.png")
+    with pytest.raises(ArchiveError, match=r"link\.zip holds cat/a\\x1b\.png, which is not a plain file"):
+        found(tmp_path / "link.zip")
+
+
+def test_a_colon_is_no_drive_of_windows(tmp_path: Path) -> None:
+    path = zipped(tmp_path / "times.zip", "10:30 h/cat/1.png", "10:30 h/dog/1.png")
+    assert {label for _, label, _ in found(path)} == {"cat", "dog"}
+
+
 def test_names_that_a_mac_zipped_are_read_as_it_meant_them(tmp_path: Path) -> None:
     """It writes UTF-8 and does not say so."""
     body = zipped(tmp_path / "mac.zip", "Löwe/1.png", "猫/1.png").read_bytes()

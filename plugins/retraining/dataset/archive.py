@@ -7,6 +7,7 @@ import gzip
 import io
 import lzma
 import os
+import re
 import shutil
 import stat
 import struct
@@ -39,6 +40,8 @@ MAX_HEADERS_BYTES = 4 * 1024**2
 """Of one tar entry, however many headers it is described by."""
 MAX_DICTIONARY_BYTES = 256 * 1024**2
 """What unpacking an .xz may take of memory; `xz -9` makes files that take 65 MiB."""
+DRIVE = re.compile(r"[A-Za-z]:")
+"""Of Windows, in front of a name; elsewhere a colon is a letter like others: `10:30/`."""
 COPY_BYTES = 256 * 1024
 LOOK_BYTES = 64 * 1024**2  # how often the disk is looked at
 
@@ -78,7 +81,7 @@ def unpack(archive: Path, target: Path) -> int:
                         _require_room(archive.name, target)
                     out.write(block)
     except FileExistsError as error:
-        twice = printable(str(error.filename))
+        twice = printable(str(Path(error.filename).relative_to(target)))
         raise ArchiveError(f"{archive.name} holds {twice} twice; the archive is ambiguous") from None
     except NotImplementedError as error:  # of zipfile, for a method it does not know
         raise ArchiveError(f"{archive.name} cannot be unpacked here: {error}. Pack it again with Deflate") from None
@@ -116,7 +119,8 @@ def _members(archive: Path) -> Iterator[tuple[str, IO[bytes]]]:
                 if name.endswith("/"):
                     continue
                 if kind not in (0, stat.S_IFREG):
-                    raise ArchiveError(f"{archive.name} holds {name}, which is not a plain file; leave it out")
+                    shown = printable(name)
+                    raise ArchiveError(f"{archive.name} holds {shown}, which is not a plain file; leave it out")
                 with opened.open(info) as body:
                     yield name, body
         return
@@ -207,7 +211,7 @@ def _zip_name(info: zipfile.ZipInfo) -> str:
 
 def _inside(target: Path, name: str, archive: Path) -> Path:
     parts = PurePosixPath(name).parts
-    if not parts or name.startswith("/") or "\0" in name or ".." in parts or ":" in parts[0]:
+    if not parts or name.startswith("/") or "\0" in name or ".." in parts or DRIVE.match(name):
         raise ArchiveError(
             f"{archive.name} holds {name!r}, a name that leads out of the folder; the archive is refused"
         )
