@@ -85,6 +85,24 @@ def test_archives_are_like_folders(tmp_path: Path, suffix: str) -> None:
     assert {label for _, label, _ in found(path)} == {"cat", "dog"}
 
 
+@pytest.mark.parametrize("suffix", [".zip", ".tar", ".tar.gz"])
+@pytest.mark.parametrize("packed", ["zip", "", "gz", "bz2", "xz"])
+def test_an_archive_is_what_its_bytes_are(tmp_path: Path, suffix: str, packed: str) -> None:
+    path = tmp_path / f"pets{suffix}"
+    if packed == "zip":
+        zipped(path, "PK/cat/1.png", "PK/dog/1.png")
+    else:
+        with tarfile.open(path, f"w:{packed}") as tar:  # type: ignore[call-overload]
+            tar.add(write(tmp_path / "in", "PK/cat/1.png", "PK/dog/1.png"), arcname="PK")
+    assert {label for _, label, _ in found(path)} == {"cat", "dog"}
+
+
+def test_a_zip_that_unpacks_itself_is_read(tmp_path: Path) -> None:
+    body = zipped(tmp_path / "pets.zip", "cat/1.png", "dog/1.png").read_bytes()
+    (tmp_path / "pets.zip").write_bytes(b"MZ" + bytes(600) + body)
+    assert {label for _, label, _ in found(tmp_path / "pets.zip")} == {"cat", "dog"}
+
+
 def zipped(path: Path, *names: str) -> Path:
     """A zip with these names in it as they are."""
     with zipfile.ZipFile(path, "w") as made:

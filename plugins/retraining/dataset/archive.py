@@ -43,6 +43,7 @@ MAX_DICTIONARY_BYTES = 256 * 1024**2
 DRIVE = re.compile(r"[A-Za-z]:")
 """Of Windows, in front of a name; elsewhere a colon is a letter like others: `10:30/`."""
 COPY_BYTES = 256 * 1024
+ZIP, GZIP, BZIP2, XZ = (b"PK\x03\x04", b"PK\x05\x06"), b"\x1f\x8b", b"BZh", (b"\xfd7zXZ", b"]\0\0")
 LOOK_BYTES = 64 * 1024**2  # how often the disk is looked at
 
 # Python's own tar filters had holes until 3.11.17 (CVE-2025-4517, CVE-2026-82049), so no member is ever extracted by
@@ -112,7 +113,7 @@ def _require_room(name: str, target: Path) -> None:
 
 
 def _members(archive: Path) -> Iterator[tuple[str, IO[bytes]]]:
-    if archive.name.lower().endswith(".zip"):
+    if _is_zip(archive):
         with open_zip(archive, MAX_ZIP_ENTRIES) as opened:
             for info in opened.infolist():
                 name, kind = _zip_name(info), stat.S_IFMT(info.external_attr >> 16)
@@ -180,16 +181,29 @@ class _Unpacked(io.RawIOBase):
 
 def _opened(archive: Path) -> IO[bytes]:
     """By its first bytes: a name may say anything."""
-    with archive.open("rb") as file:
-        begin = file.read(6)
-    if begin.startswith(b"\x1f\x8b"):
+    begin = _head(archive)
+    if begin.startswith(GZIP):
         return gzip.open(archive)  # type: ignore[return-value]
-    if begin.startswith(b"BZh"):
+    if begin.startswith(BZIP2):
         return bz2.open(archive)
-    if begin.startswith((b"\xfd7zXZ", b"]\0\0")):
+    if begin.startswith(XZ):
         _require_small_dictionary(archive)
         return lzma.open(archive)
     return archive.open("rb")
+
+
+def _is_zip(archive: Path) -> bool:
+    """By its first bytes, too; one that unpacks itself begins with a program, and has only its name to say so."""
+    begin = _head(archive)
+    if begin.startswith(ZIP):
+        return True
+    is_tar = begin.startswith((GZIP, BZIP2, *XZ)) or begin[257:262] == b"ustar"
+    return archive.name.lower().endswith(".zip") and not is_tar
+
+
+def _head(archive: Path) -> bytes:
+    with archive.open("rb") as file:
+        return file.read(512)
 
 
 def _require_small_dictionary(archive: Path) -> None:
