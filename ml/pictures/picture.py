@@ -77,6 +77,8 @@ FORMATS: tuple[Format, ...] = (
 )
 ACCEPTED = f"{', '.join(form.name for form in FORMATS[:-1])} and {FORMATS[-1].name}"
 CONTENT_TYPES = tuple(form.content_type for form in FORMATS)
+# What others call them, and S3 whatever was not named: the bytes tell what they are.
+ALIASES = ("image/jpg", "image/pjpeg", "image/x-png", "image/x-ms-bmp", "image/tif", "binary/octet-stream")
 
 
 def decode(

@@ -19,7 +19,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from pictures.picture import ACCEPTED, CONTENT_TYPES, HEAD_BYTES, MAX_BYTES, format_of
+from pictures.picture import ACCEPTED, ALIASES, CONTENT_TYPES, HEAD_BYTES, MAX_BYTES, format_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence, Set
@@ -166,7 +166,7 @@ def get(stream: socket.socket, host: str, path: str, deadline: float) -> bytes:
     with connection.getresponse() as answer:
         kind = answer.headers.get_content_type()
         plain = answer.headers.get("Content-Encoding", "identity") == "identity"
-        if answer.status != 200 or not plain or kind not in (*CONTENT_TYPES, "application/octet-stream"):
+        if answer.status != 200 or not plain or kind not in (*CONTENT_TYPES, *ALIASES, "application/octet-stream"):
             raise Refused(f"no image was there; accepted are {ACCEPTED}")
         if (answer.length or 0) > MAX_BYTES:
             raise Refused(f"the image is larger than {MAX_BYTES // 2**20} MB")

@@ -46,7 +46,7 @@ else:
         ToolkitError = PlainError
 
 
-IMAGE_TYPES = (*picture.CONTENT_TYPES, "image/jpg", "application/x-image", "application/octet-stream")
+IMAGE_TYPES = (*picture.CONTENT_TYPES, "application/x-image", "application/octet-stream")
 MAX_PIXELS = picture.MAX_PIXELS  # of one request: one picture as large as can be, or several of that size together
 DECODING = MemoryGate(2**30)  # of all requests; a picture of MAX_PIXELS may take all of it, a photograph a few MB
 MAX_INSTANCES = 16
@@ -83,7 +83,7 @@ class Request:
 
 def read_request(body: bytes | bytearray, content_type: str | None) -> Request:
     kind = (content_type or "").split(";")[0].strip().lower()
-    if kind in IMAGE_TYPES:
+    if kind in IMAGE_TYPES or kind in picture.ALIASES:
         return Request([bytes(body)], False)
     if kind == "application/json":
         return read_json(body)
@@ -102,6 +102,7 @@ def read_array(body: bytes | bytearray) -> Request:
     if not isinstance(array, np.ndarray) or array.ndim not in (3, 4) or array.size == 0:
         shape = list(getattr(array, "shape", ()))
         raise RequestError(400, "ARRAY_SHAPE", f"an array must be (H, W, 3), (N, H, W, 3) or (N, 3, H, W), not {shape}")
+    array = array.astype(array.dtype.newbyteorder("="), copy=False)  # the other order has the same numbers
     several = array.ndim == 4
     batch = array if several else array[None]
     if len(batch) > MAX_INSTANCES:
@@ -216,8 +217,10 @@ def parse_json(body: bytes | bytearray | str) -> Any:
         return dict(pairs)
 
     try:
-        text = body if isinstance(body, str) else bytes(body).decode("utf-8")
-        return json.loads(text, parse_constant=refuse, object_pairs_hook=without_doubles)
+        # Bytes may be UTF-8, -16 or -32, and begin with a mark that says so: Windows writes one.
+        return json.loads(
+            body if isinstance(body, str) else bytes(body), parse_constant=refuse, object_pairs_hook=without_doubles
+        )
     except (ValueError, RecursionError) as error:
         raise RequestError(400, "JSON", f"the body is not valid JSON: {str(error)[:200]}") from error
 

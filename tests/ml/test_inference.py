@@ -64,9 +64,23 @@ def test_every_content_type_gives_the_same_answer(network):
         (bytearray(PNG), "Application/X-Image"),
         (json.dumps({"image": BASE64}), "application/json"),
         (json.dumps({"image": BASE64}).encode(), "application/json; charset=utf-8"),
+        (json.dumps({"image": BASE64}).encode("utf-8-sig"), "application/json"),  # Windows begins a text so
+        (json.dumps({"image": BASE64}).encode("utf-16"), "application/json; charset=utf-16"),
+        (PNG, "binary/octet-stream"),  # S3's for an object of which nothing was said
+        (PNG, "image/x-ms-bmp"),
     ]
     answers = [ask(network, *request) for request in asked]
     assert all(answer == answers[0] for answer in answers)
+
+
+def test_numbers_of_another_byte_order_are_the_same(network):
+    numbers = np.random.default_rng(0).random((1, 3, 16, 16)).astype(np.float32)
+    answers = []
+    for order in "<>":
+        body = io.BytesIO()
+        np.save(body, numbers.astype(f"{order}f4"))
+        answers.append(ask(network, body.getvalue(), "application/x-npy"))
+    assert answers[0] == answers[1]
 
 
 def test_instances_are_answered_in_order(network):
