@@ -170,6 +170,23 @@ def test_a_source_in_s3_gives_the_same_version_as_the_folder(
     assert there.fingerprint == here.fingerprint
 
 
+@pytest.mark.parametrize(
+    ("source", "complaint"),
+    [
+        ("s3://no-such-bucket/a", r"s3://no-such-bucket/a/: there is no bucket 'no-such-bucket'; correct the name"),
+        ("S3://bucket/a", r"must be s3://bucket/prefix, with s3 in lower case"),
+        ("s3://", r"must be s3://bucket/prefix"),
+        ("s3://a b/c.zip", r"the bucket's own name, of letters"),
+        ("s3://arn:aws:s3:us-east-1:000000000000:accesspoint/a/b", r"for an access point that is its alias"),
+    ],
+)
+def test_an_address_of_no_bucket_is_refused(
+    s3: Any, bucket: str, make_plan: Callable[..., Plan], source: str, complaint: str
+) -> None:
+    with pytest.raises(SourceError, match=complaint):
+        sync_dataset(make_plan(bucket, source=source), s3)
+
+
 def test_one_class_is_refused(s3: Any, bucket: str, make_plan: Callable[..., Plan], tmp_path: Path) -> None:
     source = write_classes(tmp_path / "in", {"cat": 9})
     with pytest.raises(SourceError, match=r"one class only, 'cat'.*at least two"):

@@ -17,6 +17,8 @@ import shutil
 import sys
 from pathlib import Path
 
+from botocore.exceptions import BotoCoreError, ClientError
+
 from retraining.dataset.archive import ArchiveError
 from retraining.dataset.check import check
 from retraining.dataset.progress import at_terminal
@@ -88,7 +90,7 @@ def _check(source: str, html: Path | None) -> int:
             checked = check(source, html=html is not None, progress=progress)
         if html is not None and checked.html is not None:
             html.write_text(checked.html)
-    except (RecipeError, OSError) as error:
+    except (RecipeError, OSError, BotoCoreError, ClientError) as error:
         print(f"python -m retraining.dataset: {error}", file=sys.stderr)
         return 2
     print(checked.text)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,20 +61,28 @@ class ObjectSource:
         Objects land under numbers: a key may be any text, and no text of a stranger becomes a path.
         """
         tree = Tree()
-        for page in s3.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=self.prefix):
-            for entry in page.get("Contents", []):
-                name = entry["Key"].removeprefix(self.prefix)
-                if name.endswith("/") or not name:  # how consoles mark a folder
-                    tree.empty.append(name.rstrip("/"))
-                    continue
-                too_big = Rejected(code="TOO_BIG_BYTES", detail=f"{entry['Size']} bytes, at most {MAX_BYTES}")
-                tree.leaves[name] = Leaf(
-                    path=scratch / str(len(tree.leaves)),
-                    rejected=too_big if entry["Size"] > MAX_BYTES else None,
-                    stamp=stamp_of_object(entry["Size"], entry["ETag"]),
-                )
+        for entry in self._listed(s3):
+            name = entry["Key"].removeprefix(self.prefix)
+            if name.endswith("/") or not name:  # how consoles mark a folder
+                tree.empty.append(name.rstrip("/"))
+                continue
+            too_big = Rejected(code="TOO_BIG_BYTES", detail=f"{entry['Size']} bytes, at most {MAX_BYTES}")
+            tree.leaves[name] = Leaf(
+                path=scratch / str(len(tree.leaves)),
+                rejected=too_big if entry["Size"] > MAX_BYTES else None,
+                stamp=stamp_of_object(entry["Size"], entry["ETag"]),
+            )
         tree.bring = lambda names: self._fetch(s3, tree, names)
         return tree
+
+    def _listed(self, s3: Any) -> Iterator[dict[str, Any]]:
+        try:
+            for page in s3.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=self.prefix):
+                yield from page.get("Contents", [])
+        except ClientError as error:  # what else there is may pass, and is waited for by its code
+            if error.response["Error"].get("Code") != "NoSuchBucket":
+                raise
+            raise SourceError(f"{self.uri}: there is no bucket {self.bucket!r}; correct the name or make it.") from None
 
     def _fetch(self, s3: Any, tree: Tree, names: Sequence[str]) -> None:
         log.info("Fetching %d of %d objects from %s.", len(names), len(tree.leaves), printable(self.uri))

@@ -38,6 +38,8 @@ class Checked:
 
 def check(what: str, *, html: bool = False, progress: Progress = in_log) -> Checked:
     """`what`: a source, or a recipe file that names one. Raises RecipeError for a recipe that cannot be read."""
+    if not what.strip():
+        return Checked(good=False, text="Refused: no source is named; . is the folder that you are in.")
     source, layout, split = what, None, Split()
     if what.lower().endswith((".yaml", ".yml")) and Path(what).is_file():
         recipe = load_recipe(Path(what))

@@ -6,6 +6,7 @@ What a Memory knows to be unchanged is neither fetched nor unpacked: its names a
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path, PurePosixPath
@@ -26,6 +27,7 @@ from retraining.web_address import AddressError, WebAddress, without_secrets
 
 log = logging.getLogger(__name__)
 
+S3_ADDRESS = re.compile(r"s3://[A-Za-z0-9._-]{1,255}(?:/|$)")
 NOT_HERE = Path("/unchanged, so not fetched")
 
 
@@ -38,6 +40,11 @@ def find_tree(source: str, scratch: Path, s3: Any, memory: Memory) -> Tree:
     if kind == "bundled":
         raise SourceError(f"{source}: the only bundled data set is bundled://digits.")
     if kind == "s3":
+        if not S3_ADDRESS.match(source):
+            raise SourceError(
+                f"{shown}: must be s3://bucket/prefix, with s3 in lower case and the bucket's own name, of letters, "
+                "digits, dots and dashes; for an access point that is its alias."
+            )
         if is_prefix(source):
             return ObjectSource.of(source).tree(s3, scratch)
         return _archive_in_s3(source, scratch, s3, memory)
