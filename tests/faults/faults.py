@@ -116,11 +116,14 @@ def undisturbed(laboratory: Laboratory, scenario: Scenario) -> Finding:
 
 
 def mark_waiting(laboratory: Laboratory, scenario: Scenario, name: str, what: str, state: str) -> Finding:
-    """A person marks a task that waits, or its run."""
+    """A person marks a task that waits, or its run. Its job is stopped; the endpoint goes on changing."""
     world, run, before = laboratory.begin(scenario)
     run.waits = _marker(run, name, what, state)
     run.finish()
-    return Finding(scenario.name, f"mark {what} {state} while {name} waits", harms(world, run, scenario, before))
+    told = [f"I5: job {job} is left running" for job in world.sagemaker.running()]
+    world.clock.sleep(3600)
+    told += harms(world, run, scenario, before)
+    return Finding(scenario.name, f"mark {what} {state} while {name} waits", told)
 
 
 def lost_replies(laboratory: Laboratory, scenario: Scenario) -> Iterator[Finding]:
