@@ -1,5 +1,4 @@
 import contextlib
-import random
 import shutil
 import socket
 import stat
@@ -12,13 +11,13 @@ import pytest
 from stack import lifecycle, processes
 from stack.errors import StackError
 from stack.settings import Settings
-from tests.object_store import is_free
+from tests.object_store import DRAW, is_free
 
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     while True:
-        port = random.randrange(10_240, 19_000)
+        port = DRAW.randrange(10_240, 19_000)
         found = Settings(
             root=tmp_path, state=tmp_path / ".local", sagemaker_port=port, s3_port=port + 10, airflow_port=port + 20
         )
