@@ -67,7 +67,8 @@ approval: false
 
 def text(name: str, source: str) -> str:
     """The recipe's YAML, whatever characters a path has."""
-    return TEMPLATE.format(name=name, source=_quoted(source), description=_quoted(f"The images in {source}"))
+    told = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in source)  # for people to read
+    return TEMPLATE.format(name=name, source=_quoted(source), description=_quoted(f"The images in {told}"))
 
 
 def _quoted(value: str) -> str:
