@@ -29,6 +29,7 @@ from PIL import Image, ImageFilter
 
 from bench.sides import REPOSITORY, machine, ratio
 from retraining.dataset.store import Store
+from retraining.s3.connections import keeping_many
 from tests.object_store import KEY_ID, REGION, SECRET, free_ports, seaweedfs
 from tests.waiting import wait_until
 
@@ -177,7 +178,7 @@ def measure(place: Place, rounds: int, sides: list[str]) -> None:
 
 def put(images: Path, name: str) -> None:
     """The side `upload`."""
-    store = Store(boto3.client("s3"), BUCKET, f"{name}/", frozenset({"none"}))
+    store = Store(boto3.client("s3", config=keeping_many()), BUCKET, f"{name}/", frozenset({"none"}))
     store.put_missing({f"images/{path.parent.name}/{path.name}": path for path in images.rglob("*.jpg")})
 
 
