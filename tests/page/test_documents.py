@@ -82,6 +82,30 @@ def test_a_run_that_ended_is_shown_by_its_report(airflow: Any, viewer: dict[str,
     assert 'href="run?dag_id=retrain_digits&amp;run_id=manual__1"' in weeks.text
 
 
+def test_the_profilers_report_opens_in_a_sandbox(airflow: Any, viewer: dict[str, str], shelf: Shelf) -> None:
+    set_state("success")
+    key = f"digits/runs/{(name := name_of(record(), shelf.bucket))}"
+    address = f"s3://{shelf.bucket}/{key}/profiler-report.html"
+    foreign = b"<script>alert(1)</script><p>Where the time went"
+    for place in (f"{key}/profiler-report.html", "secret.html"):
+        shelf.s3.put_object(Bucket=shelf.bucket, Key=place, Body=foreign)
+    report = documents(DIGITS).report | {"run_name": name}
+    answers = {}
+    for told in (address, f"s3://{shelf.bucket}/secret.html", "s3://another/x.html"):
+        body = json.dumps(report | {"profiler": report["profiler"] | {"html": told}}).encode()
+        shelf.s3.put_object(Bucket=shelf.bucket, Key=f"{key}/report.json", Body=body)
+        answers[told] = airflow.get("/retraining/profiler", params=RUN, headers=viewer)
+    assert [answer.status_code for answer in answers.values()] == [200, 404, 404]
+    opened = answers[address]
+    assert (opened.content, opened.headers["Content-Type"]) == (foreign, "text/html; charset=utf-8")
+    policy = opened.headers["Content-Security-Policy"]
+    assert policy.startswith("sandbox;") and "script" not in policy and "default-src 'none'" in policy
+    assert (
+        "profiler?dag_id=retrain_digits&amp;run_id=manual__1"
+        in airflow.get("/retraining/run", params=RUN, headers=viewer).text
+    )
+
+
 def test_a_report_tells_of_the_runs_before_it(airflow: Any, viewer: dict[str, str], shelf: Shelf) -> None:
     set_state("running")
     alone = airflow.get("/retraining/run", params=RUN, headers=viewer).text

@@ -22,7 +22,7 @@ from retraining.page import airflow_runs, rendering
 from retraining.page.access import may_see_dag, seen_by, signed_in
 from retraining.page.chart import chart
 from retraining.page.clients import kept_client
-from retraining.page.documents import Documents, Shelf, TooLarge, champion_key
+from retraining.page.documents import Documents, Shelf, TooLarge, champion_key, read_profiler_report
 from retraining.page.kept import Kept
 from retraining.page.live import ASKED, read_run
 from retraining.page.models import MOST as MOST_MODELS
@@ -44,11 +44,13 @@ STATIC = {
 }
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' data:; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'self'",
+    "frame-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'self'",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-store",
 }
+
+FOREIGN_HTML = "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'self'"
 
 # A page shares its threads with all of Airflow's: a store that hangs must not keep them.
 PATIENCE = Config(connect_timeout=3, read_timeout=10, retries={"total_max_attempts": 2})
@@ -76,6 +78,25 @@ def run_page(
     def make(shelf: Shelf) -> HTMLResponse:
         run = replace(read_run(shelf, record, facts, _epochs), weeks=read_weeks(shelf, lately))
         return report_page(run, section_of(task_id))
+
+    return _from_store(make)
+
+
+@app.get("/profiler", dependencies=[Depends(may_see_dag)])
+def profiler_report(
+    dag_id: str = Query(min_length=1, max_length=250), run_id: str = Query(min_length=1, max_length=250)
+) -> HTMLResponse:
+    """The profiler's own report, a file of a job: in a sandbox, without scripts, and with nothing from elsewhere."""
+    record = airflow_runs.find_run(dag_id, run_id)
+    if record is None or record.recipe is None:
+        return page("message.html", 404, title="No such run", text="Airflow has no run of ours of this name.")
+    facts = airflow_runs.find_facts(record, ASKED)
+
+    def make(shelf: Shelf) -> HTMLResponse:
+        body = read_profiler_report(shelf, read_run(shelf, record, facts))
+        if body is None:
+            return page("message.html", 404, title="No such report", text="This run left no report of the profiler.")
+        return HTMLResponse(body, headers=HEADERS | {"Content-Security-Policy": FOREIGN_HTML})
 
     return _from_store(make)
 
