@@ -21,10 +21,10 @@ from retraining.epochs import read_epochs
 from retraining.page import airflow_runs, rendering
 from retraining.page.access import may_see_dag, seen_by, signed_in
 from retraining.page.chart import chart
-from retraining.page.clients import kept_client
-from retraining.page.documents import Documents, Shelf, TooLarge, champion_key, read_profiler_report
+from retraining.page.clients import HASTE, kept_client
+from retraining.page.documents import Documents, Shelf, TooLarge, champion_key
 from retraining.page.kept import Kept
-from retraining.page.live import ASKED, read_run
+from retraining.page.live import ASKED, read_profiler_report, read_run
 from retraining.page.models import MOST as MOST_MODELS
 from retraining.page.models import Model, loudest_first, read_model, read_models, way_back_in
 from retraining.page.panels import section_of
@@ -54,7 +54,6 @@ FOREIGN_HTML = "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src 
 
 # A page shares its threads with all of Airflow's: a store that hangs must not keep them.
 PATIENCE = Config(connect_timeout=3, read_timeout=10, retries={"total_max_attempts": 2})
-HASTE = Config(connect_timeout=2, read_timeout=4, retries={"total_max_attempts": 1}, max_pool_connections=16)
 
 app = FastAPI(title="Retraining", docs_url=None, redoc_url=None, openapi_url=None)
 app.include_router(trying)
@@ -93,7 +92,7 @@ def profiler_report(
     facts = airflow_runs.find_facts(record, ASKED)
 
     def make(shelf: Shelf) -> HTMLResponse:
-        body = read_profiler_report(shelf, read_run(shelf, record, facts))
+        body = read_profiler_report(shelf, record, facts)
         if body is None:
             return page("message.html", 404, title="No such report", text="This run left no report of the profiler.")
         return HTMLResponse(body, headers=HEADERS | {"Content-Security-Policy": FOREIGN_HTML})

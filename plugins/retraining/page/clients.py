@@ -9,6 +9,8 @@ from botocore.config import Config
 from retraining.page.kept import Kept
 from retraining.run import client
 
+HASTE = Config(connect_timeout=2, read_timeout=4, retries={"total_max_attempts": 1})
+"""For what a page can do without, or asks many of."""
 KEPT_S = 60.0
 """So long a changed connection `aws_default` is not seen. Credentials that expire are renewed by the client itself."""
 

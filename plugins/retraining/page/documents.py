@@ -105,15 +105,6 @@ def name_of(record: RunRecord, bucket: str, began_as: str | None = None) -> str:
     return began_as or run_name(record.recipe or "", record.run_after, record.run_id, bucket)
 
 
-def read_profiler_report(shelf: Shelf, run: Documents) -> bytes | None:
-    """The HTML that a run's profiler left below the run's own prefix; one at any other place is not read."""
-    address = str((run.report.get("profiler") or {}).get("html", ""))
-    own = f"s3://{shelf.bucket}/{run_key(run.record.recipe or '', str(run.report['run_name']))}/"
-    if not address.startswith(own):
-        return None
-    return shelf.read(address.removeprefix(f"s3://{shelf.bucket}/"))
-
-
 def read_version(shelf: Shelf, recipe: str, report: Mapping[str, Any], name: str) -> dict[str, Any] | None:
     """A document of the version that the run was trained on, such as dataset.json."""
     fingerprint = str((report.get("dataset") or {}).get("fingerprint", ""))

@@ -30,18 +30,28 @@ def read_run(
     epochs: Callable[[str], dict[str, Any] | None] = lambda job: None,
 ) -> Documents:
     """`find` asks for what tasks left in XCom, also where the report is not written yet; `epochs` a training's log."""
-    preflight = find("preflight", "return_value") or {}
-    recipe, name = record.recipe or "", name_of(record, shelf.bucket, preflight.get("run_name"))
-    key = run_key(recipe, name)
-    report = shelf.json(f"{key}/report.json") if record.reported else None
-    now = of_this_attempt(record, find)
-    facts = {"preflight": preflight, "package_source": find("package_source", "return_value") or {}}
+    key, report = _written(shelf, record, find)
+    facts = {task: find(task, "return_value") or {} for task in ("preflight", "package_source")}
     if report:
         return from_report(shelf, record, key, report, facts)
-    job = now("train", "job")
-    return replace(
-        from_report(shelf, record, key, so_far(record, name, now), facts), training=epochs(job["name"]) if job else None
-    )
+    now = of_this_attempt(record, find)
+    job, report = now("train", "job"), so_far(record, key.rpartition("/")[2], now)
+    return replace(from_report(shelf, record, key, report, facts), training=epochs(job["name"]) if job else None)
+
+
+def read_profiler_report(shelf: Shelf, record: RunRecord, find: Callable[[str, str], Any]) -> bytes | None:
+    """The HTML that a run's profiler left below the run's own prefix; one at any other place is not read."""
+    key, report = _written(shelf, record, find)
+    report = report or so_far(record, key.rpartition("/")[2], of_this_attempt(record, find))
+    address, bucket = str((report.get("profiler") or {}).get("html", "")), f"s3://{shelf.bucket}/"
+    return shelf.read(address.removeprefix(bucket)) if address.startswith(f"{bucket}{key}/") else None
+
+
+def _written(shelf: Shelf, record: RunRecord, find: Callable[[str, str], Any]) -> tuple[str, dict[str, Any] | None]:
+    """The prefix of a run's own documents, and its report where the latest attempt wrote one."""
+    began_as = (find("preflight", "return_value") or {}).get("run_name")
+    key = run_key(record.recipe or "", name_of(record, shelf.bucket, began_as))
+    return key, shelf.json(f"{key}/report.json") if record.reported else None
 
 
 def from_report(

@@ -23,7 +23,7 @@ from retraining.environment import ConfigurationError, Environment
 from retraining.page import airflow_runs, rendering
 from retraining.page.access import may_see_dag, may_trigger_dag, signed_in, triggered_by
 from retraining.page.asking import ask
-from retraining.page.clients import kept_client
+from retraining.page.clients import HASTE, kept_client
 from retraining.page.documents import Shelf, TooLarge, champion_key, run_key
 from retraining.page.models import RUN_NAME, judge, told
 from retraining.page.panels.images import A_PICTURE
@@ -34,7 +34,6 @@ from retraining.release.golden import MAX_BODY_BYTES, MAX_INSTANCES
 
 log = logging.getLogger(__name__)
 
-HASTE = Config(connect_timeout=2, read_timeout=4, retries={"total_max_attempts": 1})
 ANSWERS = Config(connect_timeout=2, read_timeout=20, retries={"total_max_attempts": 1})
 """A first request after a pause may wait for a model that starts; no request is sent twice."""
 AT_ONCE = 4
