@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import threading
 import time
 from collections.abc import Callable
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import botocore.exceptions
 
+from tests.clients import Clients
 from tests.local_sagemaker.harness import Server
 from tests.local_sagemaker.serving import invoke
 from tests.waiting import wait_until
@@ -26,26 +25,15 @@ class Asked:
     error: str
 
 
-class Hammer:
+class Hammer(Clients):
     """`with Hammer(server, endpoint) as asked:` … `asked.versions()`."""
 
     def __init__(self, server: Server, endpoint: str, body: bytes = b"image", clients: int = 4) -> None:
+        super().__init__(clients)
         self._server = server
         self._endpoint = endpoint
         self._body = body
-        self._stop = threading.Event()
-        self._threads = [threading.Thread(target=self._ask) for _ in range(clients)]
         self.asked: list[Asked] = []
-
-    def __enter__(self) -> Self:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join()
 
     def failures(self) -> list[str]:
         return [asked.error for asked in self.asked if asked.version is None]
@@ -62,11 +50,10 @@ class Hammer:
         before = len(self.asked)
         self.wait(lambda: len(self.asked) >= before + count)
 
-    def _ask(self) -> None:
-        while not self._stop.is_set():
-            at = time.monotonic()
-            try:
-                answer: dict[str, Any] = invoke(self._server, self._endpoint, self._body)
-                self.asked.append(Asked(at, answer["version"], answer["pid"], ""))
-            except (botocore.exceptions.ClientError, botocore.exceptions.BotoCoreError) as error:
-                self.asked.append(Asked(at, None, 0, str(error)))
+    def ask(self) -> None:
+        at = time.monotonic()
+        try:
+            answer: dict[str, Any] = invoke(self._server, self._endpoint, self._body)
+            self.asked.append(Asked(at, answer["version"], answer["pid"], ""))
+        except (botocore.exceptions.ClientError, botocore.exceptions.BotoCoreError) as error:
+            self.asked.append(Asked(at, None, 0, str(error)))
