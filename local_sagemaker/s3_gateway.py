@@ -109,6 +109,7 @@ class S3Gateway:
 
     @staticmethod
     async def _ask(client: httpx.AsyncClient, request: httpx.Request, *, may_repeat: bool) -> httpx.Response:
+        """The store's answer, to a further question where one fails by no fault of the request."""
         for pause_s in _PAUSES_S if may_repeat else ():
             try:
                 answer = await client.send(request, stream=True)

@@ -8,8 +8,7 @@ from typing import Any
 
 def list_keys(s3: Any, bucket: str, prefix: str) -> Iterator[str]:
     """All keys under a prefix, in no particular order."""
-    for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
-        yield from (entry["Key"] for entry in page.get("Contents", []))
+    return (key for key, _ in list_sizes(s3, bucket, prefix))
 
 
 def list_sizes(s3: Any, bucket: str, prefix: str) -> Iterator[tuple[str, int]]:
