@@ -15,6 +15,8 @@ from stack.settings import GRPC_OFFSET, STORE_PARTS, Settings
 
 SOCKETS = Path("/tmp")  # as SeaweedFS has it built in
 GRPC_PORTS_TRIED = 200
+#: Each bucket takes one or more; left to itself the store has as many as the free disk has volumes of full size.
+MOST_VOLUMES = 10_000
 
 
 def data(settings: Settings) -> Path:
@@ -58,7 +60,7 @@ def command_with(
         *(f"-{_option(part)}.port.grpc={port}" for part, port in grpc.items()),
         *(f"-{part}.localSocket={near}/{part}.sock" for part in ("s3", "filer")),
         *("-s3.port.iceberg=0", "-s3.port.lance=0", "-webdav=false", "-admin.ui=false"),
-        *("-master.telemetry=false", "-disableHttp"),
+        *("-master.telemetry=false", "-disableHttp", f"-volume.max={MOST_VOLUMES}"),
         *("-s3.allowDeleteBucketNotEmpty=false", "-s3.autoCreateBucket=false", "-s3.concurrentUploadLimitMB=64"),
     )
 

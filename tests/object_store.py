@@ -79,7 +79,7 @@ def wait_until_ready(client: Any, log: Path) -> None:
 
 
 def delete_bucket(client: Any, name: str) -> None:
-    """With all that is in it. Each bucket takes some of the few volumes that the store has room for."""
+    """With all that is in it: each bucket keeps files open and memory."""
     empty_bucket(client, name)
     client.delete_bucket(Bucket=name)
 

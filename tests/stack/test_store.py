@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import ssl
 import stat
@@ -196,15 +197,24 @@ def test_weed_shell_opens_nothing_for_a_stranger(running: Running) -> None:
 
 def test_weed_shell_opens_for_the_owner(running: Running) -> None:
     """Which shows too that the stranger's shell is turned away for want of the key, and of nothing else."""
-    told = subprocess.run(
+    assert "what is inside" in owner_told(running, "fs.cat /buckets/doors/object")
+
+
+def test_buckets_do_not_run_out(running: Running) -> None:
+    """Each takes a volume; SeaweedFS's own limit is the free disk over the size of a full one: 40 on a laptop."""
+    room = re.search(r"volume:\d+/(\d+)", owner_told(running, "volume.list"))
+    assert room and int(room[1]) >= 10_000
+
+
+def owner_told(running: Running, command: str) -> str:
+    return subprocess.run(
         [str(WEED), "-config_dir=keys", "shell", *running.places],
-        input="fs.cat /buckets/doors/object\nexit\n",
+        input=f"{command}\nexit\n",
         cwd=running.folder,
         capture_output=True,
         text=True,
         timeout=PATIENCE_S,
-    )
-    assert "what is inside" in told.stdout
+    ).stdout
 
 
 def test_no_socket_lets_a_stranger_connect(running: Running) -> None:
