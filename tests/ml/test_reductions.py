@@ -18,22 +18,29 @@ def expected(tensor, name):
     return float({"variance": values.var}.get(name, getattr(values, name, None))())
 
 
-@pytest.mark.parametrize(
-    "tensor",
-    [
-        torch.randn(7),
-        torch.full((300,), 1.0) + 1e-4 * torch.randn(300),
-        torch.randn(64, 64, 3, 3).to(memory_format=torch.channels_last),
-        5 + 0.01 * torch.randn(400_000),
-        torch.randn(200, 900).t(),
-        torch.randn(50).bfloat16(),
-    ],
-    ids=["few", "scales", "channels last", "far from zero", "transposed", "bfloat16"],
-)
-def test_statistics_are_exact_to_single_precision(tensor):
+TENSORS = {
+    "few": lambda: torch.randn(7),
+    "scales": lambda: torch.full((300,), 1.0) + 1e-4 * torch.randn(300),
+    "channels last": lambda: torch.randn(64, 64, 3, 3).to(memory_format=torch.channels_last),
+    "far from zero": lambda: 5 + 0.01 * torch.randn(400_000),
+    "transposed": lambda: torch.randn(200, 900).t(),
+    "bfloat16": lambda: torch.randn(50).bfloat16(),
+}
+
+
+@pytest.mark.parametrize("draw", TENSORS.values(), ids=list(TENSORS))
+def test_statistics_are_exact_to_single_precision(draw):
+    tensor = draw()
     names, values = reductions.reduce({"t": tensor}, ALL)
     assert names[-1] == "smdebug/reductions/abs_l2/t"
-    assert values.tolist() == pytest.approx([expected(tensor, name) for name in ALL], rel=3e-5, abs=1e-6)
+    for name, value in zip(ALL, values.tolist(), strict=True):
+        assert value == pytest.approx(expected(tensor, name), rel=3e-5, abs=1e-6 + lost(tensor, name)), name
+
+
+def lost(tensor, name):
+    """What single precision cannot tell of a sum whose terms cancel out: it is as exact as its terms are large."""
+    cancels = name in ("sum", "mean")
+    return torch.finfo(torch.float32).eps * expected(tensor, f"abs_{name}") if cancels else 0
 
 
 def test_a_nan_is_not_hidden():
