@@ -197,6 +197,7 @@ def documents(
         report=report,
         evaluation=evaluation,
         kept_out=KEPT_OUT,
+        strips={"classes": [{"label": one, "count": 180, "shown": 12, "strip": "0" * 20} for one in classes]},
         album=album(candidate, champion, Thumbnails(digit)) if evaluation else None,
         labels=doubted(Thumbnails(digit)) if evaluation else None,
         training=TRAINED if "train" in states and report["training"] else None,

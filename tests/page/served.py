@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import uvicorn
@@ -18,6 +19,7 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import HTMLResponse, JSONResponse, Response
 from PIL import Image
 
+from retraining.dataset.strips import drawn
 from retraining.page.airflow_runs import TaskRecord
 from retraining.page.app import models_page, report_page, static, weeks_page
 from retraining.page.asking import ask
@@ -120,6 +122,7 @@ def served() -> Iterator[str]:
     """Its address; `run?state=…` is the report of that state, `around` a dark page with one in a frame."""
     app = FastAPI()
     app.get("/run")(lambda state: report_page(STATES[state]()))
+    app.get("/strip")(lambda place: Response(strip(int(place)), media_type="image/webp"))
     app.get("/weeks")(lambda: weeks_page("digits", two_years()))
     app.get("/models")(lambda: models_page(MODELS, ["another"]))
     app.get("/try")(lambda state="serves": HTMLResponse(tried(state), headers=POLICY))
@@ -137,6 +140,12 @@ def served() -> Iterator[str]:
     finally:
         server.should_exit = True
         thread.join()
+
+
+def strip(place: int) -> bytes:
+    """Twelve images of a class."""
+    names = [f"{place % 10}/{number:03}.png" for number in range(12)]
+    return drawn([partial(digit, name, 0) for name in names])
 
 
 def two_years() -> list[dict[str, Any]]:

@@ -16,7 +16,7 @@ from tests.page.served import DIGITS, HOSTILE
 from tests.page.test_page import shown
 
 ROUTES = [route for route in app.routes if isinstance(route, APIRoute)]
-OF_ONE_DAG = ("/run", "/profiler", "/weeks", "/try", "/try/image")
+OF_ONE_DAG = ("/run", "/profiler", "/strip", "/weeks", "/try", "/try/image")
 
 
 def path(route: APIRoute) -> str:

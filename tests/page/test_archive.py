@@ -34,8 +34,9 @@ def test_a_file_tells_what_the_page_tells() -> None:
     run = documents([str(digit) for digit in range(10)])
     body = re.compile(rb"<main.*</main>", re.DOTALL)
     found, shown = body.search(one_file(run)), body.search(report(run))
-    foreign = re.compile(rb'<details class="foreign">.*?</details>\n', re.DOTALL)  # a file has no server to ask
-    assert found and shown and found[0] == foreign.sub(b"", shown[0]) != shown[0]
+    # A file has no server to ask.
+    asking, asked = re.compile(rb'<details class="(foreign|strips)">.*?</details>\n', re.DOTALL), shown and shown[0]
+    assert found and asked and found[0] == asking.sub(b"", asked) and len(asking.findall(asked)) == 2
 
 
 def test_a_file_of_133_classes_can_be_sent_by_mail() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.page.served import STATES, served
-from tests.waiting import PATIENCE_S
+from tests.waiting import PATIENCE_S, wait_until
 
 CHROMIUM = "/usr/bin/chromium"
 
@@ -110,6 +110,21 @@ def test_the_threshold_is_moved_by_keys(trying: Any) -> None:
     page.keyboard.press("Home")
     page.locator("#threshold-says", has_text="300 of 300 images (100 %)").wait_for()
     assert said == []
+
+
+@pytest.mark.slow
+def test_images_of_a_class_are_fetched_when_looked_at(trying: Any) -> None:
+    page, said = trying
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(page.url.replace("/try", "/run?state=promoted"))
+    page.locator("#threshold").wait_for()
+    assert not any("/strip?" in url for url in asked)
+    page.locator(".strips summary").focus()
+    page.keyboard.press("Enter")
+    first = page.locator(".strips img").first
+    wait_until(lambda: first.evaluate("image => image.naturalWidth") == 12 * 102 - 6, lambda: "no strip is shown")
+    assert len(page.locator(".strips img").all()) == 10 and said == []
 
 
 @pytest.mark.slow

@@ -33,11 +33,10 @@ class Together:
 
 
 def test_the_documents_of_a_run_are_asked_for_at_once() -> None:
-    run, s3 = documents(DIGITS), Together(6)
+    run, s3 = documents(DIGITS), Together(7)
     found = from_report(Shelf(s3=s3, bucket="b"), run.record, "digits/runs/x", run.report, {})
-    assert s3.asked == {
-        *("evaluation.json", "images.json", "labels.json", "training.json", "rules.json", "kept-out.json")
-    }
+    of_run = {"evaluation.json", "images.json", "labels.json", "training.json", "rules.json"}
+    assert s3.asked == of_run | {"kept-out.json", "strips.json"}
     assert found.album == {"is": "digits/runs/x/page/images.json"} and found.dataset is None
 
 

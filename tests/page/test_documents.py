@@ -106,6 +106,27 @@ def test_the_profilers_report_opens_in_a_sandbox(airflow: Any, viewer: dict[str,
     )
 
 
+def test_a_class_is_shown_by_its_place_alone(airflow: Any, viewer: dict[str, str], shelf: Shelf) -> None:
+    set_state("success")
+    key, report = f"digits/runs/{name_of(record(), shelf.bucket)}", documents(DIGITS).report
+    strips = ["a" * 20, None, "../../secret", "b" * 20]
+    told = {"classes": [{"label": "x", "count": 3, "shown": 3, "strip": one} for one in strips]}
+    left = {
+        f"{key}/report.json": json.dumps(report).encode(),
+        f"digits/data/versions/{report['dataset']['fingerprint']}/strips.json": json.dumps(told).encode(),
+        f"digits/data/strips/{'a' * 20}.webp": b"a picture",
+        "digits/secret.webp": b"secret",
+    }
+    for name, body in left.items():
+        shelf.s3.put_object(Bucket=shelf.bucket, Key=name, Body=body)
+    places = ("0", "1", "2", "3", "4", "399", "400", "-1", "x")
+    answers = [airflow.get("/retraining/strip", params=RUN | {"place": at}, headers=viewer) for at in places]
+    assert [answer.status_code for answer in answers] == [200, *[404] * 5, *[422] * 3]
+    assert (answers[0].content, answers[0].headers["Content-Type"]) == (b"a picture", "image/webp")
+    page = airflow.get("/retraining/run", params=RUN, headers=viewer).text
+    assert [f"run_id=manual__1&amp;place={at}" in page for at in range(4)] == [True, False, True, True]
+
+
 def test_a_report_tells_of_the_runs_before_it(airflow: Any, viewer: dict[str, str], shelf: Shelf) -> None:
     set_state("running")
     alone = airflow.get("/retraining/run", params=RUN, headers=viewer).text

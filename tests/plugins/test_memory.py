@@ -186,7 +186,8 @@ def test_unchanged_objects_are_not_fetched(pets: Source) -> None:
     with requests(pets.s3) as asked:
         second = pets.sync(source)
     assert (first.read, second.read) == (24, 1)
-    assert asked["GetObject"] == 1 + 3 + 5  # what changed; memory, thumbs and decisions; the documents
+    beside = 11  # in the strip of its class
+    assert asked["GetObject"] == 1 + beside + 4 + 5  # memory, thumbs, decisions and strips; the documents
     with requests(pets.s3) as asked:
         third = pets.sync(source)
     assert (third.read, asked["PutObject"]) == (0, 0)
@@ -202,7 +203,7 @@ def test_objects_that_are_of_no_class_are_not_fetched(pets: Source) -> None:
     pets.sync(source)
     with requests(pets.s3) as asked:
         assert pets.sync(source).read == 0
-    assert asked["GetObject"] == 2 + 5  # memory and decisions; the documents
+    assert asked["GetObject"] == 3 + 5  # memory, decisions and strips; the documents
 
 
 def test_unfetched_objects_are_fetched_when_the_bucket_lost_them(pets: Source) -> None:
@@ -232,7 +233,7 @@ def test_an_unchanged_archive_is_not_opened(pets: Source, where: str) -> None:
         second = pets.sync(source)
     assert (first.read, second.read, second.uploaded) == (24, 0, 0)
     assert second.version.document() == first.version.document()
-    assert asked["GetObject"] == 2 + 5  # memory and decisions; the documents
+    assert asked["GetObject"] == 3 + 5  # memory, decisions and strips; the documents
     assert asked["PutObject"] == 0
 
 

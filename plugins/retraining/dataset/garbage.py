@@ -50,7 +50,7 @@ class Garbage:
     documents: tuple[str, ...]
     """Keys of those versions: what they say, and their shards."""
     objects: tuple[str, ...]
-    """Keys of images and quarantined files, and of what jobs found of them."""
+    """Keys of images and quarantined files, of what jobs found of them, and of what people see of them."""
     size_bytes: int
     """Of all these."""
     memories: tuple[str, ...]
@@ -82,6 +82,7 @@ class Collector:
         images = {name for fingerprint in kept for name in versions.images(fingerprint)}
         own = memory_key(self.plan.root, self.plan.recipe.source)
         stay = {f"images/{name}" for name in images} | recall(self.s3, versions.bucket, own).stored
+        stay |= {key for fingerprint in kept for key in versions.strips(fingerprint)}
         documents, objects, size, memories = list[str](), list[str](), 0, list[str]()
         for key, written, size_bytes in self._listed():
             kind, _, name = key.partition("/")
@@ -90,7 +91,7 @@ class Collector:
             elif kind == "versions" and written < old and name.partition("/")[0] not in kept:
                 documents.append(key)
                 size += size_bytes
-            elif kind in (*NAMED, "verified") and written < old and key not in stay:
+            elif kind in (*NAMED, "strips", "verified") and written < old and key not in stay:
                 objects.append(key)
                 size += size_bytes
         gone, whole = set(objects), self.plan.data_key

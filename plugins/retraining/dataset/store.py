@@ -21,7 +21,13 @@ from retraining.s3.listing import list_keys, list_sizes
 
 log = logging.getLogger(__name__)
 
-CONTENT_TYPES = {"jpg": "image/jpeg", "png": "image/png", "tar": "application/x-tar"}
+CONTENT_TYPES = {
+    "jpg": "image/jpeg",
+    "json": "application/json",
+    "png": "image/png",
+    "tar": "application/x-tar",
+    "webp": "image/webp",
+}
 ASKED = 8
 """Objects that are looked for where a listing is spared."""
 
@@ -85,6 +91,10 @@ class Store:
         self._put(key, path)
         self.uploaded += 1
 
+    def put_bytes(self, key: str, body: bytes) -> None:
+        """Whatever S3 has there; not counted, for it is no part of a version. May be called by several threads."""
+        self.s3.put_object(Bucket=self.bucket, Key=f"{self.root}{key}", Body=body, ContentType=content_type(key))
+
     def remove(self, key: str) -> None:
         self.s3.delete_object(Bucket=self.bucket, Key=f"{self.root}{key}")
 
@@ -119,7 +129,7 @@ class Store:
         target = {
             "Bucket": self.bucket,
             "Key": f"{self.root}{key}",
-            "ContentType": CONTENT_TYPES.get(key.rsplit(".", 1)[-1], "application/octet-stream"),
+            "ContentType": content_type(key),
         }
         if isinstance(source, Origin):
             self._copy(source, target)
@@ -145,6 +155,10 @@ class Store:
                 future.result()
                 self.progress("Uploaded", done, len(uploads))
         self.uploaded += len(uploads)
+
+
+def content_type(key: str) -> str:
+    return CONTENT_TYPES.get(key.rsplit(".", 1)[-1], "application/octet-stream")
 
 
 def _is_absent(source: Path | Origin) -> bool:

@@ -24,6 +24,7 @@ from retraining.dataset.sources import SourceFile, SourceFiles, open_source
 from retraining.dataset.split import SPLITS
 from retraining.dataset.stamp import is_files
 from retraining.dataset.store import Forgotten, Store
+from retraining.dataset.strips import keep_strips
 from retraining.dataset.summary import summary
 from retraining.dataset.verify_pool import verify_files
 from retraining.dataset.version import Version, as_json, make_version
@@ -41,7 +42,7 @@ class Synced:
 
     version: Version
     uploaded: int
-    """Objects written, of every kind; 0 when S3 had everything already."""
+    """Objects of the version that were written, and its documents; 0 when S3 had everything already."""
     read: int
     """Files that were read; 0 when all are those of the sync before."""
 
@@ -76,6 +77,7 @@ def _sync(plan: Plan, s3: Any, memory: Memory, key: str, progress: Progress, fou
         places = objects(version, files.scratch, found)
         store.put_missing(places)
         keep_kept_out(version, store, files.scratch)
+        keep_strips(version, store, places)
         if plan.recipe.sync.shards != "off":
             keep_shards(version, store, places, files.scratch)
     images_uri, folder = plan.uri(plan.images_key), f"versions/{version.fingerprint}"

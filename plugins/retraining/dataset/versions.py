@@ -9,6 +9,7 @@ from typing import Any
 
 from retraining.dataset.memory import memory_key, recall
 from retraining.dataset.split import SPLITS, SplitName
+from retraining.dataset.strips import strip_keys
 from retraining.plan import Plan
 from retraining.s3.documents import read_document
 
@@ -54,6 +55,11 @@ class Versions:
     def images(self, fingerprint: str) -> set[str]:
         """Names of all its images. Raises NoVersion."""
         return {name for names in self.manifests(fingerprint).values() for name in names}
+
+    def strips(self, fingerprint: str) -> set[str]:
+        """Keys below `data/` of the strips that show its classes; none where they cannot be told."""
+        body, _ = read_document(self.s3, self.bucket, f"{self.plan.data_key}versions/{fingerprint}/strips.json")
+        return set(strip_keys(body))
 
     def current(self) -> str | None:
         """The version that the last sync of the recipe's source made or found; None where that is not known."""

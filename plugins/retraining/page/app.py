@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import jinja2
 from botocore.config import Config
@@ -16,6 +16,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from fastapi import Depends, FastAPI, HTTPException, Query
 from fastapi.responses import HTMLResponse, Response
 
+from retraining.dataset.strips import MOST_CLASSES
 from retraining.environment import ConfigurationError, Environment
 from retraining.epochs import read_epochs
 from retraining.page import airflow_runs, rendering
@@ -24,7 +25,7 @@ from retraining.page.chart import chart
 from retraining.page.clients import HASTE, kept_client
 from retraining.page.documents import Documents, Shelf, TooLarge, champion_key
 from retraining.page.kept import Kept
-from retraining.page.live import ASKED, read_profiler_report, read_run
+from retraining.page.live import ASKED, ASKED_FOR_STRIPS, read_profiler_report, read_run, read_strip
 from retraining.page.models import MOST as MOST_MODELS
 from retraining.page.models import Model, loudest_first, read_model, read_models, way_back_in
 from retraining.page.panels import section_of
@@ -33,6 +34,8 @@ from retraining.page.trying import router as trying
 from retraining.page.weeks import MOST, read_weeks
 
 log = logging.getLogger(__name__)
+
+Answer = TypeVar("Answer", bound=Response)
 
 HERE = Path(__file__).parent
 STATIC = {
@@ -100,6 +103,27 @@ def profiler_report(
     return _from_store(make)
 
 
+@app.get("/strip", dependencies=[Depends(may_see_dag)])
+def strip(
+    dag_id: str = Query(min_length=1, max_length=250),
+    run_id: str = Query(min_length=1, max_length=250),
+    place: int = Query(ge=0, lt=MOST_CLASSES),
+) -> Response:
+    """Small pictures of some images of one class, by the class's place in the run's own list."""
+    record = airflow_runs.find_run(dag_id, run_id)
+    if record is None or record.recipe is None:
+        raise HTTPException(404)
+    facts = airflow_runs.find_facts(record, ASKED_FOR_STRIPS)
+
+    def make(shelf: Shelf) -> Response:
+        body = read_strip(shelf, record, facts, place)
+        if body is None:
+            raise HTTPException(404)
+        return Response(body, media_type="image/webp", headers=HEADERS)
+
+    return _from_store(make)
+
+
 @app.get("/weeks", dependencies=[Depends(may_see_dag)])
 def weeks(dag_id: str = Query(min_length=1, max_length=250)) -> HTMLResponse:
     """The last runs of one DAG, the newest first."""
@@ -140,8 +164,8 @@ def _epochs(job: str) -> dict[str, Any] | None:
 _trainings: Kept[dict[str, Any] | None] = Kept(most=100, seconds=10)
 
 
-def _from_store(make: Callable[[Shelf], HTMLResponse]) -> HTMLResponse:
-    """A page made from documents in S3, or one that says why there is none."""
+def _from_store(make: Callable[[Shelf], Answer]) -> Answer | HTMLResponse:
+    """What is made from documents in S3, or a page that says why there is nothing."""
     try:
         return make(Shelf(s3=kept_client("s3", PATIENCE), bucket=Environment.of(os.environ).bucket))
     except (ConfigurationError, TooLarge) as error:

@@ -40,6 +40,8 @@ class Documents:
     dataset: Mapping[str, Any] | None = None
     kept_out: Mapping[str, Any] | None = None
     """Files that the sync kept out, with small pictures."""
+    strips: Mapping[str, Any] | None = None
+    """Which strip of small pictures shows which class."""
     album: Mapping[str, Any] | None = None
     """The images that were won and lost, with small pictures."""
     labels: Mapping[str, Any] | None = None

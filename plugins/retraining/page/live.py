@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
+from retraining.dataset.strips import key_of
 from retraining.page.airflow_runs import ENDINGS, RunRecord, TaskRecord
 from retraining.page.documents import Documents, Shelf, name_of, read_version, run_key
 from retraining.report import LEFT, gather, run_report
@@ -21,6 +23,8 @@ ASKED = frozenset(
     }
 )
 """All that a page wants to know of what tasks left in XCom, as (task, key); and why a task failed."""
+ASKED_FOR_STRIPS = frozenset({("preflight", "return_value"), ("sync_dataset", "return_value")})
+A_STRIP = re.compile(r"[0-9a-f]{20}")
 
 
 def read_run(
@@ -47,6 +51,16 @@ def read_profiler_report(shelf: Shelf, record: RunRecord, find: Callable[[str, s
     return shelf.read(address.removeprefix(bucket)) if address.startswith(f"{bucket}{key}/") else None
 
 
+def read_strip(shelf: Shelf, record: RunRecord, find: Callable[[str, str], Any], place: int) -> bytes | None:
+    """The WebP that shows the class at this place of strips.json, of the version that a run was trained on."""
+    dataset = of_this_attempt(record, find)("sync_dataset", "return_value")
+    report = {"dataset": dataset} if dataset else _written(shelf, record, find)[1] or {}
+    recipe = record.recipe or ""
+    classes = (read_version(shelf, recipe, report, "strips.json") or {}).get("classes") or []
+    digest = str(classes[place].get("strip")) if place < len(classes) else ""
+    return shelf.read(f"{recipe}/data/{key_of(digest)}") if A_STRIP.fullmatch(digest) else None
+
+
 def _written(shelf: Shelf, record: RunRecord, find: Callable[[str, str], Any]) -> tuple[str, dict[str, Any] | None]:
     """The prefix of a run's own documents, and its report where the latest attempt wrote one."""
     began_as = (find("preflight", "return_value") or {}).get("run_name")
@@ -60,6 +74,8 @@ def from_report(
     """A run's documents, whose report is known; `key` is the prefix of its own."""
     recipe, bad, scored = record.recipe or "", (report.get("dataset") or {}).get("quarantined"), report.get("candidate")
     wanted: dict[str, Callable[[], dict[str, Any] | None]] = {}
+    if report.get("dataset"):
+        wanted["strips"] = lambda: read_version(shelf, recipe, report, "strips.json")
     if bad:
         wanted["kept_out"] = lambda: read_version(shelf, recipe, report, "kept-out.json")
     if scored:

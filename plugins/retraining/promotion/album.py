@@ -71,15 +71,25 @@ def small(body: bytes) -> bytes:
     """A JPEG of 128 pixels at most, upright, of an image that sync has let through."""
     from PIL import Image
 
-    with Image.open(io.BytesIO(body), formats=("JPEG", "PNG")) as image:
-        image.draft("RGB", (2 * SIDE, 2 * SIDE))  # a camera's JPEG is decoded at an eighth of its size
-        image.load()  # of a PNG also what stands behind its pixels
-        picture = eight_bits(upright(image)).convert("RGBA")
-    picture.thumbnail((SIDE, SIDE))
+    picture = small_picture(body, SIDE)
     white = Image.new("RGBA", picture.size, "white")
     made = io.BytesIO()
     Image.alpha_composite(white, picture).convert("RGB").save(made, "JPEG", quality=85)
     return made.getvalue()
+
+
+def small_picture(body: bytes, side: int) -> Any:
+    """A Pillow image in RGBA, upright, of `side` pixels at most, of an image that sync has let through."""
+    from PIL import Image
+
+    with Image.open(io.BytesIO(body), formats=("JPEG", "PNG")) as image:
+        image.draft("RGB", (2 * side, 2 * side))  # a camera's JPEG is decoded at an eighth of its size
+        image.load()  # of a PNG also what stands behind its pixels
+        picture = eight_bits(upright(image))
+        if picture.mode not in ("L", "RGB") or "transparency" in image.info:
+            picture = picture.convert("RGBA")  # before it is made smaller: a palette's numbers have no middle
+        picture.thumbnail((side, side))
+        return picture.convert("RGBA")
 
 
 def eight_bits(image: Any) -> Any:

@@ -52,10 +52,21 @@ def view(run: Documents) -> Mapping[str, Any] | None:
         "splits": list(counts),
         "totals": [sum(of_class.values()) for of_class in counts.values()],
         "rows": rows,
+        "strips": _strips(run.strips or {}),
         "notes": [note.replace("`", "") for note in notes_on(dataset)],
         "kept_out": dataset["quarantined"],
         "groups": [_group(code, count, files) for code, count in (told.get("codes") or {}).items()],
     }
+
+
+def _strips(told: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What some images of each class look like; each strip is asked for by its place among all."""
+    classes = enumerate(told.get("classes") or ())
+    return [
+        {"label": one["label"], "count": one["count"], "shown": one["shown"], "place": place}
+        for place, one in classes
+        if one.get("strip")
+    ]
 
 
 def _group(code: str, count: int, files: Iterable[Mapping[str, Any]]) -> dict[str, Any]:

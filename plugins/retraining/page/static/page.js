@@ -24,6 +24,8 @@
       slider.parentElement.hidden = false;
       show();
     }
-    if (live !== undefined) setInterval(() => document.hidden || location.reload(), 15000);
+    // Whoever has opened something is looking at it.
+    const reading = () => document.hidden || document.querySelector("details[open]");
+    if (live !== undefined) setInterval(() => reading() || location.reload(), 15000);
   });
 })();
