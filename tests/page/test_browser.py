@@ -128,6 +128,22 @@ def test_images_of_a_class_are_fetched_when_looked_at(trying: Any) -> None:
 
 
 @pytest.mark.slow
+def test_a_live_page_waits_for_who_has_opened_something(opened: Any) -> None:
+    page, address, _ = opened
+    loaded: list[str] = []
+    live = page.context.browser.new_page()
+    live.on("domcontentloaded", lambda _: loaded.append(live.url))
+    live.clock.install()
+    live.goto(f"{address}/run?state=asks")
+    live.clock.run_for(16_000)
+    wait_until(lambda: live.title() and len(loaded) == 2, lambda: f"loaded {len(loaded)} times")
+    live.locator(".strips summary").click()
+    live.clock.run_for(40_000)
+    assert live.title() and len(loaded) == 2
+    live.close()
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(("path", "cells"), [("weeks", "td.outcome"), ("run?state=promoted", "td.rule")])
 def test_no_word_is_broken_beside_airflows_grid(trying: Any, path: str, cells: str) -> None:
     page, _ = trying
