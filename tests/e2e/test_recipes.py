@@ -1,8 +1,9 @@
 """Every recipe for a public data set, through the whole DAG: archive in the makers' format → endpoint that answers.
 
 One stack for all: a real store, a real local_sagemaker, real Airflow, real training. Of a recipe only sizes are changed
-(pixels, epochs, batches, trials), its source, and where its weights come from: a file staged by the command, as there
-is no network. Its networks, heads, samplers, augmentation, objective, debugger, gates and names are those shipped.
+(pixels, epochs, batches, trials), its source, whether shards are read, and where its weights come from: a file staged by
+the command, as there is no network. Its networks, heads, samplers, augmentation, objective, debugger, gates and names are
+those shipped.
 """
 
 from __future__ import annotations
@@ -38,6 +39,8 @@ from tests.object_store import CLIENT, free_ports
 BUCKET = "recipes-bucket"
 DATA_SETS = {"dogs": "dogs", "cifar100": "cifar100", "cifar100_frozen": "cifar100", "chest_xray": "chest_xray"}
 RECIPES = list(DATA_SETS)
+SHARDS = {"dogs": "File", "cifar100": "FastFile"}
+"""Recipes whose trainings read shards here, and how; the others read single files."""
 
 pytestmark = pytest.mark.slow
 
@@ -52,6 +55,7 @@ def shrunk(recipe: str, source: Path, weights: str) -> dict[str, Any]:
     tuning["ranges"]["epochs"] |= {"min": 8, "max": 9}
     tuning["ranges"]["batch-size"]["values"] = [8, 16]
     data["training"]["spot"] = False  # no checkpoints: each would be ten times the images
+    data["sync"] = data.get("sync", {}) | {"shards": SHARDS.get(recipe, "off")}
     return data | {"source": str(source), "pretrained": weights, "approval": False}
 
 
