@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import random
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ from stack.settings import GRPC_OFFSET, STORE_PARTS
 from tests.waiting import PATIENCE_S, wait_until
 
 DRAW = random.SystemRandom()
+ROOT = Path(__file__).parents[1]
+WEED = Path(sys.executable).with_name("weed")
 KEY_ID, SECRET, REGION = "test-key-id", "test-secret", "us-east-1"
 
 #: What every client of the tests is made with. Nothing is retried: a request that fails is a finding.
@@ -33,19 +36,37 @@ CLIENT: dict[str, Any] = {
 }
 
 
+Starting = Callable[[Path, Mapping[str, int]], Sequence[str]]
+"""The command that starts a store with its data, and its keys in `keys`, in a folder, at these ports."""
+
+
+def of_the_laptop(folder: Path, ports: Mapping[str, int]) -> Sequence[str]:
+    store_keys.make(folder / "keys")
+    grpc = store.grpc_ports(ports)
+    return store.command_with(str(WEED), data=folder, keys=folder / "keys", cwd=folder, http=ports, grpc=grpc)
+
+
+def of_compose(folder: Path, ports: Mapping[str, int]) -> Sequence[str]:
+    """What its image runs, with places and ports of this machine in place of the container's own."""
+    text = (ROOT / "docker/s3.Dockerfile").read_text().partition("\nENTRYPOINT ")[2].replace("\\\n", "")
+    places = {"python": sys.executable, "/store_keys.py": str(ROOT / "stack/store_keys.py"), "weed": str(WEED)}
+    words = [places.get(word, word) for word in json.loads(text) if not word.startswith("-s3.port=")]
+    words = [word.replace("/data", str(folder)).replace("0.0.0.0", "127.0.0.1") for word in words]
+    grpc = store.grpc_ports(ports)
+    return [
+        *words,
+        *(f"-{part.lower()}.port={port}" for part, port in ports.items()),
+        *(f"-{part.lower()}.port.grpc={port}" for part, port in grpc.items()),
+    ]
+
+
 @contextlib.contextmanager
-def seaweedfs(folder: Path, ports: Mapping[str, int] | None = None) -> Iterator[str]:
+def seaweedfs(
+    folder: Path, ports: Mapping[str, int] | None = None, starting: Starting = of_the_laptop
+) -> Iterator[str]:
     """A running store with its data in `folder`; yields its endpoint URL."""
     ports = ports or store_ports()
-    store_keys.make(folder / "keys")
-    command = store.command_with(
-        str(Path(sys.executable).with_name("weed")),
-        data=folder,
-        keys=folder / "keys",
-        cwd=folder,
-        http=ports,
-        grpc=store.grpc_ports(ports),
-    )
+    command = starting(folder, ports)
     environment = os.environ | {"AWS_ACCESS_KEY_ID": KEY_ID, "AWS_SECRET_ACCESS_KEY": SECRET}
     with (folder / "weed.log").open("wb") as log:
         process = subprocess.Popen(

@@ -8,7 +8,6 @@ import socket
 import ssl
 import stat
 import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +25,7 @@ from stack.settings import GRPC_OFFSET, STORE_PARTS, Settings
 from tests import object_store, stranger
 from tests.waiting import PATIENCE_S
 
-WEED = Path(sys.executable).with_name("weed")
+WEED = object_store.WEED
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
 SETTINGS_FRAME = 4
 FOREIGN = "Origin: https://elsewhere.test"
@@ -69,15 +68,20 @@ class Running:
         return [f"-{part}=127.0.0.1:{self.ports[part]}.{self.ports[part] + GRPC_OFFSET}" for part in parts]
 
 
-@pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    """Started under a loose umask, in a folder whose name means something to shells and to configuration files."""
-    folder = tmp_path_factory.mktemp("doors") / 'it\'s $HOME "ö"'
+@pytest.fixture(scope="module", params=["laptop", "compose"])
+def running(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """Started under a loose umask, in a folder whose name means something to shells and to configuration files.
+
+    For compose by what its image runs; where that keeps its data is fixed.
+    """
+    laptop = request.param == "laptop"
+    folder = tmp_path_factory.mktemp("doors") / ('it\'s $HOME "ö"' if laptop else "data")
     folder.mkdir()
     ports = object_store.store_ports()
+    starting = object_store.of_the_laptop if laptop else object_store.of_compose
     before = os.umask(0)
     try:
-        with object_store.seaweedfs(folder, ports) as endpoint:
+        with object_store.seaweedfs(folder, ports, starting) as endpoint:
             os.umask(before)
             found = Running(endpoint, folder, ports)
             found.client.create_bucket(Bucket="doors")
