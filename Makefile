@@ -4,7 +4,7 @@ SHELL := /bin/sh
 .DEFAULT_GOAL := help
 export UV_PYTHON_DOWNLOADS := never
 
-UV_VERSION := 0.13.8
+UV_VERSION := $(shell sed -n 's/^uv==\([0-9.]*\).*/\1/p' requirements/uv.txt)
 UV := .venv/uv/bin/uv
 UV_MADE := .venv/uv/.made-with-uv-$(UV_VERSION)
 STACK := .venv/airflow/bin/python -m stack
@@ -204,7 +204,7 @@ check: .venv/airflow/.installed .venv/ml/.installed  ## ruff and mypy
 
 .PHONY: lock
 lock: $(UV_MADE)  ## compile pyproject.toml's dependency groups into requirements/ with hashes, keeping pins that still fit
-	@for pair in airflow:3.11 ml:3.11 sdk2:3.11 moto:3.11 docs:3.11 fuzz:3.11 peers:3.11 sync-peers:3.11 container-training:3.12 container-serving:3.13; do \
+	@for pair in airflow:3.11 ml:3.11 sdk2:3.11 moto:3.11 docs:3.11 fuzz:3.11 peers:3.11 sync-peers:3.11 postgres:3.11 uv:3.11 container-training:3.12 container-serving:3.13; do \
 		group=$${pair%:*}; echo "locking requirements/$$group.txt"; \
 		$(UV) pip compile --quiet --group $$group --python-version $${pair#*:} --no-header --no-emit-index-url --generate-hashes \
 			--output-file requirements/$$group.txt || exit 1; \
@@ -231,5 +231,5 @@ $(UV_MADE):
 		echo "Install it (Debian, Ubuntu: python3.11 and python3.11-venv; macOS: brew install python@3.11; anywhere: pyenv" >&2; \
 		echo "install 3.11) or tell where it is: make $(or $(MAKECMDGOALS),setup) PYTHON=/path/to/python3.11" >&2; exit 1; fi; \
 	echo "setup: uv $(UV_VERSION) with $$("$$python" -c 'import sys; print(sys.executable)')" >&2; \
-	rm -rf .venv/uv; "$$python" -m venv .venv/uv && .venv/uv/bin/python -m pip install --quiet uv==$(UV_VERSION) >&2
+	rm -rf .venv/uv; "$$python" -m venv .venv/uv && .venv/uv/bin/python -m pip install --quiet --require-hashes --requirement requirements/uv.txt >&2
 	@touch $@

@@ -1,12 +1,13 @@
 # Airflow with the provider and what the DAG imports. DAGs, plugins and ml/ are mounted, not baked in.
 ARG PYTHON_IMAGE=python:3.11-slim-bookworm
 FROM ${PYTHON_IMAGE} AS build
-RUN pip install --no-cache-dir uv==0.13.8
-COPY requirements/airflow.txt /pins.txt
+COPY requirements/airflow.txt requirements/postgres.txt requirements/uv.txt /pins/
+RUN pip install --no-cache-dir --require-hashes --requirement /pins/uv.txt
 # The pins also hold what the local stack and the tests need; the image takes only its part of them.
-RUN uv venv /opt/venv && uv pip install --no-cache --compile-bytecode --python /opt/venv/bin/python --constraints /pins.txt \
+RUN uv venv /opt/venv && uv pip install --no-cache --compile-bytecode --python /opt/venv/bin/python \
+      --constraints /pins/airflow.txt --constraints /pins/postgres.txt \
       apache-airflow "apache-airflow-providers-amazon[aiobotocore]" apache-airflow-providers-standard \
-      sagemaker scikit-learn pillow pyyaml psycopg2-binary==2.9.13 asyncpg==0.32.0
+      sagemaker scikit-learn pillow pyyaml psycopg2-binary asyncpg
 
 FROM ${PYTHON_IMAGE}
 RUN useradd --uid 50000 --gid 0 --home-dir /opt/airflow --create-home airflow

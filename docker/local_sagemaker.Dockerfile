@@ -5,8 +5,8 @@ FROM ${PYTHON_IMAGE}
 RUN useradd --uid 50000 --gid 0 --home-dir /app --create-home sagemaker
 WORKDIR /app
 # uv leaves again within the layer: the jobs have no use for it.
-COPY requirements/ml.txt requirements/airflow.txt requirements/
-RUN pip install --no-cache-dir uv==0.13.8 \
+COPY requirements/ml.txt requirements/airflow.txt requirements/uv.txt requirements/
+RUN pip install --no-cache-dir --require-hashes --requirement requirements/uv.txt \
     && uv venv .venv/ml && uv pip sync --no-cache --compile-bytecode --require-hashes --python .venv/ml/bin/python requirements/ml.txt \
     && uv venv /opt/venv && uv pip install --no-cache --compile-bytecode --python /opt/venv/bin/python \
       --constraints requirements/airflow.txt boto3 cbor2 httptools httpx numpy packaging psutil starlette uvicorn \

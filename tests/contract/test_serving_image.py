@@ -66,7 +66,7 @@ def serving_code() -> set[str]:
 
 def installed() -> set[str]:
     (command,) = (line for line in instructions("RUN") if "uv pip install" in line)
-    words = command.partition("--constraints /pins.txt")[2].partition("&&")[0].split()
+    words = command.partition("--constraints /pins/ml.txt")[2].partition("&&")[0].split()
     return {word for word in words if not word.startswith("$")}
 
 
