@@ -84,6 +84,7 @@ def test_our_recipes_are_within_the_bounds(path: Path) -> None:
 
 ODD = (
     10**400, -(10**400), float("inf"), float("nan"), "9" * 400, "(" * 5000, "x" * 60_000, "{{ 1 }}", "a\nb",
+    "(a{99999999999})",
     "\U000e0001", "", None, True, -1, [], {}, [[]], {"a": {"b": [1]}},
 )  # fmt: skip
 MORE = (
@@ -91,6 +92,20 @@ MORE = (
     "promotion.confidence", "layout.train", "serving.instance_count", "tracking.experiment", "schedule", "endpoint",
     "pretrained",
 )  # fmt: skip
+
+
+LETTERS_OF_ALL_LANGUAGES = "".join(f"[{chr(0x4E00 + number)}-\U0010ffff]" for number in range(5000))
+
+
+@pytest.mark.parametrize("flags", ["", "(?i)"])
+def test_a_pattern_that_is_long_to_compile_is_refused_at_once(flags: str) -> None:
+    """At every parse it would take seconds, and all DAGs of the file with it when there are a few."""
+    data = yaml.safe_load((ROOT / "dags/recipes/digits.yaml").read_text())
+    data["split"] = {"group_by": f"{flags}({LETTERS_OF_ALL_LANGUAGES})"}
+    began = time.process_time()
+    with pytest.raises(RecipeError, match=r"split\.group_by = .* one \(group\), and have at most 500 characters"):
+        read_recipe(data, where="test")
+    assert time.process_time() - began < 2
 
 
 def keys(data: dict[str, Any], above: str = "") -> Iterator[str]:

@@ -10,15 +10,21 @@ from typing import Annotated
 from retraining.recipe.refusal import require
 from retraining.recipe.rules import SECTION, Where
 
+MAX_PATTERN = 500
+"""Characters: each may be a class of all letters there are, and Airflow compiles a recipe's pattern at every parse."""
+
 
 def _has_one_group(pattern: str) -> bool:
+    if len(pattern) > MAX_PATTERN:
+        return False
     try:
         return re.compile(pattern).groups == 1
     except (re.error, RecursionError, OverflowError):  # nested too deeply; a repetition too large
         return False
 
 
-Group = Annotated[str, Where(_has_one_group, "must be a regular expression with one (group)")]
+_RULE = f"must be a regular expression with one (group), and have at most {MAX_PATTERN} characters"
+Group = Annotated[str, Where(_has_one_group, _RULE)]
 Share = Annotated[float, Where(lambda share: 0 < share < 1, "must be a share between 0 and 1")]
 
 
