@@ -19,6 +19,7 @@ from pathlib import Path
 
 from retraining.environment import dags_folder, recipe_folders, shipped
 from retraining.recipe import check_recipes, find_recipes
+from retraining.telling import tell
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -70,11 +71,11 @@ def _lint(files: list[Path]) -> int:
     refused = check_recipes(files)
     for path in files:
         if path not in refused:
-            print(f"{path}: good")
+            tell(f"{path}: good")
     for complaint in refused.values():
-        print(complaint, file=sys.stderr)
+        tell(complaint, error=True)
     if not files:
-        print("there is no recipe", file=sys.stderr)
+        tell("there is no recipe", error=True)
     return 1 if refused else 0
 
 
@@ -83,12 +84,12 @@ def _init(folder: Path) -> None:
     (folder / "recipes").mkdir(parents=True, exist_ok=True)
     for path in sorted(shipped("dags").glob("*.py")):
         shutil.copyfile(path, folder / path.name)
-        print(folder / path.name)
+        tell(folder / path.name)
     for name in ("recipe.schema.json", "digits.yaml"):
         target = folder / "recipes" / name
         if name.endswith(".json") or not target.exists():
             shutil.copyfile(shipped("dags") / "recipes" / name, target)
-            print(target)
+            tell(target)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from retraining.release.rollback import NoWayBack, Rollback
 from retraining.release.scaling import SERVICE
 from retraining.release.serving import RollbackFailed
 from retraining.s3.connections import keeping_many
+from retraining.telling import tell
 
 REFUSALS = (
     BotoCoreError,
@@ -43,13 +43,13 @@ def roll_back(name: str, to: str, reason: str, by: str, dags_folder: Path, *, dr
         rollback = _rollback(name, reason, dags_folder)
         plan = rollback.plan
         if dry_run:
-            print(f"{name} can go back to {rollback.choose(to)}; nothing was changed.")
+            tell(f"{name} can go back to {rollback.choose(to)}; nothing was changed.")
             return 0
         done = rollback.go_back(to, reason=reason, by=by)
     except REFUSALS as error:
-        print(f"error: {error}", file=sys.stderr)
+        tell(f"error: {error}", error=True)
         return 1
-    print(
+    tell(
         f"{plan.endpoint} serves {done['run_name']} after {done['update_seconds']} s, checked and recorded after "
         f"{done['seconds']} s."
     )
@@ -62,13 +62,13 @@ def drill(name: str, to: str, reason: str, by: str, dags_folder: Path, *, dry_ru
         performed = Drill(rollback=_rollback(name, reason, dags_folder))
         target = performed.choose(to)
         if dry_run:
-            print(f"{name} can go back to {target} and return; nothing was changed.")
+            tell(f"{name} can go back to {target} and return; nothing was changed.")
             return 0
         done = performed.perform(target, reason=reason, by=by)
     except REFUSALS as error:
-        print(f"error: {error}", file=sys.stderr)
+        tell(f"error: {error}", error=True)
         return 1
-    print(
+    tell(
         f"{done['drilled']} served after {done['away_seconds']} s, and the champion {done['run_name']} again after "
         f"another {done['back_seconds']} s; each checked and recorded."
     )
@@ -84,7 +84,7 @@ def list_champions(name: str, dags_folder: Path) -> int:
         now = own_champion(s3, plan).document
         endpoint = describe_endpoint(client_of(plan, "sagemaker"), plan.endpoint) or {}
     except REFUSALS as error:
-        print(f"error: {error}", file=sys.stderr)
+        tell(f"error: {error}", error=True)
         return 1
     if now:  # the pointer tells more than what was kept at the promotion
         known = sorted(
@@ -93,12 +93,12 @@ def list_champions(name: str, dags_folder: Path) -> int:
             reverse=True,
         )
     for document in known:
-        print(_line(document, (now or {}).get("run_name"), endpoint.get("EndpointConfigName")))
+        tell(_line(document, (now or {}).get("run_name"), endpoint.get("EndpointConfigName")))
     if not known:
-        print(f"{name} has had no champion.")
+        tell(f"{name} has had no champion.")
     if now and endpoint.get("EndpointConfigName") != now["endpoint_config"]:
         found = endpoint.get("EndpointConfigName", "does not exist")
-        print(f"endpoint {plan.endpoint}: {found}, and not {now['endpoint_config']}, the champion's", file=sys.stderr)
+        tell(f"endpoint {plan.endpoint}: {found}, and not {now['endpoint_config']}, the champion's", error=True)
         return 1
     return 0
 
@@ -109,17 +109,17 @@ def rebuild_champion(name: str, by: str, dags_folder: Path, *, write: bool) -> i
         plan = plan_of(name, dags_folder)
         rebuild = Rebuild(s3=client_of(plan, "s3"), sagemaker=client_of(plan, "sagemaker"), plan=plan)
         found = rebuild.find()
-        print(*found.told, sep="\n")
+        tell(*found.told)
         if write:
             rebuild.write(found, by)
     except NothingLost as nothing:
-        print(f"{nothing} There is nothing to rebuild.")
+        tell(f"{nothing} There is nothing to rebuild.")
         return 0
     except REFUSALS as error:
-        print(f"error: {error}", file=sys.stderr)
+        tell(f"error: {error}", error=True)
         return 1
     names = f"{plan.uri(plan.champion_key)} {{}} {found.document['run_name']}"
-    print(
+    tell(
         f"{names.format('names')}." if write else f"{names.format('would name')}; nothing was written. --yes writes it."
     )
     return 0
@@ -144,7 +144,7 @@ def _rollback(name: str, reason: str, dags_folder: Path) -> Rollback:
     if not reason.strip():
         raise NoWayBack("A rollback needs a reason: it is recorded with the champion and in the registry")
     plan = plan_of(name, dags_folder)
-    return Rollback(plan=plan, say=print, **clients_of(plan))
+    return Rollback(plan=plan, say=tell, **clients_of(plan))
 
 
 def plan_of(name: str, dags_folder: Path) -> Plan:

@@ -26,6 +26,7 @@ from retraining.dataset.public import IMPORTERS
 from retraining.dataset.sources import SourceError
 from retraining.environment import dags_folder
 from retraining.recipe import RecipeError
+from retraining.telling import PlainFormatter, tell
 
 
 def main() -> int:
@@ -76,10 +77,10 @@ def main() -> int:
     try:
         count = _write(arguments.name, arguments.source, unfinished, target)
     except (SourceError, ArchiveError, OSError) as error:
-        print(f"python -m retraining.dataset: {error}", file=sys.stderr)
+        tell(f"python -m retraining.dataset: {error}", error=True)
         return 1
     classes = {path.parent.name for path in target.rglob("*.*") if path.is_file()}
-    print(f"{count} images in {len(classes)} classes in {target}")
+    tell(f"{count} images in {len(classes)} classes in {target}")
     return 0
 
 
@@ -91,11 +92,11 @@ def _check(source: str, html: Path | None) -> int:
         if html is not None and checked.html is not None:
             html.write_text(checked.html)
     except (RecipeError, OSError, BotoCoreError, ClientError) as error:
-        print(f"python -m retraining.dataset: {error}", file=sys.stderr)
+        tell(f"python -m retraining.dataset: {error}", error=True)
         return 2
-    print(checked.text)
+    tell(checked.text)
     if html is not None and checked.html is not None:
-        print(f"To look at: {html}")
+        tell(f"To look at: {html}")
     return 0 if checked.good else 1
 
 
@@ -130,7 +131,9 @@ def _days(text: str) -> float:
 
 
 def _log_to_stderr() -> None:
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(PlainFormatter("%(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
     logging.getLogger("botocore").setLevel(logging.WARNING)
 
 

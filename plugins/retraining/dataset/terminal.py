@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -24,6 +23,7 @@ from retraining.labels.store import DecisionsChanged
 from retraining.labels.terminal import Asked, labels
 from retraining.plan import Plan
 from retraining.promotion.champion import own_champion
+from retraining.telling import tell
 from retraining.terminal import REFUSALS, client_of, plan_of
 
 REFUSED = (
@@ -38,8 +38,8 @@ def sync(name: str, dags_folder: Path) -> int:
     def work(plan: Plan) -> int:
         with at_terminal() as progress:
             synced = sync_dataset(plan, client_of(plan, "s3"), progress)
-        print("\n".join(summary(as_fact(synced.version))))
-        print(f"\n{synced.read} files read, {synced.uploaded} objects uploaded.")
+        tell("\n".join(summary(as_fact(synced.version))))
+        tell(f"\n{synced.read} files read, {synced.uploaded} objects uploaded.")
         return 0
 
     return _refusing(name, dags_folder, work)
@@ -56,7 +56,7 @@ def diff(name: str, since: str | None, now: str | None, dags_folder: Path) -> in
         after = now or versions.current() or _known(versions, "version of a last sync; name both")
         found = changes(before, versions.manifests(before), versions.manifests(after))
         lines = changed(found.as_dict())
-        print("\n".join([f"From {before} to {after}:", *(lines or ["no image is other"])]))
+        tell("\n".join([f"From {before} to {after}:", *(lines or ["no image is other"])]))
         return 1 if lines else 0
 
     return _refusing(name, dags_folder, work)
@@ -69,13 +69,13 @@ def collect(name: str, dags_folder: Path, *, newest: int, days: float, delete: b
         s3, sagemaker, older_than = client_of(plan, "s3"), client_of(plan, "sagemaker"), timedelta(days=days)
         collector = Collector(s3=s3, sagemaker=sagemaker, plan=plan, newest=newest, older_than=older_than)
         garbage = collector.find(datetime.now(UTC))
-        print("\n".join(told(garbage)))
+        tell("\n".join(told(garbage)))
         if not any(garbage.keys):
-            print("Nothing can go.")
+            tell("Nothing can go.")
         elif delete:
-            print(f"{collector.delete(garbage)} objects deleted.")
+            tell(f"{collector.delete(garbage)} objects deleted.")
         else:
-            print("Nothing was deleted. --yes deletes it; do not let a sync run meanwhile.")
+            tell("Nothing was deleted. --yes deletes it; do not let a sync run meanwhile.")
         return 0
 
     return _refusing(name, dags_folder, work)
@@ -86,7 +86,7 @@ def doubted(name: str, dags_folder: Path, asked: Asked) -> int:
 
     def work(plan: Plan) -> int:
         for line in labels(client_of(plan, "s3"), plan, asked):
-            print(line)
+            tell(line)
         return 0
 
     return _refusing(name, dags_folder, work)
@@ -110,7 +110,7 @@ def _refusing(name: str, dags_folder: Path, work: Callable[[Plan], int]) -> int:
     try:
         return work(plan_of(name, dags_folder))
     except (*REFUSED, NoVersion) as error:
-        print(f"error: {error}", file=sys.stderr)
+        tell(f"error: {error}", error=True)
         return 2
 
 

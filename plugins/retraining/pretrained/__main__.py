@@ -15,6 +15,7 @@ from retraining.download import DownloadError
 from retraining.pretrained.staging import Target, TargetError, stage
 from retraining.pretrained.torchvision import ALTERNATIVE, default_python, fetch_torchvision
 from retraining.pretrained.weights_file import WeightsError, WeightsFile, read_weights_file
+from retraining.telling import tell
 
 OF_TORCHVISION = "torchvision:"
 
@@ -52,9 +53,9 @@ def _stage(arguments: argparse.Namespace, scratch: Path) -> None:
         path = Path(source).expanduser()
         name = path.stem
     weights = read_weights_file(path)
-    print(_summary(weights), file=sys.stderr)
+    tell(_summary(weights), error=True)
     staged = _to_s3(weights, arguments.name or name, target)
-    print(f"pretrained: {staged}")
+    tell(f"pretrained: {staged}")
 
 
 def _summary(weights: WeightsFile) -> str:
@@ -75,12 +76,12 @@ def _to_s3(weights: WeightsFile, name: str, target: Target) -> str:
         staged = stage(weights, name, target, boto3.client("s3"))
     except (Boto3Error, BotoCoreError, ClientError) as error:
         raise TargetError(f"s3://{target.bucket} cannot be written: {error}") from error
-    print("uploaded" if staged.uploaded else "it was there already", file=sys.stderr)
+    tell("uploaded" if staged.uploaded else "it was there already", error=True)
     return staged.uri
 
 
 def _failed(why: str) -> int:
-    print(f"python -m retraining.pretrained: {why}", file=sys.stderr)
+    tell(f"python -m retraining.pretrained: {why}", error=True)
     return 1
 
 
