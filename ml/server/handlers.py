@@ -16,6 +16,7 @@ import io
 import json
 import sys
 import uuid
+import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from server.request_context import Given, RequestProcessor
 
 DEFAULT_ACCEPT = "application/json"
+READ_TYPES = ("application/json", "text/csv", "application/x-npy", "application/x-npz")
+MAX_UNPACKED_BYTES = 256 * 2**20  # of a zip: ten times the largest body
 WRITTEN_TYPES = ("application/json", "text/csv", "application/x-npy")
 TEXT_TYPES = ("application/json", "text/csv")  # their bodies reach input_fn as str
 ARGUMENTS = {  # function of inference.py -> how many arguments it takes besides `context`
@@ -51,6 +54,12 @@ class Unsupported(ValueError):
     def __init__(self, status_code: int, content_type: str | None) -> None:
         super().__init__(f"content type {content_type!r} is not supported by the default handlers")
         self.status_code = status_code
+
+
+class Unreadable(ValueError):
+    """A default handler cannot make an array of this body: its sender's fault."""
+
+    status_code = 400
 
 
 class Answer(NamedTuple):
@@ -186,22 +195,32 @@ def default_model(model_dir: str) -> Any:
 
 
 def default_input(body: Any, content_type: str | None) -> Tensor:
-    import numpy as np
     import torch
 
     kind = (content_type or "").split(";")[0].strip().lower()
-    if kind == "application/json":
-        array = np.array(json.loads(body))
-    elif kind == "text/csv":
-        array = np.genfromtxt(io.StringIO(body), dtype=np.float32, delimiter=",")
-    elif kind == "application/x-npy":
-        array = np.load(io.BytesIO(body), allow_pickle=False)
-    elif kind == "application/x-npz":
-        archive = np.load(io.BytesIO(body), allow_pickle=False)
-        array = archive[archive.files[0]]
-    else:
+    if kind not in READ_TYPES:
         raise Unsupported(415, content_type)
-    return torch.tensor(array, dtype=torch.float32)
+    try:
+        return torch.tensor(array_of(body, kind), dtype=torch.float32)
+    except Exception as error:  # nearly everything, for what is no JSON, no array, or one of words
+        raise Unreadable(f"the body is no {kind} of numbers: {str(error)[:200] or type(error).__name__}") from None
+
+
+def array_of(body: Any, kind: str) -> Any:
+    import numpy as np
+
+    if kind == "application/json":
+        return np.array(json.loads(body))
+    if kind == "text/csv":
+        return np.genfromtxt(io.StringIO(body), dtype=np.float32, delimiter=",")
+    stream = io.BytesIO(body)
+    if kind == "application/x-npz":
+        with zipfile.ZipFile(stream) as archive:
+            first = archive.infolist()[0]
+            if first.file_size > MAX_UNPACKED_BYTES:
+                raise ValueError(f"its first array unpacks to more than {MAX_UNPACKED_BYTES} bytes")
+            stream = io.BytesIO(archive.read(first))
+    return np.load(stream, allow_pickle=False)
 
 
 def default_predict(data: Tensor, model: Callable[[Tensor], Any]) -> Any:

@@ -1,14 +1,19 @@
 """serve.py as a process, over HTTP."""
 
 import contextlib
+import io
 import json
 import subprocess
 import sys
+import time
+import zipfile
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
 import pytest
+from PIL import Image
 
 from tests.waiting import PATIENCE_S, wait_until
 
@@ -39,6 +44,40 @@ def test_our_artifact_answers_over_http(finished, serve, images):
     assert (refused.status_code, refused.json()["error"]) == (415, "FORMAT")
     assert client.get("/ping").content == b""
     assert client.get("/execution-parameters").status_code == 404
+
+
+def laborious():
+    """Small pictures, or files full of nothing, that once kept a server busy for minutes."""
+    body = io.BytesIO()
+    Image.new("RGB", (4000, 3000), "grey").save(body, "JPEG", progressive=True)
+    picture = body.getvalue()
+    last, tables = picture.rindex(b"\xff\xda"), picture.index(b"\xff\xdb")
+    yield picture[:-2] + picture[last:-2] * 1500 + b"\xff\xd9"
+    yield picture[:tables] + b"\xff\xfe\0\2" * 6_000_000 + picture[tables:]
+    body = io.BytesIO()
+    Image.new("RGB", (64, 48)).save(body, "PNG")
+    at = body.getvalue().index(b"IDAT") - 4
+    empty = bytes(4) + b"teXt" + zlib.crc32(b"teXt").to_bytes(4, "big")
+    yield body.getvalue()[:at] + empty * 2_000_000 + body.getvalue()[at:]
+
+
+def test_bad_pictures_cost_their_own_requests(finished, serve, images):
+    client, _ = serve(finished.model_dir)
+    good = (images / "train/red/0.png").read_bytes()
+
+    def status(body):
+        return client.post("/invocations", content=body, headers={"content-type": "application/x-image"}).status_code
+
+    with ThreadPoolExecutor() as threads:
+        bad, slowest_s, pings = [threads.submit(status, body) for body in laborious() for _ in range(3)], 0.0, set()
+        while not all(future.done() for future in bad):
+            began = time.monotonic()
+            assert status(good) == 200
+            pings.add(client.get("/ping").status_code)
+            slowest_s = max(slowest_s, time.monotonic() - began)
+    assert {future.result() for future in bad} == {413}
+    assert pings == {200}
+    assert slowest_s < 15  # also on a busy machine; it was minutes
 
 
 ECHO = """
@@ -216,3 +255,32 @@ def test_a_bare_torchscript_file_is_served(serve, tmp_path):
     rows = client.post("/invocations", content="1,2\n3,4\n", headers={"content-type": "text/csv", "accept": "text/csv"})
     assert len(rows.text.splitlines()) == 2
     assert client.post("/invocations", content=b"x", headers={"content-type": "image/png"}).status_code == 415
+    for kind, body in unreadable().items():
+        refused = client.post("/invocations", content=body, headers={"content-type": kind.partition(" ")[0]})
+        assert (refused.status_code, refused.json()["error"]) == (400, "Unreadable"), kind
+    assert client.get("/ping").status_code == 200
+
+
+def unreadable():
+    """No array is in these, or one that would fill the memory."""
+    head = b"\x93NUMPY\1\0\x76\0{'fortran_order': False, "
+    bomb = io.BytesIO()
+    with zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("a.npy", "w") as member:
+        member.write((head + b"'descr': '<f4', 'shape': (80000000,)}").ljust(128))
+        for _ in range(300):
+            member.write(bytes(2**20))
+    empty = io.BytesIO()
+    zipfile.ZipFile(empty, "w").close()
+    huge, objects = b"'descr': '<f8', 'shape': (1000000000000000,)}", b"'descr': '|O', 'shape': (1,)}"
+    return {
+        "application/json deep": b"[" * 100_000,
+        "application/json large": b"[" + b"9" * 5000 + b"]",
+        "application/json words": b'[["a"]]',
+        "application/json cut": b"[1,",
+        "application/x-npy none": b"no array",
+        "application/x-npy huge": (head + huge).ljust(128),
+        "application/x-npy objects": (head + objects).ljust(128),
+        "application/x-npz none": b"no zip",
+        "application/x-npz empty": empty.getvalue(),
+        "application/x-npz bomb": bomb.getvalue(),
+    }
