@@ -12,7 +12,7 @@ from local_sagemaker.platform import Platform
 from local_sagemaker.state.store import AlreadyExistsError, Record
 from local_sagemaker.transform import transform_job
 from local_sagemaker.transform.data_processing import DataProcessing
-from local_sagemaker.transform.model_client import DEFAULT_PAYLOAD_MB, MAX_MB_IN_FLIGHT
+from local_sagemaker.transform.model_client import DEFAULT_PAYLOAD_MB, MAX_CONCURRENT, MAX_MB_IN_FLIGHT
 from local_sagemaker.transform.transform_job import KIND
 from local_sagemaker.wire.errors import not_stoppable, resource_in_use, validation
 
@@ -80,7 +80,10 @@ def _check_payload(request: dict[str, Any]) -> None:
     megabytes = request.get("MaxPayloadInMB", DEFAULT_PAYLOAD_MB)
     if megabytes > MAX_MB_IN_FLIGHT:
         raise validation(f"MaxPayloadInMB is {megabytes}; it must be at most {MAX_MB_IN_FLIGHT}.")
-    in_flight = (request.get("MaxConcurrentTransforms") or 1) * megabytes
+    concurrent = request.get("MaxConcurrentTransforms") or 1
+    if concurrent > MAX_CONCURRENT:
+        raise validation(f"MaxConcurrentTransforms is {concurrent}; it must be at most {MAX_CONCURRENT}.")
+    in_flight = concurrent * megabytes
     if in_flight > MAX_MB_IN_FLIGHT:
         raise validation(
             f"MaxConcurrentTransforms * MaxPayloadInMB is {in_flight}; it must be at most {MAX_MB_IN_FLIGHT}."

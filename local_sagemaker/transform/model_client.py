@@ -19,6 +19,9 @@ DEFAULT_PAYLOAD_MB = 6
 MAX_MB_IN_FLIGHT = 100
 """SageMaker's own bound of MaxPayloadInMB, and of MaxConcurrentTransforms times MaxPayloadInMB."""
 
+MAX_CONCURRENT = 100
+"""MaxConcurrentTransforms, each of which is a thread here: where bodies have a limit their product says the same."""
+
 MAX_ANSWER_BYTES = 2**29
 """Of all answers that can come in at once; they are in memory. One may have its share, or as much as a body."""
 
@@ -51,10 +54,11 @@ class Parameters:
             request.get("MaxPayloadInMB", offered.get("MaxPayloadInMB", DEFAULT_PAYLOAD_MB)),
         )
         good = isinstance(concurrent_, int) and isinstance(payload, int) and concurrent_ >= 1 and payload >= 0
+        good = good and concurrent_ <= MAX_CONCURRENT
         if strategy is None or not good or concurrent_ * payload > MAX_MB_IN_FLIGHT:
             raise JobFailedError(
                 f"AlgorithmError: execution parameters {json.dumps(offered):.200} of the model server: "
-                f"MaxConcurrentTransforms (at least 1) * MaxPayloadInMB must be at most {MAX_MB_IN_FLIGHT}, "
+                f"MaxConcurrentTransforms (1 to {MAX_CONCURRENT}) * MaxPayloadInMB must be at most {MAX_MB_IN_FLIGHT}, "
                 f"BatchStrategy one of {', '.join(_STRATEGIES)}"
             )
         return cls(max_concurrent=concurrent_, max_payload_mb=payload, several_records=strategy == "MultiRecord")

@@ -23,7 +23,7 @@ from local_sagemaker import s3
 from local_sagemaker.s3 import Object, ObjectStore
 from local_sagemaker.transform import records
 from local_sagemaker.transform.data_processing import DataProcessing
-from local_sagemaker.transform.model_client import ModelClient, Parameters, Refused
+from local_sagemaker.transform.model_client import MAX_MB_IN_FLIGHT, ModelClient, Parameters, Refused
 from local_sagemaker.transform.records import BadRecordError, Body
 
 _IN_MEMORY_BYTES = 2**20
@@ -168,14 +168,14 @@ class Instance:
         if not self._in_memory:
             return iter([Body(1, b"", b"")])
         framed = self.parameters.several_records
-        found = records.split(self._chunks(item), self._split_type, framed=framed, max_bytes=self.parameters.max_bytes)
+        found = records.split(self._chunks(item), self._split_type, framed=framed, max_bytes=self._most_bytes)
         processing = self.processing
         if self._split_type == "Line" and (processing.changes_input or processing.changes_output):
             found = (record for record in found if record.strip())
         return records.pack(
             found,
             several=self.parameters.several_records,
-            max_bytes=self.parameters.max_bytes,
+            max_bytes=self._most_bytes,
             prepare=processing.ask if processing.changes_input else None,
             keep=processing.changes_output,
         )
@@ -184,8 +184,10 @@ class Instance:
         """How many bytes a body of the object can have, as far as that is known before it is read."""
         if not self._in_memory:
             return _IN_MEMORY_BYTES
-        split = self._split_type != "None" or self._compressed
-        return (self.parameters.max_bytes if split else item.size_bytes) or self.parameters.max_bytes or item.size_bytes
+        if self._compressed:
+            return self._most_bytes
+        known = item.size_bytes or self._most_bytes
+        return known if self._split_type == "None" else min(known, self._most_bytes)
 
     def _chunks(self, item: Object) -> Iterator[bytes]:
         size, chunks = self.objects.stream(item.uri)
@@ -207,6 +209,11 @@ class Instance:
     @property
     def _compressed(self) -> bool:
         return bool(self.request["TransformInput"].get("CompressionType") == "Gzip")
+
+    @property
+    def _most_bytes(self) -> int:
+        """Of a body that is put together here. An object without an end, as a small gzip can be, has no end here."""
+        return self.parameters.max_bytes or MAX_MB_IN_FLIGHT * 2**20
 
     @property
     def _in_memory(self) -> bool:

@@ -272,9 +272,10 @@ def test_model_server_chooses_what_the_request_leaves_open(server: Server) -> No
     assert len(written["data.csv.out"].splitlines()) == 2
     _, written = run(server, model, by_line(uri) | {"BatchStrategy": "MultiRecord"})
     assert len(written["data.csv.out"].splitlines()) == 1
-    bad = batch_model(server, EXECUTION_PARAMETERS='{"MaxConcurrentTransforms": 200, "MaxPayloadInMB": 3}')
-    answer, _ = run(server, bad, by_line(uri))
-    assert "at most 100" in answer["FailureReason"]
+    for most, payload in ((200, 3), (2**31 - 1, 0)):  # each is a thread, also where nothing is in memory
+        offered = json.dumps({"MaxConcurrentTransforms": most, "MaxPayloadInMB": payload})
+        answer, _ = run(server, batch_model(server, EXECUTION_PARAMETERS=offered), by_line(uri))
+        assert "MaxConcurrentTransforms (1 to 100) * MaxPayloadInMB must be at most 100" in answer["FailureReason"]
 
 
 def test_unlimited_payload_is_sent_in_chunks(server: Server) -> None:
@@ -283,6 +284,15 @@ def test_unlimited_payload_is_sent_in_chunks(server: Server) -> None:
     assert wait(server, name)["TransformJobStatus"] == "Completed"
     (seen,) = outputs(server, name).values()
     assert (seen["chunked"], seen["bytes"]) == (True, 3 * 2**20)
+
+
+def test_unlimited_payload_does_not_unpack_without_end(server: Server) -> None:
+    """A small gzip of one line, of which many would fill the memory of this server."""
+    uri = put(server, "bomb", {"1.csv.gz": gzip.compress(b"0" * (101 * 2**20)), "2.csv.gz": gzip.compress(b"1\n")})
+    request = by_line(uri, CompressionType="Gzip") | {"MaxPayloadInMB": 0, "BatchStrategy": "SingleRecord"}
+    answer, written = run(server, batch_model(server), request)
+    assert f"the first one {uri}1.csv.gz: 413: record 1 is over" in answer["FailureReason"]
+    assert set(written) == {"2.csv.gz.out"}
 
 
 def test_several_instances_are_several_model_servers(server: Server) -> None:
@@ -310,6 +320,12 @@ JOIN = {"JoinSource": "Input"}
             "MaxConcurrentTransforms * MaxPayloadInMB is 120;",
         ),
         ({}, {}, {"MaxPayloadInMB": 101}, "MaxPayloadInMB is 101; it must be at most 100"),
+        (
+            {},
+            {},
+            {"MaxConcurrentTransforms": 2**31 - 1, "MaxPayloadInMB": 0},
+            "MaxConcurrentTransforms is 2147483647; it must be at most 100",
+        ),
         ({}, {}, {"ModelName": "none"}, 'Could not find model "arn:'),
         ({"S3DataType": "AugmentedManifestFile"}, {}, {}, "S3DataType AugmentedManifestFile cannot be used"),
         ({}, {}, {"DataProcessing": {"OutputFilter": "$..label"}}, "JSONPath '$..label': '..label' is not understood"),
