@@ -5,6 +5,7 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import dataclasses
+import itertools
 import json
 import os
 import posixpath
@@ -21,10 +22,15 @@ import botocore.exceptions
 
 from local_sagemaker.failures import InternalFailureError, JobFailedError
 from local_sagemaker.object_cache import Fetched, Listed, ObjectCache
+from local_sagemaker.sandbox import left_file
 from local_sagemaker.settings import Settings
 
 # Small objects are latency-bound: 16 threads reach about what the store can give on two cores.
 TRANSFER_THREADS = 16
+
+# A manifest is read into memory: its bytes, and its commas, of which a list has nearly as many as entries.
+_MAX_MANIFEST_BYTES = 256 * 2**20
+_MAX_MANIFEST_ENTRIES = 5_000_000
 
 # What is smaller is uploaded in one request.
 _PART_BYTES = 8 * 2**20
@@ -123,21 +129,22 @@ class ObjectStore:
             ),
         )
 
-    def objects(self, s3_data_type: str, uri: str) -> list[Object]:
+    def objects(self, s3_data_type: str, uri: str, stopped: Callable[[], bool] = lambda: False) -> list[Object]:
         """The objects of an S3DataSource (S3Prefix or ManifestFile), folder markers left out.
 
-        Raises JobFailedError when there are none, or the manifest is not one.
+        Raises JobFailedError when there are none, or the manifest is not one. `stopped`, asked now and then, ends the
+        listing of a prefix early: perhaps before there was any.
         """
         with _download_of(uri):
-            found = self._manifest(uri) if s3_data_type == "ManifestFile" else self._prefix(uri)
-        if not found:
+            found = self._manifest(uri, stopped) if s3_data_type == "ManifestFile" else self._prefix(uri, stopped)
+        if not found and not stopped():
             raise JobFailedError(f'ClientError: No S3 objects found under S3 URL "{uri}" given in input data source')
         return found
 
-    def below(self, uri: str) -> list[Object]:
+    def below(self, uri: str, stopped: Callable[[], bool] = lambda: False) -> list[Object]:
         """The objects of a folder, perhaps none: unlike a prefix, `s3://b/run` does not take `s3://b/run2/…` in."""
         with _download_of(uri):
-            return self._prefix(uri.rstrip("/") + "/")
+            return self._prefix(uri.rstrip("/") + "/", stopped)
 
     def require_bucket(self, uri: str) -> None:
         """Raises JobFailedError when the bucket that a job is to write to is not there or not ours."""
@@ -145,20 +152,25 @@ class ObjectStore:
         with _upload_to(uri):
             self._client.head_bucket(Bucket=bucket)
 
-    def _prefix(self, uri: str) -> list[Object]:
+    def _prefix(self, uri: str, stopped: Callable[[], bool]) -> list[Object]:
         bucket, prefix = split_uri(uri)
         pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
         return [
             Object(bucket, item["Key"], relative_path(prefix, item["Key"]), item["Size"], item["ETag"])
-            for page in pages
+            for page in itertools.takewhile(lambda page: not stopped(), pages)
             for item in page.get("Contents", [])
             if not item["Key"].endswith("/")
         ]
 
-    def _manifest(self, uri: str) -> list[Object]:
+    def _manifest(self, uri: str, stopped: Callable[[], bool]) -> list[Object]:
         problem = f"ClientError: manifest {uri} must be a JSON list of {{'prefix': 's3://…'}} and the keys below it"
+        body = self.read(uri, _MAX_MANIFEST_BYTES)
+        if body.count(b",") > _MAX_MANIFEST_ENTRIES:
+            raise JobFailedError(
+                f"ClientError: manifest {uri} has more than {_MAX_MANIFEST_ENTRIES} entries; name a prefix instead"
+            )
         try:
-            entries = json.loads(self.read(uri))
+            entries = json.loads(body)
         except (ValueError, RecursionError) as error:
             raise JobFailedError(f"{problem}: {error}") from error
         if not isinstance(entries, list) or not entries or not isinstance(entries[0], dict):
@@ -167,15 +179,22 @@ class ObjectStore:
         if not isinstance(head.get("prefix"), str) or not all(isinstance(key, str) and key for key in keys):
             raise JobFailedError(problem)
         if not keys:
-            return self._prefix(head["prefix"])
+            return self._prefix(head["prefix"], stopped)
         bucket, prefix = split_uri(head["prefix"])
         # Prefix and entry are joined as texts. Folder markers, which any listing of a bucket has, are no files.
         named = [Object(bucket, prefix + key, key.lstrip("/")) for key in dict.fromkeys(keys) if key[-1] != "/"]
         return list({item.key: item for item in named}.values())
 
-    def read(self, uri: str) -> bytes:
+    def read(self, uri: str, most_bytes: int) -> bytes:
+        """A whole object. Raises JobFailedError for a larger one, which would fill the memory."""
         bucket, key = split_uri(uri)
-        return bytes(self._client.get_object(Bucket=bucket, Key=key)["Body"].read())
+        answer = self._client.get_object(Bucket=bucket, Key=key)
+        with contextlib.closing(answer["Body"]) as body:
+            if answer["ContentLength"] > most_bytes:
+                raise JobFailedError(
+                    f"ClientError: {uri} has {answer['ContentLength']} bytes; at most {most_bytes} are read"
+                )
+            return bytes(body.read())
 
     def write(self, uri: str, body: bytes, content_type: str = "application/octet-stream") -> None:
         bucket, key = split_uri(uri)
@@ -229,15 +248,15 @@ class ObjectStore:
     def download(self, objects: Sequence[Object], folder: Path, stopped: Callable[[], bool] = lambda: False) -> int:
         """Fetch objects to their relative paths below `folder`; returns the number of bytes.
 
-        `stopped`, asked now and then, ends it between two objects.
+        `stopped`, asked now and then, ends it between two objects, and within a large one.
         """
         for item in objects:
             _inside(folder, item)
 
         def fetch(item: Object, path: Path) -> Fetched:
             answer = self._client.get_object(Bucket=item.bucket, Key=item.key)
-            with path.open("wb") as file:
-                for chunk in answer["Body"].iter_chunks(2**20):
+            with path.open("wb") as file, contextlib.closing(answer["Body"]) as body:
+                for chunk in itertools.takewhile(lambda _: not stopped(), body.iter_chunks(2**20)):
                     file.write(chunk)
                 return Fetched(file.tell(), str(answer.get("ETag", "")))
 
@@ -259,9 +278,10 @@ class ObjectStore:
         return size_bytes
 
     def upload_file(self, path: Path, uri: str) -> None:
+        """Raises FileNotFoundError for what is no file, or none any more: a job may put a pipe where one was."""
         bucket, key = split_uri(uri)
-        with _upload_to(uri):
-            self._client.upload_file(str(path), bucket, key)
+        with open(path, "rb", opener=left_file.opener) as file, _upload_to(uri):
+            self._client.upload_fileobj(file, bucket, key)
 
     def delete(self, uris: Iterable[str]) -> None:
         """Delete objects; one that is not there is no problem."""

@@ -10,7 +10,6 @@ import contextlib
 import http.client
 import os
 import random
-import shutil
 import socket
 import threading
 import time
@@ -19,7 +18,7 @@ from pathlib import Path
 from local_sagemaker.failures import JobFailedError
 from local_sagemaker.hosting.served_model import ServedModel
 from local_sagemaker.platform import Platform
-from local_sagemaker.sandbox import archives, cores
+from local_sagemaker.sandbox import archives, cores, disk, packages
 from local_sagemaker.sandbox.container import Container, moved
 from local_sagemaker.sandbox.disk import Quota
 from local_sagemaker.sandbox.isolation import CONTAINER_BASE
@@ -60,7 +59,7 @@ class ModelServer:
     ) -> None:
         """`log` is the log group and stream of what it prints; `environment` goes over the model's own.
 
-        `stop`, set while `start` installs what the model requires, ends that.
+        `stop`, set while `start` fetches the model or installs what it requires, ends that.
         """
         self._platform = platform
         self._model = model
@@ -96,6 +95,8 @@ class ModelServer:
         self._keep_isolation()
         self._fetch()
         code = self._fetch_code()
+        if self._stopped():
+            raise packages.StoppedError("InternalServerError: the model server was stopped while its model was fetched")
         interpreter = container.interpreter(code / "requirements.txt", self.say, self._stop)
         self.port = _free_port()
         model = f"{CONTAINER_BASE}/model"
@@ -189,7 +190,7 @@ class ModelServer:
             self._process.stop(grace_s)
             self._process = None
             self.follow(final=True)
-        shutil.rmtree(self._folder, ignore_errors=True)
+        disk.remove(self._folder)
 
     def _watch_disk(self) -> None:
         now = time.monotonic()
@@ -218,9 +219,12 @@ class ModelServer:
             return
         objects, uri = self._platform.objects, source["S3Uri"]
         if source["CompressionType"] == "Gzip":
-            archives.fetch_archive(objects, uri, folder)
+            archives.fetch_archive(objects, uri, folder, stopped=self._stopped)
         else:
-            objects.download(objects.objects("S3Prefix", uri), folder)
+            objects.download(objects.objects("S3Prefix", uri, self._stopped), folder, self._stopped)
+
+    def _stopped(self) -> bool:
+        return self._stop is not None and self._stop.is_set()
 
     def _fetch_code(self) -> Path:
         """The folder of the model's own code, fetched where the model's environment says where it is in S3."""
@@ -228,7 +232,7 @@ class ModelServer:
         if not submitted.startswith("s3://"):
             return Path(moved(submitted, self._base))
         code = self._base / "code"
-        archives.fetch_archive(self._platform.objects, submitted, code, archives.SOURCE)
+        archives.fetch_archive(self._platform.objects, submitted, code, archives.SOURCE, self._stopped)
         self._given["SAGEMAKER_SUBMIT_DIRECTORY"] = f"{CONTAINER_BASE}/code"
         return code
 
@@ -277,7 +281,7 @@ def end_orphan(folder: Path) -> None:
     """End the server that an earlier run of this program left behind in `folder`, and remove the folder."""
     if process := JobProcess.adopt(folder / "process"):
         process.kill()
-    shutil.rmtree(folder, ignore_errors=True)
+    disk.remove(folder)
 
 
 def _free_port() -> int:

@@ -45,7 +45,7 @@ def fetch(
     Raises JobFailedError (`ClientError: …`) when there are none or they cannot be read.
     """
     source = channel["DataSource"]["S3DataSource"]
-    objects = store.objects(*s3.data_source(channel))
+    objects = store.objects(*s3.data_source(channel), stopped)
     names = {host.name for host in cluster.in_groups([host for host, _ in hosts], source.get("InstanceGroupNames"))}
     targets = [folders for host, folders in hosts if host.name in names]
     sharded = source.get("S3DataDistributionType") == "ShardedByS3Key"

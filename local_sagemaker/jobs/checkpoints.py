@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from local_sagemaker.s3 import ObjectStore, join, walk
@@ -35,12 +36,16 @@ class Checkpoints:
                 name: (state[0], state[1], state[2]) for name, state in json.loads(memory.read_text()).items()
             }
 
-    def restore(self) -> None:
-        """Copy the prefix to every host. An empty prefix is a first run; one that cannot be read fails the job."""
+    def restore(self, stopped: Callable[[], bool] = lambda: False) -> None:
+        """Copy the prefix to every host. An empty prefix is a first run; one that cannot be read fails the job.
+
+        `stopped`, asked now and then, ends it; nothing is remembered then, so nothing counts as removed.
+        """
         for folder in self._folders:
             folder.mkdir(parents=True, exist_ok=True)
-            self._objects.download(self._objects.below(self._uri), folder)
-        self._remember(self._present())
+            self._objects.download(self._objects.below(self._uri, stopped), folder, stopped)
+        if not stopped():
+            self._remember(self._present())
 
     def sync(self, *, settled_s: float = 0.0) -> None:
         """Upload what has changed, except within the last `settled_s` seconds, and remove what is gone.

@@ -45,7 +45,7 @@ class Preparation:
         self.master_port = distribution.free_port()
 
     def fetch(self, checkpoints: Checkpoints | None, stopped: Callable[[], bool]) -> None:
-        """Fill the hosts' folders from S3; gives up between two of its steps when `stopped()`."""
+        """Fill the hosts' folders from S3; gives up, wherever it is, when `stopped()`."""
         store = self._platform.objects
         store.require_bucket(self._request["OutputDataConfig"]["S3OutputPath"])
         hosts = [(process.host, process.opt_ml) for process in self._hosts]
@@ -56,9 +56,9 @@ class Preparation:
             lambda channel=channel: channels.fetch(store, channel, hosts, stopped)  # type: ignore[misc]
             for channel in self._request.get("InputDataConfig", [])
         ]
-        steps.append(self._fetch_code)
+        steps.append(lambda: self._fetch_code(stopped))
         if checkpoints:
-            steps.append(checkpoints.restore)
+            steps.append(lambda: checkpoints.restore(stopped))
         for step in steps:
             if stopped():
                 return
@@ -90,13 +90,13 @@ class Preparation:
 
     # -- code -----------------------------------------------------------------------------------------------------
 
-    def _fetch_code(self) -> None:
+    def _fetch_code(self, stopped: Callable[[], bool]) -> None:
         """The source to the first host, and its copy to the others. As the toolkit does, a folder of a channel too."""
         source, first = self._script.source, self._hosts[0].opt_ml
         if self._entrypoint or not source:
             return
         if source.startswith("s3://"):
-            archives.fetch_archive(self._platform.objects, source, first.code, archives.SOURCE)
+            archives.fetch_archive(self._platform.objects, source, first.code, archives.SOURCE, stopped)
         else:
             _take_local_source(source, first)
         for process in self._hosts[1:]:

@@ -181,13 +181,15 @@ class ProcessingContainer:
 
     def _fetch(self, source: dict[str, Any], stopped: Callable[[], bool]) -> None:
         store = self._platform.objects
-        objects = store.objects(source["S3DataType"], source["S3Uri"])
+        objects = store.objects(source["S3DataType"], source["S3Uri"], stopped)
         parts: list[list[Object]] = [objects] * len(self._hosts)
         if source.get("S3DataDistributionType") == "ShardedByS3Key":
             parts = channels.shards(objects, len(self._hosts))
         for process, part in zip(self._hosts, parts, strict=True):
             folder = place(process.opt_ml.base, source["LocalPath"])
             folder.mkdir(parents=True, exist_ok=True)
+            if stopped():
+                return
             disk.require(folder, sum(item.size_bytes for item in part), f"input {source['S3Uri']}")
             store.download(part, folder, stopped)
 

@@ -8,7 +8,6 @@ processing job too, but rule_evaluation.py carries it.
 
 from __future__ import annotations
 
-import shutil
 import threading
 import time
 from collections.abc import Callable
@@ -139,7 +138,7 @@ class ProcessingJob:
         """Whether its processes run now; False when the job was stopped before they did."""
         if self._stop.is_set():
             return False
-        shutil.rmtree(self._folder, ignore_errors=True)
+        disk.remove(self._folder)
         if self._waived:
             self._say(self._waived)
         self._container.prepare(self._stop.is_set)

@@ -19,6 +19,7 @@ import psutil
 
 from local_sagemaker.jobs.cluster import FIRST as HOST
 from local_sagemaker.jobs.nvml import Gpus
+from local_sagemaker.sandbox import left_file
 
 _log = logging.getLogger(__name__)
 
@@ -67,7 +68,8 @@ class SystemProfiler:
         minute = int(now) // 60 * 60
         folder = self._folder / "system/incremental" / time.strftime("%Y%m%d%H", time.gmtime(minute))
         folder.mkdir(parents=True, exist_ok=True)
-        with (folder / f"{minute}.{HOST}.json").open("a") as file:
+        # A job may have put a pipe there, and waiting for somebody to read it would hold up the job's end.
+        with open(folder / f"{minute}.{HOST}.json", "a", opener=left_file.opener) as file:
             for event in events:
                 file.write(json.dumps({**event, "NodeId": HOST, "Timestamp": round(now, 3)}) + "\n")
 

@@ -37,6 +37,10 @@ _SHOWN = 200
 # What the kernel says of a name or a path, whoever asks and whenever.
 _OF_NAMES = (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR)
 
+# What a job can do to its own folders.
+_OF_FOLDERS = (errno.EACCES, errno.EPERM, errno.EEXIST)
+_OWN = ("/opt/ml/", "/outside/")
+
 # The phases in which a managed spot job pays for its instances. Between an interruption and the next start it does not.
 _PAID = frozenset({"Training", "Stopping", "Uploading"})
 
@@ -57,7 +61,9 @@ def fault_of_job(error: Exception) -> str | None:
             return "ClientError: the job left folders that are nested too deeply"
         case UnicodeError():
             return f"ClientError: the job left a file whose name is not UTF-8: {error}"
-        case OSError() if error.errno in _OF_NAMES:
+        case OSError() if error.errno in _OF_NAMES or (
+            error.errno in _OF_FOLDERS and any(part in str(error.filename) for part in _OWN)
+        ):
             name = str(error.filename)
             shown = name if len(name) <= _SHOWN else f"…{name[-_SHOWN:]}"
             return f"ClientError: the job names or has left a file that cannot be one: {error.strerror}: {shown}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from typing import Any
 
@@ -11,6 +10,7 @@ from local_sagemaker.jobs import status as job_status
 from local_sagemaker.jobs.training_record import KIND, TrainingRecord
 from local_sagemaker.jobs.training_run import TrainingRun
 from local_sagemaker.platform import Platform
+from local_sagemaker.sandbox import disk
 from local_sagemaker.state.store import Record
 
 __all__ = ["KIND"]
@@ -127,7 +127,7 @@ def delete(platform: Platform, name: str) -> None:
         time.sleep(0.05)
     platform.store.delete(KIND, name)
     for folder in (platform.folder(KIND, name), rule_evaluation.folder_of(platform, name)):
-        shutil.rmtree(folder, ignore_errors=True)
+        disk.remove(folder)
 
 
 def _described(platform: Platform, request: dict[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,6 @@ its own. All that must outlive this process is in the record, so that the next s
 from __future__ import annotations
 
 import contextlib
-import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -208,7 +207,7 @@ class TrainingRun:
     def _start(self, checkpoints: Checkpoints | None, num_threads: int) -> End | None:
         """Fill the folders and start the hosts; returns why the job has to end, if it has to before that."""
         self._record.enter("Downloading")
-        shutil.rmtree(self._folder, ignore_errors=True)
+        disk.remove(self._folder)
         self._attempt_folder.mkdir(parents=True)
         if self._request["EnableNetworkIsolation"]:
             waived = self._platform.isolation.check_network_isolation(self._platform.settings)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from typing import Any
 
 from local_sagemaker import s3
@@ -12,6 +11,7 @@ from local_sagemaker.jobs import status as job_status
 from local_sagemaker.jobs.processing_job import KIND
 from local_sagemaker.operations import definition, listing
 from local_sagemaker.platform import Platform
+from local_sagemaker.sandbox import disk
 from local_sagemaker.state.store import AlreadyExistsError, Record
 from local_sagemaker.wire.errors import ApiError, not_stoppable, resource_in_use, resource_not_found, validation
 
@@ -68,7 +68,7 @@ def delete_processing_job(platform: Platform, request: dict[str, Any]) -> dict[s
             f"Processing job '{record.name}' is {record.status}; only one that is Completed, Failed or Stopped can be "
             "deleted. StopProcessingJob stops it.",
         )
-    shutil.rmtree(platform.folder(KIND, record.name), ignore_errors=True)
+    disk.remove(platform.folder(KIND, record.name))
     platform.store.delete(KIND, record.name)
     return {}
 

@@ -15,6 +15,7 @@ import shutil
 import tarfile
 import tempfile
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 from local_sagemaker import s3
@@ -36,20 +37,34 @@ MODEL = Limits(200_000, 512 * 2**30)
 _MAX_HEADER_BYTES = 2**20
 _HEADERS_BYTES_PER_MEMBER = 8192
 _COPY_BYTES = 2**18
+# More than any program makes, and less than Python can go down.
+_MAX_DEPTH = 100
 
 
-def fetch_archive(objects: s3.ObjectStore, uri: str, folder: Path, limits: Limits = MODEL) -> None:
-    """Download the object `uri` and unpack it into `folder`, which is made or empty. Raises JobFailedError."""
+def never() -> bool:
+    return False
+
+
+def fetch_archive(
+    objects: s3.ObjectStore, uri: str, folder: Path, limits: Limits = MODEL, stopped: Callable[[], bool] = never
+) -> None:
+    """Download the object `uri` and unpack it into `folder`, which is made or empty. Raises JobFailedError.
+
+    `stopped`, asked now and then, ends that; then what is in the folder is nothing.
+    """
     folder.parent.mkdir(parents=True, exist_ok=True)
     bucket, key = s3.split_uri(uri)
     with tempfile.TemporaryDirectory(prefix=".archive-", dir=folder.parent) as temporary:
         archive = Path(temporary, "archive.tar.gz")
         disk.require(folder.parent, objects.size(uri), uri)
-        objects.download([s3.Object(bucket, key, archive.name)], archive.parent)
-        unpack(archive, folder, uri, limits)
+        objects.download([s3.Object(bucket, key, archive.name)], archive.parent, stopped)
+        if not stopped():
+            unpack(archive, folder, uri, limits, stopped)
 
 
-def unpack(archive: Path, folder: Path, what: str, limits: Limits = SOURCE) -> None:
+def unpack(
+    archive: Path, folder: Path, what: str, limits: Limits = SOURCE, stopped: Callable[[], bool] = never
+) -> None:
     """Unpack a .tar.gz of files and folders into `folder`, which is made or empty: everything, or nothing.
 
     Raises JobFailedError, which calls the archive `what`.
@@ -59,8 +74,9 @@ def unpack(archive: Path, folder: Path, what: str, limits: Limits = SOURCE) -> N
     staging.chmod(0o755)
     try:
         with _Gzip(archive) as stream, tarfile.open(fileobj=stream, mode="r:") as tar:
-            _Extraction(staging, what, limits).run(tar, stream)
-        staging.rename(folder)
+            _Extraction(staging, what, limits, stopped).run(tar, stream)
+        if not stopped():
+            staging.rename(folder)
     except (tarfile.TarError, EOFError, OSError, zlib.error, ValueError, OverflowError) as error:
         raise JobFailedError(f"ClientError: {what} is not a readable .tar.gz: {error}") from error
     finally:
@@ -105,15 +121,16 @@ class _Gzip(gzip.GzipFile):
 class _Extraction:
     """One archive on its way into an empty folder."""
 
-    def __init__(self, folder: Path, what: str, limits: Limits) -> None:
+    def __init__(self, folder: Path, what: str, limits: Limits, stopped: Callable[[], bool]) -> None:
         self._folder = folder
         self._what = what
         self._limits = limits
+        self._stopped = stopped
         self._members = 0
         self._size_bytes = 0
 
     def run(self, tar: tarfile.TarFile, stream: _Gzip) -> None:
-        while (member := tar.next()) is not None:
+        while not self._stopped() and (member := tar.next()) is not None:
             vars(tar)["members"] = []  # else it keeps them all
             path = self._path(member)
             self._count(member, stream.tell())
@@ -143,6 +160,10 @@ class _Extraction:
         plain = (member.isfile() and not member.issparse() and member.size >= 0) or member.isdir()
         if not plain or not path.is_relative_to(self._folder) or (member.isfile() and path == self._folder):
             raise JobFailedError(f"ClientError: {self._what} holds '{member.name}', which is not a plain file inside")
+        if len(path.parts) - len(self._folder.parts) > _MAX_DEPTH:
+            raise JobFailedError(
+                f"ClientError: {self._what} holds '{member.name:.60}…', more than {_MAX_DEPTH} folders deep"
+            )
         return path
 
     def _write(self, tar: tarfile.TarFile, member: tarfile.TarInfo, path: Path) -> None:
@@ -151,7 +172,7 @@ class _Extraction:
         assert source is not None, "a regular file has content"
         rest = member.size
         with source, path.open("wb") as file:  # a name that comes twice: the last one counts, as with tar
-            while rest:
+            while rest and not self._stopped():
                 chunk = source.read(min(rest, _COPY_BYTES))
                 if not chunk:
                     raise tarfile.ReadError(f"it ends inside '{member.name}'")

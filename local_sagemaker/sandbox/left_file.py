@@ -1,22 +1,38 @@
-"""A file that a job left for the server to read, which may be anything but a file."""
+"""A file where a job may have left anything else: a link leads elsewhere, and a FIFO makes who opens it wait."""
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from pathlib import Path
 
 
-def head(path: Path, size_bytes: int) -> bytes:
-    """Its first bytes; none of what is no regular file: a link leads elsewhere, and a FIFO makes who opens it wait."""
+class NoFileError(FileNotFoundError):
+    """Something else stands at the place of a file."""
+
+
+def opener(path: str, flags: int) -> int:
+    """For `open`, which then neither waits nor follows a link. Raises OSError, NoFileError for what is no file."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENXIO):  # a link; a socket, or a pipe that nobody reads
+            raise NoFileError(f"{path} is no file") from None
+        raise
+    if stat.S_ISREG(os.fstat(descriptor).st_mode):
+        return descriptor
+    os.close(descriptor)
+    raise NoFileError(f"{path} is no file")
+
+
+def head(path: Path, size_bytes: int) -> bytes:
+    """Its first bytes; none of what is no regular file."""
+    try:
+        with open(path, "rb", opener=opener) as file:
+            return file.read(size_bytes)
     except OSError:
         return b""
-    try:
-        return os.read(descriptor, size_bytes) if stat.S_ISREG(os.fstat(descriptor).st_mode) else b""
-    finally:
-        os.close(descriptor)
 
 
 def not_a_folder(path: Path) -> str | None:

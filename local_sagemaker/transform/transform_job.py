@@ -14,7 +14,6 @@ import datetime
 import io
 import json
 import queue
-import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -29,7 +28,7 @@ from local_sagemaker.jobs import slot
 from local_sagemaker.jobs import status as job_status
 from local_sagemaker.platform import Platform, log
 from local_sagemaker.s3 import Object
-from local_sagemaker.sandbox import cores, packages
+from local_sagemaker.sandbox import cores, disk, packages
 from local_sagemaker.state import logs
 from local_sagemaker.state.store import Record
 from local_sagemaker.transform import object_transform
@@ -110,7 +109,9 @@ class TransformJob:
             if not held or self._stop.is_set():
                 return self._stopped()
             source = self._request["TransformInput"]["DataSource"]["S3DataSource"]
-            objects = self._platform.objects.objects(source["S3DataType"], source["S3Uri"])
+            objects = self._platform.objects.objects(source["S3DataType"], source["S3Uri"], self._stop.is_set)
+            if self._stop.is_set():
+                return self._stopped()
             try:
                 with self._servers() as servers:
                     if not self._await(servers):
@@ -118,7 +119,7 @@ class TransformJob:
                     self._started()
                     rejected = self._transform(servers, objects)
             finally:
-                shutil.rmtree(self._folder, ignore_errors=True)
+                disk.remove(self._folder)
         if self._stop.is_set():
             return self._stopped()
         if rejected:

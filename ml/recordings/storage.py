@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,6 +33,15 @@ def tensor_files(place: Folder | Bucket | Path | str) -> Folder | Bucket:
     return Folder(place)
 
 
+def open_file(path: str, flags: int) -> int:
+    """A training may leave a pipe where a file is looked for, and whoever opens one waits for who writes to it."""
+    descriptor = os.open(path, flags | os.O_NONBLOCK)
+    if stat.S_ISREG(os.fstat(descriptor).st_mode):
+        return descriptor
+    os.close(descriptor)
+    raise FileNotFoundError(f"{path} is no file")
+
+
 class Folder:
     def __init__(self, path: Path | str, known_as: str | None = None) -> None:
         self.path, self.known_as = Path(path), known_as or str(path)
@@ -48,7 +58,7 @@ class Folder:
 
     def read(self, name: str, start: int = 0, length: int | None = None) -> bytes:
         """Bytes of a file. FileNotFoundError if it is not there; fewer bytes than asked for where it ends early."""
-        with open(self.path / name, "rb") as file:
+        with open(self.path / name, "rb", opener=open_file) as file:
             file.seek(start)
             return file.read() if length is None else file.read(length)
 

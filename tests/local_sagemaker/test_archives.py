@@ -112,6 +112,19 @@ def test_archive_bigger_than_the_disk_is_refused_first(tmp_path: Path, monkeypat
     )
 
 
+@pytest.mark.parametrize("kind", [tarfile.DIRTYPE, tarfile.REGTYPE])
+def test_folders_within_folders_without_end_are_refused(tmp_path: Path, kind: bytes) -> None:
+    """Python cannot remove again what lies deeper than it can go down."""
+    names = ["d/" * depth for depth in range(1, 1500)] if kind == tarfile.DIRTYPE else ["d/" * 200 + "file"]
+    refuse(archive(tmp_path / "a.tar.gz", *(member(name, kind) for name in names)), "more than 100 folders deep")
+
+
+def test_stop_leaves_nothing_of_an_archive(tmp_path: Path) -> None:
+    path = archive(tmp_path / "a.tar.gz", member("a", size=10), member("b", size=10))
+    unpack(path, tmp_path / "code", "a source", stopped=lambda: True)
+    assert [item.name for item in tmp_path.iterdir()] == ["a.tar.gz"]
+
+
 def test_files_folders_and_modes_arrive(tmp_path: Path) -> None:
     long_name = "/".join(["deep" * 20] * 3) + "/file.txt"
     members = [

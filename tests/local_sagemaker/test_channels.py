@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from local_sagemaker import s3
+from local_sagemaker.failures import JobFailedError
 from local_sagemaker.jobs import channels
-from local_sagemaker.s3 import Object
+from local_sagemaker.s3 import Object, ObjectStore
+from local_sagemaker.settings import Settings
 from tests.local_sagemaker.harness import BUCKET, Server, training_request
 from tests.local_sagemaker.test_training import archive, run
+from tests.object_store import KEY_ID, SECRET
 
 LIST = """
 import json, os, pathlib
@@ -43,6 +48,38 @@ def test_shards_do_not_depend_on_the_order_of_the_listing() -> None:
 def test_shuffle_seed_deals_the_objects_out_anew() -> None:
     assert channels.shards(objects(20), 3, seed=1) == channels.shards(objects(20)[::-1], 3, seed=1)
     assert channels.shards(objects(20), 3, seed=1) != channels.shards(objects(20), 3, seed=2)
+
+
+@pytest.fixture
+def store(tmp_path: Path, s3_endpoint: str) -> ObjectStore:
+    settings = Settings(root=tmp_path / "root", access_key_id=KEY_ID, secret_access_key=SECRET, s3_endpoint=s3_endpoint)
+    return ObjectStore(settings)
+
+
+def test_stop_is_heard_within_a_large_object_and_within_a_listing(store: ObjectStore, tmp_path: Path) -> None:
+    uri = f"s3://{BUCKET}/stopped/large"
+    store.write(uri, bytes(30 * 2**20))
+    asked = itertools.count()
+    (found,) = store.objects("S3Prefix", uri)
+    assert store.download([found], tmp_path, lambda: next(asked) > 3) < 10 * 2**20
+    assert store.objects("S3Prefix", uri, lambda: True) == []
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (b" " * 1001, "has 1001 bytes; at most 1000 are read"),
+        (b'[{"prefix": "s3://b/"}' + b",[]" * 100 + b"]", "has more than 99 entries"),
+    ],
+)
+def test_manifest_without_end_is_refused_before_it_is_parsed(
+    store: ObjectStore, monkeypatch: pytest.MonkeyPatch, body: bytes, said: str
+) -> None:
+    monkeypatch.setattr(s3, "_MAX_MANIFEST_BYTES", 1000)
+    monkeypatch.setattr(s3, "_MAX_MANIFEST_ENTRIES", 99)
+    store.write(f"s3://{BUCKET}/long.manifest", body)
+    with pytest.raises(JobFailedError, match=said):
+        store.objects("ManifestFile", f"s3://{BUCKET}/long.manifest")
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,23 @@ def test_removal_is_seen_by_the_next_server_too(store: ObjectStore, prefix: str,
     assert held(store, prefix) == ["epoch-2.pt"]
 
 
+def test_what_is_no_file_any_more_is_left_out(store: ObjectStore, prefix: str, tmp_path: Path) -> None:
+    """A job may put a pipe, whose opening would wait for a writer, or a link where a file was just seen."""
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("/etc/hostname")
+    (tmp_path / "file").write_text("x")
+    assert store.upload_files(tmp_path, ["pipe", "link", "gone", "file"], prefix) == ["file"]
+    assert held(store, prefix) == ["file"]
+
+
+def test_stop_cuts_off_the_restoring_and_forgets_nothing(store: ObjectStore, prefix: str, tmp_path: Path) -> None:
+    put(store, prefix, *(f"epoch-{number}.pt" for number in range(70)))
+    of(store, prefix, tmp_path).restore(lambda: True)
+    assert list((tmp_path / "host0").iterdir()) == []
+    of(store, prefix, tmp_path).sync()
+    assert len(held(store, prefix)) == 70
+
+
 def test_what_others_put_there_is_left_alone(store: ObjectStore, prefix: str, tmp_path: Path) -> None:
     checkpoints = of(store, prefix, tmp_path)
     checkpoints.restore()
@@ -103,7 +121,7 @@ def test_second_sync_uploads_nothing_anew(store: ObjectStore, prefix: str, tmp_p
     checkpoints.sync()
     store.write(f"{prefix}/epoch-1.pt", b"changed by somebody else")
     checkpoints.sync()
-    assert store.read(f"{prefix}/epoch-1.pt") == b"changed by somebody else"
+    assert store.read(f"{prefix}/epoch-1.pt", 2**20) == b"changed by somebody else"
 
 
 def checkpointed(server: Server, name: str, script: str, **config: Any) -> dict[str, Any]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import io
+import os
 import subprocess
 import tarfile
 import threading
@@ -13,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from local_sagemaker.jobs.status import fault_of_job
 from tests.local_sagemaker.harness import BUCKET, IMAGE, ROLE, Server, training_request
 from tests.waiting import PATIENCE_S
 
@@ -47,6 +50,15 @@ BAD: dict[str, tuple[str, str]] = {
     "file as model": (
         "import os; m = os.environ['SM_MODEL_DIR']; os.rmdir(m); open(m, 'w').close()", "AlgorithmError: /opt/ml/model"
     ),
+    "file as output": (
+        "import os, shutil; o = os.environ['SM_OUTPUT_DIR']; shutil.rmtree(o); open(o, 'w').close()", "ClientError"
+    ),
+    "link to nothing as output": (
+        "import os, shutil; o = os.environ['SM_OUTPUT_DIR']; shutil.rmtree(o); os.symlink('/nowhere', o)", "ClientError"
+    ),
+    "fifo as output data": (
+        "import os; d = os.environ['SM_OUTPUT_DATA_DIR']; os.rmdir(d); os.mkfifo(d)", "AlgorithmError: /opt/ml/output"
+    ),
     "no model folder": ("import os; os.rmdir(os.environ['SM_MODEL_DIR'])", "Completed"),
     "deep folders": (
         "import os; os.chdir(os.environ['SM_MODEL_DIR'])\nfor _ in range(1500): os.mkdir('d'); os.chdir('d')",
@@ -58,6 +70,15 @@ BAD: dict[str, tuple[str, str]] = {
     ),
     "words of a foreign script": ("import sys; sys.stderr.buffer.write(b'\\xff\\xfe\\0<script>'); sys.exit(3)", "Algo"),
 }  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", [PermissionError, FileExistsError])
+def test_what_a_job_did_to_its_own_folders_is_its_fault(kind: type[OSError]) -> None:
+    """An InternalServerError would be begun again, and paid for again; what happens elsewhere is one."""
+    number = {PermissionError: errno.EACCES, FileExistsError: errno.EEXIST}[kind]
+    reason = fault_of_job(kind(number, os.strerror(number), "/root/jobs/a/opt/ml/model"))
+    assert reason is not None and reason.startswith("ClientError: the job names or has left a file that cannot be one")
+    assert fault_of_job(kind(number, os.strerror(number), "/root/state.db")) is None
 
 
 def name_of(what: str) -> str:
@@ -155,16 +176,18 @@ def test_odd_source_archive_is_the_users_fault(server: Server, what: str, member
         assert answer.status == 200
 
 
-def test_fifo_as_message_of_a_processing_job_is_none(server: Server) -> None:
-    command = ["python3", "-c", "import os; os.mkfifo('/opt/ml/output/message')"]
+@pytest.mark.parametrize("make", ["os.mkfifo(x)", "os.symlink('/etc/hostname', x)", "os.mkdir(x)"])
+def test_message_or_output_of_a_processing_job_that_is_none(server: Server, make: str) -> None:
+    name = f"left-{make[3:8]}"
+    script = f"import os; y = '/opt/ml/processing/y'; os.rmdir(y); [{make} for x in ('/opt/ml/output/message', y)]"
+    output = {"S3Uri": f"s3://{BUCKET}/{name}", "LocalPath": "/opt/ml/processing/y", "S3UploadMode": "EndOfJob"}
     server.sagemaker.create_processing_job(
-        ProcessingJobName="fifo-message",
+        ProcessingJobName=name,
         RoleArn=ROLE,
-        AppSpecification={"ImageUri": IMAGE, "ContainerEntrypoint": command},
+        AppSpecification={"ImageUri": IMAGE, "ContainerEntrypoint": ["python3", "-c", script]},
+        ProcessingOutputConfig={"Outputs": [{"OutputName": "y", "S3Output": output}]},
         ProcessingResources={"ClusterConfig": {"InstanceType": "ml.m5.large", "InstanceCount": 1, "VolumeSizeInGB": 1}},
     )
-    job = server.wait(
-        lambda: server.sagemaker.describe_processing_job(ProcessingJobName="fifo-message"), "ProcessingJobStatus"
-    )
-    assert "ExitMessage" not in job
-    assert not job.get("FailureReason", "").startswith("InternalServerError")
+    job = server.wait(lambda: server.sagemaker.describe_processing_job(ProcessingJobName=name), "ProcessingJobStatus")
+    assert (job["ProcessingJobStatus"], job.get("ExitMessage")) == ("Completed", None)
+    assert server.s3.list_objects_v2(Bucket=BUCKET, Prefix=f"{name}/")["KeyCount"] == 0

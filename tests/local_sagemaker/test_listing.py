@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import datetime
+from pathlib import Path
 from typing import Any
 
 import botocore.exceptions
 import pytest
 
+from local_sagemaker.operations import listing
+from local_sagemaker.state.store import Store
 from tests.local_sagemaker.harness import BUCKET, IMAGE, ROLE, Server, training_request
 
 UTC = datetime.UTC
@@ -38,6 +41,21 @@ def arns(server: Server) -> dict[str, str]:
         kind: next(str(value) for name, value in answer.items() if name.endswith("Arn"))
         for kind, answer in made.items()
     }
+
+
+def test_a_page_reads_no_more_records_than_it_shows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Thousands of jobs would else cost seconds for each list."""
+    store, rows = Store(tmp_path / "state.db"), list[Any]()
+    for number in range(300):
+        store.insert("training-job", f"job-{number}", {"CreationTime": number, "TrainingJobStatus": "InProgress"})
+    read = store.read
+    monkeypatch.setattr(store, "read", lambda *asked: rows.extend(found := read(*asked)) or found)
+    for sort in ("CreationTime", "Name", "Status", "LastModifiedTime"):
+        request = {"MaxResults": 10, "SortBy": sort}
+        page = listing.page(store.list("training-job"), request, member="jobs", summary=lambda job: {"name": job.name})
+        assert len(page["jobs"]) == 10
+    assert len(rows) == 4 * 11
+    store.close()
 
 
 def test_jobs_of_no_training_plan_are_not_listed(server: Server, arns: dict[str, str]) -> None:

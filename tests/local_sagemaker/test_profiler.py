@@ -1,9 +1,11 @@
 """System metrics of a job, sampled for real, in the files that SageMaker's readers expect."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
+import threading
 import time
 from pathlib import Path
 
@@ -11,7 +13,7 @@ import pytest
 
 from local_sagemaker.jobs.nvml import Gpus
 from local_sagemaker.jobs.profiler import SystemProfiler
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE_S, wait_until
 
 ML_PYTHON = Path(__file__).parents[2] / ".venv/ml/bin/python"
 READER = """
@@ -45,6 +47,21 @@ def sampled(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def lines(folder: Path) -> list[dict[str, object]]:
     return [json.loads(line) for path in sorted(folder.rglob("*.json")) for line in path.read_text().splitlines()]
+
+
+def test_pipe_in_place_of_a_file_holds_nobody_up(tmp_path: Path) -> None:
+    """A job may put one there, and the job's end waits for its profiler."""
+    for minute in range(int(time.time()) // 60 * 60, int(time.time()) + 600, 60):
+        folder = tmp_path / "system/incremental" / time.strftime("%Y%m%d%H", time.gmtime(minute))
+        folder.mkdir(parents=True, exist_ok=True)
+        os.mkfifo(folder / f"{minute}.algo-1.json")
+    profiler = SystemProfiler(tmp_path, 20)
+    profiler.start()
+    time.sleep(0.5)
+    stopping = threading.Thread(target=profiler.stop, daemon=True)
+    stopping.start()
+    stopping.join(PATIENCE_S)
+    assert not stopping.is_alive()
 
 
 def test_files_are_named_after_the_start_of_their_minute(sampled: Path) -> None:

@@ -199,11 +199,13 @@ def test_a_file_being_written_is_waited_for(tmp_path):
     assert [step.number for step in stream.poll()] == [1, 2]
 
 
-@pytest.mark.parametrize("missing", [True, False], ids=["missing", "cut off"])
-def test_a_damaged_event_file_costs_its_tensors_only(missing, tmp_path):
+@pytest.mark.parametrize("what", ["missing", "cut off", "a pipe"])
+def test_a_damaged_event_file_costs_its_tensors_only(what, tmp_path):
     _, events = files_of(tmp_path)
     (event,) = events.iterdir()
-    event.unlink() if missing else os.truncate(event, 150)
+    os.truncate(event, 150) if what == "cut off" else event.unlink()
+    if what == "a pipe":  # whoever opens one waits for who writes into it
+        os.mkfifo(event)
     now = [0.0]
     stream = TensorStream(tmp_path, clock=lambda: now[0])
     assert [step.number for step in stream.poll()] == [0]
@@ -211,7 +213,7 @@ def test_a_damaged_event_file_costs_its_tensors_only(missing, tmp_path):
     given = list(stream.poll())
     assert [step.number for step in given] == [1, 2]
     with pytest.raises(
-        CorruptTensors, match=r"000000000001_worker_0.tfevents (is missing|ends after 150 of \d+ bytes)"
+        CorruptTensors, match=r"000000000001_worker_0.tfevents (is missing|ends after (0|150) of \d+ bytes)"
     ):
         given[0].value("z")
     assert given[1].value("z") == 1
@@ -229,6 +231,18 @@ def test_a_corrupt_index_is_named(content, tmp_path):
     assert [step.number for step in stream.poll()] == [0]
     now[0] += tensors_module.WRITE_GRACE_S
     with pytest.raises(CorruptTensors, match=r"index/000000000/000000000001_worker_0.json is not an index of tensors"):
+        list(stream.poll())
+
+
+def test_a_pipe_is_no_index(tmp_path):
+    index, _ = files_of(tmp_path)
+    index.unlink()
+    os.mkfifo(index)
+    now = [0.0]
+    stream = TensorStream(tmp_path, clock=lambda: now[0])
+    assert [step.number for step in stream.poll()] == [0]
+    now[0] += tensors_module.WRITE_GRACE_S
+    with pytest.raises(CorruptTensors, match=r"000000000001_worker_0.json is not an index of tensors"):
         list(stream.poll())
 
 
