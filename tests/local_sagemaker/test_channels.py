@@ -12,6 +12,8 @@ import pytest
 from local_sagemaker import s3
 from local_sagemaker.failures import JobFailedError
 from local_sagemaker.jobs import channels
+from local_sagemaker.jobs.cluster import Host
+from local_sagemaker.jobs.opt_ml import OptMl
 from local_sagemaker.s3 import Object, ObjectStore
 from local_sagemaker.settings import Settings
 from tests.local_sagemaker.harness import BUCKET, Server, training_request
@@ -63,6 +65,21 @@ def test_stop_is_heard_within_a_large_object_and_within_a_listing(store: ObjectS
     (found,) = store.objects("S3Prefix", uri)
     assert store.download([found], tmp_path, lambda: next(asked) > 3) < 10 * 2**20
     assert store.objects("S3Prefix", uri, lambda: True) == []
+
+
+def test_stop_is_heard_within_a_manifest(store: ObjectStore, tmp_path: Path) -> None:
+    """Its rows may be a million."""
+    prefix = f"s3://{BUCKET}/rows"
+    for number in range(200):
+        store.write(f"{prefix}/{number}", b"x")
+    store.write(f"{prefix}.manifest", json.dumps([{"prefix": f"{prefix}/"}, *map(str, range(200))]).encode())
+    source = {"S3DataType": "ManifestFile", "S3Uri": f"{prefix}.manifest"}
+    channel = {"ChannelName": "train", "DataSource": {"S3DataSource": source}}
+    folders, asked = OptMl(tmp_path / "opt/ml"), itertools.count()
+    channels.fetch(
+        store, channel, [(Host(name="algo-1", instance_type="ml.m5.large"), folders)], lambda: next(asked) > 70
+    )
+    assert 0 < len(list(folders.channel("train").iterdir())) < 150
 
 
 @pytest.mark.parametrize(
