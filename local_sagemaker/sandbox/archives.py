@@ -36,6 +36,7 @@ MODEL = Limits(200_000, 512 * 2**30)
 # A header (a PAX record, a long name) is read into memory whole; real ones have a few hundred bytes.
 _MAX_HEADER_BYTES = 2**20
 _HEADERS_BYTES_PER_MEMBER = 8192
+_MAX_PADDING_BYTES = 2**24
 _COPY_BYTES = 2**18
 # More than any program makes, and less than Python can go down.
 _MAX_DEPTH = 100
@@ -138,6 +139,15 @@ class _Extraction:
                 path.mkdir(parents=True, exist_ok=True)
             else:
                 self._write(tar, member, path)
+        self._read_to_the_end(stream)
+
+    def _read_to_the_end(self, stream: _Gzip) -> None:
+        """Where the checksum of all that was unpacked is: tar's own end comes before it."""
+        read = 0
+        while not self._stopped() and (chunk := stream.read(_COPY_BYTES)):
+            read += len(chunk)
+            if read > _MAX_PADDING_BYTES:
+                raise tarfile.ReadError(f"more than {_MAX_PADDING_BYTES} bytes follow its end")
 
     def _count(self, member: tarfile.TarInfo, position: int) -> None:
         headers_bytes = position - self._size_bytes

@@ -87,6 +87,21 @@ def test_cut_archive_is_refused_whole(tmp_path: Path, keep: float) -> None:
     refuse(path, "not a readable")
 
 
+def test_damage_within_an_archive_is_named(tmp_path: Path) -> None:
+    """What is packed is damaged, so that it cannot be unpacked, rather than what it unpacks to."""
+    words = b"".join(b"%x," % (number * number % 997) for number in range(90_000))
+    with tarfile.open(tmp_path / "whole.tar.gz", "w:gz") as tar:
+        info = tarfile.TarInfo("train.py")
+        info.size = len(words)
+        tar.addfile(info, io.BytesIO(words))
+    whole = (tmp_path / "whole.tar.gz").read_bytes()
+    for number, at in enumerate(range(100, len(whole) - 100, len(whole) // 12)):
+        path = tmp_path / f"{number}/a.tar.gz"
+        path.parent.mkdir()
+        path.write_bytes(whole[:at] + bytes(40) + whole[at + 40 :])
+        refuse(path, r"s3://b/a\.tar\.gz is not a readable")
+
+
 def test_bomb_is_refused_by_what_it_unpacks_to(tmp_path: Path) -> None:
     bomb = archive(tmp_path / "a.tar.gz", member("zeros", size=5_000_000))
     assert bomb.stat().st_size < 50_000

@@ -167,9 +167,13 @@ def test_what_packs_too_well_is_no_data_set(tmp_path: Path, monkeypatch: pytest.
 
 
 @pytest.mark.parametrize("suffix", [".zip", ".tar.gz", ".tar.bz2", ".tar.xz"])
-def test_damage_anywhere_in_an_archive_is_named(tmp_path: Path, suffix: str) -> None:
-    """Whatever the decompressors raise."""
-    noise = random.Random(1).randbytes(300_000)
+@pytest.mark.parametrize("content", ["noise", "words"])
+def test_damage_anywhere_in_an_archive_is_named(tmp_path: Path, suffix: str, content: str) -> None:
+    """Whatever the decompressors raise; of noise they only copy, so that damage to it is seen at the end."""
+    draw = random.Random(1)
+    noise = (
+        draw.randbytes(300_000) if content == "noise" else b"".join(b"%x," % draw.randrange(999) for _ in range(90_000))
+    )
     path = tmp_path / f"pets{suffix}"
     if suffix == ".zip":
         with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as made:
@@ -185,6 +189,29 @@ def test_damage_anywhere_in_an_archive_is_named(tmp_path: Path, suffix: str) -> 
         path.write_bytes(cut)
         with contextlib.suppress(ArchiveError):  # nothing else
             unpack(path, tmp_path / f"out{number}")
+
+
+@pytest.mark.parametrize("packed", ["gz", "bz2", "xz"])
+def test_a_damage_that_only_a_checksum_tells_is_named(tmp_path: Path, packed: str) -> None:
+    """What is unpacked has its length and its names, and other pixels."""
+    path, noise = tmp_path / f"pets.tar.{packed}", random.Random(1).randbytes(100_000)
+    with tarfile.open(path, f"w:{packed}") as tar:  # type: ignore[call-overload]
+        entry = tarfile.TarInfo("cat/1.png")
+        entry.size = len(noise)
+        tar.addfile(entry, io.BytesIO(noise))
+    whole = path.read_bytes()
+    path.write_bytes(whole[:50_000] + bytes([whole[50_000] ^ 1]) + whole[50_001:])
+    with pytest.raises(ArchiveError, match=r"cannot be read: .*Download or make it again"):
+        unpack(path, tmp_path / "out")
+
+
+@pytest.mark.parametrize("behind", [b"", bytes(5000), b"a signature"])
+def test_what_follows_a_tar_does_not_count(tmp_path: Path, behind: bytes) -> None:
+    path = tmp_path / "pets.tar.gz"
+    with tarfile.open(path, "w:gz") as tar:
+        tar.addfile(tarfile.TarInfo("cat/1.png"), io.BytesIO())
+    path.write_bytes(path.read_bytes() + behind)
+    assert unpack(path, tmp_path / "out") == 1
 
 
 def test_an_archive_that_asks_for_gigabytes_of_memory_is_refused(tmp_path: Path) -> None:

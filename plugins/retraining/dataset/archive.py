@@ -139,6 +139,20 @@ def _members(archive: Path) -> Iterator[tuple[str, IO[bytes]]]:
             content = tar.extractfile(member)
             assert content is not None  # it is a plain file
             yield member.name.replace("\\", "/"), content
+        # The checksum of all that was unpacked stands behind tar's own end.
+        while block := _next_block(stream):
+            read += len(block)
+            _require_bounded(archive.name, packed, read)
+
+
+def _next_block(stream: _Unpacked) -> bytes:
+    """Nothing as well where something else than gzip follows, which tar's users never see."""
+    try:
+        return stream.read(COPY_BYTES)
+    except gzip.BadGzipFile as error:
+        if "Not a gzipped file" not in str(error):
+            raise
+        return b""
 
 
 def _next(tar: tarfile.TarFile, stream: _Unpacked) -> tarfile.TarInfo | None:
