@@ -2,6 +2,7 @@
 
 import pytest
 
+from stack import __main__ as program
 from stack.plain import plain
 from stack.progress import Task, line
 
@@ -21,6 +22,12 @@ from stack.progress import Task, line
 )
 def test_what_a_terminal_obeys_is_written_out(text: str, shown: str) -> None:
     assert plain(text) == shown
+
+
+def test_whatever_is_said_is_plain(capsys: pytest.CaptureFixture[str]) -> None:
+    """Reasons, class names and rules' details come from a report that a run wrote."""
+    program._say("KEPT\n  \x1b]0;mine\x07")
+    assert capsys.readouterr().out == "KEPT\n  \\x1b]0;mine\\x07\n"
 
 
 def test_a_log_line_stays_on_the_line_of_its_task() -> None:
