@@ -110,6 +110,25 @@ def relative_path(prefix: str, key: str) -> str:
     return key[len(posixpath.dirname(prefix)) :].lstrip("/")
 
 
+def manifest(body: bytes, uri: str) -> tuple[str, list[str]]:
+    """The prefix that a ManifestFile names, and the keys below it. Raises JobFailedError, which calls it `uri`."""
+    problem = f"ClientError: manifest {uri} must be a JSON list of {{'prefix': 's3://…'}} and the keys below it"
+    if body.count(b",") > _MAX_MANIFEST_ENTRIES:
+        raise JobFailedError(
+            f"ClientError: manifest {uri} has more than {_MAX_MANIFEST_ENTRIES} entries; name a prefix instead"
+        )
+    try:
+        entries = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise JobFailedError(f"{problem}: {error}") from error
+    if not isinstance(entries, list) or not entries or not isinstance(entries[0], dict):
+        raise JobFailedError(problem)
+    head, *keys = entries
+    if not isinstance(head.get("prefix"), str) or not all(isinstance(key, str) and key for key in keys):
+        raise JobFailedError(problem)
+    return head["prefix"], keys
+
+
 _DOWNLOADED_AT_ONCE = 64
 
 
@@ -163,24 +182,10 @@ class ObjectStore:
         ]
 
     def _manifest(self, uri: str, stopped: Callable[[], bool]) -> list[Object]:
-        problem = f"ClientError: manifest {uri} must be a JSON list of {{'prefix': 's3://…'}} and the keys below it"
-        body = self.read(uri, _MAX_MANIFEST_BYTES)
-        if body.count(b",") > _MAX_MANIFEST_ENTRIES:
-            raise JobFailedError(
-                f"ClientError: manifest {uri} has more than {_MAX_MANIFEST_ENTRIES} entries; name a prefix instead"
-            )
-        try:
-            entries = json.loads(body)
-        except (ValueError, RecursionError) as error:
-            raise JobFailedError(f"{problem}: {error}") from error
-        if not isinstance(entries, list) or not entries or not isinstance(entries[0], dict):
-            raise JobFailedError(problem)
-        head, *keys = entries
-        if not isinstance(head.get("prefix"), str) or not all(isinstance(key, str) and key for key in keys):
-            raise JobFailedError(problem)
+        head, keys = manifest(self.read(uri, _MAX_MANIFEST_BYTES), uri)
         if not keys:
-            return self._prefix(head["prefix"], stopped)
-        bucket, prefix = split_uri(head["prefix"])
+            return self._prefix(head, stopped)
+        bucket, prefix = split_uri(head)
         # Prefix and entry are joined as texts. Folder markers, which any listing of a bucket has, are no files.
         named = [Object(bucket, prefix + key, key.lstrip("/")) for key in dict.fromkeys(keys) if key[-1] != "/"]
         return list({item.key: item for item in named}.values())

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import functools
 import json
 import urllib.parse
 from collections.abc import Callable
 from pathlib import Path
 
+from local_sagemaker import s3
 from local_sagemaker.failures import JobFailedError
 from local_sagemaker.sandbox.archives import Limits, unpack
+from local_sagemaker.sandbox.patterns import PatternProcesses
 from local_sagemaker.sandbox.requirements import Requirements
 from local_sagemaker.transform.data_processing import CSV, JSON_LINES, DataProcessing
 from local_sagemaker.transform.json_path import JsonPath
@@ -99,6 +103,31 @@ def read_source(path: Path) -> None:
     assert beside <= {path.name, "target"}, beside
 
 
+@functools.cache
+def processes() -> PatternProcesses:
+    running = PatternProcesses(cpu_s=0.05)
+    atexit.register(running.close)
+    return running
+
+
+def read_pattern(body: bytes) -> None:
+    """The first line is a user's pattern, the others what a job printed. What overruns costs itself alone."""
+    first, _, rest = body.decode(errors="replace").partition("\n")
+    lines = rest.split("\n")
+    (problem,) = processes().problems([first])
+    found, sound = processes().numbers([first, "(x)|([0-9])"], lines)
+    assert problem is None or isinstance(problem, str)
+    assert found is None or all(0 <= line < len(lines) and isinstance(number, float) for line, number in found)
+    assert sound is not None
+
+
+def read_manifest(body: bytes) -> None:
+    with contextlib.suppress(JobFailedError):
+        prefix, keys = s3.manifest(body, "s3://bucket/a.manifest")
+        bucket, _ = s3.split_uri(prefix)
+        assert bucket and all(keys)
+
+
 def read_requirements(path: Path) -> None:
     with contextlib.suppress(JobFailedError):
         Requirements.read(path)
@@ -151,6 +180,21 @@ def csv_lines() -> list[bytes]:
     return [b"1,2,3\n4", b'"a ""b""",2\n"x\ny",1', b",,,\n"]
 
 
+def patterns() -> list[bytes]:
+    line = b"epoch 3/10 loss=0.25 accuracy=0.5\r 3%|##  | 13/400 [00:01<00:30]\nloss=1e-3 \xc3\xa9"
+    return [
+        pattern + b"\n" + line
+        for pattern in (b"loss=([0-9.]+)", rb".*?accuracy=(\S+)", rb"\s*(\d+)%", b"(a+)+$", rb"(?i:L(?P<a>.)SS)(?=.)")
+    ]
+
+
+def manifests() -> list[bytes]:
+    return [
+        json.dumps([{"prefix": "s3://bucket/data/"}, "a/1.png", "\u00e9", "b/"]).encode(),
+        b'[{"prefix": "s3://b/"}]',
+    ]
+
+
 def requirements() -> list[bytes]:
     return [
         b"numpy>=1.20,<3; python_version > '3.8'\n# a comment\n-r other.txt\n--index-url https://example.com\n./folder\n",
@@ -176,6 +220,13 @@ TARGETS = (
     Target("transform_filter", read_path, paths, (b"[", b"]", b"*", b":", b"['", b"']", b"..", b"9" * 400, b"-")),
     Target("transform_json", read_filtered(JSON_LINES), json_lines, JSON_WORDS),
     Target("transform_csv", read_filtered(CSV), csv_lines, (b'"', b",", b"\r", b"\x00", b"\n")),
+    Target(
+        "metric_pattern",
+        read_pattern,
+        patterns,
+        (b"(a|a?)+", b"{1,65535}", b"[^", b"(?", b"(" * 90, b"\\1", b"\\N{DIGIT ONE}", b".*", b"\r", b"a" * 60 + b"!"),
+    ),
+    Target("manifest", read_manifest, manifests, (*JSON_WORDS, b'"prefix":', b"s3://", b"../", b"[[")),
     Target("source_archive", in_a_file("a.tar.gz", read_source), tars("w:gz"), TAR_WORDS),
     Target(
         "requirements_txt",
