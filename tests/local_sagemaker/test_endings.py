@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.local_sagemaker.harness import BUCKET, IMAGE, ROLE, Server, error, last_line, training_request
+from tests.local_sagemaker.tuning import tuning_request
 
 
 def ended(server: Server, request: dict[str, Any]) -> dict[str, Any]:
@@ -119,6 +120,36 @@ def test_number_of_instances_is_refused_before_they_are_made(server: Server, cou
     began = time.monotonic()
     said = error(lambda: server.sagemaker.create_training_job(**request))
     assert (said["Code"], str(count) in said["Message"]) == ("ResourceLimitExceeded", True)
+    assert time.monotonic() - began < 5
+
+
+MANY = 2**31 - 1
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"ResourceConfig": {"InstanceType": "ml.m5.large", "InstanceCount": MANY, "VolumeSizeInGB": 1}},
+        {
+            "ResourceConfig": {
+                "InstanceGroups": [
+                    {"InstanceGroupName": name, "InstanceType": "ml.m5.large", "InstanceCount": 20} for name in "ab"
+                ],
+                "VolumeSizeInGB": 1,
+            }
+        },
+        {"ResourceLimits": {"MaxNumberOfTrainingJobs": MANY, "MaxParallelTrainingJobs": 1}},
+        {"ResourceLimits": {"MaxNumberOfTrainingJobs": 2, "MaxParallelTrainingJobs": MANY}},
+    ],
+    ids=["hosts", "groups", "trials", "at once"],
+)
+def test_numbers_of_a_search_are_refused_before_they_are_made(server: Server, asked: dict[str, Any]) -> None:
+    request = tuning_request(server, "many-of-a-search")
+    (member, value), began = next(iter(asked.items())), time.monotonic()
+    part = request["TrainingJobDefinition" if member == "ResourceConfig" else "HyperParameterTuningJobConfig"]
+    part[member] = value
+    said = error(lambda: server.sagemaker.create_hyper_parameter_tuning_job(**request))
+    assert said["Code"] == "ResourceLimitExceeded"
     assert time.monotonic() - began < 5
 
 

@@ -295,9 +295,10 @@ def test_unlimited_payload_does_not_unpack_without_end(server: Server) -> None:
     assert set(written) == {"2.csv.gz.out"}
 
 
-def test_several_instances_are_several_model_servers(server: Server) -> None:
+@pytest.mark.parametrize("count", [2, 2**31 - 1])
+def test_several_instances_are_several_model_servers(server: Server, count: int) -> None:
     uri = put(server, "spread", {f"{number}.bin": b"x" for number in range(30)})
-    resources = {"InstanceType": "ml.m5.large", "InstanceCount": 2}
+    resources = {"InstanceType": "ml.m5.large", "InstanceCount": count}
     name = start(server, batch_model(server), uri, TransformResources=resources)
     assert wait(server, name)["TransformJobStatus"] == "Completed"
     found = outputs(server, name)
