@@ -261,6 +261,20 @@ def test_no_file_makes_more_work_than_its_pixels(labour):
     assert time.process_time() - began < 3
 
 
+CPU_S = 10  # what SECURITY.md promises of a request
+
+
+def test_the_most_laborious_picture_is_within_its_bound():
+    """As many dense scans as fit into a file, just below the bound of scans: 2 s on one core, decoded twice."""
+    grain = np.random.default_rng(0).integers(0, 256, (1000, 1500, 3), np.uint8)
+    body = saved("JPEG", Image.fromarray(grain).resize((3000, 2000)), progressive=True, quality=60)
+    last = body.rindex(b"\xff\xda")
+    scans = min(picture.MAX_SCANNED // 6_000_000 - 12, (picture.MAX_BYTES - len(body)) // (len(body) - 2 - last))
+    began = time.process_time()
+    assert picture.decode(body[:-2] + body[last:-2] * scans + b"\xff\xd9", side=224).mode == "RGB"
+    assert time.process_time() - began < CPU_S
+
+
 def test_scans_cannot_hide_behind_what_decoders_skip():
     """A decoder that looks for a restart passes by FF 01 to FF BF; a length read there would jump over scans."""
     body = saved("JPEG", progressive=True)
