@@ -9,7 +9,7 @@ from local_sagemaker.jobs.cluster import Host
 from local_sagemaker.jobs.opt_ml import OptMl
 from local_sagemaker.sandbox import cores, left_file
 from local_sagemaker.sandbox.container import Container
-from local_sagemaker.sandbox.process import JobProcess, OutputTail, output_path
+from local_sagemaker.sandbox.process import JobProcess, OutputTail, output_path, printed_bytes
 
 
 class HostProcess:
@@ -87,10 +87,7 @@ class HostProcess:
     @property
     def printed_bytes(self) -> int:
         """Also what has not been read yet."""
-        try:
-            return output_path(self._process_folder).stat().st_size
-        except OSError:
-            return 0
+        return printed_bytes(self._process_folder)
 
     @property
     def read_bytes(self) -> int:

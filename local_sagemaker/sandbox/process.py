@@ -14,6 +14,7 @@ import contextlib
 import errno
 import os
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -23,6 +24,7 @@ from pathlib import Path
 import psutil
 
 from local_sagemaker.failures import JobFailedError
+from local_sagemaker.sandbox import left_file
 
 _KEEPER = Path(__file__).with_name("keeper.py")
 
@@ -185,6 +187,15 @@ def output_path(folder: Path) -> Path:
     return folder / "output.log"
 
 
+def printed_bytes(folder: Path) -> int:
+    """Of its output; none where the job has put something else in the file's place."""
+    try:
+        found = output_path(folder).lstat()
+    except OSError:
+        return 0
+    return found.st_size if stat.S_ISREG(found.st_mode) else 0
+
+
 class OutputTail:
     """New complete lines of a growing file, each time it is asked.
 
@@ -206,7 +217,7 @@ class OutputTail:
         A line without its end is held back, with `final` only until the file has been read to its end.
         """
         try:
-            with self._path.open("rb") as file:
+            with open(self._path, "rb", opener=left_file.opener) as file:
                 file.seek(self.offset)
                 chunk = file.read(CHUNK_BYTES)
                 size = os.fstat(file.fileno()).st_size

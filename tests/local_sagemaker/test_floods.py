@@ -36,6 +36,10 @@ BAD: dict[str, tuple[str, str]] = {
         "import os\nfor n in range(20_000): open(os.environ['SM_MODEL_DIR'] + f'/{n}', 'w').close()",
         "Completed",
     ),
+    "fifo as log": ("import os; p = os.readlink('/proc/self/fd/1'); os.unlink(p); os.mkfifo(p)", "Completed"),
+    "link as log": (
+        "import os, sys; p = os.readlink('/proc/self/fd/1'); os.unlink(p); os.symlink(sys.executable, p)", "Completed"
+    ),
     "fifo as failure": ("import os; os.mkfifo(os.environ['SM_OUTPUT_DIR'] + '/failure'); raise SystemExit(1)", "Algo"),
     "link as failure": (
         "import os; os.symlink('/dev/zero', os.environ['SM_OUTPUT_DIR'] + '/failure'); raise SystemExit(1)", "Algo"
