@@ -157,6 +157,10 @@ releases: .venv/airflow/.installed  ## 20 updates, 20 rollbacks and 28 bad model
 bench-sync: .venv/airflow/.installed .venv/sync-peers/.installed  ## a folder into a bucket, beside `aws s3 sync` and s5cmd; ARGS='--images 500 --store'
 	@PYTHONPATH=plugins .venv/airflow/bin/python -m bench.sync $(ARGS)
 
+.PHONY: bench-page
+bench-page: .venv/airflow/.installed  ## what a run pays for its page, with 10,000 images of 133 classes
+	@PYTHONPATH=plugins:. .venv/airflow/bin/python -m bench.page $(ARGS)
+
 .PHONY: bench-pictures
 bench-pictures: .venv/airflow/.installed  ## how many of 10,000 good pictures the data step refuses; ARGS='--count 1000'
 	@.venv/airflow/bin/python -m bench.good_pictures $(ARGS)

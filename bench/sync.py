@@ -42,12 +42,15 @@ KEYS = {"AWS_ACCESS_KEY_ID": KEY_ID, "AWS_SECRET_ACCESS_KEY": SECRET, "AWS_DEFAU
 def make_images(folder: Path, count: int, side: int) -> None:
     """JPEGs, of about 40 KB with 400 pixels a side; no two alike."""
     for number in range(count):
-        path = folder / f"class{number % CLASSES}" / f"{number}.jpg"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        small = Image.frombytes("RGB", (40, 40), random.Random(number).randbytes(4800))
-        image = small.resize((side, side), Image.Resampling.BICUBIC)
-        grain = Image.effect_noise((side, side), 30).filter(ImageFilter.GaussianBlur(0.6))
-        Image.blend(image, grain.convert("RGB"), 0.3).save(path, quality=85)
+        make_image(folder / f"class{number % CLASSES}" / f"{number}.jpg", number, side)
+
+
+def make_image(path: Path, number: int, side: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    small = Image.frombytes("RGB", (40, 40), random.Random(number).randbytes(4800))
+    image = small.resize((side, side), Image.Resampling.BICUBIC)
+    grain = Image.effect_noise((side, side), 30).filter(ImageFilter.GaussianBlur(0.6))
+    Image.blend(image, grain.convert("RGB"), 0.3).save(path, quality=85)
 
 
 @dataclass
