@@ -1,9 +1,9 @@
 """Every recipe for a public data set, through the whole DAG: archive in the makers' format → endpoint that answers.
 
 One stack for all: a real store, a real local_sagemaker, real Airflow, real training. Of a recipe only sizes are changed
-(pixels, epochs, batches, trials), its source, whether shards are read, and where its weights come from: a file staged by
-the command, as there is no network. Its networks, heads, samplers, augmentation, objective, debugger, gates and names are
-those shipped.
+(pixels, epochs, batches, trials), its source, whether shards are read, and where its weights come from: a file staged
+by the command, as there is no network. Its networks, heads, samplers, augmentation, objective, debugger, gates and
+names are those shipped.
 """
 
 from __future__ import annotations
