@@ -22,6 +22,8 @@ def connect(path: Path, schema: str, *, synchronous: str) -> sqlite3.Connection:
         connection.execute(f"PRAGMA synchronous={synchronous}")
         # The log is cut back to this after a checkpoint; without a limit it keeps the size of its worst moment.
         connection.execute(f"PRAGMA journal_size_limit={_MAX_WAL_BYTES}")
+        # The system keeps the file in memory too; six connections with SQLite's own 2 MB each would fill within a day.
+        connection.execute("PRAGMA cache_size=-512")
         if schema:  # a further connection to a file has none, and the file is known to be sound
             _check(connection, path)
             connection.executescript(schema)
