@@ -41,6 +41,8 @@ class Findings:
     """How alike candidate and champion answered before the candidate had any traffic."""
     approval: Mapping[str, Any] | None = None
     endpoint: Mapping[str, Any] | None = None
+    canary: Mapping[str, Any] | None = None
+    """How it answered golden images while its update baked, also where that was taken back."""
     smoke_test: Mapping[str, Any] | None = None
     model_package: Mapping[str, Any] | None = None
     ceiling: Mapping[str, Any] | None = None
@@ -60,6 +62,7 @@ LEFT: Mapping[str, tuple[str, str]] = {
     "shadow": ("shadow", "found"),
     "approval": ("approve", "return_value"),
     "endpoint": ("deploy", "return_value"),
+    "canary": ("deploy", "canary"),
     "smoke_test": ("smoke_test", "return_value"),
     "model_package": ("register", "return_value"),
     "ceiling": ("preflight", "ceiling"),
@@ -110,11 +113,8 @@ def run_report(found: Findings) -> dict[str, Any]:
         "approved_by": None if rejects(found.approval) else person(found.approval),
         "changed_classes": list(comparison.get("changed_classes", ())),
         "confused_pairs": list(comparison.get("confused_pairs", ())),
-        "endpoint": (
-            {key: found.endpoint[key] for key in ("name", "config", "canary") if key in found.endpoint}
-            if found.endpoint
-            else None
-        ),
+        "endpoint": {key: found.endpoint[key] for key in ("name", "config")} if found.endpoint else None,
+        "canary": dict(found.canary) if found.canary else None,
         "smoke_test": dict(found.smoke_test) if found.smoke_test else None,
         "model_package_arn": found.model_package["arn"] if found.model_package else None,
         "ceiling": dict(found.ceiling) if found.ceiling else None,
@@ -188,24 +188,27 @@ def as_markdown(report: Mapping[str, Any]) -> str:
     if report["profiler_report"]:
         lines += ["", f"**Profiler** {report['profiler_report']}"]
     if endpoint := report["endpoint"]:
-        lines += ["", f"**Endpoint** `{endpoint['name']}` serves `{endpoint['config']}`.", *_canary(endpoint)]
+        lines += ["", f"**Endpoint** `{endpoint['name']}` serves `{endpoint['config']}`."]
+    if canary := report["canary"]:
+        lines += ["", f"**Canary** {canary_said(canary)}"]
     if smoke := report["smoke_test"]:
         lines += [f"It calls {smoke['image']} a {smoke['answer']['label']!r}, in {smoke['latency_ms']:.0f} ms."]
     lines += _cost(report)
     return "\n".join(lines) + "\n"
 
 
-def _canary(endpoint: Mapping[str, Any]) -> list[str]:
+def canary_said(found: Mapping[str, Any]) -> str:
     """How the new model answered while the one before still served."""
-    if not (found := endpoint.get("canary")):
-        return []
-    answers = ", ".join(f"{count} as {way}" for way, count in found["answered"].items())
-    lines = [
-        f"While the update baked, it answered golden images rightly: {answers} ({found['requests']} requests sent)."
-    ]
+    answers = ", ".join(f"{count} as {way}" for way, count in found["answered"].items() if count) or "none"
+    sent = f"({found['requests']} requests sent)"
+    said = [f"While the update baked, it answered golden images rightly: {answers} {sent}."]
+    if found["wrong"]:
+        return " ".join([*said, found["wrong"]])
     if left := ", ".join(f"{count} as {way}" for way, count in found.get("unanswered", {}).items() if count):
-        lines += [f"By {left} it was not reached: the smoke test was the first to ask them."]
-    return lines
+        said.append(f"By {left} it was not reached: the smoke test was the first to ask them.")
+    if others := found.get("others_failed"):
+        said.append(f"The model that served before failed at {others} of these requests.")
+    return " ".join(said)
 
 
 def _differences(report: Mapping[str, Any]) -> list[str]:

@@ -117,11 +117,11 @@ def test_a_canary_proves_itself_or_goes_back(stack: Any, tmp_path: Path, more_co
     *_, wrong = stack.run({}, {"epochs": 5, "source": str(more_colors)}, {"epochs": 4})
     reports = stack.reports()
     assert [report["outcome"] for report in reports] == ["promoted", "promoted", "failed"]
-    assert "canary" not in reports[0]["endpoint"]  # nobody served before, and so nothing was shifted
-    assert reports[1]["endpoint"]["canary"]["wrong"] is None
+    assert reports[0]["canary"] is None  # nobody served before, and so nothing was shifted
+    assert reports[1]["canary"]["wrong"] is None
     # Three classes, an image each; in lists of one, for the latency is watched.
     ways = {"image/png": 3, "application/json": 3, "application/json (instances)": 3}
-    assert reports[1]["endpoint"]["canary"]["answered"] == ways
+    assert reports[1]["canary"]["answered"] == ways
 
     # SageMaker has taken it back, so nothing was left for rollback.
     assert (wrong["tasks"]["deploy"], wrong["tasks"]["rollback"]) == ("failed", "skipped")

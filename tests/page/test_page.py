@@ -173,6 +173,16 @@ def test_a_refused_shadow_is_shown_without_an_endpoint() -> None:
     assert "was asked to serve" not in page
 
 
+def test_a_canary_is_shown_also_where_it_was_taken_back() -> None:
+    answered = {"image/png": 10, "application/json": 9}
+    canary = {"requests": 40, "answered": answered, "unanswered": {}, "others_failed": 0, "wrong": None}
+    assert "rightly: 10 as image/png, 9 as application/json (40 requests sent)" in shown(DIGITS, canary=canary)
+    wrong = canary | {"wrong": "The endpoint answers 3 for 0/x.png"}
+    page = shown(DIGITS, failed="deploy", endpoint=None, smoke_test=None, canary=wrong)
+    assert "deploy did not bring the endpoint to this run" in page
+    assert "(40 requests sent). The endpoint answers 3" in page
+
+
 def test_airflow_accepts_what_it_is_told_of_the_tabs() -> None:
     from airflow.api_fastapi.core_api.datamodels.plugins import ExternalViewResponse
 

@@ -156,6 +156,15 @@ def test_a_bad_answer_takes_the_canary_back(runs: Runs, model: dict[str, str], s
     assert alarms_of(run) == []
 
 
+def test_what_a_canary_answered_is_left_for_the_report(runs: Runs) -> None:
+    deploy(runs(1))
+    run, left = guarded(runs(2), bake_seconds=3600), context()
+    register(run, label="b")
+    with pytest.raises(AirflowFailException):
+        finish(deploying(run), left)
+    assert "answers 'b' for a/1.png" in left["ti"].pushed["canary"]["wrong"]
+
+
 def test_failures_of_the_champion_are_not_held_against_the_canary(runs: Runs) -> None:
     deploy(runs(1), breaks="")
     run = guarded(runs(2), images=10, bake_seconds=15)  # 21 questions: that chance asks the champion none is 2 ** -21

@@ -200,7 +200,16 @@ def test_a_promotion_without_comparison_says_so() -> None:
 def test_a_watched_update_tells_its_answers() -> None:
     canary = {"requests": 31, "answered": {"image/png": 2, "application/json": 1}, "wrong": None}
     canary["unanswered"] = {"image/png": 0, "application/json": 1}
-    report = run_report(replace(PROMOTED, endpoint={"name": "e", "config": "r", "arn": "a", "canary": canary}))
-    assert report["endpoint"] == {"name": "e", "config": "r", "canary": canary}
+    report = run_report(replace(PROMOTED, canary=canary))
+    assert report["canary"] == canary
     assert "golden images rightly: 2 as image/png, 1 as application/json (31 requests sent)." in as_markdown(report)
     assert "By 1 as application/json it was not reached" in as_markdown(report)
+
+
+def test_a_canary_that_was_wrong_is_told() -> None:
+    wrong = "The endpoint answers 'b' for a/1.png, sent as application/json."
+    canary = {"requests": 4, "answered": {"image/png": 2, "application/json": 0}, "others_failed": 0, "wrong": wrong}
+    canary["unanswered"] = {"image/png": 0, "application/json": 1}
+    text = as_markdown(run_report(replace(PROMOTED, endpoint=None, smoke_test=None, canary=canary)))
+    assert f"rightly: 2 as image/png (4 requests sent). {wrong}" in text
+    assert "the smoke test was the first" not in text

@@ -145,8 +145,10 @@ class DeployOperator(EndpointOperator):
                 "Trigger a new run."
             )
         if endpoint and KINDS["endpoint"].in_progress(endpoint):
-            return self._wait(endpoint, intent)
+            return self._wait(context, endpoint, intent)
         canary = intent.canary if intent else None
+        if canary:  # an attempt that was killed found it out
+            context["ti"].xcom_push(key="canary", value=canary)
         if endpoint and endpoint["EndpointStatus"] != "InService":
             raise AirflowFailException(self.broken(endpoint))
         if endpoint and endpoint["EndpointConfigName"] == wanted:
@@ -188,7 +190,7 @@ class DeployOperator(EndpointOperator):
                 "the endpoint. Trigger a new run."
             )
 
-    def _wait(self, endpoint: Mapping[str, Any], intent: Intent | None) -> dict[str, Any]:
+    def _wait(self, context: Context, endpoint: Mapping[str, Any], intent: Intent | None) -> dict[str, Any]:
         """Until the update has ended; before that, once, until it bakes, and the new model answers golden images."""
         watch = self.watch
         if watch is None or intent is None or pending_config(endpoint) != watch.config:
@@ -199,6 +201,7 @@ class DeployOperator(EndpointOperator):
                 return self.wait(DeploymentTrigger)
             canary = watch.try_golden(client("sagemaker-runtime"), client("s3"), self.hook.conn)
             self.intents.tell(canary)
+            context["ti"].xcom_push(key="canary", value=canary)
         if canary["wrong"]:
             take_back(watch.config, canary["wrong"])
         return self.wait()

@@ -7,18 +7,23 @@ from typing import Any
 
 from retraining.page.documents import Documents
 from retraining.page.panels.panel import Panel
+from retraining.report import canary_said
 
 STEPS = ("shadow", "register", "create_endpoint_config", "deploy", "smoke_test", "update_champion", "rollback")
 
 
 def view(run: Documents) -> Mapping[str, Any] | None:
-    endpoint, shadow = run.report.get("endpoint"), run.report.get("shadow")
-    if not (endpoint or shadow):
-        return None
+    endpoint, shadow, canary = (run.report.get(key) for key in ("endpoint", "shadow", "canary"))
     found = {task.task_id: task for task in run.record.tasks}
+    deploy = found["deploy"].state if "deploy" in found else None
+    if not (endpoint or shadow or canary or deploy == "failed"):
+        return None
     return {
         "endpoint": endpoint,
+        "failed": deploy == "failed",
         "shadow": shadow,
+        "canary": canary and canary_said(canary),
+        "wrong": canary and canary["wrong"],
         "smoke": run.report.get("smoke_test"),
         "package": run.report.get("model_package_arn"),
         "approved_by": run.report.get("approved_by"),
