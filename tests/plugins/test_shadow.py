@@ -189,7 +189,7 @@ def test_what_became_what_is_told() -> None:
     found = stood("aabbcc", "aaaaac", 0.9)
     assert found.said == (
         "Of 6 images that clients sent the candidate answers 3 as the champion does (0.5000; at least 0.9 is asked "
-        "for). Most often otherwise (champion → candidate, images): a → b 2; a → c 1. Its job took 12 s, the "
+        "for). Most often otherwise (champion → candidate, images): a → b (2); a → c (1). Its job took 12 s, the "
         "champion's 11 s."
     )
     assert found.as_dict()["differ"][0] == {"image": "2", "champion": "a", "candidate": "b"}

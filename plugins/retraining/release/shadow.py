@@ -60,7 +60,7 @@ class Shadow:
         told += f" ({self.agreement:.4f}"
         told += f"; at least {self.min_agreement:g} is asked for)." if self.min_agreement is not None else ")."
         if self.pairs:
-            shown = "; ".join(f"{p['champion']} → {p['candidate']} {p['images']}" for p in self.pairs[:SHOWN])
+            shown = "; ".join(f"{p['champion']} → {p['candidate']} ({p['images']})" for p in self.pairs[:SHOWN])
             told += f" Most often otherwise (champion → candidate, images): {shown}."
         if None not in self.seconds.values():
             took = {who: f"{seconds:.0f} s" for who, seconds in self.seconds.items()}
