@@ -222,13 +222,15 @@ for rule in json.loads(given.rules.read_text()):
     (given.output / name / "verdict.json.new").rename(given.output / name / "verdict.json")
 """
 
-# A model server that starts only for a model that wants to, and gives every picture the model's one label.
+# A model server that starts only for a model that wants to, and gives every picture the model's one label, or that of
+# its names (base64 -> label).
 SERVE = """
-import http.server, json, os, pathlib, sys, time, zlib
+import base64, http.server, json, os, pathlib, sys, time, zlib
 model = pathlib.Path(os.environ["SAGEMAKER_BASE_DIR"]) / "model"
 if (model / "refuses").exists():
     sys.exit("this model refuses to start")
 label = (model / "label").read_text() if (model / "label").exists() else "a"
+names = json.loads((model / "names").read_text()) if (model / "names").exists() else {}
 contrary = int((model / "contrary").read_text()) if (model / "contrary").exists() else None
 def probabilities(body):
     # Of two classes, by the picture's bytes; a contrary model answers otherwise in one picture of so many.
@@ -247,7 +249,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         several = json.loads(body).get("instances") if is_json else None
         if several and (model / "forgets").exists():
             several.pop()
-        one = {"label": label} | probabilities(body)
+        text = json.loads(body).get("image") if is_json else base64.b64encode(body).decode()
+        one = {"label": names.get(text, label)} | probabilities(body)
         if (model / "answer").exists():
             one = json.loads((model / "answer").read_text())
         if (model / "crashes").exists():
@@ -261,7 +264,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if (model / "mumbles").exists():
             self.answer(b"mumbled")
             return
-        self.answer(json.dumps({"predictions": [one for _ in several]} if several else one).encode())
+        listed = [one | ({"label": names[text]} if text in names else {}) for text in several or ()]
+        if (model / "sorts").exists():
+            listed.sort(key=lambda each: each["label"])
+        self.answer(json.dumps({"predictions": listed} if several else one).encode())
     def answer(self, body, status=200):
         self.send_response(status)
         self.send_header("Content-Type", "application/json")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import io
+import json
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -22,6 +24,7 @@ from retraining.release import canary, watch
 from retraining.release.alarms import require_alarm_rights, require_alarms
 from retraining.release.endpoint import describe_endpoint
 from retraining.release.golden import Golden
+from retraining.release.questions import questions
 from retraining.release.watch import Watch, remove_alarms
 from retraining.requests import tasks as task_requests
 from retraining.run import Run, client
@@ -54,9 +57,9 @@ def guarded(run: Run, images: int = 1, **changes: Any) -> Run:
     return run
 
 
-def picture() -> bytes:
+def picture(grey: int = 0) -> bytes:
     body = io.BytesIO()
-    Image.new("RGB", (8, 8)).save(body, "PNG")
+    Image.new("RGB", (8, 8), (grey, grey, grey)).save(body, "PNG")
     return body.getvalue()
 
 
@@ -254,6 +257,27 @@ def test_golden_images_do_not_weigh_on_a_watched_latency(
     monkeypatch.setattr(watch, "choose", lambda *_: golden)
     found = Watch(**task_requests.endpoint_request(run)["Watch"]).try_golden(run.runtime, run.s3, run.sagemaker)
     assert found["answered"]["application/json (instances)"] == requests
+
+
+@pytest.mark.parametrize("bound", [{}, {"max_latency_ratio": 100}])
+def test_a_list_answered_in_another_order_is_found(runs: Runs, bound: dict[str, float]) -> None:
+    before, run = runs(1), guarded(runs(2), bake_seconds=3600, **bound)
+    deploy(before)
+    pictures = {"b": picture(9), "a": picture(8)}  # in the order in which they are asked
+    for label, body in pictures.items():
+        run.s3.put_object(Bucket=run.environment.bucket, Key=f"{run.plan.images_key}{label}/1.png", Body=body)
+    run.fact("compare", key="comparison")["golden"] = {f"{label}/1.png": label for label in pictures}
+    names = {base64.b64encode(body).decode(): label for label, body in pictures.items()}
+    with pytest.raises(AirflowFailException, match=r"sent as application/json \(instances\); in batch"):
+        deploy(run, names=json.dumps(names), sorts="")
+    assert served(run) == before.plan.endpoint_config
+
+
+def test_a_pair_goes_in_both_orders_where_lists_are_short() -> None:
+    images = [Golden(entry=f"{name}/1.png", label=name, body=picture()) for name in "abc"]
+    lists = ["".join(image.label for image in q.images) for q in questions(images, 1) if q.is_batch]
+    assert lists == ["ab", "ba", "c"]
+    assert ["".join(image.label for image in q.images) for q in questions(images[:1], 1) if q.is_batch] == ["a"]
 
 
 def test_a_rollback_leaves_no_alarm(runs: Runs) -> None:

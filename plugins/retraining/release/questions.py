@@ -68,7 +68,10 @@ class Reply:
 
 
 def questions(golden: Sequence[Golden], together: int = MAX_INSTANCES) -> Iterator[Question]:
-    """Every image as it is and within JSON, then up to `together` in one request, in as few requests as hold all."""
+    """Every image as it is and within JSON, then as lists of up to `together`, in as few requests as hold all.
+
+    With 1 each has a list of its own, but for the first two, which go in both orders: shorter lists tell no order.
+    """
     for image in golden:
         yield Question(images=(image,), content_type=image.content_type)
         if image.text_bytes <= MAX_BODY_BYTES:
@@ -76,6 +79,12 @@ def questions(golden: Sequence[Golden], together: int = MAX_INSTANCES) -> Iterat
         else:
             log.warning("%s has %d bytes, too many for JSON; it is sent as it is.", image.entry, len(image.body))
     small = [image for image in golden if image.text_bytes <= MAX_BODY_BYTES]
-    for several in pack(small, max_images=together):
+    for several in pack(small, max_images=together) if together > 1 else _short_lists(small):
         log.info("%d golden images together in one request.", len(several))
         yield Question(images=tuple(several), content_type=JSON, is_batch=True)
+
+
+def _short_lists(images: Sequence[Golden]) -> list[list[Golden]]:
+    pair, others = images[:2], images[2:]
+    orders = [pair, pair[::-1]] if len(pair) == 2 else [pair]
+    return [*(some for order in orders for some in pack(order, max_images=2)), *pack(others, max_images=1)]

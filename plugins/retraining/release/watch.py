@@ -62,7 +62,7 @@ class Watch:
 
         images = choose(self.golden, partial(read_image, s3, self.bucket, self.images_key))
         # Where few others ask, ours are the average that the alarm judges: several images in one request, which take
-        # several times as long, would set it off. One by one they still go the way of a list.
+        # several times as long, would set it off. One by one, and as one pair, they still go the way of a list.
         together = 1 if LATENCY in self.bounds else MAX_INSTANCES
         return try_canary(runtime, self.endpoint, self.model, images, baking, together)
 
