@@ -43,6 +43,8 @@ class Findings:
     endpoint: Mapping[str, Any] | None = None
     canary: Mapping[str, Any] | None = None
     """How it answered golden images while its update baked, also where that was taken back."""
+    serves: Mapping[str, Any] | None = None
+    """What rollback saw the endpoint on, after a release that failed."""
     smoke_test: Mapping[str, Any] | None = None
     model_package: Mapping[str, Any] | None = None
     ceiling: Mapping[str, Any] | None = None
@@ -63,6 +65,7 @@ LEFT: Mapping[str, tuple[str, str]] = {
     "approval": ("approve", "return_value"),
     "endpoint": ("deploy", "return_value"),
     "canary": ("deploy", "canary"),
+    "serves": ("rollback", "serves"),
     "smoke_test": ("smoke_test", "return_value"),
     "model_package": ("register", "return_value"),
     "ceiling": ("preflight", "ceiling"),
@@ -114,6 +117,7 @@ def run_report(found: Findings) -> dict[str, Any]:
         "changed_classes": list(comparison.get("changed_classes", ())),
         "confused_pairs": list(comparison.get("confused_pairs", ())),
         "endpoint": {key: found.endpoint[key] for key in ("name", "config")} if found.endpoint else None,
+        "serves": dict(found.serves) if found.serves else None,
         "canary": dict(found.canary) if found.canary else None,
         "smoke_test": dict(found.smoke_test) if found.smoke_test else None,
         "model_package_arn": found.model_package["arn"] if found.model_package else None,
@@ -187,7 +191,9 @@ def as_markdown(report: Mapping[str, Any]) -> str:
         lines += [_rule_line(rule) for rule in report["rules"]]
     if report["profiler_report"]:
         lines += ["", f"**Profiler** {report['profiler_report']}"]
-    if endpoint := report["endpoint"]:
+    if serves := report["serves"]:
+        lines += ["", serves_said(serves)]
+    elif endpoint := report["endpoint"]:
         lines += ["", f"**Endpoint** `{endpoint['name']}` serves `{endpoint['config']}`."]
     if canary := report["canary"]:
         lines += ["", f"**Canary** {canary_said(canary)}"]
@@ -195,6 +201,13 @@ def as_markdown(report: Mapping[str, Any]) -> str:
         lines += [f"It calls {smoke['image']} a {smoke['answer']['label']!r}, in {smoke['latency_ms']:.0f} ms."]
     lines += _cost(report)
     return "\n".join(lines) + "\n"
+
+
+def serves_said(serves: Mapping[str, Any]) -> str:
+    """What a release that failed has left behind its endpoint."""
+    if serves["config"] is None:
+        return f"There is no endpoint {serves['name']}: none served before this run."
+    return f"The endpoint {serves['name']} serves {serves['config']}, not this run's model."
 
 
 def canary_said(found: Mapping[str, Any]) -> str:

@@ -183,6 +183,12 @@ def test_a_canary_is_shown_also_where_it_was_taken_back() -> None:
     assert "(40 requests sent). The endpoint answers 3" in page
 
 
+def test_a_release_taken_back_begins_with_what_serves() -> None:
+    page = shown(DIGITS, failed="smoke_test", serves={"name": "shop", "config": "the-one-before"})
+    said = "The endpoint shop serves the-one-before, not this run"
+    assert page.index('class="failure"') < page.index(said) < page.index("<dl")
+
+
 def test_airflow_accepts_what_it_is_told_of_the_tabs() -> None:
     from airflow.api_fastapi.core_api.datamodels.plugins import ExternalViewResponse
 

@@ -18,7 +18,8 @@ from botocore.exceptions import ClientError
 from PIL import Image
 
 from retraining import operators, requests
-from retraining.environment import ConfigurationError
+from retraining.environment import AWS_CONN_ID, ConfigurationError
+from retraining.operators.endpoint import RollbackOperator
 from retraining.recipe.deployment import Deployment
 from retraining.release import canary, watch
 from retraining.release.alarms import require_alarm_rights, require_alarms
@@ -166,6 +167,12 @@ def test_what_a_canary_answered_is_left_for_the_report(runs: Runs) -> None:
     with pytest.raises(AirflowFailException):
         finish(deploying(run), left)
     assert "answers 'b' for a/1.png" in left["ti"].pushed["canary"]["wrong"]
+    rollback = RollbackOperator(
+        task_id="rollback", config=task_requests.rollback_request(run), aws_conn_id=AWS_CONN_ID, poll_seconds=0.1
+    )
+    with pytest.raises(AirflowSkipException):  # SageMaker has gone back by itself
+        rollback.execute(left)
+    assert left["ti"].pushed["serves"] == {"name": run.plan.endpoint, "config": served(run)}
 
 
 def test_failures_of_the_champion_are_not_held_against_the_canary(runs: Runs) -> None:

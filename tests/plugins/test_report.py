@@ -213,3 +213,13 @@ def test_a_canary_that_was_wrong_is_told() -> None:
     text = as_markdown(run_report(replace(PROMOTED, endpoint=None, smoke_test=None, canary=canary)))
     assert f"rightly: 2 as image/png (4 requests sent). {wrong}" in text
     assert "the smoke test was the first" not in text
+
+
+def test_a_release_taken_back_tells_what_serves() -> None:
+    states = PROMOTED.states | {"smoke_test": "failed", "rollback": "success"}
+    back = replace(PROMOTED, states=states, serves={"name": "shop", "config": "before"})
+    text = as_markdown(run_report(back))
+    assert "The endpoint shop serves before, not this run's model." in text
+    assert f"serves `{PROMOTED.endpoint['config'] if PROMOTED.endpoint else ''}`" not in text
+    gone = replace(back, serves={"name": "shop", "config": None})
+    assert "There is no endpoint shop: none served before this run." in as_markdown(run_report(gone))

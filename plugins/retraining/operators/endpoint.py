@@ -250,6 +250,7 @@ class RollbackOperator(EndpointOperator):
         if intent and not concerned and not intent.was_asked(endpoint):
             self._end_watch()
             self._scale_again(endpoint)
+            self._tell(context, endpoint)
             # As after throttling: deploy may be cleared, and asks then.
             raise AirflowSkipException("deploy failed before it asked anything of the endpoint.")
         intents.take_back()
@@ -257,6 +258,7 @@ class RollbackOperator(EndpointOperator):
             self._end_watch()
             self._scale_again(endpoint)
             self._clear_away()
+            self._tell(context, endpoint)
             raise AirflowSkipException("The endpoint does not serve this run's model; there is nothing to roll back.")
         return self.ensure(context, requested=False)
 
@@ -277,12 +279,12 @@ class RollbackOperator(EndpointOperator):
         self._end_watch()
         if endpoint is None:
             self._clear_away()
-            return {"name": name, "config": None}
+            return self._tell(context, None)
         served = endpoint["EndpointConfigName"]
         if served != failed and endpoint["EndpointStatus"] == "InService":
             self._scale_again(endpoint)
             self._clear_away()
-            return {"name": name, "config": served, "arn": endpoint["EndpointArn"]}
+            return self._tell(context, endpoint) | {"arn": endpoint["EndpointArn"]}
         if requested:
             reason = endpoint.get("FailureReason", "no reason given")
             raise AirflowException(f"Endpoint {name} is {endpoint['EndpointStatus']} on {served} still: {reason}")
@@ -308,6 +310,12 @@ class RollbackOperator(EndpointOperator):
         except ClientError as error:  # the alarm is gone, or closed to us
             self.log.warning("The update is waited for, because it cannot be taken back: %s", error)
         return self.wait(requested=requested)
+
+    def _tell(self, context: Context, endpoint: Mapping[str, Any] | None) -> dict[str, Any]:
+        """What serves now, for the report, also of a task that will be skipped; a config of None is no endpoint."""
+        serves = {"name": self.config["EndpointName"], "config": endpoint and endpoint["EndpointConfigName"]}
+        context["ti"].xcom_push(key="serves", value=serves)
+        return serves
 
     def _clear_away(self) -> None:
         """Last: what is served matters more than what the registry says, which may be closed to us or be gone."""

@@ -22,6 +22,7 @@ from retraining.page.documents import Documents
 from retraining.page.headline import headline
 from retraining.page.panels import PANELS
 from retraining.page.panels.panel import Panel
+from retraining.report import serves_said
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +38,7 @@ def report(run: Documents, section: str = "", **values: Any) -> bytes:
     shown = [(panel, _view(panel, run)) for panel in PANELS]
     word, text = headline(run.report)
     told = {"run": run, "report": run.report, "panels": shown, "word": word, "text": text, "section": section}
+    told["serves"] = serves_said(run.report["serves"]) if run.report.get("serves") else ""
     return render("run.html", **told, **values)
 
 
