@@ -164,9 +164,10 @@ def test_what_a_canary_answered_is_left_for_the_report(runs: Runs) -> None:
     deploy(runs(1))
     run, left = guarded(runs(2), bake_seconds=3600), context()
     register(run, label="b")
-    with pytest.raises(AirflowFailException):
+    with pytest.raises(AirflowFailException) as told:
         finish(deploying(run), left)
-    assert "answers 'b' for a/1.png" in left["ti"].pushed["canary"]["wrong"]
+    wrong = left["ti"].pushed["canary"]["wrong"]
+    assert "answers 'b' for a/1.png" in wrong and str(told.value).startswith(f"{wrong} The update to ")
     rollback = RollbackOperator(
         task_id="rollback", config=task_requests.rollback_request(run), aws_conn_id=AWS_CONN_ID, poll_seconds=0.1
     )

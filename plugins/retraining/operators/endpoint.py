@@ -166,8 +166,10 @@ class DeployOperator(EndpointOperator):
                 return self.ensure(context)
         if intent.was_asked(endpoint):
             rang = self._end_watch()
-            reasons = [canary["wrong"]] if canary and canary["wrong"] else rang
-            raise AirflowFailException(" ".join([self._not_served(endpoint, wanted), *reasons]))
+            if endpoint and canary and canary["wrong"]:
+                serves = f"{name} serves {endpoint['EndpointConfigName']}"
+                raise AirflowFailException(f"{canary['wrong']} The update to {wanted} was taken back: {serves}.")
+            raise AirflowFailException(" ".join([self._not_served(endpoint, wanted), *rang]))
         if endpoint is None:
             self.log.info("Creating endpoint %s on %s.", name, wanted)
             self.hook.conn.create_endpoint(**self.request)
