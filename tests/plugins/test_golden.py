@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from retraining.release.golden import MAX_INSTANCES, SAFE_BODY_BYTES, Golden, choose, instances, pack
+from retraining.steps.comparison import golden_images
 
 
 def png(side: int, padding: int = 0) -> bytes:
@@ -73,3 +74,22 @@ def test_alternatives_are_fetched_only_when_needed() -> None:
 
     choose({"a/0.png": "a", "a/1.png": "a", "b/0.png": "b"}, fetch)
     assert fetched == ["a/0.png", "b/0.png"]
+
+
+@pytest.mark.parametrize("many", [2, 10, 15, 133])
+def test_classes_are_asked_about_from_all_over(many: int) -> None:
+    classes = [f"{number:03}" for number in range(many)]
+    expected = {f"{label}/{n}.png": label for label in classes for n in range(4)}
+    sure = {name: [float(label == one) for one in classes] for name, label in expected.items()}
+    asked = {label: classes.index(label) for label in golden_images(classes, expected, sure).values()}
+    assert len(asked) == min(many, 10)
+    assert min(asked.values()) == 0 and max(asked.values()) >= 0.85 * (many - 1)
+
+
+def test_a_class_that_is_never_right_leaves_its_place() -> None:
+    classes = [f"{number:03}" for number in range(30)]
+    expected = {f"{label}/1.png": label for label in classes}
+    wrong = {"000", "003", "006"}
+    sure = {name: [float((label == one) != (label in wrong)) for one in classes] for name, label in expected.items()}
+    asked = set(golden_images(classes, expected, sure).values())
+    assert len(asked) == 10 and not asked & wrong
