@@ -261,10 +261,10 @@ def test_a_bad_one_answers_no_more_than_its_share(runs: Runs, monkeypatch: pytes
     deploy(before)
     wait = DeployOperator._wait
 
-    def after_clients(operator: DeployOperator, endpoint: Any, intent: Any) -> Any:
+    def after_clients(operator: DeployOperator, context: Any, endpoint: Any, intent: Any) -> Any:
         if any(row["Status"] == "Baking" for row in _notes(endpoint)):
             ask(run, told, 200)
-        return wait(operator, endpoint, intent)
+        return wait(operator, context, endpoint, intent)
 
     monkeypatch.setattr(DeployOperator, "_wait", after_clients)
     with pytest.raises(Exception, match=r"answers 'b' for a/1\.png"):
