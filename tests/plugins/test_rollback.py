@@ -201,6 +201,16 @@ def test_what_a_person_rejected_stays_out(promoted: Promoted) -> None:
     assert served(promoted.second) == promoted.second.plan.endpoint_config
 
 
+def test_who_could_serve_instead_is_named(promoted: Promoted, runs: Runs) -> None:
+    first, second, third = promoted.first, promoted.second, runs(3)
+    promote(third)
+    second.sagemaker.update_model_package(
+        ModelPackageArn=second.fact("register")["arn"], ModelApprovalStatus="Rejected", ApprovalDescription="biased"
+    )
+    with pytest.raises(NoWayBack, match=rf"\(biased\).* Nothing speaks against {first.plan.run_name}\.$"):
+        promoted.back().choose()
+
+
 def test_a_swapped_artifact_stays_out(promoted: Promoted) -> None:
     run = promoted.first
     key = run.model_data_url.rsplit("/", 1)[-1]

@@ -43,7 +43,8 @@ class Drill:
             return str(pointer.document["run_name"])  # a drill that was killed is ended
         target = self.rollback.choose(to)
         if wrong := self._obstacles(pointer.document or {}, target):
-            raise NoWayBack(f"No drill with {target}: {'; '.join(wrong)}.")
+            others = self.rollback.others({target, (pointer.document or {}).get("run_name")})
+            raise NoWayBack(f"No drill with {target}: {'; '.join(wrong)}.{others}")
         return target
 
     def perform(self, to: str, *, reason: str, by: str) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -36,6 +36,9 @@ from retraining.release.package import ROLLED_BACK, approve_again, persons_rejec
 from retraining.release.serving import RollbackFailed, Serving
 
 log = logging.getLogger(__name__)
+
+LOOKED_AT = 5
+"""Former champions that are looked at where the one that was meant cannot serve."""
 
 
 class NoWayBack(ValueError):
@@ -75,7 +78,8 @@ class Rollback:
                 f"it if it is Failed (aws sagemaker delete-endpoint --endpoint-name {self.plan.endpoint})"
             )
         if wrong:
-            raise NoWayBack(f"{self.plan.recipe.name} cannot go back to {target}: {'; '.join(wrong)}.")
+            others = self.others({target, (champion.document or {}).get("run_name")})
+            raise NoWayBack(f"{self.plan.recipe.name} cannot go back to {target}: {'; '.join(wrong)}.{others}")
         return target
 
     def go_back(self, to: str, *, reason: str, by: str) -> dict[str, Any]:
@@ -150,6 +154,12 @@ class Rollback:
             if said:
                 wrong.append(f"its model package {arn} is Rejected ({said}); approve it in the registry first")
         return wrong
+
+    def others(self, besides: Set[str | None]) -> str:
+        """A sentence about which of the last champions could serve again, the newest first; empty for none."""
+        last = [one for one in past_champions(self.s3, self.plan) if one["run_name"] not in besides][:LOOKED_AT]
+        names = [one["run_name"] for one in last if not self.obstacles(one) and not self.rejection(one)]
+        return f" Nothing speaks against {', '.join(names)}." if names else ""
 
     # -- what is written -------------------------------------------------------------------------------------------
 
