@@ -75,13 +75,14 @@ def test_an_unchanged_source_draws_nothing(pets: Pets) -> None:
 def test_images_that_are_not_here_come_from_the_bucket(pets: Pets, monkeypatch: pytest.MonkeyPatch) -> None:
     before = pets.sync()
     monkeypatch.setattr(room, "RULES", "strip-of-tomorrow")
-    where, here = room.shown_from, list[bool]()
+    where, here = room.bytes_of, list[bool]()
 
-    def gone(image: Any, places: Any, store: Any) -> Any:
-        here.append(f"images/{image.entry}" in places)
-        return where(image, {}, store)
+    def gone(image: Any, store: Any, places: Any) -> bytes:
+        key = f"images/{image.entry}"
+        here.append(key in places)
+        return where(image, store, {key: Path("gone")})
 
-    monkeypatch.setattr(room, "shown_from", gone)
+    monkeypatch.setattr(room, "bytes_of", gone)
     after = pets.sync()
     assert len(here) == 17 and [one["strip"] for one in after] != [one["strip"] for one in before]
     assert pets.strip(after[0]).tobytes() == pets.strip(before[0]).tobytes()

@@ -22,10 +22,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from retraining.dataset.bucket import Origin
+from retraining.dataset.places import Places, bytes_of
 from retraining.dataset.split import SPLITS, SplitName
-from retraining.dataset.store import Forgotten, Store
-from retraining.dataset.version import DatasetError, Image, Version, as_json
+from retraining.dataset.store import Store
+from retraining.dataset.version import Image, Version, as_json
 
 log = logging.getLogger(__name__)
 
@@ -37,8 +37,6 @@ AHEAD = 10
 """Images that are read before their turn, and held."""
 ENDING_BYTES = 2 * tarfile.RECORDSIZE
 """Two empty blocks, and what fills the last record."""
-
-Places = Mapping[str, Path | Origin]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,23 +164,4 @@ def _read_ahead(wanted: Sequence[Sample], store: Store, places: Places) -> Itera
                 store.progress("Packed", number - AHEAD + 1, len(wanted))
             if number < len(wanted):
                 sample = wanted[number]
-                coming.append((sample, pool.submit(_bytes_of, sample.image, store, places)))
-
-
-def _bytes_of(image: Image, store: Store, places: Places) -> bytes:
-    """Those that its digest names: of the file where it is at hand, else of the object."""
-    key = f"images/{image.entry}"
-    place = places[key]
-    if isinstance(place, Path) and place.is_file():
-        body = place.read_bytes()
-        if hashlib.sha256(body).hexdigest() == image.sha256:
-            return body
-    stored = store.read(key)
-    if stored is None:
-        raise Forgotten(f"{key} is no longer in the bucket")
-    if hashlib.sha256(stored).hexdigest() != image.sha256:
-        raise DatasetError(
-            f"s3://{store.bucket}/{store.root}{key} has other bytes than its name says, so it was damaged or replaced. "
-            "Delete it and sync again."
-        )
-    return stored
+                coming.append((sample, pool.submit(bytes_of, sample.image, store, places)))

@@ -15,13 +15,13 @@ import json
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 from typing import Any
 
-from retraining.dataset.bucket import Origin
+from retraining.dataset.places import Places, bytes_of
 from retraining.dataset.store import Store
 from retraining.dataset.version import Image, Version, as_json
 
@@ -41,8 +41,6 @@ SECONDS = 20.0
 """For a sync's strips; what is left then, the next sync makes."""
 AT_ONCE = 2
 """A picture may have fifty million pixels."""
-
-Places = Mapping[str, Path | Origin]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +82,7 @@ def keep_strips(version: Version, store: Store, places: Places) -> None:
     """
     key = f"versions/{version.fingerprint}/strips.json"
     wanted = strips(version)
-    if _is_whole(store.read(key), wanted):
+    if store.read(key) == as_json(document(wanted, [True] * len(wanted))):
         return
     there, deadline = set(store.sizes("strips/")), time.monotonic() + SECONDS
 
@@ -94,7 +92,7 @@ def keep_strips(version: Version, store: Store, places: Places) -> None:
         if time.monotonic() > deadline:
             return False
         try:
-            store.put_bytes(strip.key, drawn([shown_from(image, places, store) for image in strip.images]))
+            store.put_bytes(strip.key, drawn([partial(bytes_of, image, store, places) for image in strip.images]))
         except Exception:
             log.exception("The images of class %r cannot be shown.", strip.label)
             return False
@@ -112,7 +110,8 @@ def strips(version: Version) -> list[Strip]:
     each = min(SHOWN, MOST // max(1, len(labels)))
     first: dict[str, list[Image]] = {label: [] for label in labels}
     for image in sorted(version.images, key=lambda image: image.sha256):
-        if len(shown := first.get(image.label, [])) < each and image.label in first:
+        shown = first.get(image.label)
+        if shown is not None and len(shown) < each:
             shown.append(image)
     return [Strip(label=label, count=counts[label], images=images) for label, images in first.items()]
 
@@ -155,21 +154,3 @@ def drawn(bodies: Sequence[Callable[[], bytes | None]]) -> bytes:
     made = io.BytesIO()
     strip.save(made, "WEBP", quality=80, method=2)
     return made.getvalue()
-
-
-def shown_from(image: Image, places: Places, store: Store) -> Callable[[], bytes | None]:
-    """Of the file where it is here, else of its copy in S3."""
-
-    def read() -> bytes | None:
-        key = f"images/{image.entry}"
-        place = places.get(key)
-        return place.read_bytes() if isinstance(place, Path) and place.is_file() else store.read(key)
-
-    return read
-
-
-def _is_whole(body: bytes | None, wanted: Sequence[Strip]) -> bool:
-    try:
-        return bool(json.loads(body or b"null") == json.loads(as_json(document(wanted, [True] * len(wanted)))))
-    except ValueError:
-        return False
