@@ -80,9 +80,9 @@ BAD: dict[str, tuple[str, str]] = {
 def test_what_a_job_did_to_its_own_folders_is_its_fault(kind: type[OSError]) -> None:
     """An InternalServerError would be begun again, and paid for again; what happens elsewhere is one."""
     number = {PermissionError: errno.EACCES, FileExistsError: errno.EEXIST}[kind]
-    reason = fault_of_job(kind(number, os.strerror(number), "/root/jobs/a/opt/ml/model"))
+    reason = fault_of_job(kind(number, os.strerror(number), "/state/jobs/a/opt/ml/model"))
     assert reason is not None and reason.startswith("ClientError: the job names or has left a file that cannot be one")
-    assert fault_of_job(kind(number, os.strerror(number), "/root/state.db")) is None
+    assert fault_of_job(kind(number, os.strerror(number), "/state/state.db")) is None
 
 
 def name_of(what: str) -> str:

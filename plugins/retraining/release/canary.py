@@ -15,7 +15,7 @@ from retraining.requests.sagemaker import custom_attributes
 
 log = logging.getLogger(__name__)
 
-# How long a canary is asked for. With one answer in ten by the new model, 11 questions need some 300 requests.
+# How long a canary is asked for. With one answer in ten by the new model, 30 questions need some 300 requests.
 MAX_REQUESTS, MAX_SECONDS = 1000, 120
 LOOK_SECONDS = 5
 MAX_FAILURES, SAID_LETTERS = 3, 500
