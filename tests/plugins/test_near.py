@@ -10,12 +10,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image, ImageEnhance
 from sklearn.datasets import load_digits, load_sample_images
 
-from retraining.dataset.near import as_thumbs, near_duplicates
+from retraining.dataset import near
+from retraining.dataset.near import near_duplicates
 from retraining.dataset.sync import sync_dataset
-from retraining.dataset.thumb import thumb_of
+from retraining.dataset.thumb import BYTES, thumb_of
 from retraining.dataset.verdict import VerifiedImage
 from retraining.dataset.verify import verify_image
 from retraining.dataset.version import DatasetError
@@ -40,6 +42,11 @@ def photographs(side: int = 106) -> list[Image.Image]:
 
 def found(images: list[Image.Image]) -> list[list[int]]:
     return near_duplicates(as_thumbs([base64.b64decode(thumb_of(image)) for image in images]))
+
+
+def as_thumbs(bodies: list[bytes]) -> NDArray[np.uint8]:
+    """(N, BYTES of a thumb)."""
+    return np.frombuffer(b"".join(bodies), np.uint8).reshape(len(bodies), BYTES)
 
 
 def jpeg(image: Image.Image, quality: int) -> Image.Image:
@@ -93,6 +100,18 @@ def test_the_same_shapes_in_another_colour_are_no_copies() -> None:
     colourful = [n for n, image in enumerate(images) if np.ptp(np.asarray(image).mean(axis=(0, 1))) > 60]
     assert colourful
     assert not [c for c in found(images + turned) if any(n in c and n + len(images) in c for n in colourful)]
+
+
+@pytest.mark.parametrize(("block", "tile"), [(7, 5), (5, 1000), (1000, 13)])
+def test_clusters_are_those_of_one_piece(monkeypatch: pytest.MonkeyPatch, block: int, tile: int) -> None:
+    """Images are compared a block with a tile at a time."""
+    images = photographs()
+    images += [way(image) for way, image in zip(WAYS.values(), images, strict=False)]
+    whole = found(images)
+    assert len(whole) >= 9
+    monkeypatch.setattr(near, "BLOCK", block)
+    monkeypatch.setattr(near, "TILE", tile)
+    assert found(images) == whole
 
 
 def test_plain_pictures_are_not_compared() -> None:

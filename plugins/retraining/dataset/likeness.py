@@ -6,15 +6,20 @@ import base64
 import hashlib
 import io
 import logging
+import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from retraining.dataset.memory import Memory, Near
 from retraining.dataset.store import Forgotten
 from retraining.dataset.thumb import BYTES
 from retraining.dataset.verdict import Rejected, VerifiedImage
 from retraining.s3.documents import read_document
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +39,8 @@ class Likeness:
     """What was found, and the thumbs to keep for the next time; None where nothing is new."""
 
     near: Near | None
-    thumbs: bytes | None = None
+    rows: NDArray[np.void] | None = None
+    """(N,) of an identity's first 20 letters and the thumb."""
 
     @property
     def clusters(self) -> list[list[str]]:
@@ -58,45 +64,53 @@ def likeness(verdicts: Iterable[VerifiedImage | Rejected], memory: Memory, s3: A
     if len(identities) > MAX_COMPARED:
         log.warning("%d images: near-duplicates are looked for among %d at most.", len(identities), MAX_COMPARED)
         return Likeness(near=None)
-    bodies = _bodies(identities, fresh, s3, bucket, key)
-    clusters = _found(identities, bodies)
-    return Likeness(near=Near(of=of, clusters=clusters), thumbs=_packed(identities, bodies))
+    rows = _rows(identities, fresh, s3, bucket, key)
+    return Likeness(near=Near(of=of, clusters=_found(identities, rows)), rows=rows)
 
 
-def _bodies(identities: list[str], fresh: Mapping[str, str], s3: Any, bucket: str, key: str) -> list[bytes]:
-    known = {} if all(fresh.values()) else _recall(s3, bucket, key)
-    bodies = [base64.b64decode(fresh[each]) if fresh[each] else known.get(each[:20], b"") for each in identities]
-    if not all(len(body) == BYTES for body in bodies):
-        raise Forgotten("the thumbs of images that were not read again are gone")
-    return bodies
+def keep_thumbs(alike: Likeness, s3: Any, bucket: str, key: str) -> None:
+    """For the next sync, where there is something new."""
+    if alike.rows is None:
+        return
+    import numpy as np
+
+    with tempfile.TemporaryFile() as file:  # of 100,000 images, 100 MB
+        np.save(file, alike.rows, allow_pickle=False)
+        file.seek(0)
+        s3.put_object(Bucket=bucket, Key=key, Body=file, ContentType="application/octet-stream")
 
 
-def _found(identities: list[str], bodies: list[bytes]) -> list[list[str]]:
-    from retraining.dataset.near import as_thumbs, near_duplicates
+def _rows(identities: list[str], fresh: Mapping[str, str], s3: Any, bucket: str, key: str) -> NDArray[np.void]:
+    import numpy as np
 
-    found = near_duplicates(as_thumbs(bodies)) if bodies else []
-    log.info("Compared %d images: %d near-duplicates in %d clusters.", len(bodies), sum(map(len, found)), len(found))
+    rows = np.zeros(len(identities), [("identity", "S20"), ("thumb", "u1", (BYTES,))])
+    rows["identity"] = [identity[:20].encode() for identity in identities]
+    thumbs, known = rows["thumb"], {} if all(fresh.values()) else _recall(s3, bucket, key)
+    for place, identity in enumerate(identities):
+        before = known.get(identity[:20].encode())
+        body = base64.b64decode(fresh[identity]) if fresh[identity] else b"" if before is None else before.tobytes()
+        if len(body) != BYTES:
+            raise Forgotten("the thumbs of images that were not read again are gone")
+        thumbs[place] = np.frombuffer(body, np.uint8)
+    return rows
+
+
+def _found(identities: list[str], rows: NDArray[np.void]) -> list[list[str]]:
+    from retraining.dataset.near import near_duplicates
+
+    found = near_duplicates(rows["thumb"])
+    log.info("Compared %d images: %d near-duplicates in %d clusters.", len(rows), sum(map(len, found)), len(found))
     return [[identities[place] for place in cluster] for cluster in found]
 
 
-def _recall(s3: Any, bucket: str, key: str) -> dict[str, bytes]:
+def _recall(s3: Any, bucket: str, key: str) -> Mapping[bytes, Any]:
+    """Thumbs by the first 20 letters of an identity."""
     import numpy as np
 
     body, _ = read_document(s3, bucket, key)
     try:
         rows = np.load(io.BytesIO(body or b""), allow_pickle=False)
-        return {bytes(row["identity"]).decode(): row["thumb"].tobytes() for row in rows}
+        return dict(zip(rows["identity"].tolist(), rows["thumb"], strict=True))
     except Exception as error:  # numpy raises nearly everything for strange headers
         log.warning("s3://%s/%s cannot be read: %s.", bucket, key, error)
         return {}
-
-
-def _packed(identities: list[str], bodies: list[bytes]) -> bytes:
-    import numpy as np
-
-    rows = np.zeros(len(identities), [("identity", "S20"), ("thumb", "u1", (BYTES,))])
-    for row, identity, body in zip(rows, identities, bodies, strict=True):
-        row["identity"], row["thumb"] = identity[:20].encode(), np.frombuffer(body, np.uint8)
-    out = io.BytesIO()
-    np.save(out, rows, allow_pickle=False)
-    return out.getvalue()

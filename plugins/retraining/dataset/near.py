@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from retraining.dataset.thumb import BYTES, SIDE
+from retraining.dataset.thumb import SIDE
 
 # When rules below change, so does `likeness.RULES`.
 MIN_CORRELATION, MIN_GAP = 0.9, 1.2
@@ -30,7 +30,8 @@ MIN_SPREAD = 0.08
 """Share of the pixels that make an image what it is: two edges at the same place are no copies."""
 MAX_TINT, DARK = 0.06, 24
 """Shares of red, green and blue may differ by so much: the same shapes in another colour are another thing."""
-BLOCK = 1024
+BLOCK, TILE = 512, 8192
+"""Rows compared at a time, and with how many of the others: memory grows with the images, not with their square."""
 CUT = 0.05
 
 Thumbs = NDArray[np.uint8]
@@ -39,17 +40,20 @@ Window = tuple[tuple[float, float], tuple[float, float]]
 
 
 def near_duplicates(bodies: Thumbs) -> list[list[int]]:
-    """Clusters of two and more of (N, BYTES of a thumb), each sorted; time grows with the square of N."""
+    """Clusters of two and more of (N, BYTES of a thumb), each sorted.
+
+    Time grows with the square of N; memory with N, by 2.7 kB an image besides `bodies`.
+    """
     thumbs, colours = bodies[:, :-3].reshape(len(bodies), SIDE, SIDE), bodies[:, -3:].astype(np.float32)
     told = np.flatnonzero(_tells(thumbs))
     if len(told) < 2:
         return []
     tints = colours / (colours.sum(axis=1, keepdims=True) + DARK)
-    pairs = ((int(told[a]), int(told[b])) for a, b in _pairs(thumbs[told].astype(np.float32)))
+    pairs = ((int(told[a]), int(told[b])) for a, b in _pairs(thumbs if len(told) == len(thumbs) else thumbs[told]))
     return _clusters([(a, b) for a, b in pairs if np.abs(tints[a] - tints[b]).max() <= MAX_TINT])
 
 
-def _pairs(thumbs: Floats) -> Iterator[tuple[int, int]]:
+def _pairs(thumbs: Thumbs) -> Iterator[tuple[int, int]]:
     candidates = _candidates(thumbs)
     z = np.arctanh(np.clip(_compared(thumbs, candidates), -0.9999, 0.9999))
     nearest = -np.sort(-z, axis=1)
@@ -60,51 +64,83 @@ def _pairs(thumbs: Floats) -> Iterator[tuple[int, int]]:
             yield int(a), int(other)
 
 
-def _candidates(thumbs: Floats) -> NDArray[np.intp]:
+def _candidates(thumbs: Thumbs) -> NDArray[np.int32]:
     """(N, up to CANDIDATES): the images most like each, without itself."""
     count = min(CANDIDATES, len(thumbs) - 1)
     whole = _features(thumbs, WINDOWS[0], COARSE)
-    found = np.empty((len(thumbs), count), np.intp)
     views = [_features(thumbs, window, COARSE) for window in COARSE_WINDOWS]
-    for start in range(0, len(thumbs), BLOCK):
-        block = slice(start, start + BLOCK)
-        best = whole[block] @ whole.T
-        for view in views:
-            np.maximum(best, view[block] @ whole.T, out=best)
-            np.maximum(best, whole[block] @ view.T, out=best)
-        rows = np.arange(len(best))
-        best[rows, rows + start] = -2
-        found[block] = np.argpartition(-best, count - 1, axis=1)[:, :count]
+    found = np.empty((len(thumbs), count), np.int32)
+    for rows in _blocks(len(thumbs), BLOCK):
+        none = (rows.stop - rows.start, 0)
+        best, names = np.empty(none, np.float32), np.empty(none, np.int32)
+        for columns in _blocks(len(thumbs), TILE):
+            tile = whole[rows] @ whole[columns].T
+            for view in views:
+                np.maximum(tile, view[rows] @ whole[columns].T, out=tile)
+                np.maximum(tile, whole[rows] @ view[columns].T, out=tile)
+            _forget_themselves(tile, rows, columns)
+            best, names = _best(best, names, tile, columns.start, count)
+        found[rows] = names
     return found
 
 
-def _compared(thumbs: Floats, candidates: NDArray[np.intp]) -> Floats:
-    """Correlation of each image with each of its candidates, at the best of the windows."""
-    whole = _features(thumbs, WINDOWS[0], FINE)
-    best = np.full(candidates.shape, -1, np.float32)
-    for window in WINDOWS:
-        view = _features(thumbs, window, FINE)
-        for start in range(0, len(thumbs), BLOCK):
-            block = slice(start, start + BLOCK)
-            others = candidates[block]
-            for one, other in ((view[block], whole), (whole[block], view)):
-                best[block] = np.maximum(best[block], np.einsum("nd,nkd->nk", one, other[others], optimize=True))
-    return best
+def _forget_themselves(tile: Floats, rows: slice, columns: slice) -> None:
+    both = np.arange(max(rows.start, columns.start), min(rows.stop, columns.stop))
+    tile[both - rows.start, both - columns.start] = -2
+
+
+def _best(
+    best: Floats, names: NDArray[np.int32], tile: Floats, start: int, count: int
+) -> tuple[Floats, NDArray[np.int32]]:
+    """Of what was found before and of a tile, whose first column has the name `start`."""
+    some = np.argpartition(-tile, min(count, tile.shape[1]) - 1, axis=1)[:, :count]
+    values = np.concatenate([best, np.take_along_axis(tile, some, 1)], axis=1)
+    joined = np.concatenate([names, (some + start).astype(np.int32)], axis=1)
+    some = np.argpartition(-values, min(count, values.shape[1]) - 1, axis=1)[:, :count]
+    return np.take_along_axis(values, some, 1), np.take_along_axis(joined, some, 1)
+
+
+def _compared(thumbs: Thumbs, candidates: NDArray[np.int32]) -> Floats:
+    """Correlation of each image with each of its candidates, at the best of the windows of either."""
+    whole, each = _features(thumbs, WINDOWS[0], FINE), candidates.shape[1]
+    asked = candidates.ravel()
+    found, by_asked = np.full(len(asked), -1, np.float32), asked.argsort(kind="stable")
+    for block in _blocks(len(thumbs), BLOCK):
+        # Of a block's images alone: all windows of all images would be eleven times `whole`.
+        views = np.stack([_features(thumbs[block], window, FINE) for window in WINDOWS])
+        own = slice(block.start * each, block.stop * each)
+        found[own] = np.maximum(found[own], (whole[candidates[block]] @ views.transpose(1, 2, 0)).max(axis=2).ravel())
+        about = by_asked[slice(*np.searchsorted(asked, (block.start, block.stop), sorter=by_asked))]
+        for part in _blocks(len(about), TILE):
+            some = about[part]
+            asking, place = whole[some // each], asked[some] - block.start
+            for view in views:
+                found[some] = np.maximum(found[some], np.einsum("pd,pd->p", asking, view[place]))
+    return found.reshape(candidates.shape)
 
 
 def _tells(thumbs: Thumbs) -> NDArray[np.bool_]:
     """Whether an image has enough in it to be told from others."""
-    details = _without_shades(_seen(thumbs.astype(np.float32), WINDOWS[0], FINE))
-    squares = details**2
-    deviation = np.sqrt(squares.mean(axis=1))
-    spread = squares.mean(axis=1) ** 2 / np.maximum((squares**2).mean(axis=1), 1e-12)
-    return np.asarray((deviation >= MIN_DEVIATION) & (spread >= MIN_SPREAD))
+    told = np.empty(len(thumbs), np.bool_)
+    for block in _blocks(len(thumbs), BLOCK):
+        squares = _without_shades(_seen(thumbs[block].astype(np.float32), WINDOWS[0], FINE)) ** 2
+        deviation = np.sqrt(squares.mean(axis=1))
+        spread = squares.mean(axis=1) ** 2 / np.maximum((squares**2).mean(axis=1), 1e-12)
+        told[block] = (deviation >= MIN_DEVIATION) & (spread >= MIN_SPREAD)
+    return told
 
 
-def _features(thumbs: Floats, window: Window, side: int) -> Floats:
+def _features(thumbs: Thumbs, window: Window, side: int) -> Floats:
     """(N, side * side), each of length one."""
-    details = _without_shades(_seen(thumbs, window, side))
-    return np.asarray(details / np.maximum(np.linalg.norm(details, axis=1, keepdims=True), 1e-6), np.float32)
+    found = np.empty((len(thumbs), side * side), np.float32)
+    for block in _blocks(len(thumbs), BLOCK):
+        details = _without_shades(_seen(thumbs[block].astype(np.float32), window, side))
+        found[block] = details / np.maximum(np.linalg.norm(details, axis=1, keepdims=True), 1e-6)
+    return found
+
+
+def _blocks(number: int, size: int) -> list[slice]:
+    return [slice(start, min(start + size, number)) for start in range(0, number, size)]
 
 
 def _without_shades(views: Floats) -> Floats:
@@ -167,8 +203,3 @@ def _clusters(pairs: Sequence[tuple[int, int]]) -> list[list[int]]:
     for one in sorted(root):
         members.setdefault(find(one), []).append(one)
     return list(members.values())
-
-
-def as_thumbs(bodies: Sequence[bytes]) -> Thumbs:
-    """(N, BYTES of a thumb)."""
-    return np.frombuffer(b"".join(bodies), np.uint8).reshape(len(bodies), BYTES)

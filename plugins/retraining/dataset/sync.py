@@ -15,7 +15,7 @@ from typing import Any
 
 from retraining.dataset.bucket import Origin
 from retraining.dataset.kept_out import keep_kept_out
-from retraining.dataset.likeness import likeness, thumbs_key
+from retraining.dataset.likeness import keep_thumbs, likeness, thumbs_key
 from retraining.dataset.memory import Memory, Verdict, memory_key, recall, remember
 from retraining.dataset.processing.found import Found
 from retraining.dataset.progress import Progress, in_log
@@ -87,8 +87,7 @@ def _sync(plan: Plan, s3: Any, memory: Memory, key: str, progress: Progress, fou
     store.put_changed({f"{folder}/{name}": as_json(document) for name, document in documents.items()})
     seen = {name: what for name, what in seen.items() if found is None or name not in found.once}
     now = Memory(taken_ns=files.taken_ns, files=seen, stored=store.stored, whole=files.whole, near=alike.near)
-    if alike.thumbs:
-        s3.put_object(Bucket=bucket, Key=thumbs_key(key), Body=alike.thumbs, ContentType="application/octet-stream")
+    keep_thumbs(alike, s3, bucket, thumbs_key(key))
     if not now.says_the_same(memory):
         remember(s3, bucket, key, now)
     read = len(files.unread(memory))
