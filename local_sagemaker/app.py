@@ -12,7 +12,7 @@ import sqlite3
 import stat
 import sys
 import types
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -25,6 +25,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from local_sagemaker import pages
+from local_sagemaker.background import Background, log
 from local_sagemaker.hosting.async_inference import AsyncInference
 from local_sagemaker.hosting.autoscaling import Autoscaling
 from local_sagemaker.hosting.data_capture import DataCapture
@@ -50,7 +51,7 @@ from local_sagemaker.operations import (
     transform,
 )
 from local_sagemaker.operations import tuning as tuning_operations
-from local_sagemaker.platform import Background, Platform, log
+from local_sagemaker.platform import Platform
 from local_sagemaker.s3 import ObjectStore
 from local_sagemaker.s3_gateway import S3Gateway
 from local_sagemaker.sandbox import packages
@@ -71,8 +72,8 @@ from local_sagemaker.wire.errors import ApiError, unknown_operation
 from local_sagemaker.wire.protocol import Call
 
 Operation = Callable[..., dict[str, Any]]
-"""From the platform and a request to its answer. One that changes endpoints also takes them, as `endpoints`, and one
-that changes what is scaled `autoscaling`."""
+"""From a request to its answer. What else it uses it takes by name: one of `parts`. What creates a job, which uses
+nearly all of them, takes `platform`."""
 
 _MODULES: dict[str, tuple[types.ModuleType, ...]] = {
     "sagemaker": (
@@ -203,8 +204,9 @@ def _hold(settings: Settings) -> None:
 
 
 def create_app(platform: Platform, hosting: Hosting) -> Starlette:
+    known = parts(platform, hosting)
     implemented = {
-        service: {name: _bound(function, platform, hosting) for name, function in found.items()}
+        service: {name: bound(function, known) for name, function in found.items()}
         for service, found in (operations() | {admin.SERVICE: admin.OPERATIONS}).items()
     }
     data_plane = DataPlane(platform, hosting.endpoints, hosting.async_inference, hosting.data_capture)
@@ -265,11 +267,11 @@ def create_app(platform: Platform, hosting: Hosting) -> Starlette:
                 raise ApiError("AccessDeniedException", "this page is not served into another one", 403)
             where = request.path_params
             if "name" in where:
-                return await run_in_threadpool(pages.job, platform, **where)
+                return await run_in_threadpool(pages.job, platform.store, platform.logs, **where)
             if "word" in where:
                 number = request.query_params.get("page", "1")
-                return await run_in_threadpool(pages.listing, platform, number=number, **where)
-            return await run_in_threadpool(pages.index, platform)
+                return await run_in_threadpool(pages.listing, platform.store, platform.logs, number=number, **where)
+            return await run_in_threadpool(pages.index, platform.store, platform.settings, platform.logs)
         except ApiError as error:
             return PlainTextResponse(error.message, error.status)
 
@@ -286,11 +288,15 @@ def create_app(platform: Platform, hosting: Hosting) -> Starlette:
     )
 
 
-def _bound(function: Operation, platform: Platform, hosting: Hosting) -> Operation:
-    known = {"endpoints": hosting.endpoints, "autoscaling": hosting.autoscaling}
-    asked = inspect.signature(function).parameters
-    given = {name: value for name, value in known.items() if name in asked}
-    return functools.partial(function, platform, **given)
+def parts(platform: Platform, hosting: Hosting) -> dict[str, Any]:
+    """What operations may ask for, by its name."""
+    return {"platform": platform, **vars(platform), **vars(hosting)}
+
+
+def bound(function: Operation, known: Mapping[str, Any]) -> Operation:
+    """A function of the request alone. Raises KeyError for a part that there is none of."""
+    _, *names = inspect.signature(function).parameters
+    return functools.partial(function, **{name: known[name] for name in names})
 
 
 def _carry_out(function: Operation, request: dict[str, Any]) -> dict[str, Any]:

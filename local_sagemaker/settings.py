@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from pathlib import Path
 
 
@@ -65,6 +66,11 @@ class Settings:
         """Where a client on this machine finds the server, also one that listens on all its addresses."""
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)
         return f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
+
+    def folder(self, kind: str, name: str) -> Path:
+        """Where a job lives on disk. All lower-case, because smdebug lower-cases the paths in its configuration."""
+        digest = hashlib.sha1(name.encode(), usedforsecurity=False).hexdigest()[:6]
+        return self.root / kind / f"{name.lower()}-{digest}"
 
     def arn(self, kind: str, name: str) -> str:
         """SageMaker lower-cases the last part of an ARN; the *Name* members keep their case."""

@@ -26,6 +26,7 @@ from typing import Any
 import httpx
 
 from local_sagemaker import s3
+from local_sagemaker.background import log
 from local_sagemaker.failures import JobFailedError
 from local_sagemaker.hosting.async_queue import AsyncQueue, Queued, QueueFullError
 from local_sagemaker.hosting.async_work import AsyncRequest, AsyncWork, ShutDownError
@@ -33,7 +34,9 @@ from local_sagemaker.hosting.data_capture import DataCapture
 from local_sagemaker.hosting.deployed import Deployed
 from local_sagemaker.hosting.endpoint import Endpoints
 from local_sagemaker.hosting.invocation import Invocation
-from local_sagemaker.platform import Platform, log
+from local_sagemaker.platform import Platform
+from local_sagemaker.settings import Settings
+from local_sagemaker.state.store import Store
 from local_sagemaker.wire.errors import ApiError
 
 DEFAULT_TTL_S = 21_600
@@ -90,7 +93,7 @@ class AsyncInference:
 
     def accept(self, invocation: Invocation) -> AsyncRequest:
         """Queue an invocation, durably. Raises an ApiError for one that cannot be."""
-        config = Deployed.find(self._platform, invocation.endpoint).asynchronous
+        config = Deployed.find(self._platform.store, self._platform.settings, invocation.endpoint).asynchronous
         if config is None:
             raise ApiError(
                 "ValidationError",
@@ -119,7 +122,7 @@ class AsyncInference:
 
     def _wake(self, endpoint: str) -> None:
         """Have one thread more at work for an endpoint, unless it has as many as it may."""
-        limit = _concurrency(self._platform, endpoint)
+        limit = _concurrency(self._platform.store, self._platform.settings, endpoint)
         with self._lock:
             threads = self._threads.setdefault(endpoint, set())
             if len(threads) >= limit or self._closed.is_set():
@@ -163,10 +166,10 @@ class AsyncInference:
         return queued
 
 
-def _concurrency(platform: Platform, endpoint: str) -> int:
+def _concurrency(store: Store, settings: Settings, endpoint: str) -> int:
     """How many invocations an endpoint works on at once: so many per instance, like on AWS, but no more than 32."""
     try:
-        deployed = Deployed.find(platform, endpoint)
+        deployed = Deployed.find(store, settings, endpoint)
     except ApiError:  # gone: what waits for it fails, one after the other
         return 1
     client = (deployed.asynchronous or {}).get("ClientConfig", {})

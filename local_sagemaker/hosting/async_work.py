@@ -14,6 +14,7 @@ from typing import BinaryIO
 import botocore.exceptions
 import httpx
 
+from local_sagemaker.background import log
 from local_sagemaker.hosting import data_capture, exchange
 from local_sagemaker.hosting.async_queue import AsyncQueue, Outcome, Queued
 from local_sagemaker.hosting.data_capture import Captured, DataCapture
@@ -23,7 +24,7 @@ from local_sagemaker.hosting.exchange import InvocationTimeoutError, ModelError
 from local_sagemaker.hosting.invocation import MAX_BODY_BYTES
 from local_sagemaker.hosting.payload import Payload
 from local_sagemaker.hosting.traffic import Lease
-from local_sagemaker.platform import Platform, log
+from local_sagemaker.platform import Platform
 from local_sagemaker.state import logs
 from local_sagemaker.wire.errors import ApiError
 
@@ -109,7 +110,7 @@ class AsyncWork:
         try:
             outcome = self._ask()
         except ModelError as error:
-            outcome = Outcome(failure=error.message(self._platform, self._queued.endpoint))
+            outcome = Outcome(failure=error.message(self._platform.settings, self._queued.endpoint))
         except _ExpiredError as error:
             self._put("ExpiredRequests", 1.0, "None")
             outcome = Outcome(failure=str(error))
@@ -122,7 +123,7 @@ class AsyncWork:
 
     def _capture(self, outcome: Outcome) -> None:
         try:
-            config = Deployed.find(self._platform, self._queued.endpoint).data_capture
+            config = Deployed.find(self._platform.store, self._platform.settings, self._queued.endpoint).data_capture
         except ApiError:  # it has been deleted meanwhile
             return
         if config is None or not data_capture.wanted(config):

@@ -18,11 +18,12 @@ import time
 import uuid
 from typing import Any
 
+from local_sagemaker.background import log
 from local_sagemaker.hosting import deployment
 from local_sagemaker.hosting.endpoint import Endpoints
-from local_sagemaker.platform import Platform, log
+from local_sagemaker.platform import Platform
 from local_sagemaker.state.metrics import Metric
-from local_sagemaker.state.store import GoneError, Record
+from local_sagemaker.state.store import GoneError, Record, Store
 
 KIND = "scalable-target"
 DIMENSION = "sagemaker:variant:DesiredInstanceCount"
@@ -162,8 +163,8 @@ def endpoint_and_variant(resource_id: str) -> tuple[str, str]:
     return endpoint, variant
 
 
-def targets_of(platform: Platform, endpoint: str) -> list[Record]:
-    return [record for record in platform.store.list(KIND) if endpoint_and_variant(record.name)[0] == endpoint]
+def targets_of(store: Store, endpoint: str) -> list[Record]:
+    return [record for record in store.list(KIND) if endpoint_and_variant(record.name)[0] == endpoint]
 
 
 def _remember(record: Record, activity: dict[str, Any]) -> None:

@@ -21,6 +21,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
+from local_sagemaker.background import log
 from local_sagemaker.hosting import data_capture, event_stream, exchange
 from local_sagemaker.hosting.async_inference import AsyncInference
 from local_sagemaker.hosting.data_capture import Captured, DataCapture
@@ -31,7 +32,8 @@ from local_sagemaker.hosting.invocation import MAX_BODY_BYTES, Authenticate, Inv
 from local_sagemaker.hosting.payload import MEMORY_BYTES, Payload
 from local_sagemaker.hosting.sessions import Sessions
 from local_sagemaker.hosting.traffic import INVOCATION_TIMEOUT_S, Lease
-from local_sagemaker.platform import Platform, log
+from local_sagemaker.platform import Platform
+from local_sagemaker.settings import Settings
 from local_sagemaker.state import logs
 from local_sagemaker.wire.errors import ApiError
 
@@ -109,7 +111,7 @@ class DataPlane:
             answer = await (call.whole() if whole else call.streamed())
         except ModelError as error:
             call.count(error)
-            return _model_error(self._platform, invocation.endpoint, error)
+            return _model_error(self._platform.settings, invocation.endpoint, error)
         return _Answer(call, answer, resources.pop_all())
 
     async def _accept(self, invocation: Invocation) -> Response:
@@ -198,7 +200,7 @@ class _Call:
 
     async def _send(self, timeout_s: float) -> Exchange:
         invocation = self._invocation
-        deployed = Deployed.find(self._platform, invocation.endpoint)
+        deployed = Deployed.find(self._platform.store, self._platform.settings, invocation.endpoint)
         if deployed.asynchronous:
             raise ApiError(
                 "ValidationError",
@@ -318,13 +320,12 @@ def _answered(worker: Exchange, content_type: str) -> dict[str, str]:
     return headers
 
 
-def _model_error(platform: Platform, endpoint: str, error: ModelError) -> Response:
-    settings = platform.settings
+def _model_error(settings: Settings, endpoint: str, error: ModelError) -> Response:
     group = f"arn:aws:logs:{settings.region}:{settings.account}:log-group:{logs.ENDPOINTS}/{endpoint}"
     return _error(
         "ModelError",
         424,
-        error.message(platform, endpoint),
+        error.message(settings, endpoint),
         OriginalStatusCode=error.status,
         OriginalMessage=error.original,
         LogStreamArn=group,

@@ -7,7 +7,8 @@ from typing import Any
 
 from local_sagemaker.hosting.deployment import KIND
 from local_sagemaker.hosting.endpoint import not_found
-from local_sagemaker.platform import Platform
+from local_sagemaker.settings import Settings
+from local_sagemaker.state.store import Store
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -21,11 +22,11 @@ class Deployed:
     serverless: bool
 
     @classmethod
-    def find(cls, platform: Platform, endpoint: str) -> Deployed:
+    def find(cls, store: Store, settings: Settings, endpoint: str) -> Deployed:
         """Raises a ValidationError for an endpoint that serves nothing."""
-        record = platform.store.get(KIND, endpoint)
+        record = store.get(KIND, endpoint)
         if record is None or "deployment" not in record.internal or record.status == "Deleting":
-            raise not_found(platform, endpoint)
+            raise not_found(settings, endpoint)
         kept = record.internal.get("data_plane", {})
         variants = record.internal["deployment"]
         return cls(

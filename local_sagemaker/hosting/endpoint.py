@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable
 
+from local_sagemaker.background import log
 from local_sagemaker.hosting import deployment, model_server
 from local_sagemaker.hosting.deployment import IN_PROGRESS as IN_PROGRESS
 from local_sagemaker.hosting.deployment import KIND as KIND
@@ -28,7 +29,8 @@ from local_sagemaker.hosting.traffic import Lease as Lease
 from local_sagemaker.hosting.traffic import Traffic
 from local_sagemaker.hosting.variant import Variant
 from local_sagemaker.hosting.worker import ABANDON_GRACE_S, Worker
-from local_sagemaker.platform import Platform, log
+from local_sagemaker.platform import Platform
+from local_sagemaker.settings import Settings
 from local_sagemaker.state.store import Record
 from local_sagemaker.wire.errors import ApiError
 
@@ -70,7 +72,7 @@ class Endpoint:
             return self._traffic.acquire(variant, preferred)
         except LookupError:
             if variant is None or self._traffic.serving is None:
-                raise not_found(self._platform, self.name) from None
+                raise not_found(self._platform.settings, self.name) from None
             raise ApiError("ValidationError", f"Variant {variant} not found for endpoint {self.name}.") from None
 
     # -- the thread -----------------------------------------------------------------------------------------------
@@ -191,7 +193,7 @@ class Endpoint:
     def _resize(self, group: Group, variant: Variant) -> str | None:
         """Make a group what `variant` says; why it could not be, with the group as it was but for its weight."""
         before = list(group.slots)
-        removed = self._traffic.resize(group, variant.num_workers(self._platform))
+        removed = self._traffic.resize(group, variant.num_workers(self._platform.settings, self._platform.cores))
         added = [slot for slot in group.slots if slot not in before]
         while not self._closed.is_set() and not all(slot.port for slot in added):
             self._tend()
@@ -250,7 +252,7 @@ class Endpoints:
         with self._lock:
             endpoint = self._live.get(name)
         if endpoint is None:
-            raise not_found(self._platform, name)
+            raise not_found(self._platform.settings, name)
         return endpoint.acquire(variant, preferred)
 
     def forget(self, name: str) -> None:
@@ -269,5 +271,5 @@ class Endpoints:
             endpoint.join(max(0.0, deadline - time.monotonic()))
 
 
-def not_found(platform: Platform, name: str) -> ApiError:
-    return ApiError("ValidationError", f"Endpoint {name} of account {platform.settings.account} not found.")
+def not_found(settings: Settings, name: str) -> ApiError:
+    return ApiError("ValidationError", f"Endpoint {name} of account {settings.account} not found.")

@@ -20,7 +20,7 @@ from local_sagemaker.hosting.endpoint import Endpoints
 from local_sagemaker.hosting.payload import MEMORY_BYTES, Payload
 from local_sagemaker.hosting.traffic import Lease
 from local_sagemaker.hosting.worker import Worker
-from local_sagemaker.platform import Platform
+from local_sagemaker.settings import Settings
 from local_sagemaker.state import logs
 from local_sagemaker.wire.errors import ApiError
 
@@ -51,9 +51,8 @@ class ModelError(Exception):
         self.lease: Lease | None = None
         """Whom `send` had chosen to be asked."""
 
-    def message(self, platform: Platform, endpoint: str) -> str:
+    def message(self, settings: Settings, endpoint: str) -> str:
         """As SageMaker words it."""
-        settings = platform.settings
         kind = "client" if 400 <= self.status < 500 else "server"
         console = f"https://{settings.region}.console.aws.amazon.com/cloudwatch/home?region={settings.region}"
         return (

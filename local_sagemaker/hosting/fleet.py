@@ -30,7 +30,7 @@ class Group:
         """Have so many slots; returns those taken out, the youngest first, for the caller to drain and stop."""
         missing = num_workers - len(self.slots)
         if missing > 0:
-            threads = num_threads(self._platform, self.variant)
+            threads = num_threads(self._platform.settings, self._platform.cores, self.variant)
             fresh = [Worker(self._platform, self._endpoint, self.variant, threads, self._wake) for _ in range(missing)]
             self.slots = [*self.slots, *fresh]
             return []
@@ -60,7 +60,12 @@ class Fleet:
     def scale(self, part: float) -> None:
         """Have at least this part of each variant's workers."""
         for group in self.groups:
-            group.resize(max(len(group.slots), math.ceil(part * group.variant.num_workers(self._platform) - 1e-9)))
+            group.resize(
+                max(
+                    len(group.slots),
+                    math.ceil(part * group.variant.num_workers(self._platform.settings, self._platform.cores) - 1e-9),
+                )
+            )
 
     def tend(self) -> None:
         for slot in self.slots:

@@ -18,8 +18,9 @@ from pathlib import Path
 from local_sagemaker.failures import JobFailedError
 from local_sagemaker.hosting.served_model import ServedModel
 from local_sagemaker.platform import Platform
-from local_sagemaker.sandbox import archives, cores, disk, packages
+from local_sagemaker.sandbox import archives, disk, packages
 from local_sagemaker.sandbox.container import Container, moved
+from local_sagemaker.sandbox.cores import Cores, vcpus
 from local_sagemaker.sandbox.disk import Quota
 from local_sagemaker.sandbox.isolation import CONTAINER_BASE
 from local_sagemaker.sandbox.process import JobProcess, OutputTail, output_path
@@ -271,10 +272,10 @@ def await_ping(server: ModelServer, timeout_s: float, cancelled: threading.Event
     return True
 
 
-def num_threads(platform: Platform, instance_type: str | None) -> int:
+def num_threads(cores: Cores, instance_type: str | None) -> int:
     """Threads of a server: all cores, at most the instance's vCPUs. Serving does not share with training."""
-    total = platform.cores.total
-    return min(total, cores.vcpus(instance_type)) if instance_type else total
+    total = cores.total
+    return min(total, vcpus(instance_type)) if instance_type else total
 
 
 def end_orphan(folder: Path) -> None:

@@ -7,8 +7,8 @@ import threading
 import time
 from collections.abc import Iterable
 
+from local_sagemaker.background import log
 from local_sagemaker.hosting.worker import ABANDON_GRACE_S, Worker
-from local_sagemaker.platform import log
 
 #: Longer than any answer may take: an asynchronous invocation has an hour. Its client gives up before.
 LONGEST_ANSWER_S = 3660.0

@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from local_sagemaker.platform import Platform
+from local_sagemaker.settings import Settings
+from local_sagemaker.state.store import Store
 from local_sagemaker.wire.errors import validation
 
 MODEL = "model"
@@ -24,15 +25,15 @@ class ServedModel:
     network_isolation: bool = False
 
 
-def resolve(platform: Platform, name: str) -> ServedModel:
+def resolve(store: Store, settings: Settings, name: str) -> ServedModel:
     """What model `name` consists of now; a registry version is looked up. Raises a ValidationException."""
-    record = platform.store.get(MODEL, name)
+    record = store.get(MODEL, name)
     if record is None:
-        raise validation(f'Could not find model "{platform.settings.arn(MODEL, name)}".')
+        raise validation(f'Could not find model "{settings.arn(MODEL, name)}".')
     container = record.describe["PrimaryContainer"]
     environment = container.get("Environment", {})
     if package := container.get("ModelPackageName"):
-        container = record.internal.get("package_container") or package_container(platform, package)
+        container = record.internal.get("package_container") or package_container(store, package)
         environment = container.get("Environment", {}) | environment
     return ServedModel(
         name=name,
@@ -48,9 +49,9 @@ def package_key(arn_or_name: str) -> str:
     return arn_or_name.rpartition(f":{MODEL_PACKAGE}/")[2].lower()
 
 
-def package_container(platform: Platform, arn_or_name: str) -> dict[str, Any]:
+def package_container(store: Store, arn_or_name: str) -> dict[str, Any]:
     """The container of a registry version's InferenceSpecification. Raises a ValidationException."""
-    record = platform.store.get(MODEL_PACKAGE, package_key(arn_or_name))
+    record = store.get(MODEL_PACKAGE, package_key(arn_or_name))
     if record is None:
         raise validation(f"ModelPackage {arn_or_name} does not exist.")
     containers = record.describe.get("InferenceSpecification", {}).get("Containers", [])

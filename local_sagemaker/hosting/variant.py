@@ -9,7 +9,9 @@ from typing import Any
 from local_sagemaker.hosting import served_model
 from local_sagemaker.hosting.model_server import STARTUP_TIMEOUT_S
 from local_sagemaker.hosting.served_model import ServedModel
-from local_sagemaker.platform import Platform
+from local_sagemaker.sandbox.cores import Cores
+from local_sagemaker.settings import Settings
+from local_sagemaker.state.store import Store
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -25,11 +27,11 @@ class Variant:
     """The ServerlessConfig of a variant without instances."""
 
     @classmethod
-    def of(cls, platform: Platform, variant: dict[str, Any]) -> Variant:
+    def of(cls, store: Store, settings: Settings, variant: dict[str, Any]) -> Variant:
         """From a ProductionVariant of an endpoint config. Raises a ValidationException when its model is gone."""
         return cls(
             name=variant["VariantName"],
-            model=served_model.resolve(platform, variant["ModelName"]),
+            model=served_model.resolve(store, settings, variant["ModelName"]),
             weight=variant.get("InitialVariantWeight", 1.0),
             instance_count=variant.get("InitialInstanceCount"),
             instance_type=variant.get("InstanceType"),
@@ -44,9 +46,9 @@ class Variant:
     def to_json(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
 
-    def num_workers(self, platform: Platform) -> int:
+    def num_workers(self, settings: Settings, cores: Cores) -> int:
         """An instance is a worker process, up to `--max-instances`; a serverless variant has one."""
-        limit = platform.settings.max_instances or platform.cores.total
+        limit = settings.max_instances or cores.total
         return min(self.instance_count or 1, limit)
 
     def summary(self, *, num_workers: int, share: float = 1.0) -> dict[str, Any]:

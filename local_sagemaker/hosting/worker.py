@@ -16,13 +16,16 @@ import time
 import uuid
 from collections.abc import Callable
 
+from local_sagemaker.background import log
 from local_sagemaker.failures import JobFailedError
 from local_sagemaker.hosting import model_server
 from local_sagemaker.hosting.model_server import MOST_MOVES, ModelServer
 from local_sagemaker.hosting.variant import Variant
 from local_sagemaker.jobs import status as job_status
-from local_sagemaker.platform import Platform, log
+from local_sagemaker.platform import Platform
 from local_sagemaker.sandbox import cores
+from local_sagemaker.sandbox.cores import Cores
+from local_sagemaker.settings import Settings
 from local_sagemaker.state import logs
 
 ABANDON_GRACE_S = 3.0
@@ -201,7 +204,7 @@ class Worker:
         self.stop(ABANDON_GRACE_S)
 
 
-def num_threads(platform: Platform, variant: Variant) -> int:
+def num_threads(settings: Settings, cores: Cores, variant: Variant) -> int:
     """Threads of each of a variant's workers: its instances' cores, shared fairly where there are fewer."""
-    total = model_server.num_threads(platform, variant.instance_type)
-    return max(1, min(total, platform.cores.total // variant.num_workers(platform)))
+    total = model_server.num_threads(cores, variant.instance_type)
+    return max(1, min(total, cores.total // variant.num_workers(settings, cores)))

@@ -6,10 +6,10 @@ import threading
 from typing import Any, Protocol
 
 from local_sagemaker import s3
+from local_sagemaker.background import log
 from local_sagemaker.jobs.checkpoints import Checkpoints
 from local_sagemaker.jobs.opt_ml import OptMl
 from local_sagemaker.jobs.script import Script
-from local_sagemaker.platform import log
 from local_sagemaker.s3 import Mirror, ObjectStore
 
 INTERVAL_S = 5.0

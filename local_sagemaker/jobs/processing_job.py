@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from local_sagemaker.background import log
 from local_sagemaker.failures import JobFailedError
 from local_sagemaker.jobs import processing_container as container
 from local_sagemaker.jobs import slot
@@ -23,7 +24,7 @@ from local_sagemaker.jobs.cluster import Host
 from local_sagemaker.jobs.host_process import HostProcess
 from local_sagemaker.jobs.live_copies import LiveCopies
 from local_sagemaker.jobs.processing_container import ProcessingContainer
-from local_sagemaker.platform import Platform, log
+from local_sagemaker.platform import Platform
 from local_sagemaker.sandbox import disk
 from local_sagemaker.sandbox.disk import Quota
 from local_sagemaker.state import logs
@@ -80,7 +81,7 @@ class ProcessingJob:
             raise KeyError(f"no {KIND} '{name}'")
         self._request = record.describe
         self._waived: str | None = record.internal.get("waived")
-        self._folder = platform.folder(KIND, name)
+        self._folder = platform.settings.folder(KIND, name)
         self._hosts = [
             self._host(number, record.created) for number in range(1, container.instance_count(self._request) + 1)
         ]
@@ -109,7 +110,7 @@ class ProcessingJob:
     def _execute(self) -> None:
         adopted = self._adopt()
         with (
-            slot.held(self._platform, self._stop) as held,
+            slot.held(self._platform.background, self._stop) as held,
             self._platform.cores.share(container.instance_type(self._request), len(self._hosts)) as num_threads,
         ):
             if not adopted and not (held and self._start(num_threads)):

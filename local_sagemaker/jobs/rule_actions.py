@@ -15,12 +15,13 @@ from local_sagemaker.jobs import status as job_status
 from local_sagemaker.jobs.rule_evaluator import Verdict
 from local_sagemaker.jobs.rule_records import Rule
 from local_sagemaker.jobs.training_record import KIND, TrainingRecord
-from local_sagemaker.platform import Platform
+from local_sagemaker.state.logs import Logs
+from local_sagemaker.state.store import Store
 
 _EVIDENCE_LIMIT = 500
 
 
-def carry_out(platform: Platform, job: str, rule: Rule, verdict: Verdict) -> list[str]:
+def carry_out(store: Store, logs: Logs, job: str, rule: Rule, verdict: Verdict) -> list[str]:
     """Do what `verdict` asks for and tell of it in the rule's log; returns the training jobs whose threads must stop.
 
     To be called in the transaction that ends the rule: so it is done once, also when the server is killed meanwhile.
@@ -29,13 +30,13 @@ def carry_out(platform: Platform, job: str, rule: Rule, verdict: Verdict) -> lis
     for action in _actions(verdict):
         match str(action.get("name", "")).lower():
             case "stoptraining":
-                said, names = _stop_training(platform, job, rule, verdict, action.get("training_job_prefix"))
+                said, names = _stop_training(store, logs, job, rule, verdict, action.get("training_job_prefix"))
                 stopped += names
             case "email" | "sms" as name:
                 said = f"{name} to {action.get('endpoint')}: not sent, there is no SNS here"
             case name:
                 said = f"action '{name}' is not known; stoptraining, email and sms are"
-        rule_records.say(platform, rule.evaluation, [f"[local_sagemaker] {said}"])
+        rule_records.say(store, logs, rule.evaluation, [f"[local_sagemaker] {said}"])
     return stopped
 
 
@@ -45,9 +46,9 @@ def _actions(verdict: Verdict) -> list[dict[str, Any]]:
 
 
 def _stop_training(
-    platform: Platform, job: str, rule: Rule, verdict: Verdict, prefix: str | None
+    store: Store, logs: Logs, job: str, rule: Rule, verdict: Verdict, prefix: str | None
 ) -> tuple[str, list[str]]:
-    running = [record.name for record in platform.store.list(KIND, status="InProgress")]
+    running = [record.name for record in store.list(KIND, status="InProgress")]
     found = [name for name in running if (name.startswith(prefix) if prefix else name == job)]
     if len(found) != 1:
         which = f"'{prefix or job}' begins the names of {len(found)} InProgress training jobs"
@@ -55,7 +56,7 @@ def _stop_training(
         return f"stoptraining: {which}{listed}; it has to be exactly one, so none is stopped", []
     (name,) = found
     why = f"rule {rule.name}{'' if name == job else f' of training job {job}'}: {_reason(verdict)}"
-    record = TrainingRecord(platform, name)
+    record = TrainingRecord(store, logs, name)
     record.request_stop(f"{job_status.MESSAGES['Stopping']}, as its action StopTraining asks; {why}")
     record.say(f"stopped by the action StopTraining of {why}")
     return f"stoptraining: training job '{name}' is being stopped", [name]

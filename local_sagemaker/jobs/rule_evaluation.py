@@ -18,16 +18,18 @@ from pathlib import Path
 from typing import Any
 
 from local_sagemaker import s3
+from local_sagemaker.background import log
 from local_sagemaker.failures import InternalFailureError, JobFailedError
 from local_sagemaker.jobs import rule_actions, rule_records
 from local_sagemaker.jobs.opt_ml import OptMl
 from local_sagemaker.jobs.rule_evaluator import Evaluator, Inputs, Verdict, failed
 from local_sagemaker.jobs.rule_records import TIMEOUT_S, Rule
 from local_sagemaker.jobs.training_record import END_MARKER, KIND, TrainingRecord
-from local_sagemaker.platform import Platform, log
+from local_sagemaker.platform import Platform
 from local_sagemaker.sandbox.container import Container
 from local_sagemaker.sandbox.merged_folder import MergedFolder
 from local_sagemaker.sandbox.process import JobProcess
+from local_sagemaker.settings import Settings
 
 _POLL_S = 0.2
 
@@ -38,8 +40,8 @@ _MERGE_INTERVAL_S = 1.0
 _MERGE_SHARE = 20
 
 
-def folder_of(platform: Platform, job: str) -> Path:
-    return platform.folder("rule-evaluation", job)
+def folder_of(settings: Settings, job: str) -> Path:
+    return settings.folder("rule-evaluation", job)
 
 
 class RuleEvaluation:
@@ -48,7 +50,7 @@ class RuleEvaluation:
     def __init__(self, platform: Platform, job: str, request: dict[str, Any], hosts: list[OptMl], epoch: int) -> None:
         self._platform = platform
         self._job = job
-        self._folder = folder_of(platform, job) / str(epoch)
+        self._folder = folder_of(platform.settings, job) / str(epoch)
         tensors, profilers = [host.tensors(request) for host in hosts], [host.profiler for host in hosts]
         self._merged: list[MergedFolder] = []
         if len(hosts) > 1:
@@ -99,7 +101,11 @@ class RuleEvaluation:
         """The job is over: return when every rule has its status, or when the server is being shut down."""
         if not self._shutting_down:
             if self._pending():
-                self._tell_end(TrainingRecord(self._platform, self._job).read().describe.get("TrainingEndTime"))
+                self._tell_end(
+                    TrainingRecord(self._platform.store, self._platform.logs, self._job)
+                    .read()
+                    .describe.get("TrainingEndTime")
+                )
             self._over.set()
         self._join()
         if not self._shutting_down and self._pending():
@@ -133,7 +139,7 @@ class RuleEvaluation:
     def _look(self) -> bool:
         """One look at everything; whether there is nothing more to do."""
         over, again = self._over.is_set(), self._again.is_set()
-        describe = TrainingRecord(self._platform, self._job).read().describe
+        describe = TrainingRecord(self._platform.store, self._platform.logs, self._job).read().describe
         wanted = rule_records.pending(describe)
         if over and self._deadline == float("inf"):
             self._deadline = time.monotonic() + TIMEOUT_S
@@ -162,7 +168,7 @@ class RuleEvaluation:
             elif rule.evaluation not in taken:
                 by_image.setdefault(rule.configuration["RuleEvaluatorImage"], []).append(rule)
         if by_image:
-            rule_records.create(self._platform, self._job)
+            rule_records.create(self._platform.store, self._platform.settings, self._job)
         for uri, rules in by_image.items():
             platform = self._platform
             try:
@@ -208,18 +214,20 @@ class RuleEvaluation:
             verdict = {"RuleEvaluationStatus": "Error", "StatusDetails": str(error)}
         stopped: list[str] = []
         rule_records.end(
-            self._platform,
+            self._platform.store,
             self._job,
             rule.evaluation,
             verdict,
-            lambda: stopped.extend(rule_actions.carry_out(self._platform, self._job, rule, verdict)),
+            lambda: stopped.extend(
+                rule_actions.carry_out(self._platform.store, self._platform.logs, self._job, rule, verdict)
+            ),
         )
         for name in stopped:
             self._platform.background.stop(KIND, name)
 
     def _end_all(self, rules: list[Rule], verdict: Verdict) -> None:
         for rule in rules:
-            rule_records.end(self._platform, self._job, rule.evaluation, verdict)
+            rule_records.end(self._platform.store, self._job, rule.evaluation, verdict)
 
     def _give_up(self) -> None:
         self._end_all(self._pending(), failed(f"rule evaluation did not end within {TIMEOUT_S:.0f} s"))
@@ -235,7 +243,7 @@ class RuleEvaluation:
 
     def _write_job(self, ended_at: float | None) -> None:
         """What an evaluator has to know of the job; whole at every moment, for it is read again at the end."""
-        describe = TrainingRecord(self._platform, self._job).read().describe
+        describe = TrainingRecord(self._platform.store, self._platform.logs, self._job).read().describe
         members = ("TrainingJobName", "CreationTime", "TrainingStartTime", "HyperParameters")
         job = {name: describe.get(name) for name in members} | {"TrainingEndTime": ended_at}
         job["InstanceType"] = describe["ResourceConfig"].get("InstanceType", "")
@@ -255,7 +263,9 @@ class RuleEvaluation:
     # -- how it stands --------------------------------------------------------------------------------------------
 
     def _pending(self) -> list[Rule]:
-        return rule_records.pending(TrainingRecord(self._platform, self._job).read().describe)
+        return rule_records.pending(
+            TrainingRecord(self._platform.store, self._platform.logs, self._job).read().describe
+        )
 
     @property
     def _shutting_down(self) -> bool:

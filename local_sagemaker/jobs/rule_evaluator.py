@@ -77,7 +77,7 @@ class Evaluator:
             nice=cores.NICE_RULES,
         )
         for rule in self.rules:
-            rule_records.begun(self._platform, rule)
+            rule_records.begun(self._platform.store, rule)
 
     def look(self, wanted: list[Rule]) -> bool:
         """Take what it has printed into the logs of the rules that are still wanted; whether it has ended."""
@@ -88,7 +88,7 @@ class Evaluator:
         while lines := self._tail.lines(final=self._code is not None):
             self._last = [*self._last, *lines][-_LAST_LINES:]
             for rule in wanted:
-                rule_records.say(self._platform, rule.evaluation, lines)
+                rule_records.say(self._platform.store, self._platform.logs, rule.evaluation, lines)
         return self._code is not None
 
     def verdict(self, rule: Rule) -> Verdict | None:

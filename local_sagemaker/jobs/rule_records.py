@@ -15,10 +15,9 @@ from typing import Any
 from local_sagemaker import s3
 from local_sagemaker.jobs.processing_job import KIND, RULE
 from local_sagemaker.jobs.status import DEFAULT_MAX_RUNTIME_S
-from local_sagemaker.platform import Platform
 from local_sagemaker.settings import Settings
-from local_sagemaker.state import logs
-from local_sagemaker.state.store import Record
+from local_sagemaker.state.logs import PROCESSING_JOBS, Logs
+from local_sagemaker.state.store import Record, Store
 
 #: (member of the request, member of the response) for debug rules and profiler rules.
 MEMBERS = (
@@ -77,30 +76,28 @@ def pending(describe: dict[str, Any]) -> list[Rule]:
     return [Rule(status["RuleConfigurationName"], _evaluation(status), rule) for rule, status in _pending(describe)]
 
 
-def create(platform: Platform, job: str) -> None:
+def create(store: Store, settings: Settings, job: str) -> None:
     """Make the processing jobs of a training job's pending rules; those that are there already stay as they are."""
 
     def change(record: Record) -> None:
         for rule in pending(record.describe):
-            if platform.store.get(KIND, rule.evaluation) is None:
-                describe = _describe(platform.settings, record, rule)
-                platform.store.insert(KIND, rule.evaluation, describe, {RULE: rule.name}, parent=record.name)
+            if store.get(KIND, rule.evaluation) is None:
+                describe = _describe(settings, record, rule)
+                store.insert(KIND, rule.evaluation, describe, {RULE: rule.name}, parent=record.name)
 
-    record = platform.store.get(_TRAINING, job)
+    record = store.get(_TRAINING, job)
     if record is not None and pending(record.describe):
-        platform.store.update(_TRAINING, job, change)
+        store.update(_TRAINING, job, change)
 
 
-def begun(platform: Platform, rule: Rule) -> None:
+def begun(store: Store, rule: Rule) -> None:
     """An evaluator has taken the rule up."""
     now = time.time()
-    platform.store.update(
-        KIND, rule.evaluation, lambda record: record.describe.setdefault("ProcessingStartTime", now) and None
-    )
+    store.update(KIND, rule.evaluation, lambda record: record.describe.setdefault("ProcessingStartTime", now) and None)
 
 
 def end(
-    platform: Platform, job: str, evaluation: str, verdict: dict[str, Any], beside: Callable[[], None] | None = None
+    store: Store, job: str, evaluation: str, verdict: dict[str, Any], beside: Callable[[], None] | None = None
 ) -> None:
     """Give a rule its terminal status, RuleEvaluationStatus and StatusDetails of `verdict`, unless it has one.
 
@@ -120,24 +117,24 @@ def end(
         if record.status != "InProgress":
             return
         _end(record, found, now)
-        platform.store.update(_TRAINING, job, change_training)
+        store.update(_TRAINING, job, change_training)
         if beside:
             beside()
 
-    platform.store.update(KIND, evaluation, change)
+    store.update(KIND, evaluation, change)
 
 
-def stop(platform: Platform, evaluation: Record) -> None:
+def stop(store: Store, evaluation: Record) -> None:
     """StopProcessingJob of a rule: it ends at once; one that has ended stays, and its training job may be gone."""
     if evaluation.status == "InProgress":
-        end(platform, str(evaluation.parent), evaluation.name, {"RuleEvaluationStatus": "Stopped"})
+        end(store, str(evaluation.parent), evaluation.name, {"RuleEvaluationStatus": "Stopped"})
 
 
-def say(platform: Platform, evaluation: str, lines: list[str]) -> None:
+def say(store: Store, logs: Logs, evaluation: str, lines: list[str]) -> None:
     """Lines into the log stream of a rule."""
-    record = platform.store.get(KIND, evaluation)
+    record = store.get(KIND, evaluation)
     if record is not None:
-        platform.logs.put(logs.PROCESSING_JOBS, f"{evaluation}/{_HOST}-{int(record.created)}", lines)
+        logs.put(PROCESSING_JOBS, f"{evaluation}/{_HOST}-{int(record.created)}", lines)
 
 
 def target(describe: dict[str, Any], rule: Rule) -> str:

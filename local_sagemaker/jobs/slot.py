@@ -6,19 +6,19 @@ import contextlib
 import threading
 from collections.abc import Iterator
 
-from local_sagemaker.platform import Platform
+from local_sagemaker.background import Background
 
 _POLL_S = 0.2
 
 
 @contextlib.contextmanager
-def held(platform: Platform, stop: threading.Event) -> Iterator[bool]:
+def held(background: Background, stop: threading.Event) -> Iterator[bool]:
     """Wait for a place and hold it; False when `stop` was set before there was one."""
-    while not platform.slots.acquire(timeout=_POLL_S):
+    while not background.slots.acquire(timeout=_POLL_S):
         if stop.is_set():
             yield False
             return
     try:
         yield True
     finally:
-        platform.slots.release()
+        background.slots.release()

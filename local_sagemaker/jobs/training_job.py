@@ -5,13 +5,16 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from local_sagemaker.background import Background
 from local_sagemaker.jobs import artifacts, cluster, rule_evaluation, rule_records
 from local_sagemaker.jobs import status as job_status
 from local_sagemaker.jobs.training_record import KIND, TrainingRecord
 from local_sagemaker.jobs.training_run import TrainingRun
 from local_sagemaker.platform import Platform
 from local_sagemaker.sandbox import disk
-from local_sagemaker.state.store import Record
+from local_sagemaker.settings import Settings
+from local_sagemaker.state.logs import Logs
+from local_sagemaker.state.store import Record, Store
 
 __all__ = ["KIND"]
 
@@ -35,7 +38,7 @@ def create(
     `tuned` are the hyperparameters a tuning job chose for it; `parallel` is how many jobs of the same kind are expected
     beside it, itself included (MaxParallelTrainingJobs).
     """
-    describe = _described(platform, request)
+    describe = _described(platform.settings, request)
     if tuning_job_arn:
         describe["TuningJobArn"] = tuning_job_arn
     job_status.enter(describe, "Starting", describe["CreationTime"])
@@ -47,7 +50,7 @@ def create(
 
 def carry(platform: Platform, name: str) -> None:
     """Start the thread of a job: a new one, or one that an earlier server left unfinished."""
-    rule_records.create(platform, name)
+    rule_records.create(platform.store, platform.settings, name)
     platform.background.start(KIND, name, lambda stop: TrainingRun(platform, name, stop).run())
 
 
@@ -62,13 +65,13 @@ def resume(platform: Platform) -> None:
         carry(platform, record.name)
 
 
-def stop(platform: Platform, name: str) -> None:
+def stop(store: Store, logs: Logs, background: Background, name: str) -> None:
     """Ask for a stop; a job that has ended stays as it is."""
-    TrainingRecord(platform, name).request_stop()
-    platform.background.stop(KIND, name)
+    TrainingRecord(store, logs, name).request_stop()
+    background.stop(KIND, name)
 
 
-def interrupt(platform: Platform, name: str) -> None:
+def interrupt(store: Store, name: str) -> None:
     """Take the instances of a managed spot job away, as AWS does when it needs them; the job starts again.
 
     Raises ValueError, with the reason, for a job that cannot be interrupted.
@@ -83,13 +86,13 @@ def interrupt(platform: Platform, name: str) -> None:
             raise ValueError(f"Training job '{name}' is {status}; only jobs that hold instances are interrupted.")
         record.internal["interrupt"] = True
 
-    platform.store.update(KIND, name, change)
+    store.update(KIND, name, change)
 
 
 _INTERRUPTIBLE = {"Starting", "Downloading", "Training"}
 
 
-def update(platform: Platform, request: dict[str, Any]) -> Record:
+def update(store: Store, settings: Settings, request: dict[str, Any]) -> Record:
     """UpdateTrainingJob. Raises ValueError, with the reason, for what cannot be changed (any more)."""
     name = request["TrainingJobName"]
 
@@ -108,35 +111,35 @@ def update(platform: Platform, request: dict[str, Any]) -> Record:
         if "RemoteDebugConfig" in request:
             describe["RemoteDebugConfig"] = request["RemoteDebugConfig"]
         if added := request.get("ProfilerRuleConfigurations"):
-            _add_rules(platform, describe, "ProfilerRuleConfigurations", "ProfilerRuleEvaluationStatuses", added)
+            _add_rules(settings, describe, "ProfilerRuleConfigurations", "ProfilerRuleEvaluationStatuses", added)
 
-    record = platform.store.update(KIND, name, change)
-    rule_records.create(platform, name)
+    record = store.update(KIND, name, change)
+    rule_records.create(store, settings, name)
     return record
 
 
-def delete(platform: Platform, name: str) -> None:
+def delete(store: Store, settings: Settings, background: Background, name: str) -> None:
     """Forget a job that has ended; its objects in S3 and its log stay. Raises ValueError while it has not ended."""
-    record = platform.store.get(KIND, name)
+    record = store.get(KIND, name)
     if record and (record.status not in job_status.TERMINAL or rule_records.pending(record.describe)):
         raise ValueError(f"Training job '{name}' is {record.status} or its rules are still evaluated.")
     deadline = time.monotonic() + _SETTLE_S
-    while platform.background.carries(KIND, name):
+    while background.carries(KIND, name):
         if time.monotonic() > deadline:
             raise ValueError(f"Training job '{name}' is still being cleared away; try again in a moment.")
         time.sleep(0.05)
-    platform.store.delete(KIND, name)
-    for folder in (platform.folder(KIND, name), rule_evaluation.folder_of(platform, name)):
+    store.delete(KIND, name)
+    for folder in (settings.folder(KIND, name), rule_evaluation.folder_of(settings, name)):
         disk.remove(folder)
 
 
-def _described(platform: Platform, request: dict[str, Any]) -> dict[str, Any]:
+def _described(settings: Settings, request: dict[str, Any]) -> dict[str, Any]:
     """What DescribeTrainingJob answers right after the creation: the request, its defaults, the first status."""
     now = time.time()
     name = request["TrainingJobName"]
     describe: dict[str, Any] = {key: value for key, value in request.items() if key not in _HIDDEN}
     describe |= {
-        "TrainingJobArn": platform.settings.arn(KIND, name),
+        "TrainingJobArn": settings.arn(KIND, name),
         "TrainingJobStatus": "InProgress",
         "SecondaryStatus": "Starting",
         "ModelArtifacts": {"S3ModelArtifacts": artifacts.model_uri(request)},
@@ -161,7 +164,7 @@ def _described(platform: Platform, request: dict[str, Any]) -> dict[str, Any]:
         describe["WarmPoolStatus"] = {"Status": "InUse"}
     for configuration, statuses in rule_records.MEMBERS:
         if added := describe.pop(configuration, None):
-            _add_rules(platform, describe, configuration, statuses, added)
+            _add_rules(settings, describe, configuration, statuses, added)
     return describe
 
 
@@ -178,7 +181,7 @@ def _profiling_status(config: dict[str, Any]) -> str:
 
 
 def _add_rules(
-    platform: Platform, describe: dict[str, Any], configuration: str, statuses: str, added: list[dict[str, Any]]
+    settings: Settings, describe: dict[str, Any], configuration: str, statuses: str, added: list[dict[str, Any]]
 ) -> None:
     known = describe.setdefault(configuration, [])
     new = [
@@ -186,5 +189,5 @@ def _add_rules(
     ]
     describe[configuration] = known + new
     now = time.time()
-    started = rule_records.initial_statuses(platform.settings, describe["TrainingJobName"], new, now)
+    started = rule_records.initial_statuses(settings, describe["TrainingJobName"], new, now)
     describe[statuses] = [*describe.get(statuses, []), *started]

@@ -12,10 +12,10 @@ from typing import Any
 
 from local_sagemaker.jobs import status as job_status
 from local_sagemaker.jobs.metrics import final_metrics
-from local_sagemaker.platform import Platform
 from local_sagemaker.sandbox.patterns import CPU_S
 from local_sagemaker.state import logs
-from local_sagemaker.state.store import Record
+from local_sagemaker.state.logs import Logs
+from local_sagemaker.state.store import Record, Store
 
 KIND = "training-job"
 
@@ -23,12 +23,12 @@ END_MARKER = "training_job_end.ts"
 
 
 class TrainingRecord:
-    def __init__(self, platform: Platform, name: str) -> None:
-        self._platform = platform
+    def __init__(self, store: Store, lines: Logs, name: str) -> None:
+        self._store, self._logs = store, lines
         self._name = name
 
     def read(self) -> Record:
-        record = self._platform.store.get(KIND, self._name)
+        record = self._store.get(KIND, self._name)
         if record is None:
             raise KeyError(f"no {KIND} '{self._name}'")
         return record
@@ -149,10 +149,10 @@ class TrainingRecord:
 
     def say(self, message: str) -> None:
         """A line of the platform's own, in a stream beside the script's."""
-        self._platform.logs.put(logs.TRAINING_JOBS, f"{self._name}/platform", [f"[local_sagemaker] {message}"])
+        self._logs.put(logs.TRAINING_JOBS, f"{self._name}/platform", [f"[local_sagemaker] {message}"])
 
     def _change(self, change: Callable[[Record], None]) -> None:
-        self._platform.store.update(KIND, self._name, change)
+        self._store.update(KIND, self._name, change)
 
 
 def epoch(record: Record) -> int:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from local_sagemaker.background import log
 from local_sagemaker.failures import InternalFailureError, JobFailedError
 from local_sagemaker.jobs import artifacts, cluster, entrypoint, live_copies, opt_ml, training_record
 from local_sagemaker.jobs import status as job_status
@@ -25,7 +26,7 @@ from local_sagemaker.jobs.preparation import Preparation
 from local_sagemaker.jobs.profiler import Profiling
 from local_sagemaker.jobs.rule_evaluation import RuleEvaluation
 from local_sagemaker.jobs.training_record import END_MARKER, KIND, TrainingRecord
-from local_sagemaker.platform import Platform, log
+from local_sagemaker.platform import Platform
 from local_sagemaker.sandbox import disk
 from local_sagemaker.sandbox.disk import Quota
 from local_sagemaker.state import logs
@@ -57,8 +58,8 @@ class TrainingRun:
         self._platform = platform
         self._name = name
         self._stop = stop
-        self._folder = platform.folder(KIND, name)
-        self._record = TrainingRecord(platform, name)
+        self._folder = platform.settings.folder(KIND, name)
+        self._record = TrainingRecord(platform.store, platform.logs, name)
         self._request = self._record.read().describe
         volume_bytes = self._request["ResourceConfig"].get("VolumeSizeInGB", 0) * 2**30  # of each host
         self._quota = Quota(self._folder, volume_bytes * len(cluster.hosts(self._request)) or None)
@@ -186,7 +187,7 @@ class TrainingRun:
 
         A job that already runs does not wait: it takes a place if one is free.
         """
-        needed = [self._platform.slots]
+        needed = [self._platform.background.slots]
         if len(self._hosts) > 1 and entrypoint.command(self._request):
             needed.append(_fixed_port)
         held: list[threading.BoundedSemaphore] = []

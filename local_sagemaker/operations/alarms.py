@@ -10,8 +10,9 @@ import json
 from typing import Any
 
 from local_sagemaker.operations.cloudwatch import check_period, metric_of, moment, position, token
-from local_sagemaker.platform import Platform
+from local_sagemaker.settings import Settings
 from local_sagemaker.state import alarm_rule
+from local_sagemaker.state.alarms import Alarms
 from local_sagemaker.state.statistics import SIMPLE, is_statistic
 from local_sagemaker.wire.errors import ApiError
 
@@ -31,7 +32,7 @@ _LISTED = 50
 _HISTORY_LISTED = 100
 
 
-def put_metric_alarm(platform: Platform, request: dict[str, Any]) -> dict[str, Any]:
+def put_metric_alarm(request: dict[str, Any], *, settings: Settings, alarms: Alarms) -> dict[str, Any]:
     """The answer comes with the alarm kept; it is judged a moment later."""
     for member, what in _NOT_IMPLEMENTED.items():
         if member in request:
@@ -54,42 +55,42 @@ def put_metric_alarm(platform: Platform, request: dict[str, Any]) -> dict[str, A
     defaults = {
         "ActionsEnabled": True, "OKActions": [], "AlarmActions": [], "InsufficientDataActions": [], "Dimensions": [],
     }  # fmt: skip
-    platform.alarms.put(defaults | describe | {"AlarmArn": _arn(platform, name)}, request.get("Tags", []))
+    alarms.put(defaults | describe | {"AlarmArn": _arn(settings, name)}, request.get("Tags", []))
     return {}
 
 
-def describe_alarms(platform: Platform, request: dict[str, Any]) -> dict[str, Any]:
+def describe_alarms(request: dict[str, Any], *, alarms: Alarms) -> dict[str, Any]:
     if "AlarmNames" in request and "AlarmNamePrefix" in request:
         raise ApiError("InvalidParameterCombination", "AlarmNames and AlarmNamePrefix cannot be used together.")
     if "MetricAlarm" not in request.get("AlarmTypes", ["MetricAlarm"]) or "ChildrenOfAlarmName" in request:
         return {"MetricAlarms": [], "CompositeAlarms": []}
-    found = [record.describe for record in platform.alarms.records() if _is_asked_for(record.describe, request)]
+    found = [record.describe for record in alarms.records() if _is_asked_for(record.describe, request)]
     return {"CompositeAlarms": []} | _page(request, "MetricAlarms", found, _LISTED)
 
 
-def describe_alarms_for_metric(platform: Platform, request: dict[str, Any]) -> dict[str, Any]:
+def describe_alarms_for_metric(request: dict[str, Any], *, alarms: Alarms) -> dict[str, Any]:
     metric = metric_of(request)
     alike = ("Statistic", "ExtendedStatistic", "Period", "Unit")
     found = [
         alarm
-        for alarm in (record.describe for record in platform.alarms.records())
+        for alarm in (record.describe for record in alarms.records())
         if metric_of(alarm) == metric and all(alarm.get(key) == request[key] for key in alike if key in request)
     ]
     return {"MetricAlarms": found}
 
 
-def delete_alarms(platform: Platform, request: dict[str, Any]) -> dict[str, Any]:
+def delete_alarms(request: dict[str, Any], *, alarms: Alarms) -> dict[str, Any]:
     """Those that exist are deleted, also when others do not: then the answer is ResourceNotFound."""
     names = request["AlarmNames"]
-    unknown = [name for name in names if platform.alarms.get(name) is None]
+    unknown = [name for name in names if alarms.get(name) is None]
     for name in names:
-        platform.alarms.delete(name)
+        alarms.delete(name)
     if unknown:
         raise _not_found(f"Alarms not found: {', '.join(unknown)}")
     return {}
 
 
-def set_alarm_state(platform: Platform, request: dict[str, Any]) -> dict[str, Any]:
+def set_alarm_state(request: dict[str, Any], *, alarms: Alarms) -> dict[str, Any]:
     """It holds for one period, at most a minute; then the data decide again."""
     data = request.get("StateReasonData")
     if data is not None:
@@ -98,25 +99,25 @@ def set_alarm_state(platform: Platform, request: dict[str, Any]) -> dict[str, An
         except ValueError:
             raise ApiError("InvalidFormat", "StateReasonData is not JSON.") from None
     try:
-        platform.alarms.set_state(request["AlarmName"], request["StateValue"], request["StateReason"], data)
+        alarms.set_state(request["AlarmName"], request["StateValue"], request["StateReason"], data)
     except KeyError:
         raise _not_found(f"Unknown alarm: {request['AlarmName']}") from None
     return {}
 
 
-def enable_alarm_actions(platform: Platform, request: dict[str, Any]) -> dict[str, Any]:
-    return _set_actions(platform, request["AlarmNames"], enabled=True)
+def enable_alarm_actions(request: dict[str, Any], *, alarms: Alarms) -> dict[str, Any]:
+    return _set_actions(alarms, request["AlarmNames"], enabled=True)
 
 
-def disable_alarm_actions(platform: Platform, request: dict[str, Any]) -> dict[str, Any]:
-    return _set_actions(platform, request["AlarmNames"], enabled=False)
+def disable_alarm_actions(request: dict[str, Any], *, alarms: Alarms) -> dict[str, Any]:
+    return _set_actions(alarms, request["AlarmNames"], enabled=False)
 
 
-def describe_alarm_history(platform: Platform, request: dict[str, Any]) -> dict[str, Any]:
+def describe_alarm_history(request: dict[str, Any], *, alarms: Alarms) -> dict[str, Any]:
     """The last hundred events of each alarm that exists; AWS keeps two weeks, also of deleted ones."""
     items = [
         item | {"AlarmName": record.name, "AlarmType": "MetricAlarm"}
-        for record in platform.alarms.records()
+        for record in alarms.records()
         if request.get("AlarmName", record.name) == record.name
         for item in record.internal["history"]
         if _is_in_question(item, request)
@@ -126,9 +127,9 @@ def describe_alarm_history(platform: Platform, request: dict[str, Any]) -> dict[
     return _page(request, "AlarmHistoryItems", items, _HISTORY_LISTED)
 
 
-def list_tags_for_resource(platform: Platform, request: dict[str, Any]) -> dict[str, Any]:
+def list_tags_for_resource(request: dict[str, Any], *, alarms: Alarms) -> dict[str, Any]:
     name = request["ResourceARN"].rpartition(":alarm:")[2]
-    record = next((record for record in platform.alarms.records() if record.name == name), None)
+    record = next((record for record in alarms.records() if record.name == name), None)
     if record is None:
         raise _not_found(f"Unknown resource: {request['ResourceARN']}")
     return {"Tags": record.internal["tags"]}
@@ -188,16 +189,16 @@ def _page(request: dict[str, Any], member: str, items: list[dict[str, Any]], siz
     return {member: items[start:end]} | ({"NextToken": token(end)} if end < len(items) else {})
 
 
-def _set_actions(platform: Platform, names: list[str], *, enabled: bool) -> dict[str, Any]:
+def _set_actions(alarms: Alarms, names: list[str], *, enabled: bool) -> dict[str, Any]:
     """Names of no alarm are passed over, as on AWS."""
     for name in names:
-        if platform.alarms.get(name) is not None:
-            platform.alarms.set_actions_enabled(name, enabled)
+        if alarms.get(name) is not None:
+            alarms.set_actions_enabled(name, enabled)
     return {}
 
 
-def _arn(platform: Platform, name: str) -> str:
-    return f"arn:aws:cloudwatch:{platform.settings.region}:{platform.settings.account}:alarm:{name}"
+def _arn(settings: Settings, name: str) -> str:
+    return f"arn:aws:cloudwatch:{settings.region}:{settings.account}:alarm:{name}"
 
 
 def _problem(message: str) -> ApiError:

@@ -15,8 +15,8 @@ from typing import Any
 from local_sagemaker.hosting import autoscaling, deployment
 from local_sagemaker.hosting.autoscaling import DIMENSION, KIND, METRIC, Autoscaling
 from local_sagemaker.operations.cloudwatch import position, token
-from local_sagemaker.platform import Platform
-from local_sagemaker.state.store import AlreadyExistsError, GoneError, Record
+from local_sagemaker.settings import Settings
+from local_sagemaker.state.store import AlreadyExistsError, GoneError, Record, Store
 from local_sagemaker.wire.errors import ApiError, validation
 
 _VARIANT = re.compile(r"endpoint/([^/]+)/variant/([^/]+)")
@@ -25,14 +25,14 @@ _POLICIES_OF_A_TARGET = 50
 
 
 def register_scalable_target(
-    platform: Platform, request: dict[str, Any], *, autoscaling: Autoscaling
+    request: dict[str, Any], *, autoscaling: Autoscaling, store: Store, settings: Settings
 ) -> dict[str, Any]:
     """The target with new bounds where there is one; what is not named stays."""
     name = _resource(request)
-    _check_variant(platform, name)
+    _check_variant(store, name)
     now = time.time()
-    arn = f"arn:aws:application-autoscaling:{platform.settings.region}:{platform.settings.account}:scalable-target/"
-    known = platform.store.get(KIND, name)
+    arn = f"arn:aws:application-autoscaling:{settings.region}:{settings.account}:scalable-target/"
+    known = store.get(KIND, name)
     before = known.describe if known else {}
     both = ((member, request.get(member, before.get(member))) for member in ("MinCapacity", "MaxCapacity"))
     bounds: dict[str, Any] = {member: value for member, value in both if value is not None}
@@ -42,7 +42,7 @@ def register_scalable_target(
         "ResourceId": name,
         "ScalableDimension": DIMENSION,
         "RoleARN": request.get("RoleARN")
-        or f"arn:aws:iam::{platform.settings.account}:role/aws-service-role/sagemaker.application-autoscaling."
+        or f"arn:aws:iam::{settings.account}:role/aws-service-role/sagemaker.application-autoscaling."
         "amazonaws.com/AWSServiceRoleForApplicationAutoScaling_SageMakerEndpoint",
         "CreationTime": now,
         "SuspendedState": dict.fromkeys(_SUSPENDED, False) | request.get("SuspendedState", {}),
@@ -55,31 +55,33 @@ def register_scalable_target(
 
     internal = {"policies": {}, "activities": [], "tags": request.get("Tags", {})}
     try:
-        record = platform.store.insert(KIND, name, describe | bounds, internal)
+        record = store.insert(KIND, name, describe | bounds, internal)
     except AlreadyExistsError:
-        record = platform.store.update(KIND, name, change)
+        record = store.update(KIND, name, change)
     autoscaling.wake()
     return {"ScalableTargetARN": record.describe["ScalableTargetARN"]}
 
 
-def describe_scalable_targets(platform: Platform, request: dict[str, Any]) -> dict[str, Any]:
+def describe_scalable_targets(request: dict[str, Any], *, store: Store) -> dict[str, Any]:
     _require_sagemaker(request)
     asked = request.get("ResourceIds")
-    found = [record.describe for record in _targets(platform) if asked is None or record.name in asked]
+    found = [record.describe for record in _targets(store) if asked is None or record.name in asked]
     return _page(request, "ScalableTargets", found)
 
 
-def deregister_scalable_target(platform: Platform, request: dict[str, Any]) -> dict[str, Any]:
+def deregister_scalable_target(request: dict[str, Any], *, store: Store) -> dict[str, Any]:
     name = _resource(request)
-    if not platform.store.delete(KIND, name):
+    if not store.delete(KIND, name):
         raise _no_target(name)
     return {}
 
 
-def put_scaling_policy(platform: Platform, request: dict[str, Any], *, autoscaling: Autoscaling) -> dict[str, Any]:
+def put_scaling_policy(
+    request: dict[str, Any], *, autoscaling: Autoscaling, store: Store, settings: Settings
+) -> dict[str, Any]:
     name, policy = _resource(request), request["PolicyName"]
     config = _tracking(request)
-    account = f"{platform.settings.region}:{platform.settings.account}"
+    account = f"{settings.region}:{settings.account}"
     arn = f"arn:aws:autoscaling:{account}:scalingPolicy:{uuid.uuid4()}:resource/sagemaker/{name}:policyName/{policy}"
 
     def change(record: Record) -> None:
@@ -100,26 +102,26 @@ def put_scaling_policy(platform: Platform, request: dict[str, Any], *, autoscali
         }
 
     try:
-        record = platform.store.update(KIND, name, change)
+        record = store.update(KIND, name, change)
     except GoneError:
         raise _no_target(name) from None
     autoscaling.wake()
     return {"PolicyARN": record.internal["policies"][policy]["PolicyARN"], "Alarms": []}
 
 
-def describe_scaling_policies(platform: Platform, request: dict[str, Any]) -> dict[str, Any]:
+def describe_scaling_policies(request: dict[str, Any], *, store: Store) -> dict[str, Any]:
     _require_sagemaker(request)
     asked, of = request.get("PolicyNames"), request.get("ResourceId")
     found = [
         policy
-        for record in _targets(platform)
+        for record in _targets(store)
         for name, policy in sorted(record.internal["policies"].items())
         if (of is None or record.name == of) and (asked is None or name in asked)
     ]
     return _page(request, "ScalingPolicies", found)
 
 
-def delete_scaling_policy(platform: Platform, request: dict[str, Any]) -> dict[str, Any]:
+def delete_scaling_policy(request: dict[str, Any], *, store: Store) -> dict[str, Any]:
     name, policy = _resource(request), request["PolicyName"]
 
     def change(record: Record) -> None:
@@ -127,19 +129,19 @@ def delete_scaling_policy(platform: Platform, request: dict[str, Any]) -> dict[s
             raise ApiError("ObjectNotFoundException", f"No scaling policy found for {name}, policy name: {policy}")
 
     try:
-        platform.store.update(KIND, name, change)
+        store.update(KIND, name, change)
     except GoneError:
         raise _no_target(name) from None
     return {}
 
 
-def describe_scaling_activities(platform: Platform, request: dict[str, Any]) -> dict[str, Any]:
+def describe_scaling_activities(request: dict[str, Any], *, store: Store) -> dict[str, Any]:
     """Newest first."""
     _require_sagemaker(request)
     of = request.get("ResourceId")
     found = [
         activity
-        for record in _targets(platform)
+        for record in _targets(store)
         for activity in record.internal["activities"]
         if of is None or record.name == of
     ]
@@ -151,8 +153,8 @@ def describe_scaling_activities(platform: Platform, request: dict[str, Any]) -> 
 _SUSPENDED = ("DynamicScalingInSuspended", "DynamicScalingOutSuspended", "ScheduledScalingSuspended")
 
 
-def _targets(platform: Platform) -> Iterable[Record]:
-    return platform.store.list(KIND).page(order="name")
+def _targets(store: Store) -> Iterable[Record]:
+    return store.list(KIND).page(order="name")
 
 
 def _page(request: dict[str, Any], member: str, found: list[dict[str, Any]]) -> dict[str, Any]:
@@ -178,9 +180,9 @@ def _resource(request: dict[str, Any]) -> str:
     return name
 
 
-def _check_variant(platform: Platform, name: str) -> None:
+def _check_variant(store: Store, name: str) -> None:
     endpoint, variant = autoscaling.endpoint_and_variant(name)
-    record = platform.store.get(deployment.KIND, endpoint)
+    record = store.get(deployment.KIND, endpoint)
     serving = {one.name: one for one in deployment.serving(record)} if record else {}
     if variant not in serving or serving[variant].instance_count is None:
         raise validation(f"There is no variant '{variant}' with instances in service at an endpoint '{endpoint}'.")

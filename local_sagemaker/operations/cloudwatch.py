@@ -15,8 +15,7 @@ from typing import Any
 
 from botocore.utils import parse_timestamp
 
-from local_sagemaker.platform import Platform
-from local_sagemaker.state.metrics import Metric, Point
+from local_sagemaker.state.metrics import Metric, MetricStore, Point
 from local_sagemaker.state.statistics import LARGEST, Statistics, is_statistic
 from local_sagemaker.wire.errors import ApiError
 
@@ -30,7 +29,7 @@ _NEWEST_S = 2 * 3600
 _SHORT_PERIODS = frozenset({1, 5, 10, 20, 30})
 
 
-def put_metric_data(platform: Platform, request: dict[str, Any]) -> dict[str, Any]:
+def put_metric_data(request: dict[str, Any], *, metrics: MetricStore) -> dict[str, Any]:
     """All data of a request are kept, or none; what is answered is on disk."""
     if "EntityMetricData" in request:
         raise invalid("EntityMetricData: local_sagemaker does not keep entities; put the data as MetricData.")
@@ -46,12 +45,12 @@ def put_metric_data(platform: Platform, request: dict[str, Any]) -> dict[str, An
         for datum in data
     ]
     for metric, statistics, timestamp, resolution_s, datum in checked:
-        platform.metrics.put_statistics(metric, statistics, datum.get("Unit", "None"), timestamp, resolution_s)
-    platform.metrics.flush()
+        metrics.put_statistics(metric, statistics, datum.get("Unit", "None"), timestamp, resolution_s)
+    metrics.flush()
     return {}
 
 
-def get_metric_statistics(platform: Platform, request: dict[str, Any]) -> dict[str, Any]:
+def get_metric_statistics(request: dict[str, Any], *, metrics: MetricStore) -> dict[str, Any]:
     """One datapoint per period and unit. AWS returns them in no order; here they are sorted by time."""
     names = [*request.get("Statistics", []), *request.get("ExtendedStatistics", [])]
     if not names:
@@ -66,11 +65,11 @@ def get_metric_statistics(platform: Platform, request: dict[str, Any]) -> dict[s
             f"{_MAX_STATISTICS_DATAPOINTS}. You may reduce the datapoints requested by increasing Period, or "
             "decreasing the time range.",
         )
-    points = platform.metrics.read(metric_of(request), start, end, period, request.get("Unit"))
+    points = metrics.read(metric_of(request), start, end, period, request.get("Unit"))
     return {"Label": request["MetricName"], "Datapoints": [_datapoint(point, names) for point in points]}
 
 
-def get_metric_data(platform: Platform, request: dict[str, Any]) -> dict[str, Any]:
+def get_metric_data(request: dict[str, Any], *, metrics: MetricStore) -> dict[str, Any]:
     """MetricStat queries; everything is in one answer, so there is never a NextToken."""
     start, end = _span(request)
     queries = request["MetricDataQueries"]
@@ -84,12 +83,12 @@ def get_metric_data(platform: Platform, request: dict[str, Any]) -> dict[str, An
     shown = [query for query in queries if query.get("ReturnData", True)]
     newest_first = request.get("ScanBy", "TimestampDescending") == "TimestampDescending"
     limit = request.get("MaxDatapoints", _MAX_DATA_DATAPOINTS)
-    return {"MetricDataResults": [_series(platform, query, start, end, newest_first, limit) for query in shown]}
+    return {"MetricDataResults": [_series(metrics, query, start, end, newest_first, limit) for query in shown]}
 
 
-def list_metrics(platform: Platform, request: dict[str, Any]) -> dict[str, Any]:
+def list_metrics(request: dict[str, Any], *, metrics: MetricStore) -> dict[str, Any]:
     since = time.time() - 3 * 3600 if request.get("RecentlyActive") else 0.0
-    found = [metric for metric in platform.metrics.metrics(since=since) if _matches(metric, request)]
+    found = [metric for metric in metrics.metrics(since=since) if _matches(metric, request)]
     start = position(request)
     answer: dict[str, Any] = {"Metrics": [_described(metric) for metric in found[start : start + _LISTED]]}
     if start + _LISTED < len(found):
@@ -249,10 +248,10 @@ def _check_query(query: dict[str, Any], start: float, end: float) -> None:
 
 
 def _series(
-    platform: Platform, query: dict[str, Any], start: float, end: float, newest_first: bool, limit: int
+    metrics: MetricStore, query: dict[str, Any], start: float, end: float, newest_first: bool, limit: int
 ) -> dict[str, Any]:
     stat = query["MetricStat"]
-    points = platform.metrics.read(metric_of(stat["Metric"]), start, end, stat["Period"], stat.get("Unit"))
+    points = metrics.read(metric_of(stat["Metric"]), start, end, stat["Period"], stat.get("Unit"))
     values = list(_values(points, stat["Stat"]))
     if newest_first:
         values.reverse()

@@ -10,7 +10,8 @@ import json
 from typing import Any
 
 from local_sagemaker.operations import filter_pattern
-from local_sagemaker.platform import Platform
+from local_sagemaker.settings import Settings
+from local_sagemaker.state.logs import Logs
 from local_sagemaker.wire.errors import ApiError
 
 _MAX_EVENTS = 10_000
@@ -21,15 +22,15 @@ _MAX_ANSWER_BYTES = 2**20
 _EVENT_OVERHEAD_BYTES = 26
 
 
-def describe_log_groups(platform: Platform, request: dict[str, Any]) -> dict[str, Any]:
+def describe_log_groups(request: dict[str, Any], *, settings: Settings, logs: Logs) -> dict[str, Any]:
     prefix, pattern = request.get("logGroupNamePrefix"), request.get("logGroupNamePattern")
     if prefix is not None and pattern is not None:
         raise _invalid("LogGroup name prefix and LogGroup name pattern are mutually exclusive parameters.")
     after = _decoded(request, 1)[0] if "nextToken" in request else ""
     groups = [
         group | {"arn": f"{arn}:*", "logGroupArn": arn, "metricFilterCount": 0, "logGroupClass": "STANDARD"}
-        for group in platform.logs.groups()
-        for arn in [_arn(platform, group["logGroupName"])]
+        for group in logs.groups()
+        for arn in [_arn(settings, group["logGroupName"])]
         if group["logGroupName"].startswith(prefix or "")
         and (pattern or "").lower() in group["logGroupName"].lower()
         and group["logGroupName"] > str(after)
@@ -39,8 +40,8 @@ def describe_log_groups(platform: Platform, request: dict[str, Any]) -> dict[str
     return {"logGroups": groups[:limit]} | _next(more)
 
 
-def describe_log_streams(platform: Platform, request: dict[str, Any]) -> dict[str, Any]:
-    group, prefix = _group(platform, request), request.get("logStreamNamePrefix", "")
+def describe_log_streams(request: dict[str, Any], *, settings: Settings, logs: Logs) -> dict[str, Any]:
+    group, prefix = _group(logs, request), request.get("logStreamNamePrefix", "")
     by_time = request.get("orderBy") == "LastEventTime"
     if by_time and prefix:
         raise _invalid("Cannot order by LastEventTime with a logStreamNamePrefix.")
@@ -48,7 +49,7 @@ def describe_log_streams(platform: Platform, request: dict[str, Any]) -> dict[st
     if "nextToken" in request:
         last, name = _decoded(request, 2)
         after = (int(last), str(name))
-    streams = platform.logs.streams(
+    streams = logs.streams(
         group,
         prefix=prefix,
         by_time=by_time,
@@ -57,21 +58,21 @@ def describe_log_streams(platform: Platform, request: dict[str, Any]) -> dict[st
         limit=limit + 1,
     )
     shown = [
-        stream | {"arn": f"{_arn(platform, group)}:log-stream:{stream['logStreamName']}"} for stream in streams[:limit]
+        stream | {"arn": f"{_arn(settings, group)}:log-stream:{stream['logStreamName']}"} for stream in streams[:limit]
     ]
     more = [shown[-1]["lastEventTimestamp"], shown[-1]["logStreamName"]] if len(streams) > limit else None
     return {"logStreams": shown} | _next(more)
 
 
-def get_log_events(platform: Platform, request: dict[str, Any]) -> dict[str, Any]:
+def get_log_events(request: dict[str, Any], *, logs: Logs) -> dict[str, Any]:
     """A token is a direction and a sequence number; at the end of a stream the same token comes back."""
-    group, stream = _group(platform, request), request["logStreamName"]
-    _check_stream(platform, group, stream)
+    group, stream = _group(logs, request), request["logStreamName"]
+    _check_stream(logs, group, stream)
     direction, position = _direction(request.get("nextToken"))
     newest = direction == "b" or (direction == "" and not request.get("startFromHead", False))
     # Counted before reading: what is written in between is read now or lies behind the token, never neither.
-    count = platform.logs.count(group, stream)
-    events = platform.logs.read(
+    count = logs.count(group, stream)
+    events = logs.read(
         group,
         stream,
         start_seq=position if direction == "f" else 0,
@@ -95,19 +96,19 @@ def get_log_events(platform: Platform, request: dict[str, Any]) -> dict[str, Any
     }
 
 
-def filter_log_events(platform: Platform, request: dict[str, Any]) -> dict[str, Any]:
+def filter_log_events(request: dict[str, Any], *, logs: Logs) -> dict[str, Any]:
     """Events of several streams by time. A page may be short, or empty, and still have a nextToken."""
-    group = _group(platform, request)
+    group = _group(logs, request)
     names, prefix = request.get("logStreamNames"), request.get("logStreamNamePrefix", "")
     if names is not None and prefix:
         raise _invalid("Cannot specify both logStreamNames and logStreamNamePrefix.")
     for name in names or []:
-        _check_stream(platform, group, name)
+        _check_stream(logs, group, name)
     after = None
     if "nextToken" in request:
         timestamp, stream, seq = (int(number) for number in _decoded(request, 3))
         after = (timestamp, stream, seq)
-    found = platform.logs.search(
+    found = logs.search(
         group,
         names=names,
         prefix=prefix,
@@ -126,29 +127,29 @@ def filter_log_events(platform: Platform, request: dict[str, Any]) -> dict[str, 
     return {"events": events, "searchedLogStreams": []} | _next(list(found.after) if found.after else None)
 
 
-def delete_log_group(platform: Platform, request: dict[str, Any]) -> dict[str, Any]:
-    platform.logs.delete(_group(platform, request))
+def delete_log_group(request: dict[str, Any], *, logs: Logs) -> dict[str, Any]:
+    logs.delete(_group(logs, request))
     return {}
 
 
-def delete_log_stream(platform: Platform, request: dict[str, Any]) -> dict[str, Any]:
-    group = _group(platform, request)
-    _check_stream(platform, group, request["logStreamName"])
-    platform.logs.delete(group, request["logStreamName"])
+def delete_log_stream(request: dict[str, Any], *, logs: Logs) -> dict[str, Any]:
+    group = _group(logs, request)
+    _check_stream(logs, group, request["logStreamName"])
+    logs.delete(group, request["logStreamName"])
     return {}
 
 
-def put_retention_policy(platform: Platform, request: dict[str, Any]) -> dict[str, Any]:
+def put_retention_policy(request: dict[str, Any], *, logs: Logs) -> dict[str, Any]:
     """Older events are forgotten now and whenever the server starts."""
     days = request["retentionInDays"]
     if days not in _RETENTION_DAYS:
         raise _invalid(f"Invalid retentionInDays {days}; it must be one of {', '.join(map(str, _RETENTION_DAYS))}.")
-    platform.logs.retain(_group(platform, request), days)
+    logs.retain(_group(logs, request), days)
     return {}
 
 
-def delete_retention_policy(platform: Platform, request: dict[str, Any]) -> dict[str, Any]:
-    platform.logs.retain(_group(platform, request), None)
+def delete_retention_policy(request: dict[str, Any], *, logs: Logs) -> dict[str, Any]:
+    logs.retain(_group(logs, request), None)
     return {}
 
 
@@ -157,7 +158,7 @@ _RETENTION_DAYS = (
 )  # fmt: skip
 
 
-def _group(platform: Platform, request: dict[str, Any]) -> str:
+def _group(logs: Logs, request: dict[str, Any]) -> str:
     """The group's name, given as such or, in the newer member, as its ARN with or without `:*`."""
     identifier = request.get("logGroupIdentifier", "")
     if identifier and "logGroupName" in request:
@@ -165,13 +166,13 @@ def _group(platform: Platform, request: dict[str, Any]) -> str:
     group = str(request.get("logGroupName") or identifier.rpartition(":log-group:")[2].removesuffix(":*"))
     if not group:
         raise _invalid("Either logGroupName or logGroupIdentifier must be given.")
-    if not platform.logs.has_group(group):
+    if not logs.has_group(group):
         raise ApiError("ResourceNotFoundException", "The specified log group does not exist.")
     return group
 
 
-def _check_stream(platform: Platform, group: str, stream: str) -> None:
-    if not platform.logs.has_stream(group, stream):
+def _check_stream(logs: Logs, group: str, stream: str) -> None:
+    if not logs.has_stream(group, stream):
         raise ApiError("ResourceNotFoundException", "The specified log stream does not exist.")
 
 
@@ -185,8 +186,8 @@ def _fitting(events: list[dict[str, Any]], newest: bool) -> list[dict[str, Any]]
     return events
 
 
-def _arn(platform: Platform, group: str) -> str:
-    return f"arn:aws:logs:{platform.settings.region}:{platform.settings.account}:log-group:{group}"
+def _arn(settings: Settings, group: str) -> str:
+    return f"arn:aws:logs:{settings.region}:{settings.account}:log-group:{group}"
 
 
 def _event(event: dict[str, Any]) -> dict[str, Any]:

@@ -14,7 +14,9 @@ from local_sagemaker import s3
 from local_sagemaker.jobs import cluster, distribution, entrypoint, opt_ml, rule_records
 from local_sagemaker.jobs.script import Script
 from local_sagemaker.jobs.status import DEFAULT_MAX_RUNTIME_S
-from local_sagemaker.platform import Platform
+from local_sagemaker.sandbox.isolation import Isolation
+from local_sagemaker.sandbox.patterns import PatternProcesses
+from local_sagemaker.settings import Settings
 from local_sagemaker.wire.errors import ApiError, validation
 
 Request = dict[str, Any]
@@ -48,8 +50,8 @@ _RESERVED_PATHS = tuple(
 )
 
 
-def check_definition(request: Request, platform: Platform | None = None) -> None:
-    """Raises a ValidationException (or ResourceLimitExceeded) that names the member. `platform`: can it run here?"""
+def check_definition(request: Request) -> None:
+    """Raises a ValidationException (or ResourceLimitExceeded) that names the member."""
     for member, what in _NOT_HERE.items():
         if member in request:
             raise validation(f"{member}: local_sagemaker has no {what}.")
@@ -65,14 +67,17 @@ def check_definition(request: Request, platform: Platform | None = None) -> None
     _check_paths(request)
     _check_script(request)
     _check_debugging(request)
-    if platform:
-        _check_metrics(request["AlgorithmSpecification"], platform)
-        _check_machine(request, platform)
 
 
-def check_account(request: Request, platform: Platform) -> None:
+def check_machine(request: Request, settings: Settings, isolation: Isolation, patterns: PatternProcesses) -> None:
+    """Whether it can run here. Raises as `check_definition`, which comes first."""
+    _check_metrics(request["AlgorithmSpecification"], patterns)
+    _check_isolation(request, settings, isolation)
+
+
+def check_account(request: Request, settings: Settings) -> None:
     """Whether the account may use what is asked for. AWS's own words to an account without Debugger are not public."""
-    if platform.settings.debugger == "closed" and any(member in request for member in _DEBUGGER):
+    if settings.debugger == "closed" and any(member in request for member in _DEBUGGER):
         raise validation(
             "Amazon SageMaker Debugger is not available to this account: it is closed to new customers since "
             f"2026-07-30. Remove {', '.join(_DEBUGGER)}."
@@ -105,10 +110,10 @@ def check_words(specification: Request) -> None:
                 raise validation(f"{member} at index {index}: a word of a command cannot hold the character NUL.")
 
 
-def _check_metrics(algorithm: Request, platform: Platform) -> None:
+def _check_metrics(algorithm: Request, patterns: PatternProcesses) -> None:
     """Compiled where a pattern can be ended: some take as long to compile as others to match."""
     definitions = algorithm.get("MetricDefinitions", [])
-    problems = platform.patterns.problems([definition["Regex"] for definition in definitions])
+    problems = patterns.problems([definition["Regex"] for definition in definitions])
     for definition, problem in zip(definitions, problems, strict=True):
         if problem:
             raise validation(
@@ -300,8 +305,8 @@ def _check_debugging(request: Request) -> None:
         )
 
 
-def _check_machine(request: Request, platform: Platform) -> None:
-    isolation = platform.isolation
+def _check_isolation(request: Request, settings: Settings, isolation: Isolation) -> None:
+    isolation = isolation
     if entrypoint.needs_opt_ml(request) and not isolation.mounts:
         raise validation(
             "ContainerEntrypoint: the command needs /opt/ml, and this machine cannot show a job its own "
@@ -309,7 +314,7 @@ def _check_machine(request: Request, platform: Platform) -> None:
             "local_sagemaker where it may make mount namespaces."
         )
     if request.get("EnableNetworkIsolation"):
-        isolation.check_network_isolation(platform.settings)
+        isolation.check_network_isolation(settings)
         if len(cluster.hosts(request)) > 1 and isolation.networks:
             raise validation(
                 "EnableNetworkIsolation with several instances: each would have a network of its own here, and they "

@@ -7,8 +7,8 @@ from typing import Any
 
 from local_sagemaker import s3
 from local_sagemaker.operations import listing, models
-from local_sagemaker.platform import Platform
-from local_sagemaker.state.store import AlreadyExistsError, Record
+from local_sagemaker.settings import Settings
+from local_sagemaker.state.store import AlreadyExistsError, Record, Store
 from local_sagemaker.wire.errors import validation
 
 CONFIG = "endpoint-config"
@@ -19,38 +19,38 @@ _NOT_YET = {
 }
 
 
-def create_endpoint_config(platform: Platform, request: dict[str, Any]) -> dict[str, Any]:
-    _check(platform, request)
+def create_endpoint_config(request: dict[str, Any], *, store: Store, settings: Settings) -> dict[str, Any]:
+    _check(store, settings, request)
     name = request["EndpointConfigName"]
-    arn = platform.settings.arn(CONFIG, name)
+    arn = settings.arn(CONFIG, name)
     describe: dict[str, Any] = {key: value for key, value in request.items() if key != "Tags"}
     describe["ProductionVariants"] = [{"InitialVariantWeight": 1.0, **item} for item in request["ProductionVariants"]]
     describe |= {"EndpointConfigArn": arn, "CreationTime": time.time()}
     try:
-        platform.store.insert(CONFIG, name, describe, {"tags": request.get("Tags", [])})
+        store.insert(CONFIG, name, describe, {"tags": request.get("Tags", [])})
     except AlreadyExistsError:
         raise validation(f'Cannot create already existing endpoint configuration "{arn}".') from None
     return {"EndpointConfigArn": arn}
 
 
-def describe_endpoint_config(platform: Platform, request: dict[str, Any]) -> dict[str, Any]:
-    return find(platform, request["EndpointConfigName"]).describe
+def describe_endpoint_config(request: dict[str, Any], *, store: Store, settings: Settings) -> dict[str, Any]:
+    return find(store, settings, request["EndpointConfigName"]).describe
 
 
-def list_endpoint_configs(platform: Platform, request: dict[str, Any]) -> dict[str, Any]:
-    return listing.page(platform.store.list(CONFIG), request, member="EndpointConfigs", summary=_summary)
+def list_endpoint_configs(request: dict[str, Any], *, store: Store) -> dict[str, Any]:
+    return listing.page(store.list(CONFIG), request, member="EndpointConfigs", summary=_summary)
 
 
-def delete_endpoint_config(platform: Platform, request: dict[str, Any]) -> dict[str, Any]:
+def delete_endpoint_config(request: dict[str, Any], *, store: Store, settings: Settings) -> dict[str, Any]:
     """An endpoint that serves it goes on: it keeps a copy of what it was deployed from."""
-    platform.store.delete(CONFIG, find(platform, request["EndpointConfigName"]).name)
+    store.delete(CONFIG, find(store, settings, request["EndpointConfigName"]).name)
     return {}
 
 
-def find(platform: Platform, name: str) -> Record:
-    record = platform.store.get(CONFIG, name)
+def find(store: Store, settings: Settings, name: str) -> Record:
+    record = store.get(CONFIG, name)
     if record is None:
-        raise validation(f'Could not find endpoint configuration "{platform.settings.arn(CONFIG, name)}".')
+        raise validation(f'Could not find endpoint configuration "{settings.arn(CONFIG, name)}".')
     return record
 
 
@@ -58,7 +58,7 @@ def _summary(record: Record) -> dict[str, Any]:
     return {name: record.describe[name] for name in ("EndpointConfigName", "EndpointConfigArn", "CreationTime")}
 
 
-def _check(platform: Platform, request: dict[str, Any]) -> None:
+def _check(store: Store, settings: Settings, request: dict[str, Any]) -> None:
     for member, what in _NOT_YET.items():
         if request.get(member):
             raise validation(f"{member}: local_sagemaker does not implement {what} yet.")
@@ -67,7 +67,7 @@ def _check(platform: Platform, request: dict[str, Any]) -> None:
     if len(set(names)) != len(names):
         raise validation(f"Production variant names must be unique, got {', '.join(names)}.")
     for variant in variants:
-        _check_variant(platform, variant)
+        _check_variant(store, settings, variant)
     serverless = any("ServerlessConfig" in variant for variant in variants)
     if serverless and len(variants) > 1:
         raise validation(f"An endpoint with a serverless variant has exactly one variant, got {', '.join(names)}.")
@@ -77,13 +77,13 @@ def _check(platform: Platform, request: dict[str, Any]) -> None:
         _check_capture(request["DataCaptureConfig"], serverless)
 
 
-def _check_variant(platform: Platform, variant: dict[str, Any]) -> None:
+def _check_variant(store: Store, settings: Settings, variant: dict[str, Any]) -> None:
     name = variant["VariantName"]
     if "ModelName" not in variant:
         raise validation(
             f"Production variant '{name}' has no ModelName; inference components are not implemented here."
         )
-    models.find(platform, variant["ModelName"])
+    models.find(store, settings, variant["ModelName"])
     with_instances = "InstanceType" in variant and "InitialInstanceCount" in variant
     if with_instances == ("ServerlessConfig" in variant):
         raise validation(

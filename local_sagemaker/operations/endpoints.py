@@ -12,15 +12,18 @@ from local_sagemaker.hosting.endpoint import Endpoints
 from local_sagemaker.hosting.plan import Plan
 from local_sagemaker.hosting.variant import Variant
 from local_sagemaker.operations import endpoint_configs, listing
-from local_sagemaker.platform import Platform
-from local_sagemaker.state.store import AlreadyExistsError, Record
+from local_sagemaker.settings import Settings
+from local_sagemaker.state.alarms import Alarms
+from local_sagemaker.state.store import AlreadyExistsError, Record, Store
 from local_sagemaker.wire.errors import validation
 
 
-def create_endpoint(platform: Platform, request: dict[str, Any], *, endpoints: Endpoints) -> dict[str, Any]:
+def create_endpoint(
+    request: dict[str, Any], *, endpoints: Endpoints, store: Store, settings: Settings, alarms: Alarms
+) -> dict[str, Any]:
     name = request["EndpointName"]
-    arn = platform.settings.arn(KIND, name)
-    wanted = _deployment(platform, request["EndpointConfigName"], request.get("DeploymentConfig"))
+    arn = settings.arn(KIND, name)
+    wanted = _deployment(store, settings, alarms, request["EndpointConfigName"], request.get("DeploymentConfig"))
     now = time.time()
     record = Record(
         kind=KIND,
@@ -32,32 +35,34 @@ def create_endpoint(platform: Platform, request: dict[str, Any], *, endpoints: E
         modified=now,
     )
     deployment.request(record, wanted)
-    if platform.store.find(KIND, name) is not None:  # a name is taken in any case of its letters, as on AWS
+    if store.find(KIND, name) is not None:  # a name is taken in any case of its letters, as on AWS
         raise validation(f'Cannot create already existing endpoint "{arn}".')
     try:
-        endpoints.carry(platform.store.insert(KIND, name, record.describe, record.internal))
+        endpoints.carry(store.insert(KIND, name, record.describe, record.internal))
     except AlreadyExistsError:
         raise validation(f'Cannot create already existing endpoint "{arn}".') from None
     return {"EndpointArn": arn}
 
 
-def describe_endpoint(platform: Platform, request: dict[str, Any]) -> dict[str, Any]:
-    return _find(platform, request["EndpointName"]).describe
+def describe_endpoint(request: dict[str, Any], *, store: Store, settings: Settings) -> dict[str, Any]:
+    return _find(store, settings, request["EndpointName"]).describe
 
 
-def list_endpoints(platform: Platform, request: dict[str, Any]) -> dict[str, Any]:
-    return listing.page(platform.store.list(KIND), request, member="Endpoints", summary=_summary)
+def list_endpoints(request: dict[str, Any], *, store: Store) -> dict[str, Any]:
+    return listing.page(store.list(KIND), request, member="Endpoints", summary=_summary)
 
 
-def update_endpoint(platform: Platform, request: dict[str, Any], *, endpoints: Endpoints) -> dict[str, Any]:
+def update_endpoint(
+    request: dict[str, Any], *, endpoints: Endpoints, store: Store, settings: Settings, alarms: Alarms
+) -> dict[str, Any]:
     """The answer comes at once with the endpoint Updating, while the workers that serve go on."""
-    found = _find(platform, request["EndpointName"])
+    found = _find(store, settings, request["EndpointName"])
     policy = request.get("DeploymentConfig")
     if request.get("RetainDeploymentConfig"):
         if policy:
             raise validation("Give either DeploymentConfig or RetainDeploymentConfig, not both.")
         policy = found.describe.get("LastDeploymentConfig")
-    wanted = _deployment(platform, request["EndpointConfigName"], policy)
+    wanted = _deployment(store, settings, alarms, request["EndpointConfigName"], policy)
 
     def change(record: Record) -> None:
         _check_changeable(record)
@@ -66,17 +71,17 @@ def update_endpoint(platform: Platform, request: dict[str, Any], *, endpoints: E
                 f'Cannot update endpoint with the currently in use endpoint configuration "{wanted.config}" '
                 f'(endpoint "{record.describe["EndpointArn"]}"); create a configuration of another name.'
             )
-        _check_scaled(platform, record, wanted)
+        _check_scaled(store, record, wanted)
         deployment.request(record, _retaining(record, wanted, request))
 
-    return {"EndpointArn": _change(platform, endpoints, found.name, change).describe["EndpointArn"]}
+    return {"EndpointArn": _change(store, settings, endpoints, found.name, change).describe["EndpointArn"]}
 
 
 def update_endpoint_weights_and_capacities(
-    platform: Platform, request: dict[str, Any], *, endpoints: Endpoints
+    request: dict[str, Any], *, endpoints: Endpoints, store: Store, settings: Settings
 ) -> dict[str, Any]:
     """Weights hold at once; instances are started and ended behind the answer, without losing a request."""
-    found = _find(platform, request["EndpointName"])
+    found = _find(store, settings, request["EndpointName"])
 
     def change(record: Record) -> None:
         _check_changeable(record)
@@ -91,33 +96,37 @@ def update_endpoint_weights_and_capacities(
             changes[name] = _capacities(serving[name], item)
         deployment.request_capacities(record, changes)
 
-    return {"EndpointArn": _change(platform, endpoints, found.name, change).describe["EndpointArn"]}
+    return {"EndpointArn": _change(store, settings, endpoints, found.name, change).describe["EndpointArn"]}
 
 
-def delete_endpoint(platform: Platform, request: dict[str, Any], *, endpoints: Endpoints) -> dict[str, Any]:
+def delete_endpoint(
+    request: dict[str, Any], *, endpoints: Endpoints, store: Store, settings: Settings
+) -> dict[str, Any]:
     """New requests find no endpoint. Those in flight are answered, but for what takes longer than a minute.
 
     Its variants are no scalable targets any more, as on AWS.
     """
-    found = _find(platform, request["EndpointName"])
+    found = _find(store, settings, request["EndpointName"])
 
     def change(record: Record) -> None:
         _refuse_in_progress(record)
         record.describe["EndpointStatus"] = "Deleting"
 
-    _change(platform, endpoints, found.name, change)
-    for target in autoscaling.targets_of(platform, found.name):
-        platform.store.delete(autoscaling.KIND, target.name)
+    _change(store, settings, endpoints, found.name, change)
+    for target in autoscaling.targets_of(store, found.name):
+        store.delete(autoscaling.KIND, target.name)
     return {}
 
 
-def _deployment(platform: Platform, config_name: str, policy: dict[str, Any] | None) -> Deployment:
+def _deployment(
+    store: Store, settings: Settings, alarms: Alarms, config_name: str, policy: dict[str, Any] | None
+) -> Deployment:
     """Raises a ValidationException when the configuration, a model of it or an alarm of the policy does not exist."""
-    config = endpoint_configs.find(platform, config_name)
-    variants = [Variant.of(platform, variant) for variant in config.describe["ProductionVariants"]]
+    config = endpoint_configs.find(store, settings, config_name)
+    variants = [Variant.of(store, settings, variant) for variant in config.describe["ProductionVariants"]]
     plan = Plan.of(policy, [variant.instance_count or 1 for variant in variants])
     for alarm in plan.alarms:
-        if platform.alarms.get(alarm) is None:
+        if alarms.get(alarm) is None:
             raise validation(
                 f"AutoRollbackConfiguration: there is no CloudWatch alarm '{alarm}' in this account and region; "
                 "create it with PutMetricAlarm."
@@ -134,10 +143,10 @@ def _retaining(record: Record, wanted: Deployment, request: dict[str, Any]) -> D
     return deployment.retaining(wanted, record, excluded)
 
 
-def _check_scaled(platform: Platform, record: Record, wanted: Deployment) -> None:
+def _check_scaled(store: Store, record: Record, wanted: Deployment) -> None:
     """As on AWS, a variant that is a scalable target keeps its instance type."""
     types = {variant.name: variant.instance_type for variant in wanted.variants}
-    for target in autoscaling.targets_of(platform, record.name):
+    for target in autoscaling.targets_of(store, record.name):
         _, name = autoscaling.endpoint_and_variant(target.name)
         before = {variant.name: variant.instance_type for variant in deployment.serving(record)}.get(name)
         if before != types.get(name):
@@ -170,12 +179,14 @@ def _capacities(variant: Variant, item: dict[str, Any]) -> dict[str, Any]:
     return changes
 
 
-def _change(platform: Platform, endpoints: Endpoints, name: str, change: Callable[[Record], None]) -> Record:
+def _change(
+    store: Store, settings: Settings, endpoints: Endpoints, name: str, change: Callable[[Record], None]
+) -> Record:
     """Change an endpoint's record and have its thread act on it."""
     try:
-        record = platform.store.update(KIND, name, change)
+        record = store.update(KIND, name, change)
     except KeyError:  # deleted in this very moment
-        record = _find(platform, name)
+        record = _find(store, settings, name)
     endpoints.wake(name)
     return record
 
@@ -192,10 +203,10 @@ def _refuse_in_progress(record: Record) -> None:
         raise validation(f'Cannot update in-progress endpoint "{record.describe["EndpointArn"]}".')
 
 
-def _find(platform: Platform, name: str) -> Record:
-    record = platform.store.get(KIND, name)
+def _find(store: Store, settings: Settings, name: str) -> Record:
+    record = store.get(KIND, name)
     if record is None:
-        raise validation(f'Could not find endpoint "{platform.settings.arn(KIND, name)}".')
+        raise validation(f'Could not find endpoint "{settings.arn(KIND, name)}".')
     return record
 
 

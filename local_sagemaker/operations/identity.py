@@ -6,15 +6,15 @@ import time
 import urllib.parse
 from typing import Any
 
-from local_sagemaker.platform import Platform
+from local_sagemaker.settings import Settings
 
 
-def get_caller_identity(platform: Platform, request: dict[str, Any]) -> dict[str, Any]:
-    account = platform.settings.account
+def get_caller_identity(request: dict[str, Any], *, settings: Settings) -> dict[str, Any]:
+    account = settings.account
     return {"Arn": f"arn:aws:iam::{account}:root", "UserId": account, "Account": account}
 
 
-def get_role(platform: Platform, request: dict[str, Any]) -> dict[str, Any]:
+def get_role(request: dict[str, Any], *, settings: Settings) -> dict[str, Any]:
     """Every role exists here and may do everything: permissions are AWS's business, not this machine's."""
     name = request.get("RoleName", "")
     trust = (
@@ -26,14 +26,14 @@ def get_role(platform: Platform, request: dict[str, Any]) -> dict[str, Any]:
             "Path": "/",
             "RoleName": name,
             "RoleId": "AROALOCALSAGEMAKER000",
-            "Arn": f"arn:aws:iam::{platform.settings.account}:role/{name}",
+            "Arn": f"arn:aws:iam::{settings.account}:role/{name}",
             "CreateDate": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(0)),
             "AssumeRolePolicyDocument": urllib.parse.quote(trust),
         }
     }
 
 
-def simulate_principal_policy(platform: Platform, request: dict[str, Any]) -> dict[str, Any]:
+def simulate_principal_policy(request: dict[str, Any]) -> dict[str, Any]:
     """What the SageMaker SDK asks of a role before it starts a job: everything is allowed."""
     return {
         "EvaluationResults": [

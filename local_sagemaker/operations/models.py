@@ -12,25 +12,29 @@ from local_sagemaker.failures import InternalFailureError, JobFailedError
 from local_sagemaker.hosting import served_model
 from local_sagemaker.hosting.served_model import MODEL
 from local_sagemaker.operations import listing, registry
-from local_sagemaker.platform import Platform
-from local_sagemaker.state.store import AlreadyExistsError, Record
+from local_sagemaker.s3 import ObjectStore
+from local_sagemaker.sandbox.isolation import Isolation
+from local_sagemaker.settings import Settings
+from local_sagemaker.state.store import AlreadyExistsError, Record, Store
 from local_sagemaker.wire.errors import ApiError, validation
 
 
-def create_model(platform: Platform, request: dict[str, Any]) -> dict[str, Any]:
+def create_model(
+    request: dict[str, Any], *, store: Store, settings: Settings, objects: ObjectStore, isolation: Isolation
+) -> dict[str, Any]:
     """As on AWS, model data that is not there is refused now, and an image that cannot run fails where it is used.
 
     What a model package holds is copied, so that deleting the package later is harmless.
     """
     if request.get("EnableNetworkIsolation"):
-        platform.isolation.check_network_isolation(platform.settings)
+        isolation.check_network_isolation(settings)
     container = _container(request)
-    arn = platform.settings.arn(MODEL, request["ModelName"])
+    arn = settings.arn(MODEL, request["ModelName"])
     internal: dict[str, Any] = {"tags": request.get("Tags", [])}
     if "ModelPackageName" in container:
-        internal["package_container"] = _check_package(platform, container)
+        internal["package_container"] = _check_package(store, objects, container)
     else:
-        container = _check_container(platform, container)
+        container = _check_container(objects, container)
     describe: dict[str, Any] = {key: value for key, value in request.items() if key not in ("Tags", "Containers")}
     describe |= {
         "ModelArn": arn,
@@ -39,30 +43,30 @@ def create_model(platform: Platform, request: dict[str, Any]) -> dict[str, Any]:
         "CreationTime": time.time(),
     }
     try:
-        platform.store.insert(MODEL, request["ModelName"], describe, internal)
+        store.insert(MODEL, request["ModelName"], describe, internal)
     except AlreadyExistsError:
         raise validation(f'Cannot create already existing model "{arn}".') from None
     return {"ModelArn": arn}
 
 
-def describe_model(platform: Platform, request: dict[str, Any]) -> dict[str, Any]:
-    return find(platform, request["ModelName"]).describe
+def describe_model(request: dict[str, Any], *, store: Store, settings: Settings) -> dict[str, Any]:
+    return find(store, settings, request["ModelName"]).describe
 
 
-def list_models(platform: Platform, request: dict[str, Any]) -> dict[str, Any]:
-    return listing.page(platform.store.list(MODEL), request, member="Models", summary=_summary)
+def list_models(request: dict[str, Any], *, store: Store) -> dict[str, Any]:
+    return listing.page(store.list(MODEL), request, member="Models", summary=_summary)
 
 
-def delete_model(platform: Platform, request: dict[str, Any]) -> dict[str, Any]:
+def delete_model(request: dict[str, Any], *, store: Store, settings: Settings) -> dict[str, Any]:
     """Endpoints and transform jobs that use it are not disturbed: they keep what they were started from."""
-    platform.store.delete(MODEL, find(platform, request["ModelName"]).name)
+    store.delete(MODEL, find(store, settings, request["ModelName"]).name)
     return {}
 
 
-def find(platform: Platform, name: str) -> Record:
-    record = platform.store.get(MODEL, name)
+def find(store: Store, settings: Settings, name: str) -> Record:
+    record = store.get(MODEL, name)
     if record is None:
-        raise validation(f'Could not find model "{platform.settings.arn(MODEL, name)}".')
+        raise validation(f'Could not find model "{settings.arn(MODEL, name)}".')
     return record
 
 
@@ -88,7 +92,7 @@ def _container(request: dict[str, Any]) -> dict[str, Any]:
     return container
 
 
-def _check_container(platform: Platform, container: dict[str, Any]) -> dict[str, Any]:
+def _check_container(objects: ObjectStore, container: dict[str, Any]) -> dict[str, Any]:
     """The container as DescribeModel shows it."""
     if "Image" not in container:
         raise validation("Image: a container must have an Image or a ModelPackageName.")
@@ -97,18 +101,18 @@ def _check_container(platform: Platform, container: dict[str, Any]) -> dict[str,
     if "ModelDataUrl" in container and "ModelDataSource" in container:
         raise validation("ModelDataUrl and ModelDataSource cannot both be given.")
     container["Mode"] = "SingleModel"
-    _check_data(platform, container)
+    _check_data(objects, container)
     if source := served_model.data_source(container):
         container.setdefault("ModelDataSource", {"S3DataSource": source})
     return container
 
 
-def _check_package(platform: Platform, container: dict[str, Any]) -> dict[str, Any]:
+def _check_package(store: Store, objects: ObjectStore, container: dict[str, Any]) -> dict[str, Any]:
     """The package's own container."""
     name = container["ModelPackageName"]
     if "Image" in container or "ModelDataUrl" in container or "ModelDataSource" in container:
         raise validation("ModelPackageName: a container of a model package brings its own Image and model data.")
-    record = registry.find(platform, name)
+    record = registry.find(store, name)
     # A package without versions has no status, and needs no approval.
     if record.status not in (None, "Approved"):
         raise validation(
@@ -116,7 +120,7 @@ def _check_package(platform: Platform, container: dict[str, Any]) -> dict[str, A
             "UpdateModelPackage approves it."
         )
     packaged = _packaged(record, container.get("InferenceSpecificationName"))
-    _check_data(platform, packaged)
+    _check_data(objects, packaged)
     return packaged
 
 
@@ -139,7 +143,7 @@ def _packaged(record: Record, name: str | None) -> dict[str, Any]:
     return container
 
 
-def _check_data(platform: Platform, container: dict[str, Any]) -> None:
+def _check_data(objects: ObjectStore, container: dict[str, Any]) -> None:
     """Raises a ValidationException for model data that is not there or not of a kind that is fetched here."""
     source = served_model.data_source(container)
     if source is None:
@@ -156,9 +160,9 @@ def _check_data(platform: Platform, container: dict[str, Any]) -> None:
     try:
         _, key = s3.split_uri(uri)
         if kind == "S3Prefix":
-            found = bool(platform.objects.objects(kind, uri))
+            found = bool(objects.objects(kind, uri))
         else:
-            found = bool(key) and platform.objects.exists(uri)
+            found = bool(key) and objects.exists(uri)
     except InternalFailureError as error:
         raise ApiError("ServiceUnavailable", str(error), 503) from error
     except botocore.exceptions.BotoCoreError as error:

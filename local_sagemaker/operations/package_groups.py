@@ -12,8 +12,8 @@ from typing import Any
 
 from local_sagemaker.hosting.served_model import MODEL_PACKAGE
 from local_sagemaker.operations import listing
-from local_sagemaker.platform import Platform
-from local_sagemaker.state.store import AlreadyExistsError, Record
+from local_sagemaker.settings import Settings
+from local_sagemaker.state.store import AlreadyExistsError, Record, Store
 from local_sagemaker.wire.errors import ApiError, validation
 
 KIND = "model-package-group"
@@ -21,9 +21,9 @@ TOKEN = "model-package-token"
 """Records of the ClientTokens that have made a version, below their group."""
 
 
-def create_model_package_group(platform: Platform, request: dict[str, Any]) -> dict[str, Any]:
+def create_model_package_group(request: dict[str, Any], *, store: Store, settings: Settings) -> dict[str, Any]:
     name = request["ModelPackageGroupName"]
-    arn = platform.settings.arn(KIND, name)
+    arn = settings.arn(KIND, name)
     describe = {key: value for key, value in request.items() if key != "Tags"}
     describe |= {
         "ModelPackageGroupArn": arn,
@@ -32,43 +32,43 @@ def create_model_package_group(platform: Platform, request: dict[str, Any]) -> d
         "CreatedBy": {},
     }
     try:
-        platform.store.insert(KIND, name.lower(), describe, {"tags": request.get("Tags", []), "last_version": 0})
+        store.insert(KIND, name.lower(), describe, {"tags": request.get("Tags", []), "last_version": 0})
     except AlreadyExistsError:
         raise validation(f"Model Package Group already exists: {arn}") from None
     return {"ModelPackageGroupArn": arn}
 
 
-def describe_model_package_group(platform: Platform, request: dict[str, Any]) -> dict[str, Any]:
-    return find(platform, request["ModelPackageGroupName"]).describe
+def describe_model_package_group(request: dict[str, Any], *, store: Store, settings: Settings) -> dict[str, Any]:
+    return find(store, settings, request["ModelPackageGroupName"]).describe
 
 
-def list_model_package_groups(platform: Platform, request: dict[str, Any]) -> dict[str, Any]:
+def list_model_package_groups(request: dict[str, Any], *, store: Store) -> dict[str, Any]:
     """There is one account, so CrossAccount shows none."""
-    groups = platform.store.list(KIND)
+    groups = store.list(KIND)
     if request.get("CrossAccountFilterOption") == "CrossAccount":
         groups = groups.where("FALSE")
     return listing.page(groups, request, member="ModelPackageGroupSummaryList", summary=_summary)
 
 
-def delete_model_package_group(platform: Platform, request: dict[str, Any]) -> dict[str, Any]:
+def delete_model_package_group(request: dict[str, Any], *, store: Store, settings: Settings) -> dict[str, Any]:
     """Only when it is empty."""
 
     def edit(group: Record) -> None:
-        if versions := len(platform.store.list(MODEL_PACKAGE, parent=group.name)):
+        if versions := len(store.list(MODEL_PACKAGE, parent=group.name)):
             raise ApiError(
                 "ConflictException",
                 f"Model Package Group {group.describe['ModelPackageGroupArn']} still has {versions} model packages; "
                 "delete them first.",
             )
-        for token in platform.store.list(TOKEN, parent=group.name):
-            platform.store.delete(TOKEN, token.name)
-        platform.store.delete(KIND, group.name)
+        for token in store.list(TOKEN, parent=group.name):
+            store.delete(TOKEN, token.name)
+        store.delete(KIND, group.name)
 
-    change(platform, request, edit)
+    change(store, settings, request, edit)
     return {}
 
 
-def put_model_package_group_policy(platform: Platform, request: dict[str, Any]) -> dict[str, Any]:
+def put_model_package_group_policy(request: dict[str, Any], *, store: Store, settings: Settings) -> dict[str, Any]:
     """Kept and shown; there are no other accounts that it could let in."""
     try:
         policy = json.loads(request["ResourcePolicy"])
@@ -80,22 +80,22 @@ def put_model_package_group_policy(platform: Platform, request: dict[str, Any]) 
     def edit(group: Record) -> None:
         group.internal["policy"] = request["ResourcePolicy"]
 
-    return {"ModelPackageGroupArn": change(platform, request, edit).describe["ModelPackageGroupArn"]}
+    return {"ModelPackageGroupArn": change(store, settings, request, edit).describe["ModelPackageGroupArn"]}
 
 
-def get_model_package_group_policy(platform: Platform, request: dict[str, Any]) -> dict[str, Any]:
-    group = find(platform, request["ModelPackageGroupName"])
+def get_model_package_group_policy(request: dict[str, Any], *, store: Store, settings: Settings) -> dict[str, Any]:
+    group = find(store, settings, request["ModelPackageGroupName"])
     if "policy" not in group.internal:
         raise _no_policy(group)
     return {"ResourcePolicy": group.internal["policy"]}
 
 
-def delete_model_package_group_policy(platform: Platform, request: dict[str, Any]) -> dict[str, Any]:
+def delete_model_package_group_policy(request: dict[str, Any], *, store: Store, settings: Settings) -> dict[str, Any]:
     def edit(group: Record) -> None:
         if group.internal.pop("policy", None) is None:
             raise _no_policy(group)
 
-    change(platform, request, edit)
+    change(store, settings, request, edit)
     return {}
 
 
@@ -103,21 +103,21 @@ def key(arn_or_name: str) -> str:
     return arn_or_name.rpartition("/")[2].lower()
 
 
-def find(platform: Platform, arn_or_name: str) -> Record:
+def find(store: Store, settings: Settings, arn_or_name: str) -> Record:
     """Raises a ValidationException, also for an ARN of another account, region or kind."""
-    arn = platform.settings.arn(KIND, key(arn_or_name))
-    record = platform.store.get(KIND, key(arn_or_name))
+    arn = settings.arn(KIND, key(arn_or_name))
+    record = store.get(KIND, key(arn_or_name))
     if record is None or (":" in arn_or_name and arn_or_name.lower() != arn):
         raise validation(f"Model Package Group {arn_or_name if ':' in arn_or_name else arn} does not exist.")
     return record
 
 
-def change(platform: Platform, request: dict[str, Any], edit: Callable[[Record], None]) -> Record:
-    group = find(platform, request["ModelPackageGroupName"])
+def change(store: Store, settings: Settings, request: dict[str, Any], edit: Callable[[Record], None]) -> Record:
+    group = find(store, settings, request["ModelPackageGroupName"])
     try:
-        return platform.store.update(KIND, group.name, edit)
+        return store.update(KIND, group.name, edit)
     except KeyError:  # deleted in this very moment
-        return find(platform, request["ModelPackageGroupName"])
+        return find(store, settings, request["ModelPackageGroupName"])
 
 
 def _no_policy(group: Record) -> ApiError:

@@ -6,25 +6,28 @@ import os
 from typing import Any
 
 from local_sagemaker import s3
+from local_sagemaker.background import Background, stop_job
 from local_sagemaker.jobs import processing_container, processing_job, rule_records
 from local_sagemaker.jobs import status as job_status
 from local_sagemaker.jobs.processing_job import KIND
 from local_sagemaker.operations import definition, listing
 from local_sagemaker.platform import Platform
 from local_sagemaker.sandbox import disk
-from local_sagemaker.state.store import AlreadyExistsError, Record
+from local_sagemaker.sandbox.images import ImageMap
+from local_sagemaker.settings import Settings
+from local_sagemaker.state.store import AlreadyExistsError, Record, Store
 from local_sagemaker.wire.errors import ApiError, not_stoppable, resource_in_use, resource_not_found, validation
 
 MAX_INSTANCES = 16
 """Hosts of one job: each is a process on this one machine."""
 
 
-def create_processing_job(platform: Platform, request: dict[str, Any]) -> dict[str, Any]:
+def create_processing_job(request: dict[str, Any], *, platform: Platform) -> dict[str, Any]:
     _check_inputs(request)
     _check_outputs(request)
     _check_paths(request)
     _check_cluster(request)
-    _check_program(platform, request)
+    _check_program(platform.images, request)
     waived = None
     if request.get("NetworkConfig", {}).get("EnableNetworkIsolation"):
         waived = platform.isolation.check_network_isolation(platform.settings)
@@ -35,41 +38,43 @@ def create_processing_job(platform: Platform, request: dict[str, Any]) -> dict[s
     return {"ProcessingJobArn": record.describe["ProcessingJobArn"]}
 
 
-def describe_processing_job(platform: Platform, request: dict[str, Any]) -> dict[str, Any]:
-    return _find(platform, request).describe
+def describe_processing_job(request: dict[str, Any], *, store: Store) -> dict[str, Any]:
+    return _find(store, request).describe
 
 
-def list_processing_jobs(platform: Platform, request: dict[str, Any]) -> dict[str, Any]:
-    return listing.page(platform.store.list(KIND), request, member="ProcessingJobSummaries", summary=_summary)
+def list_processing_jobs(request: dict[str, Any], *, store: Store) -> dict[str, Any]:
+    return listing.page(store.list(KIND), request, member="ProcessingJobSummaries", summary=_summary)
 
 
-def stop_processing_job(platform: Platform, request: dict[str, Any]) -> dict[str, Any]:
+def stop_processing_job(request: dict[str, Any], *, store: Store, background: Background) -> dict[str, Any]:
     """A job that has ended is refused, as the other kinds of jobs are."""
-    record = _find(platform, request)
+    record = _find(store, request)
     if record.status in job_status.TERMINAL:
         raise not_stoppable("processing job", record.status)
     if processing_job.RULE in record.internal:
-        rule_records.stop(platform, record)
+        rule_records.stop(store, record)
     else:
-        platform.stop_job(KIND, record.name)
+        stop_job(store, background, KIND, record.name)
     return {}
 
 
-def delete_processing_job(platform: Platform, request: dict[str, Any]) -> dict[str, Any]:
+def delete_processing_job(
+    request: dict[str, Any], *, store: Store, settings: Settings, background: Background
+) -> dict[str, Any]:
     """Of a job that has ended. What it wrote to S3 and to its logs stays, and its name may be used again."""
     try:
-        record = _find(platform, request)
+        record = _find(store, request)
     except ApiError as error:
         raise resource_not_found(error.message) from None
-    ended = record.status in job_status.TERMINAL and not platform.background.carries(KIND, record.name)
+    ended = record.status in job_status.TERMINAL and not background.carries(KIND, record.name)
     if not ended:
         raise ApiError(
             "ResourceInUse",
             f"Processing job '{record.name}' is {record.status}; only one that is Completed, Failed or Stopped can be "
             "deleted. StopProcessingJob stops it.",
         )
-    disk.remove(platform.folder(KIND, record.name))
-    platform.store.delete(KIND, record.name)
+    disk.remove(settings.folder(KIND, record.name))
+    store.delete(KIND, record.name)
     return {}
 
 
@@ -159,11 +164,11 @@ def _check_cluster(request: dict[str, Any]) -> None:
         )
 
 
-def _check_program(platform: Platform, request: dict[str, Any]) -> None:
+def _check_program(images: ImageMap, request: dict[str, Any]) -> None:
     """An image that is not known here fails the job, as on AWS; one without a program is known before."""
     definition.check_words(request["AppSpecification"])
     uri = request["AppSpecification"]["ImageUri"]
-    image = platform.images.find(uri)
+    image = images.find(uri)
     if image is not None and processing_container.command(request, image) is None:
         raise validation(
             f"AppSpecification.ContainerEntrypoint is required: image '{uri}' is an interpreter here, without an entry "
@@ -171,10 +176,10 @@ def _check_program(platform: Platform, request: dict[str, Any]) -> None:
         )
 
 
-def _find(platform: Platform, request: dict[str, Any]) -> Record:
+def _find(store: Store, request: dict[str, Any]) -> Record:
     name = request["ProcessingJobName"]
     # The name of a rule's evaluation is known from its ARN alone, which has lost its capitals.
-    record = platform.store.get(KIND, name)
+    record = store.get(KIND, name)
     if record is None:
         raise validation(f"Could not find requested job with name: {name}")
     return record

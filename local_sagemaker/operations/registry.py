@@ -16,8 +16,8 @@ from local_sagemaker.hosting import served_model
 from local_sagemaker.hosting.served_model import MODEL_PACKAGE
 from local_sagemaker.operations import listing, package_groups
 from local_sagemaker.operations.package_groups import TOKEN
-from local_sagemaker.platform import Platform
-from local_sagemaker.state.store import AlreadyExistsError, Record
+from local_sagemaker.settings import Settings
+from local_sagemaker.state.store import AlreadyExistsError, Record, Store
 from local_sagemaker.wire.errors import ApiError, validation
 
 _MAX_PROPERTIES = 50
@@ -54,7 +54,7 @@ _SUMMARY = (
 )
 
 
-def create_model_package(platform: Platform, request: dict[str, Any]) -> dict[str, Any]:
+def create_model_package(request: dict[str, Any], *, store: Store, settings: Settings) -> dict[str, Any]:
     """A group's next version, or a package without versions. The same ClientToken again changes nothing."""
     if ("ModelPackageGroupName" in request) == ("ModelPackageName" in request):
         raise validation(
@@ -64,35 +64,35 @@ def create_model_package(platform: Platform, request: dict[str, Any]) -> dict[st
     if "ValidationSpecification" in request:
         raise validation("ValidationSpecification: local_sagemaker does not validate model packages; leave it out.")
     if "ModelPackageGroupName" in request:
-        return {"ModelPackageArn": _create_version(platform, request)}
+        return {"ModelPackageArn": _create_version(store, settings, request)}
     _check_instance_types(request)
-    return {"ModelPackageArn": _create_unversioned(platform, request)}
+    return {"ModelPackageArn": _create_unversioned(store, settings, request)}
 
 
-def describe_model_package(platform: Platform, request: dict[str, Any]) -> dict[str, Any]:
+def describe_model_package(request: dict[str, Any], *, store: Store) -> dict[str, Any]:
     """By ARN, by name, or by `group/version`."""
-    describe = find(platform, request["ModelPackageName"]).describe
+    describe = find(store, request["ModelPackageName"]).describe
     if request.get("IncludedData") == "MetadataOnly" and "ModelCard" in describe:
         card = {key: value for key, value in describe["ModelCard"].items() if key != "ModelCardContent"}
         return describe | {"ModelCard": card}
     return describe
 
 
-def batch_describe_model_package(platform: Platform, request: dict[str, Any]) -> dict[str, Any]:
+def batch_describe_model_package(request: dict[str, Any], *, store: Store) -> dict[str, Any]:
     found: dict[str, Any] = {}
     errors: dict[str, Any] = {}
     for arn in request["ModelPackageArnList"]:
         try:
-            found[arn] = _members(find(platform, arn), _BATCH)
+            found[arn] = _members(find(store, arn), _BATCH)
         except ApiError as error:
             errors[arn] = {"ErrorCode": error.code, "ErrorResponse": error.message}
     return {"ModelPackageSummaries": found, "BatchDescribeModelPackageErrorMap": errors}
 
 
-def list_model_packages(platform: Platform, request: dict[str, Any]) -> dict[str, Any]:
+def list_model_packages(request: dict[str, Any], *, store: Store) -> dict[str, Any]:
     """Of a group its versions, without one the unversioned packages, unless ModelPackageType says otherwise."""
     parent = package_groups.key(request["ModelPackageGroupName"]) if "ModelPackageGroupName" in request else None
-    records = platform.store.list(MODEL_PACKAGE, parent=parent, status=request.get("ModelApprovalStatus"))
+    records = store.list(MODEL_PACKAGE, parent=parent, status=request.get("ModelApprovalStatus"))
     match request.get("ModelPackageType", "Versioned" if parent else "Unversioned"):
         case "Versioned":
             records = records.where("parent IS NOT NULL")
@@ -109,9 +109,9 @@ def list_model_packages(platform: Platform, request: dict[str, Any]) -> dict[str
     )
 
 
-def update_model_package(platform: Platform, request: dict[str, Any]) -> dict[str, Any]:
+def update_model_package(request: dict[str, Any], *, store: Store) -> dict[str, Any]:
     """What is not in the request stays. Properties are added or replaced, then those to remove are removed."""
-    found = find(platform, request["ModelPackageArn"])
+    found = find(store, request["ModelPackageArn"])
 
     def change(record: Record) -> None:
         describe = record.describe
@@ -125,19 +125,19 @@ def update_model_package(platform: Platform, request: dict[str, Any]) -> dict[st
         describe["LastModifiedTime"] = time.time()
 
     try:
-        record = platform.store.update(MODEL_PACKAGE, found.name, change)
+        record = store.update(MODEL_PACKAGE, found.name, change)
     except KeyError:  # deleted in this very moment
-        record = find(platform, request["ModelPackageArn"])
+        record = find(store, request["ModelPackageArn"])
     return {"ModelPackageArn": record.describe["ModelPackageArn"]}
 
 
-def delete_model_package(platform: Platform, request: dict[str, Any]) -> dict[str, Any]:
+def delete_model_package(request: dict[str, Any], *, store: Store) -> dict[str, Any]:
     """Its version number is never given again. Models made from it stay, and what serves them goes on."""
-    platform.store.delete(MODEL_PACKAGE, find(platform, request["ModelPackageName"]).name)
+    store.delete(MODEL_PACKAGE, find(store, request["ModelPackageName"]).name)
     return {}
 
 
-def _create_version(platform: Platform, request: dict[str, Any]) -> str:
+def _create_version(store: Store, settings: Settings, request: dict[str, Any]) -> str:
     if request.get("Tags"):
         raise validation(
             "Tags: a version has the tags of its model package group; tag the group, and leave them out here."
@@ -147,33 +147,33 @@ def _create_version(platform: Platform, request: dict[str, Any]) -> str:
     def change(group: Record) -> None:
         # All in one transaction: each version has its number once, and a token makes one version.
         token = f"{group.name}/{request['ClientToken']}" if "ClientToken" in request else None
-        known = platform.store.get(TOKEN, token) if token else None
+        known = store.get(TOKEN, token) if token else None
         if known is None:
             version = group.internal["last_version"] = group.internal["last_version"] + 1
             name = group.describe["ModelPackageGroupName"]
             described = {"ModelPackageGroupName": name, "ModelPackageVersion": version}
             described["ModelApprovalStatus"] = request.get("ModelApprovalStatus", "PendingManualApproval")
-            arn = _insert(platform, request, f"{name}/{version}", name, described, parent=group.name)
+            arn = _insert(store, settings, request, f"{name}/{version}", name, described, parent=group.name)
             if token:
-                platform.store.insert(TOKEN, token, {"ModelPackageArn": arn}, parent=group.name)
+                store.insert(TOKEN, token, {"ModelPackageArn": arn}, parent=group.name)
             created.append(arn)
         else:
             created.append(known.describe["ModelPackageArn"])
 
-    package_groups.change(platform, request, change)
+    package_groups.change(store, settings, request, change)
     return created[0]
 
 
-def _create_unversioned(platform: Platform, request: dict[str, Any]) -> str:
+def _create_unversioned(store: Store, settings: Settings, request: dict[str, Any]) -> str:
     """Duplicates are told from repetitions by their ClientToken."""
     if "InferenceSpecification" not in request and "SourceAlgorithmSpecification" not in request:
         raise validation("A package without versions needs an InferenceSpecification or SourceAlgorithmSpecification.")
     name = request["ModelPackageName"]
     described = {key: value for key, value in request.items() if key != "ModelApprovalStatus"}
     try:
-        return _insert(platform, described, name, name, {})
+        return _insert(store, settings, described, name, name, {})
     except AlreadyExistsError:
-        record = find(platform, name)
+        record = find(store, name)
     arn: str = record.describe["ModelPackageArn"]
     if "ClientToken" in request and record.internal["token"] == request["ClientToken"]:
         return arn
@@ -181,7 +181,8 @@ def _create_unversioned(platform: Platform, request: dict[str, Any]) -> str:
 
 
 def _insert(
-    platform: Platform,
+    store: Store,
+    settings: Settings,
     request: dict[str, Any],
     path: str,
     name: str,
@@ -189,7 +190,7 @@ def _insert(
     parent: str | None = None,
 ) -> str:
     """Returns the ARN. Raises AlreadyExistsError."""
-    arn = platform.settings.arn(MODEL_PACKAGE, path)
+    arn = settings.arn(MODEL_PACKAGE, path)
     describe = {key: value for key, value in request.items() if key not in ("Tags", "ClientToken")}
     describe |= {
         "ModelPackageName": name,
@@ -202,7 +203,7 @@ def _insert(
     }
     _check_unique(describe.get("AdditionalInferenceSpecifications", []))
     internal = {"tags": request.get("Tags", []), "token": request.get("ClientToken")}
-    platform.store.insert(MODEL_PACKAGE, path.lower(), describe, internal, parent=parent)
+    store.insert(MODEL_PACKAGE, path.lower(), describe, internal, parent=parent)
     return arn
 
 
@@ -244,9 +245,9 @@ def _check_unique(specifications: list[dict[str, Any]]) -> None:
         raise validation(f"AdditionalInferenceSpecifications: the name {twice[0]} is given twice.")
 
 
-def find(platform: Platform, arn_or_name: str) -> Record:
+def find(store: Store, arn_or_name: str) -> Record:
     """Raises a ValidationException, also for an ARN of another account or region."""
-    record = platform.store.get(MODEL_PACKAGE, served_model.package_key(arn_or_name))
+    record = store.get(MODEL_PACKAGE, served_model.package_key(arn_or_name))
     if record is None or (":" in arn_or_name and arn_or_name.lower() != record.describe["ModelPackageArn"]):
         raise validation(f"ModelPackage {arn_or_name} does not exist.")
     return record

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from local_sagemaker.platform import Platform
-from local_sagemaker.state.store import Record
+from local_sagemaker.settings import Settings
+from local_sagemaker.state.store import Record, Store
 from local_sagemaker.wire.errors import validation
 
 _MAX_TAGS = 50
@@ -16,17 +16,19 @@ _MAX_TAGS = 50
 Tags = list[dict[str, str]]
 
 
-def list_tags(platform: Platform, request: dict[str, Any]) -> dict[str, Any]:
+def list_tags(request: dict[str, Any], *, store: Store, settings: Settings) -> dict[str, Any]:
     """Pages go by key, so that a tag that is added or removed in between moves no other."""
-    tags = sorted(_find(platform, request["ResourceArn"]).internal.get("tags", []), key=lambda tag: str(tag["Key"]))
+    tags = sorted(
+        _find(store, settings, request["ResourceArn"]).internal.get("tags", []), key=lambda tag: str(tag["Key"])
+    )
     start, limit = request.get("NextToken"), request.get("MaxResults", _MAX_TAGS)
     rest = [tag for tag in tags if start is None or tag["Key"] > start]
     return {"Tags": rest[:limit]} | ({"NextToken": rest[limit - 1]["Key"]} if len(rest) > limit else {})
 
 
-def add_tags(platform: Platform, request: dict[str, Any]) -> dict[str, Any]:
+def add_tags(request: dict[str, Any], *, store: Store, settings: Settings) -> dict[str, Any]:
     """A key that is there gets the new value."""
-    record = _find(platform, request["ResourceArn"])
+    record = _find(store, settings, request["ResourceArn"])
 
     def change(record: Record) -> None:
         tags = {tag["Key"]: tag for tag in record.internal.get("tags", [])}
@@ -35,17 +37,17 @@ def add_tags(platform: Platform, request: dict[str, Any]) -> dict[str, Any]:
             raise validation(f"{request['ResourceArn']} would have {len(tags)} tags; {_MAX_TAGS} is the most.")
         record.internal["tags"] = list(tags.values())
 
-    return {"Tags": platform.store.update(record.kind, record.name, change).internal["tags"]}
+    return {"Tags": store.update(record.kind, record.name, change).internal["tags"]}
 
 
-def delete_tags(platform: Platform, request: dict[str, Any]) -> dict[str, Any]:
-    record = _find(platform, request["ResourceArn"])
+def delete_tags(request: dict[str, Any], *, store: Store, settings: Settings) -> dict[str, Any]:
+    record = _find(store, settings, request["ResourceArn"])
 
     def change(record: Record) -> None:
         kept = [tag for tag in record.internal.get("tags", []) if tag["Key"] not in request["TagKeys"]]
         record.internal["tags"] = kept
 
-    platform.store.update(record.kind, record.name, change)
+    store.update(record.kind, record.name, change)
     return {}
 
 
@@ -58,13 +60,13 @@ def check(tags: Tags) -> None:
         raise validation(f"aws: prefixed tag key names are not allowed for external use: {', '.join(reserved)}")
 
 
-def _find(platform: Platform, arn: str) -> Record:
+def _find(store: Store, settings: Settings, arn: str) -> Record:
     """The record of an ARN of this account and region, with the name in any capitals."""
     *scope, resource = arn.split(":", 5)
     kind, _, name = resource.partition("/")
-    settings = platform.settings
+    settings = settings
     here = scope == ["arn", "aws", "sagemaker", settings.region, settings.account]
-    record = platform.store.find(kind, name) if here else None
+    record = store.find(kind, name) if here else None
     if record is None:
         raise validation(f"Could not find resource with ARN {arn}.")
     return record

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from local_sagemaker import s3
+from local_sagemaker.background import Background, stop_job
 from local_sagemaker.hosting import served_model
 from local_sagemaker.jobs import status as job_status
 from local_sagemaker.operations import listing
 from local_sagemaker.platform import Platform
-from local_sagemaker.state.store import AlreadyExistsError, Record
+from local_sagemaker.state.store import AlreadyExistsError, Record, Store
 from local_sagemaker.transform import transform_job
 from local_sagemaker.transform.data_processing import DataProcessing
 from local_sagemaker.transform.model_client import DEFAULT_PAYLOAD_MB, MAX_CONCURRENT, MAX_MB_IN_FLIGHT
@@ -17,9 +18,9 @@ from local_sagemaker.transform.transform_job import KIND
 from local_sagemaker.wire.errors import not_stoppable, resource_in_use, validation
 
 
-def create_transform_job(platform: Platform, request: dict[str, Any]) -> dict[str, Any]:
+def create_transform_job(request: dict[str, Any], *, platform: Platform) -> dict[str, Any]:
     _check(request)
-    model = served_model.resolve(platform, request["ModelName"])
+    model = served_model.resolve(platform.store, platform.settings, request["ModelName"])
     if model.data and model.data["S3DataType"] == "S3Prefix":
         raise validation(
             f"Model '{request['ModelName']}' has a ModelDataSource, which cannot be used with batch transform; make a "
@@ -32,20 +33,20 @@ def create_transform_job(platform: Platform, request: dict[str, Any]) -> dict[st
     return {"TransformJobArn": record.describe["TransformJobArn"]}
 
 
-def describe_transform_job(platform: Platform, request: dict[str, Any]) -> dict[str, Any]:
-    return _find(platform, request).describe
+def describe_transform_job(request: dict[str, Any], *, store: Store) -> dict[str, Any]:
+    return _find(store, request).describe
 
 
-def list_transform_jobs(platform: Platform, request: dict[str, Any]) -> dict[str, Any]:
-    return listing.page(platform.store.list(KIND), request, member="TransformJobSummaries", summary=_summary)
+def list_transform_jobs(request: dict[str, Any], *, store: Store) -> dict[str, Any]:
+    return listing.page(store.list(KIND), request, member="TransformJobSummaries", summary=_summary)
 
 
-def stop_transform_job(platform: Platform, request: dict[str, Any]) -> dict[str, Any]:
+def stop_transform_job(request: dict[str, Any], *, store: Store, background: Background) -> dict[str, Any]:
     """A job that has ended is refused, as on AWS."""
-    record = _find(platform, request)
+    record = _find(store, request)
     if record.status in job_status.TERMINAL:
         raise not_stoppable("transform job", record.status)
-    platform.stop_job(KIND, record.name)
+    stop_job(store, background, KIND, record.name)
     return {}
 
 
@@ -90,9 +91,9 @@ def _check_payload(request: dict[str, Any]) -> None:
         )
 
 
-def _find(platform: Platform, request: dict[str, Any]) -> Record:
+def _find(store: Store, request: dict[str, Any]) -> Record:
     name = request["TransformJobName"]
-    record = platform.store.get(KIND, name)
+    record = store.get(KIND, name)
     if record is None:
         raise validation(f"Could not find requested job with name: {name}")
     return record

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from local_sagemaker.background import Background, stop_job
 from local_sagemaker.jobs.status import TERMINAL
-from local_sagemaker.operations import listing, training
+from local_sagemaker.operations import listing
+from local_sagemaker.operations.definition import check_definition, check_machine
 from local_sagemaker.platform import Platform
-from local_sagemaker.state.store import AlreadyExistsError, Record
+from local_sagemaker.state.store import AlreadyExistsError, Record, Store
 from local_sagemaker.tuning import child as child_jobs
 from local_sagemaker.tuning import tuning_job, warm_start
 from local_sagemaker.tuning.definition import resources
@@ -15,13 +17,15 @@ from local_sagemaker.tuning.plan import Plan
 from local_sagemaker.wire.errors import not_stoppable, resource_in_use, resource_not_found, validation
 
 
-def create_hyper_parameter_tuning_job(platform: Platform, request: dict[str, Any]) -> dict[str, Any]:
+def create_hyper_parameter_tuning_job(request: dict[str, Any], *, platform: Platform) -> dict[str, Any]:
     """Refuses what cannot work before any training job has started."""
     plan = Plan.of(request)
     for definition in plan.definitions:
-        training.check_definition({**definition.request, "ResourceConfig": resources(definition.request)}, platform)
+        job = {**definition.request, "ResourceConfig": resources(definition.request)}
+        check_definition(job)
+        check_machine(job, platform.settings, platform.isolation, platform.patterns)
     for name in warm_start.parents(request):
-        parent = _get(platform, name)
+        parent = _get(platform.store, name)
         warm_start.check(request, plan, name, parent.describe, str(parent.status))
     taken = platform.store.find(tuning_job.KIND, request["HyperParameterTuningJobName"])
     if taken is not None:  # names are not case sensitive, as on AWS
@@ -34,13 +38,13 @@ def create_hyper_parameter_tuning_job(platform: Platform, request: dict[str, Any
     return {"HyperParameterTuningJobArn": record.describe["HyperParameterTuningJobArn"]}
 
 
-def describe_hyper_parameter_tuning_job(platform: Platform, request: dict[str, Any]) -> dict[str, Any]:
-    return _find(platform, request).describe
+def describe_hyper_parameter_tuning_job(request: dict[str, Any], *, store: Store) -> dict[str, Any]:
+    return _find(store, request).describe
 
 
-def list_hyper_parameter_tuning_jobs(platform: Platform, request: dict[str, Any]) -> dict[str, Any]:
+def list_hyper_parameter_tuning_jobs(request: dict[str, Any], *, store: Store) -> dict[str, Any]:
     return listing.page(
-        platform.store.list(tuning_job.KIND),
+        store.list(tuning_job.KIND),
         request,
         member="HyperParameterTuningJobSummaries",
         summary=_summary,
@@ -49,34 +53,34 @@ def list_hyper_parameter_tuning_jobs(platform: Platform, request: dict[str, Any]
     )
 
 
-def stop_hyper_parameter_tuning_job(platform: Platform, request: dict[str, Any]) -> dict[str, Any]:
+def stop_hyper_parameter_tuning_job(request: dict[str, Any], *, store: Store, background: Background) -> dict[str, Any]:
     """Its running training jobs are stopped too. One that has ended is refused, as on AWS."""
-    record = _find(platform, request)
+    record = _find(store, request)
     if record.status in TERMINAL:
         raise not_stoppable("hyperparameter tuning job", record.status)
-    platform.stop_job(tuning_job.KIND, record.name)
+    stop_job(store, background, tuning_job.KIND, record.name)
     return {}
 
 
-def delete_hyper_parameter_tuning_job(platform: Platform, request: dict[str, Any]) -> dict[str, Any]:
+def delete_hyper_parameter_tuning_job(request: dict[str, Any], *, store: Store) -> dict[str, Any]:
     """Forget the tuning job; its training jobs and their artifacts stay.
 
     AWS documents no error of this operation, so a name that is not there is not one. A job that has not ended is
     refused: whether AWS would is not documented.
     """
     name = request["HyperParameterTuningJobName"]
-    record = platform.store.get(tuning_job.KIND, name)
+    record = store.get(tuning_job.KIND, name)
     if record is not None and record.status not in TERMINAL:
         raise validation(f"Tuning job {name} is {record.status}; stop it before you delete it.")
-    platform.store.delete(tuning_job.KIND, name)
+    store.delete(tuning_job.KIND, name)
     return {}
 
 
-def list_training_jobs_for_hyper_parameter_tuning_job(platform: Platform, request: dict[str, Any]) -> dict[str, Any]:
+def list_training_jobs_for_hyper_parameter_tuning_job(request: dict[str, Any], *, store: Store) -> dict[str, Any]:
     """Sorted by FinalObjectiveMetricValue, jobs without one are not listed, as AWS documents."""
-    record = _find(platform, request)
+    record = _find(store, request)
     plan = Plan.of(record.describe)
-    found = child_jobs.of(record, child_jobs.records(platform, record), plan)
+    found = child_jobs.of(record, child_jobs.records(store, record), plan)
     by_objective = request.get("SortBy") == "FinalObjectiveMetricValue"
     shown = [child for child in found if not by_objective or child.objective_status == "Succeeded"]
     summaries = {child.record.name: child for child in shown}
@@ -91,12 +95,12 @@ def list_training_jobs_for_hyper_parameter_tuning_job(platform: Platform, reques
     )
 
 
-def _find(platform: Platform, request: dict[str, Any]) -> Record:
-    return _get(platform, request["HyperParameterTuningJobName"])
+def _find(store: Store, request: dict[str, Any]) -> Record:
+    return _get(store, request["HyperParameterTuningJobName"])
 
 
-def _get(platform: Platform, name: str) -> Record:
-    record = platform.store.get(tuning_job.KIND, name)
+def _get(store: Store, name: str) -> Record:
+    record = store.get(tuning_job.KIND, name)
     if record is None:
         raise resource_not_found(f"Amazon SageMaker can't find a tuning job called {name}. Type another name.")
     return record

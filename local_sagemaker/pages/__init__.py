@@ -16,8 +16,9 @@ from local_sagemaker.pages import lines
 from local_sagemaker.pages.frame import page
 from local_sagemaker.pages.html import Html, join, tag
 from local_sagemaker.pages.lines import KINDS, Kind
-from local_sagemaker.platform import Platform
-from local_sagemaker.state.store import Record
+from local_sagemaker.settings import Settings
+from local_sagemaker.state.logs import Logs
+from local_sagemaker.state.store import Record, Store
 from local_sagemaker.tuning import tuning_job
 from local_sagemaker.wire.errors import ApiError
 
@@ -28,22 +29,21 @@ _LINE = 160
 _CURVE_POINTS = 300
 
 
-def index(platform: Platform) -> HTMLResponse:
+def index(store: Store, settings: Settings, logs: Logs) -> HTMLResponse:
     """The newest of each kind that there is."""
-    settings = platform.settings
-    sections = [_section(platform, word) for word in KINDS]
+    sections = [_section(store, logs, word) for word in KINDS]
     nothing = tag("p", "Nothing yet. The first job, model or endpoint that a client creates appears here by itself.")
     about = tag("p", f"{settings.url} · account {settings.account} · {settings.region}", class_="quiet")
-    return page("local_sagemaker", join(about, *(sections if any(sections) else [nothing])), busy=_is_busy(platform))
+    return page("local_sagemaker", join(about, *(sections if any(sections) else [nothing])), busy=_is_busy(store))
 
 
-def listing(platform: Platform, word: str, number: str = "1") -> HTMLResponse:
+def listing(store: Store, logs: Logs, word: str, number: str = "1") -> HTMLResponse:
     """All of a kind, newest first, in pages of 200."""
     kind = _kind(word)
     if not (number.isascii() and number.isdigit() and 0 < int(number) < 10_000):
         raise ApiError("ResourceNotFound", f"there is no page '{number:.20}'", 404)
     first = (int(number) - 1) * _PAGE
-    selection = platform.store.list(kind.name)
+    selection = store.list(kind.name)
     records = selection.page(order="created", descending=True, limit=first + _PAGE + 1)[first:]
     links = [
         tag("a", label, href=f"/jobs/{word}?page={target}")
@@ -53,14 +53,14 @@ def listing(platform: Platform, word: str, number: str = "1") -> HTMLResponse:
         )
         if there
     ]
-    table = _table(platform, word, records[:_PAGE]) if records else tag("p", "none", class_="quiet")
+    table = _table(logs, word, records[:_PAGE]) if records else tag("p", "none", class_="quiet")
     return page(f"{kind.title} ({len(selection)})", join(table, tag("p", *links, class_="pages")), busy=False)
 
 
-def job(platform: Platform, word: str, name: str) -> HTMLResponse:
+def job(store: Store, logs: Logs, word: str, name: str) -> HTMLResponse:
     """One record: its status, what it made, its curves, its last log lines, its Describe answer."""
     kind = _kind(word)
-    record = platform.store.get(kind.name, name)
+    record = store.get(kind.name, name)
     if record is None:
         raise ApiError("ResourceNotFound", f"there is no {kind.name} '{name:.200}'", 404)
     parts = [tag("p", lines.status(record), " ", tag("span", lines.detail(record), class_="quiet"))]
@@ -68,11 +68,11 @@ def job(platform: Platform, word: str, name: str) -> HTMLResponse:
         parts.append(tag("pre", reason, class_="reason"))
     parts.append(_facts(record))
     if word == "tuning":
-        parts.append(_children(platform, record))
+        parts.append(_children(store, logs, record))
     if word == "endpoint":
         parts.append(_variants(record))
     parts.append(_curves(record))
-    if printed := kind.log(platform, record, _LOG_LINES):
+    if printed := kind.log(logs, record, _LOG_LINES):
         parts.append(join(tag("h2", "Last log lines"), tag("pre", "\n".join(printed), class_="log")))
     describe = tag("pre", json.dumps(lines.without_secrets(record.describe), indent=2, ensure_ascii=False))
     parts.append(tag("details", tag("summary", "Describe"), describe))
@@ -85,32 +85,32 @@ def _kind(word: str) -> Kind:
     return KINDS[word]
 
 
-def _is_busy(platform: Platform) -> bool:
+def _is_busy(store: Store) -> bool:
     return any(
-        len(platform.store.list(kind.name).where(f"status IN ({', '.join('?' * len(lines.BUSY))})", *lines.BUSY))
+        len(store.list(kind.name).where(f"status IN ({', '.join('?' * len(lines.BUSY))})", *lines.BUSY))
         for kind in KINDS.values()
     )
 
 
-def _section(platform: Platform, word: str) -> Html:
+def _section(store: Store, logs: Logs, word: str) -> Html:
     """Empty where there is none of that kind."""
-    selection = platform.store.list(KINDS[word].name)
+    selection = store.list(KINDS[word].name)
     count = len(selection)
     if not count:
         return Html("")
     newest = selection.page(order="created", descending=True, limit=_NEWEST)
     more = tag("p", tag("a", f"all {count}", href=f"/jobs/{word}"), class_="quiet") if count > _NEWEST else ""
-    return join(tag("h2", KINDS[word].title), _table(platform, word, newest), more)
+    return join(tag("h2", KINDS[word].title), _table(logs, word, newest), more)
 
 
-def _table(platform: Platform, word: str, records: list[Record]) -> Html:
+def _table(logs: Logs, word: str, records: list[Record]) -> Html:
     """What is running shows the last line it printed."""
     rows = (
         tag(
             "tr",
             tag("td", tag("a", record.name, href=f"/jobs/{word}/{lines.quoted(record.name)}")),
             tag("td", lines.status(record)),
-            tag("td", lines.detail(record), *_last_line(platform, word, record), class_="wide"),
+            tag("td", lines.detail(record), *_last_line(logs, word, record), class_="wide"),
             tag("td", lines.duration(record), class_="quiet number"),
             tag("td", lines.ago(record.created), class_="quiet number", title=lines.moment(record.created)),
         )
@@ -119,8 +119,8 @@ def _table(platform: Platform, word: str, records: list[Record]) -> Html:
     return tag("div", tag("table", tag("tbody", *rows)), class_="scroll")
 
 
-def _last_line(platform: Platform, word: str, record: Record) -> list[Html]:
-    printed = KINDS[word].log(platform, record, 1) if lines.is_busy(record) else []
+def _last_line(logs: Logs, word: str, record: Record) -> list[Html]:
+    printed = KINDS[word].log(logs, record, 1) if lines.is_busy(record) else []
     return [tag("div", line[:_LINE], class_="quiet") for line in printed]
 
 
@@ -129,12 +129,12 @@ def _facts(record: Record) -> Html:
     return tag("dl", *(join(tag("dt", name), tag("dd", value)) for name, value in pairs)) if pairs else Html("")
 
 
-def _children(platform: Platform, record: Record) -> Html:
-    children = tuning_job.children(platform, record)
+def _children(store: Store, logs: Logs, record: Record) -> Html:
+    children = tuning_job.children(store, record)
     children.reverse()
     if not children:
         return Html("")
-    return join(tag("h2", f"Training jobs ({len(children)})"), _table(platform, "training", children[:_PAGE]))
+    return join(tag("h2", f"Training jobs ({len(children)})"), _table(logs, "training", children[:_PAGE]))
 
 
 def _variants(record: Record) -> Html:

@@ -11,8 +11,8 @@ from typing import Any
 from local_sagemaker.hosting.deployment import KIND as ENDPOINT
 from local_sagemaker.jobs import processing_job, training_job
 from local_sagemaker.pages.html import Html, tag
-from local_sagemaker.platform import Platform
 from local_sagemaker.state import logs
+from local_sagemaker.state.logs import Logs
 from local_sagemaker.state.store import Record
 from local_sagemaker.transform import transform_job
 from local_sagemaker.tuning import tuning_job
@@ -34,14 +34,14 @@ class Kind:
     group: str | None = None
     """The log group of its jobs' streams, which begin with the job's name."""
 
-    def log(self, platform: Platform, record: Record, count: int) -> list[str]:
+    def log(self, store: Logs, record: Record, count: int) -> list[str]:
         if self.name == ENDPOINT:
-            return platform.logs.tail(f"{logs.ENDPOINTS}/{record.name}", "", count)
+            return store.tail(f"{logs.ENDPOINTS}/{record.name}", "", count)
         if not self.group:
             return []
         # What its hosts printed; what the platform says beside it, only while they have not printed anything.
-        printed = platform.logs.tail(self.group, f"{record.name}/algo-", count)
-        return printed or platform.logs.tail(self.group, f"{record.name}/", count)
+        printed = store.tail(self.group, f"{record.name}/algo-", count)
+        return printed or store.tail(self.group, f"{record.name}/", count)
 
 
 #: The word in a page's address → what is there, in the order of the index.

@@ -20,13 +20,14 @@ from collections.abc import Iterator
 from typing import Any
 
 from local_sagemaker import s3
+from local_sagemaker.background import log
 from local_sagemaker.failures import JobFailedError
 from local_sagemaker.hosting import model_server
 from local_sagemaker.hosting.model_server import ModelServer
 from local_sagemaker.hosting.served_model import ServedModel
 from local_sagemaker.jobs import slot
 from local_sagemaker.jobs import status as job_status
-from local_sagemaker.platform import Platform, log
+from local_sagemaker.platform import Platform
 from local_sagemaker.s3 import Object
 from local_sagemaker.sandbox import cores, disk, packages
 from local_sagemaker.state import logs
@@ -86,7 +87,7 @@ class TransformJob:
         self._request = record.describe
         self._model = ServedModel(**record.internal["model"])
         self._created = record.created
-        self._folder = platform.folder(KIND, name)
+        self._folder = platform.settings.folder(KIND, name)
 
     def run(self) -> None:
         if self._request["TransformJobStatus"] == "Stopping":
@@ -105,7 +106,7 @@ class TransformJob:
 
     def _execute(self) -> None:
         self._end_orphans()
-        with slot.held(self._platform, self._stop) as held:
+        with slot.held(self._platform.background, self._stop) as held:
             if not held or self._stop.is_set():
                 return self._stopped()
             source = self._request["TransformInput"]["DataSource"]["S3DataSource"]

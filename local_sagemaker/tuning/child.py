@@ -13,7 +13,7 @@ from local_sagemaker.jobs import training_job
 from local_sagemaker.jobs.metrics import as_float32
 from local_sagemaker.jobs.status import TERMINAL
 from local_sagemaker.platform import Platform
-from local_sagemaker.state.store import Record, Selection
+from local_sagemaker.state.store import Record, Selection, Store
 from local_sagemaker.tuning.definition import Definition
 from local_sagemaker.tuning.plan import Plan
 
@@ -94,14 +94,14 @@ class Child:
         return result
 
 
-def records(platform: Platform, tuning: Record) -> Selection:
+def records(store: Store, tuning: Record) -> Selection:
     """The training jobs' records, oldest first.
 
     An ARN does not tell names apart that differ in capitals only, nor a tuning job from a deleted one of the same name;
     the names and the order in the table do.
     """
     prefix = f"{tuning.name}-"
-    own = platform.store.list(training_job.KIND, parent=tuning.describe["HyperParameterTuningJobArn"])
+    own = store.list(training_job.KIND, parent=tuning.describe["HyperParameterTuningJobArn"])
     return own.where("SUBSTR(name, 1, ?) = ?", len(prefix), prefix).where("rowid > ?", tuning.row)
 
 
@@ -148,7 +148,7 @@ class Children:
         self._plan = plan
         self._known: dict[str, Child] = {}
         self._running: set[str] = set()
-        for child in of(tuning, records(platform, tuning), plan):
+        for child in of(tuning, records(platform.store, tuning), plan):
             self._remember(child)
 
     @property

@@ -11,10 +11,11 @@ import time
 import uuid
 from typing import Any
 
+from local_sagemaker.background import log
 from local_sagemaker.jobs import training_job
 from local_sagemaker.jobs.status import TERMINAL, told
-from local_sagemaker.platform import Platform, log
-from local_sagemaker.state.store import Record
+from local_sagemaker.platform import Platform
+from local_sagemaker.state.store import Record, Store
 from local_sagemaker.tuning import child as child_jobs
 from local_sagemaker.tuning import hyperband, search, warm_start
 from local_sagemaker.tuning.child import Child, Children
@@ -61,9 +62,9 @@ def resume(platform: Platform) -> None:
             carry(platform, record.name)
 
 
-def children(platform: Platform, record: Record) -> list[Record]:
+def children(store: Store, record: Record) -> list[Record]:
     """The training jobs of a tuning job, oldest first."""
-    return list(child_jobs.records(platform, record))
+    return list(child_jobs.records(store, record))
 
 
 class TuningJob:
@@ -114,7 +115,9 @@ class TuningJob:
         running = self._children.running
         if stopped or self._is_over():
             for child in running:
-                training_job.stop(self._platform, child.record.name)
+                training_job.stop(
+                    self._platform.store, self._platform.logs, self._platform.background, child.record.name
+                )
         elif self._children.count < self._plan.max_jobs and not self._hopeless:
             for _ in range(min(self._plan.max_parallel - len(running), self._plan.max_jobs - self._children.count)):
                 self._launch()
@@ -178,7 +181,9 @@ class TuningJob:
                 continue
             if "BestTrainingJob" in parent.describe:
                 bests.append(parent.describe["BestTrainingJob"] | {"TuningJobName": name})
-            for child in child_jobs.of(parent, child_jobs.records(self._platform, parent), Plan.of(parent.describe)):
+            for child in child_jobs.of(
+                parent, child_jobs.records(self._platform.store, parent), Plan.of(parent.describe)
+            ):
                 values = warm_start.usable(ranges, child.record.describe.get("HyperParameters", {}))
                 if values and child.objective_status == "Succeeded":
                     trials.append(search.Trial(hyperparameters=values, objective=child.objective))
@@ -189,7 +194,9 @@ class TuningJob:
     def _look_at(self, changed: list[Child]) -> None:
         for child in changed:
             if child.record.status == "InProgress" and self._is_given_up(child):
-                training_job.stop(self._platform, child.record.name)
+                training_job.stop(
+                    self._platform.store, self._platform.logs, self._platform.background, child.record.name
+                )
             self._learn(child)
         if any(child.ended for child in changed):
             self._publish()

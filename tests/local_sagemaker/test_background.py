@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from local_sagemaker.platform import Background
+from local_sagemaker.background import Background
 from tests.waiting import wait_until
 
 

@@ -51,7 +51,8 @@ def insert(platform: Platform) -> Record:
 
 
 def delete(platform: Platform, live: Endpoints) -> None:
-    endpoints.delete_endpoint(platform, {"EndpointName": NAME}, endpoints=live)
+    request = {"EndpointName": NAME}
+    endpoints.delete_endpoint(request, endpoints=live, store=platform.store, settings=platform.settings)
 
 
 def await_end(platform: Platform) -> None:

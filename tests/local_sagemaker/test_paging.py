@@ -91,8 +91,7 @@ def _describe(kind: str, name: str, number: int) -> dict[str, Any]:
 
 
 def _alarm(platform: Platform, name: str) -> None:
-    app.operations()["cloudwatch"]["PutMetricAlarm"](
-        platform,
+    app.bound(app.operations()["cloudwatch"]["PutMetricAlarm"], vars(platform))(
         {
             "AlarmName": name, "Namespace": "n", "MetricName": "m", "Statistic": "Sum", "Period": 60,
             "EvaluationPeriods": 1, "Threshold": 1.0, "ComparisonOperator": "GreaterThanThreshold",
@@ -117,13 +116,13 @@ def request(operation: str) -> dict[str, Any]:
 
 def walk(platform: Platform, service: str, operation: str, sizes: Iterator[int]) -> list[str]:
     """Everything that the pages show, each page of the next size."""
-    function = app.operations()[service][operation]
+    function = app.bound(app.operations()[service][operation], vars(platform))
     shape: Any = service_model.service(service).operation_model(operation).input_shape
     size = next(name for name in SIZES if name in shape.members)
     token = "nextToken" if "nextToken" in shape.members else "NextToken"
     found, place = [], {}
     while True:
-        answer = function(platform, request(operation) | {size: next(sizes)} | place)
+        answer = function(request(operation) | {size: next(sizes)} | place)
         found += [str(item) for value in answer.values() if isinstance(value, list) for item in value]
         after = answer.get(token, answer.get("nextForwardToken"))
         if after is None or place.get(token) == after:
