@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from retraining.dataset.sources import SourceError, open_source
 from retraining.dataset.split import SplitError
 from retraining.dataset.summary import summary
 from retraining.dataset.sync import as_fact, verify
+from retraining.dataset.thumbs import Thumbs
 from retraining.dataset.verdict import Rejected
 from retraining.dataset.version import DatasetError, make_version
 from retraining.recipe import Split, load_recipe
@@ -52,8 +54,9 @@ def check(what: str, *, html: bool = False, progress: Progress = in_log) -> Chec
 
 def _checked(source: str, layout: Layout | None, split: Split, *, html: bool, progress: Progress) -> Checked:
     with open_source(source, _s3(source), layout) as files:
-        judged, _ = verify(files, Memory(), progress)
-        alike = likeness((found for _, found in judged), Memory(), None, "", "")
+        with closing(Thumbs(files.scratch / "thumbs")) as thumbs:
+            judged, _ = verify(files, Memory(), thumbs, progress)
+            alike = likeness((found for _, found in judged), thumbs, Memory(), None, "", "")
         kept_out = [(file, found) for file, found in judged if isinstance(found, Rejected)]
         try:
             version = make_version(judged, without_secrets(source), split, files.understood.as_dict(), alike.clusters)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import io
 import logging
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from retraining.dataset.memory import Memory, Near
 from retraining.dataset.store import Forgotten
 from retraining.dataset.thumb import BYTES
+from retraining.dataset.thumbs import Thumbs
 from retraining.dataset.verdict import Rejected, VerifiedImage
 from retraining.s3.documents import read_document
 
@@ -48,23 +48,23 @@ class Likeness:
         return self.near.clusters if self.near else []
 
 
-def likeness(verdicts: Iterable[VerifiedImage | Rejected], memory: Memory, s3: Any, bucket: str, key: str) -> Likeness:
+def likeness(
+    verdicts: Iterable[VerifiedImage | Rejected], thumbs: Thumbs, memory: Memory, s3: Any, bucket: str, key: str
+) -> Likeness:
     """Clusters among all verified images, if there are not too many. `key`: where an earlier sync kept its thumbs.
 
     Raises Forgotten where one cannot be had.
     """
-    fresh: dict[str, str] = {}
-    for verdict in verdicts:
-        if isinstance(verdict, VerifiedImage):
-            fresh[verdict.identity] = fresh.get(verdict.identity) or verdict.thumb
-    identities = sorted(fresh)
+    identities = sorted(
+        {verdict.identity for verdict in map(thumbs.taken, verdicts) if isinstance(verdict, VerifiedImage)}
+    )
     of = hashlib.sha256("\n".join((RULES, *identities)).encode()).hexdigest()[:20]
     if memory.near and memory.near.of == of:
         return Likeness(near=memory.near)
     if len(identities) > MAX_COMPARED:
         log.warning("%d images: near-duplicates are looked for among %d at most.", len(identities), MAX_COMPARED)
         return Likeness(near=None)
-    rows = _rows(identities, fresh, s3, bucket, key)
+    rows = _rows(identities, thumbs, s3, bucket, key)
     return Likeness(near=Near(of=of, clusters=_found(identities, rows)), rows=rows)
 
 
@@ -80,18 +80,21 @@ def keep_thumbs(alike: Likeness, s3: Any, bucket: str, key: str) -> None:
         s3.put_object(Bucket=bucket, Key=key, Body=file, ContentType="application/octet-stream")
 
 
-def _rows(identities: list[str], fresh: Mapping[str, str], s3: Any, bucket: str, key: str) -> NDArray[np.void]:
+def _rows(identities: list[str], thumbs: Thumbs, s3: Any, bucket: str, key: str) -> NDArray[np.void]:
     import numpy as np
 
     rows = np.zeros(len(identities), [("identity", "S20"), ("thumb", "u1", (BYTES,))])
     rows["identity"] = [identity[:20].encode() for identity in identities]
-    thumbs, known = rows["thumb"], {} if all(fresh.values()) else _recall(s3, bucket, key)
-    for place, identity in enumerate(identities):
-        before = known.get(identity[:20].encode())
-        body = base64.b64decode(fresh[identity]) if fresh[identity] else b"" if before is None else before.tobytes()
+    known: Mapping[bytes, Any] | None = None
+    for identity, row in zip(identities, rows["thumb"], strict=True):
+        body = thumbs.get(identity)
+        if body is None:
+            known = _recall(s3, bucket, key) if known is None else known
+            before = known.get(identity[:20].encode())
+            body = b"" if before is None else before.tobytes()
         if len(body) != BYTES:
             raise Forgotten("the thumbs of images that were not read again are gone")
-        thumbs[place] = np.frombuffer(body, np.uint8)
+        row[:] = np.frombuffer(body, np.uint8)
     return rows
 
 

@@ -29,7 +29,7 @@ from retraining.web_address import without_secrets
 __all__ = ["SourceError", "SourceFile", "SourceFiles", "fetched", "open_source"]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class SourceFile:
     """One file that claims to be an image of a class."""
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from retraining.dataset.stamp import is_files
 from retraining.dataset.store import Forgotten, Store
 from retraining.dataset.strips import keep_strips
 from retraining.dataset.summary import summary
+from retraining.dataset.thumbs import Thumbs
 from retraining.dataset.verify_pool import verify_files
 from retraining.dataset.version import Version, as_json, make_version
 from retraining.labels.corrections import corrected
@@ -64,10 +66,12 @@ def sync_dataset(plan: Plan, s3: Any, progress: Progress = in_log, found: Found 
 def _sync(plan: Plan, s3: Any, memory: Memory, key: str, progress: Progress, found: Found | None) -> Synced:
     source, bucket = without_secrets(plan.recipe.source), plan.environment.bucket
     known = found.beside(memory) if found else memory
-    with open_source(plan.recipe.source, s3, plan.recipe.layout, known) as files:
-        judged, seen = verify(files, known, progress)
+    with ExitStack() as held:
+        files = held.enter_context(open_source(plan.recipe.source, s3, plan.recipe.layout, known))
+        thumbs = held.enter_context(closing(Thumbs(files.scratch / "thumbs")))
+        judged, seen = verify(files, known, thumbs, progress)
         judged, corrections = corrected(judged, read_decisions(s3, plan))
-        alike = likeness((verdict for _, verdict in judged), memory, s3, bucket, thumbs_key(key))
+        alike = likeness((verdict for _, verdict in judged), thumbs, memory, s3, bucket, thumbs_key(key))
         version = make_version(judged, source, plan.recipe.split, files.understood.as_dict(), alike.clusters)
         version = replace(version, corrections=corrections)
         # Before anything is uploaded, and long before anything is paid.
@@ -114,14 +118,14 @@ def as_fact(version: Version) -> dict[str, Any]:
 
 
 def verify(
-    files: SourceFiles, memory: Memory, progress: Progress = in_log
+    files: SourceFiles, memory: Memory, thumbs: Thumbs, progress: Progress = in_log
 ) -> tuple[list[tuple[SourceFile, Verdict]], dict[str, tuple[str, Verdict]]]:
     """Each file with what it is found to be, read or remembered; and what may be remembered of them, by their keys."""
     known = {file.key: file.rejected or memory.verdict(file.key, file.stamp) for file in files}
     unknown = [file for file in files if known[file.key] is None]
     log.info("Verifying %d files; %d are those of the last sync.", len(unknown), len(files) - len(unknown))
     unchanged = known.keys() - {file.key for file in unknown}
-    answers = verify_files([file.path for file in unknown], files.scratch, progress=progress)
+    answers = verify_files([file.path for file in unknown], files.scratch, progress=progress, keep=thumbs.taken)
     for file, (found, stamp) in zip(unknown, answers, strict=True):
         known[file.key] = found
         # Of a copy that was fetched, the stamp is that of where it came from.

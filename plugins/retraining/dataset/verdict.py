@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import dataclass, field
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Original:
     """What a picture was before it was converted."""
 
@@ -16,7 +16,7 @@ class Original:
     """How it was converted; other rules make another picture of the same file."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class VerifiedImage:
     """A file that decodes completely."""
 
@@ -39,7 +39,7 @@ class VerifiedImage:
         return hashlib.sha256(f"{self.original.rules}:{self.original.sha256}".encode()).hexdigest()
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Rejected:
     """A file that is kept out. `code` is for counting, `detail` for the person who repairs the source."""
 

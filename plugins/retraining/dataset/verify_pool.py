@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -41,11 +41,16 @@ Judged = tuple[Verdict, Stamp | None]
 
 
 def verify_files(
-    paths: Sequence[Path], scratch: Path, limits: Limits = LIMITS, progress: Progress = in_log
+    paths: Sequence[Path],
+    scratch: Path,
+    limits: Limits = LIMITS,
+    progress: Progress = in_log,
+    keep: Callable[[Verdict], Verdict] = lambda verdict: verdict,
 ) -> list[Judged]:
     """(verdict, stamp) of each path, in their order; a stamp is None where the file changed meanwhile.
 
-    Converted pictures land in the folder `scratch` under their digests. SourceError when many end their process.
+    `keep`: what is kept of a verdict; threads call it. Converted pictures land in the folder `scratch` under their
+    digests. SourceError when many end their process.
     """
     indices, found, lost = iter(range(len(paths))), dict[int, Judged](), list[Path]()
     workers = min(len(os.sched_getaffinity(0)), 1 + len(paths) // FILES_EACH)
@@ -53,7 +58,8 @@ def verify_files(
     def work() -> None:
         with _Worker(scratch, limits) as worker:
             while (index := next(indices, None)) is not None and len(lost) <= max(LOST_ALWAYS, LOST_SHARE * len(paths)):
-                found[index] = worker.judge(paths[index])
+                verdict, stamp = worker.judge(paths[index])
+                found[index] = keep(verdict), stamp
                 if worker.process is None:
                     lost.append(paths[index])
                 progress("Verified", len(found), len(paths))

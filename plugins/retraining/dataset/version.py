@@ -33,7 +33,7 @@ class DatasetError(ValueError):
     """The data must not be trained on."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Image:
     """One image of a version; several equal files of a source are one image."""
 
