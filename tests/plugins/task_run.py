@@ -19,6 +19,8 @@ IMAGE = "763104351884.dkr.ecr.us-east-1.amazonaws.com/pytorch-training:2.0.1-cpu
 class TaskInstance:
     """What an operator uses of Airflow's task instance: a place for XComs."""
 
+    map_index = -1
+
     def __init__(self) -> None:
         self.pushed: dict[str, Any] = {}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from airflow.providers.standard.operators.hitl import ApprovalOperator
+from airflow.providers.standard.operators.hitl import ApprovalOperator, HITLOperator
 from airflow.sdk import Context
 from airflow.sdk.exceptions import AirflowSkipException
 
@@ -22,3 +22,8 @@ class OptionalApprovalOperator(ApprovalOperator):
         if not context["params"]["approval"]:
             raise AirflowSkipException("No approval is asked for in this run.")
         super().execute(context)
+
+    def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:
+        # Reject ends by an exception, after which Airflow keeps no result; the report and `register` go by the answer.
+        context["ti"].xcom_push(key="return_value", value=HITLOperator.execute_complete(self, context, event))
+        return super().execute_complete(context, event)
