@@ -23,7 +23,7 @@ from retraining.operators.endpoint import RollbackOperator
 from retraining.recipe.deployment import Deployment
 from retraining.release import canary, watch
 from retraining.release.alarms import require_alarm_rights, require_alarms
-from retraining.release.endpoint import describe_endpoint
+from retraining.release.endpoint import describe_endpoint, is_baking
 from retraining.release.golden import Golden
 from retraining.release.questions import questions
 from retraining.release.watch import Watch, remove_alarms
@@ -360,3 +360,10 @@ def test_forbidden_alarms_are_told_before_anything_is_paid(runs: Runs, monkeypat
     monkeypatch.setattr(cloudwatch, "put_metric_alarm", refuse)
     with pytest.raises(ConfigurationError, match=r"PutMetricAlarm.*Allow cloudwatch:PutMetricAlarm.*bake_seconds: 0"):
         require_alarm_rights(cloudwatch, run.plan.endpoint, run.plan.tags)
+
+
+@pytest.mark.parametrize(("status", "bakes"), [("Updating", True), ("RollingBack", False)])
+def test_an_update_that_is_taken_back_bakes_no_longer(status: str, bakes: bool) -> None:
+    fresh = [{"VariantName": "AllTraffic", "VariantStatus": [{"Status": "Baking"}]}]
+    pending = {"EndpointConfigName": "new", "ProductionVariants": fresh}
+    assert is_baking({"EndpointStatus": status, "PendingDeploymentSummary": pending}) == bakes

@@ -26,7 +26,9 @@ def pending_config(description: Mapping[str, Any]) -> str | None:
 
 
 def is_baking(description: Mapping[str, Any]) -> bool:
-    """Whether an update is going on whose fresh fleet has requests and is watched."""
+    """Whether an update is going on whose fresh fleet has requests and is watched; not while it is taken back."""
+    if description.get("EndpointStatus") == "RollingBack":  # the fleet keeps its last status until it is gone
+        return False
     pending = description.get("PendingDeploymentSummary") or {}
     notes = [note for variant in pending.get("ProductionVariants", ()) for note in variant.get("VariantStatus", ())]
     return any(note["Status"] == "Baking" for note in notes)
