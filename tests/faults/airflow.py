@@ -12,13 +12,20 @@ from types import SimpleNamespace
 from typing import Any
 
 from airflow.sdk import RetryAction
-from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, DownstreamTasksSkipped, TaskDeferred
+from airflow.sdk.exceptions import (
+    AirflowFailException,
+    AirflowSkipException,
+    DownstreamTasksSkipped,
+    TaskAwaitingInput,
+    TaskDeferred,
+)
 
 from tests.faults.clock import Clock
 
 DONE = ("success", "failed", "skipped", "upstream_failed")
 ZOMBIE_S = 300  # until Airflow knows that a process is gone
 TAKEN_OVER_S = 60
+ANSWERED_S = 3600  # until a person has looked
 MOST_WAITS = 20  # of one attempt; what waits more often never ends
 SKIPPED_BY = "skipmixin_key"
 
@@ -49,7 +56,9 @@ class DagRun:
     deaf: bool = False
     """While an attempt is awake that Airflow has given up: nothing that it says is heard."""
     waits: Callable[[Any, Any], None] = lambda task, trigger: None
-    """Called with each task that waits, and its trigger."""
+    """Called with each task that waits, and its trigger; None for one that waits for a person."""
+    answer: str | None = None
+    """What the person says whom a task asks; None: nothing, until the time is over."""
 
     def __post_init__(self) -> None:
         self.attempt = self.begin
@@ -136,6 +145,11 @@ class DagRun:
                 self.waits(task, wait.trigger)
                 step, kwargs = wait.method_name, (wait.kwargs or {}) | {"event": _event(wait.trigger, self.clock)}
                 continue
+            except TaskAwaitingInput as wait:
+                self.at(f"{task.task_id}: question")
+                self.waits(task, None)
+                step, kwargs = wait.method_name, {"event": self._said(copied, wait.timeout.total_seconds())}
+                continue
             except AirflowSkipException:
                 self.at(f"{task.task_id}: state")
                 return "skipped"
@@ -151,6 +165,14 @@ class DagRun:
             self.at(f"{task.task_id}: state")
             return "success"
         raise AirflowFailException(f"{task.task_id} waited {MOST_WAITS} times and has not ended")
+
+    def _said(self, operator: Any, patience_s: float) -> dict[str, Any]:
+        """What Airflow hands a task that asked; where nobody answered, its own default, from nobody."""
+        self.clock.sleep(ANSWERED_S if self.answer else patience_s)
+        return {
+            "chosen_options": [self.answer] if self.answer else operator.defaults, "params_input": {},
+            "responded_at": self.clock.date, "responded_by_user": {"id": "1", "name": "ann"} if self.answer else None,
+        }  # fmt: skip
 
     def _retry_or_fail(self, task: Any, error: Exception | None) -> None:
         name = task.task_id
@@ -174,6 +196,7 @@ class DagRun:
         ti = TaskInstance(self, task.task_id)
         return {
             "ti": ti,
+            "task_instance": ti,
             "dag_run": dag_run,
             "params": dict(self.params),
             "dag": self.dag,
@@ -190,6 +213,7 @@ class TaskInstance:
     run: DagRun
     task_id: str
     map_index: int = -1
+    id: str = "one"
 
     def xcom_push(self, key: str, value: Any) -> None:
         if not self.run.deaf:

@@ -12,6 +12,7 @@ import greenlet
 from botocore.exceptions import ConnectionClosedError
 
 from tests.faults.airflow import DagRun, Killed, Marked, carry
+from tests.faults.branches import Branches
 from tests.faults.installation import Installation
 from tests.faults.invariants import CHAMPION, failed, harms, lost
 from tests.faults.scenarios import SCENARIOS, WEEK_S, Scenario
@@ -56,14 +57,6 @@ class Laboratory:
         self.known[scenario.name] = list(world.calls)
         return self.known[scenario.name]
 
-    def points(self, scenario: Scenario) -> list[str]:
-        """The moments between calls."""
-        _, run, _ = self.begin(scenario)
-        seen: list[str] = []
-        run.at = seen.append
-        run.finish()
-        return seen
-
 
 Faults = Callable[..., Iterator[Finding]]
 
@@ -84,16 +77,12 @@ def kill(*_: Any) -> None:
 
 def kills(laboratory: Laboratory, scenario: Scenario, first: int = 0, step: int = 1) -> Iterator[Finding]:
     """A process dies before or after a call, or between two of them; at each `step`-th of these points."""
-    calls = list(enumerate(laboratory.calls(scenario)))
-    moments = [(number, side, f"{side} {number} {call}") for number, call in calls for side in ("before", "after")]
-    moments += [(number, "between", f"at {number} {point}") for number, point in enumerate(laboratory.points(scenario))]
-    for number, side, point in moments[first::step]:
-        world, run, before = laboratory.begin(scenario)
-        if side == "between":
-            run.at = _kill_at(number)
-        else:
-            setattr(world, side, once(number, kill))
-        yield _judge(world, run, scenario, before, point)
+    world, run, before = laboratory.begin(scenario)
+    branches = Branches(first, step)
+    world.before = lambda number, call: branches.offer(f"before {number} {call}", kill)
+    world.after = lambda number, call: branches.offer(f"after {number} {call}", kill)
+    run.at = lambda point: branches.offer(f"at {point}", kill)
+    yield from branches.ended(run.finish, lambda point: _found(world, run, scenario, before, point))
 
 
 def kill_at_call(laboratory: Laboratory, scenario: Scenario, call: str, side: str = "after") -> Finding:
@@ -129,26 +118,25 @@ def mark_waiting(laboratory: Laboratory, scenario: Scenario, name: str, what: st
 def lost_replies(laboratory: Laboratory, scenario: Scenario) -> Iterator[Finding]:
     """The service has done it, and its answer is lost; botocore asks again."""
 
-    def lose(call: str) -> None:
+    def lose() -> None:
         raise ConnectionClosedError(endpoint_url="http://127.0.0.1:9")
 
-    for number, call in enumerate(laboratory.calls(scenario)):
-        if _mutates(call):
-            world, run, before = laboratory.begin(scenario)
-            world.after = once(number, lose)
-            yield _judge(world, run, scenario, before, f"lost reply {number} {call}")
+    world, run, before = laboratory.begin(scenario)
+    branches = Branches()
+    world.after = lambda number, call: branches.offer(f"lost reply {number} {call}", lose) if _mutates(call) else None
+    yield from branches.ended(run.finish, lambda point: _found(world, run, scenario, before, point))
 
 
 def single_errors(laboratory: Laboratory, scenario: Scenario) -> Iterator[Finding]:
     """One 500."""
 
-    def break_(call: str) -> None:
+    def break_() -> None:
         raise Refusal("InternalFailure", "We encountered an internal error", 500)
 
-    for number, call in enumerate(laboratory.calls(scenario)):
-        world, run, before = laboratory.begin(scenario)
-        world.before = once(number, break_)
-        yield _judge(world, run, scenario, before, f"500 {number} {call}")
+    world, run, before = laboratory.begin(scenario)
+    branches = Branches()
+    world.before = lambda number, call: branches.offer(f"500 {number} {call}", break_)
+    yield from branches.ended(run.finish, lambda point: _found(world, run, scenario, before, point))
 
 
 def throttling(laboratory: Laboratory, scenario: Scenario) -> Iterator[Finding]:
@@ -227,7 +215,7 @@ def interleaved(laboratory: Laboratory, scenario: Scenario, seeds: range = range
         world, run, before = laboratory.begin(scenario)
         world.clock.sleep(1)
         world.sagemaker.failures *= 2  # of either run's training
-        runs = [run, laboratory.installation.begin(world, shadow=scenario.shadow, force=scenario.force)]
+        runs = [run, scenario.run(laboratory.installation, world)]
         open_ = list(runs)
         while open_:
             one = chance.choice(open_)
@@ -292,31 +280,33 @@ KINDS: dict[str, Faults] = {
 
 def _judge(world: World, run: DagRun, scenario: Scenario, before: World, point: str) -> Finding:
     run.finish()
+    return _found(world, run, scenario, before, point)
+
+
+def _found(world: World, run: DagRun, scenario: Scenario, before: World, point: str) -> Finding:
     return Finding(scenario.name, point, harms(world, run, scenario, before), lost(run, scenario))
 
 
 def _weather(
     laboratory: Laboratory, scenario: Scenario, service: str, seconds: float, error: tuple[str, str, int]
 ) -> Iterator[Finding]:
-    for number, call in enumerate(laboratory.calls(scenario)):
-        if call.startswith(service):
-            world, run, before = laboratory.begin(scenario)
-            world.before = _storm(world, number, service, seconds, error)
-            yield _judge(world, run, scenario, before, f"{error[0]} {number} {call}")
-
-
-def _storm(
-    world: World, number: int, service: str, seconds: float, error: tuple[str, str, int]
-) -> Callable[[int, str], None]:
+    """From each call to the service on."""
+    world, run, before = laboratory.begin(scenario)
+    branches = Branches()
     ends: list[float] = []
 
-    def hook(at: int, call: str) -> None:
-        if at == number:
-            ends.append(world.clock.now + seconds)
-        if ends and world.clock.now < ends[0] and call.startswith(service):
-            raise Refusal(*error)
+    def begins() -> None:
+        ends.append(world.clock.now + seconds)
 
-    return hook
+    def hook(number: int, call: str) -> None:
+        if call.startswith(service):
+            if not ends:
+                branches.offer(f"{error[0]} {number} {call}", begins)
+            if ends and world.clock.now < ends[0]:
+                raise Refusal(*error)
+
+    world.before = hook
+    yield from branches.ended(run.finish, lambda point: _found(world, run, scenario, before, point))
 
 
 def _found_under_any_name(world: World, kind: str, job: dict[str, Any]) -> None:
@@ -337,17 +327,6 @@ def _mutates(call: str) -> bool:
     return call.partition(".")[2].startswith(MUTATING)
 
 
-def _kill_at(number: int) -> Callable[[str], None]:
-    left = [number]
-
-    def at(point: str) -> None:
-        left[0] -= 1
-        if left[0] == -1:
-            raise Killed
-
-    return at
-
-
 def _marker(run: DagRun, name: str, what: str, state: str) -> Callable[[Any, Any], None]:
     def waits(task: Any, trigger: Any) -> None:
         if task.task_id != name:
@@ -356,7 +335,8 @@ def _marker(run: DagRun, name: str, what: str, state: str) -> Callable[[Any, Any
         if what == "run":
             run.mark(name, state)
         run.states[name] = state
-        carry(trigger.on_kill())
+        if trigger is not None:
+            carry(trigger.on_kill())
         raise Marked
 
     return waits

@@ -12,34 +12,45 @@ from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
+import airflow.providers.standard.operators.hitl as questions
 import botocore.endpoint
 import pytest
 from airflow.providers.amazon.aws.hooks.base_aws import AwsGenericHook
 from PIL import Image
 
+import retraining.dataset.bucket
 import retraining.dataset.store
 import retraining.dataset.verify_pool
 import retraining.operators.durable
 import retraining.operators.endpoint
 import retraining.operators.training
 import retraining.promotion.transform_outputs
+import retraining.release.canary
+import retraining.release.drill
+import retraining.release.rollback
+import retraining.release.serving
 import retraining.sensors
 import retraining.triggers
 from retraining.recipe import read_recipe
 from tests.faults.airflow import DagRun
+from tests.faults.recipes import recipe
 from tests.faults.wire import Clients
 from tests.faults.world import BUCKET, World
 
 ROOT = Path(__file__).parents[2]
 TIMED = (
-    retraining.operators.durable, retraining.operators.endpoint, retraining.operators.training, retraining.sensors,
-    retraining.triggers,
+    retraining.operators.durable, retraining.operators.endpoint, retraining.operators.training,
+    retraining.release.canary, retraining.release.drill, retraining.release.rollback, retraining.release.serving,
+    retraining.sensors, retraining.triggers,
 )  # fmt: skip
 PICTURES_OF_A_CLASS = 20
 POLL_S = 200  # few looks at a job: each is a call, and calls are what a run's time goes to
 
 
-SERIAL = (retraining.dataset.store, retraining.dataset.verify_pool, retraining.promotion.transform_outputs)
+SERIAL = (
+    retraining.dataset.bucket, retraining.dataset.store, retraining.dataset.verify_pool,
+    retraining.promotion.transform_outputs,
+)  # fmt: skip
 
 
 class Serial:
@@ -61,35 +72,36 @@ class Serial:
 
 
 class Installation:
-    """The DAG of one recipe, and the clients it is given."""
+    """The DAGs of some recipes, and the clients they are given."""
 
     def __init__(self, folder: Path) -> None:
         self.clients, self.folder = Clients(), folder
         self.pictures = _pictures(folder / "images")
         (folder / "ml").mkdir()
         (folder / "ml" / "train.py").write_text("print('trained')\n")
-        recipe = {
-            "name": "colors", "source": str(folder / "images"), "hyperparameters": {"arch": "resnet18", "epochs": 2},
-            "tuning": {"ranges": {"lr": {"type": "continuous", "min": 0.001, "max": 0.1}}},
-            "debugger": {"mode": "off"}, "promotion": {"min_value": 0.8},
-        }  # fmt: skip
         spec = importlib.util.spec_from_file_location("retrain_classifier", ROOT / "dags" / "retrain_classifier.py")
         assert spec and spec.loader
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
-        self.dag = module.retrain(read_recipe(recipe, where="test"))
-        shadow = {"deployment": {"shadow": {"requests": 20, "min_agreement": 0.9}}, "capture": {"percent": 50}}
-        self.shadowed = module.retrain(read_recipe(recipe | shadow, where="test"))
-        self.params, self.number = dict(self.dag.params.dump()), 0
+        self._module, self.number = module, 0
+        self.dags: dict[tuple[str, str], Any] = {}
+
+    def dag(self, name: str, kind: str) -> Any:
+        """The DAG `name`_colors of a recipe, made once: that takes as long as a run."""
+        if (name, kind) not in self.dags:
+            written = read_recipe(recipe(kind, self.folder / "images"), where="test")
+            self.dags[name, kind] = getattr(self._module, name)(written)
+        return self.dags[name, kind]
 
     def world(self) -> World:
         return World(self.pictures)
 
-    def begin(self, world: World, shadow: bool = False, **conf: Any) -> DagRun:
-        """A run of the week, of a recipe with a shadow or without; the world's clients are this installation's now."""
+    def begin(self, world: World, kind: str = "plain", dag: str = "retrain", **conf: Any) -> DagRun:
+        """A run of the week, of one kind of recipe; the world's clients are this installation's now."""
         self.use(world)
         self.number += 1
-        return DagRun(self.shadowed if shadow else self.dag, world.clock, f"manual__{self.number}", self.params | conf)
+        made = self.dag(dag, kind)
+        return DagRun(made, world.clock, f"manual__{self.number}", dict(made.params.dump()) | conf)
 
     def use(self, world: World) -> None:
         world.calls.clear()
@@ -107,6 +119,7 @@ def installed(folder: Path) -> Iterator[Installation]:
         for module in (*TIMED, botocore.endpoint):
             patch.setattr(module, "time", module.time)
         patch.setattr(retraining.triggers, "asyncio", retraining.triggers.asyncio)
+        patch.setattr(questions, "upsert_hitl_detail", lambda **_: None)
         for module in SERIAL:
             patch.setattr(module, "ThreadPoolExecutor", Serial)
         for name, value in {

@@ -10,6 +10,7 @@ from typing import Any
 
 from tests.faults.airflow import DagRun
 from tests.faults.installation import Installation
+from tests.faults.recipes import PHOTOS, RECIPES
 from tests.faults.service import GOOD
 from tests.faults.world import World
 
@@ -26,24 +27,55 @@ class Scenario:
     first: bool = False
     candidate: dict[str, Any] = field(default_factory=dict)
     failures: tuple[str, ...] = ()
-    force: bool = True
-    shadow: bool = False
-    """Whether the recipe asks for one, of images that clients sent."""
+    conf: Mapping[str, Any] = field(default_factory=lambda: {"force": True})
+    """What the run was triggered with."""
+    answer: str | None = None
+    """What a person says whom the run asks."""
+    dag: str = "retrain"
+    recipe: str = "plain"
+    """Of recipes.RECIPES."""
+
+    @property
+    def scaled(self) -> bool:
+        """Whether the recipe asks for autoscaling."""
+        return "autoscaling" in RECIPES[self.recipe].get("serving", {})
 
     def begin(self, installation: Installation, worlds: dict[str, World]) -> tuple[World, DagRun]:
-        """A world of its own and the run in it. `worlds` keeps the one with a champion, which takes a run to make."""
-        if not self.first and "served" not in worlds:
-            served = installation.world()
-            assert installation.begin(served).finish() == "success"
-            worlds["served"] = served
-        world = installation.world() if self.first else worlds["served"].copy()
+        """A world of its own and the run in it. `worlds` keeps those with champions, which take a run each to make."""
+        world = installation.world() if self.first else self._served(installation, worlds).copy()
         world.clock.sleep(WEEK_S)
         world.sagemaker.candidate = GOOD | self.candidate
         world.sagemaker.failures = list(self.failures)
         world.sagemaker.asked.clear()
-        if self.shadow:
+        world.cloudwatch.answer("PutMetricAlarm", {"AlarmName": "pager"})
+        if self.scaled:
+            world.scaling.answer("RegisterScalableTarget", {"ResourceId": VARIANT})
+        if self.recipe == "shadow":
             world.store.objects[f"{CAPTURED}/2026/11/28/03/requests.jsonl"] = _captured(world.pictures)
-        return world, installation.begin(world, shadow=self.shadow, force=self.force)
+        if self.recipe == "spread":
+            named = {
+                f"{PHOTOS}/{label}/{number}.png": body for number, (body, label) in enumerate(world.pictures.items())
+            }
+            world.store.objects |= named
+        world.sagemaker.debugger_open = self.recipe != "watched"
+        return world, self.run(installation, world)
+
+    def run(self, installation: Installation, world: World) -> DagRun:
+        """One more in the same world."""
+        run = installation.begin(world, self.recipe, self.dag, **self.conf)
+        run.answer = self.answer
+        return run
+
+    def _served(self, installation: Installation, worlds: dict[str, World]) -> World:
+        """What a week finds: a champion, and where a model is to be taken back, one before it."""
+        champions = 2 if self.dag == "rollback" else 1
+        for number in range(1, champions + 1):
+            if f"served {number}" not in worlds:
+                world = worlds["served 1"].copy() if number > 1 else installation.world()
+                world.clock.sleep(WEEK_S)
+                assert installation.begin(world, force=True).finish() == "success"
+                worlds[f"served {number}"] = world
+        return worlds[f"served {champions}"]
 
 
 def _captured(pictures: Mapping[bytes, str]) -> bytes:
@@ -53,8 +85,10 @@ def _captured(pictures: Mapping[bytes, str]) -> bytes:
     return b"".join(json.dumps({"captureData": {"endpointInput": one}}).encode() + b"\n" for one in inputs)
 
 
+VARIANT = "endpoint/retraining-colors/variant/AllTraffic"
 CAPTURED = "colors/captured/retraining-colors/AllTraffic"
-WRONG, BROKEN, WORSE = {"serves": "wrong"}, {"starts": False}, {"batch": "wrong"}
+WRONG, BROKEN, WORSE, FAILING = {"serves": "wrong"}, {"starts": False}, {"batch": "wrong"}, {"rings": "-5xx"}
+ASKS, BACK = {"force": True, "approval": True}, {"reason": "people complain"}
 SCENARIOS = {
     scenario.name: scenario
     for scenario in (
@@ -65,9 +99,21 @@ SCENARIOS = {
         Scenario("update-rolled-back", "failed", candidate=BROKEN),
         Scenario("update-wrong", "failed", candidate=WRONG),
         Scenario("kept", "success", candidate=WORSE),
-        Scenario("skipped", "success", force=False),
-        Scenario("shadow-good", "success", promotes=True, shadow=True),
-        Scenario("shadow-refused", "failed", candidate={"captured": "wrong"}, shadow=True),
+        Scenario("skipped", "success", conf={"force": False}),
+        Scenario("shadow-good", "success", promotes=True, recipe="shadow"),
+        Scenario("shadow-refused", "failed", candidate={"captured": "wrong"}, recipe="shadow"),
+        Scenario("canary-good", "success", promotes=True, recipe="canary"),
+        Scenario("canary-wrong", "failed", candidate=WRONG, recipe="canary"),
+        Scenario("canary-alarm", "failed", candidate=FAILING, recipe="canary"),
+        Scenario("linear-good", "success", promotes=True, recipe="linear"),
+        Scenario("linear-broken", "failed", candidate=BROKEN, recipe="linear"),
+        Scenario("approved", "success", promotes=True, conf=ASKS, answer="Approve"),
+        Scenario("rejected", "success", conf=ASKS, answer="Reject"),
+        Scenario("unanswered", "success", conf=ASKS),
+        Scenario("spread-good", "success", promotes=True, recipe="spread"),
+        Scenario("watched-good", "success", promotes=True, recipe="watched"),
+        Scenario("taken-back", "success", promotes=True, dag="rollback", conf=BACK),
+        Scenario("drill", "success", dag="rollback", conf=BACK | {"drill": True}),
         Scenario("train-fails", "failed", failures=("AlgorithmError: the loss is no number",)),
         Scenario("platform-failure", "success", promotes=True, failures=("InternalServerError: a host was lost",)),
     )

@@ -1,24 +1,31 @@
 """SageMaker in memory: jobs that end by the clock, a registry, and an endpoint that goes back when an update fails.
 
 Only what the DAG calls. What a model is, its artifact says: {"batch", "serves": "right" | "wrong", "starts": bool}, and
-perhaps "captured", how it answers what clients sent, where that is not as "batch".
+perhaps "captured", how it answers what clients sent, where that is not as "batch", and "rings", the end of the name of
+an alarm that goes off some minutes after it has its first requests.
 """
 
 from __future__ import annotations
 
 import json
+import random
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from tests.faults.autoscaling import Autoscaling
 from tests.faults.clock import Clock
+from tests.faults.cloudwatch import CloudWatch
+from tests.faults.processing import processed
+from tests.faults.rollout import BACK_S, START_S, Rollout
 from tests.faults.store import Store
 from tests.faults.wire import Refusal
 
 Document = dict[str, Any]
 ARN = "arn:aws:sagemaker:us-east-1:000000000000:"
-JOB_S, UPDATE_S = 600, 300
+JOB_S, RINGS_AFTER_S = 600, 150
+VARIANT = "AllTraffic"
 GOOD: Document = {"batch": "right", "serves": "right", "starts": True}
 
 #: Kind → how Create names a job of it, and where its status stands.
@@ -40,6 +47,8 @@ class SageMaker:
 
     clock: Clock
     store: Store
+    cloudwatch: CloudWatch
+    scaling: Autoscaling
     bucket: str
     pictures: Mapping[bytes, str]
     """Body → class."""
@@ -53,6 +62,11 @@ class SageMaker:
     packages: dict[str, Document] = field(default_factory=dict)
     asked: list[tuple[str, str]] = field(default_factory=list)
     """(operation, endpoint configuration) of each change of an endpoint."""
+    rollouts: dict[str, Rollout] = field(default_factory=dict)
+    """By the endpoint that is updated."""
+    invocations: int = 0
+    debugger_open: bool = True
+    """Whether the account may have SageMaker Debugger."""
 
     def answer(self, operation: str, request: Mapping[str, Any]) -> Document:
         self.settle()
@@ -60,6 +74,8 @@ class SageMaker:
             verb, kind = match.groups()
             if kind in JOBS:
                 return dict(getattr(self, f"_{verb.lower()}_job")(kind, request))
+        if (kind := operation.removeprefix("List").removesuffix("s")) in JOBS:
+            return self._list_jobs(kind, request)
         name = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", operation).lower()
         act: Callable[[Mapping[str, Any]], Document] = getattr(self, f"_{name}")
         return act(request)
@@ -73,6 +89,8 @@ class SageMaker:
                 "ResourceInUse", "Job name must be unique within an AWS account and region, and a job with this name "
                 f"already exists ({self.jobs[kind][name][key]})",
             )  # fmt: skip
+        if "DebugHookConfig" in request and not self.debugger_open:
+            raise Refusal("ValidationException", "SageMaker Debugger is not available for this account.")
         arn = f"{ARN}{JOBS[kind]}/{name.lower()}"
         reason = self.failures.pop(0) if kind == "TrainingJob" and self.failures else None
         self.jobs[kind][name] = dict(request) | {
@@ -86,6 +104,11 @@ class SageMaker:
         if name not in self.jobs[kind]:
             raise Refusal(*MISSING.get(kind, ("ValidationException", "Requested resource not found.")))
         return self.jobs[kind][name]
+
+    def _list_jobs(self, kind: str, request: Mapping[str, Any]) -> Document:
+        status, part = request.get("StatusEquals"), request.get("NameContains", "")
+        found = [n for n, job in self.jobs[kind].items() if part in n and status in (None, job[f"{kind}Status"])]
+        return {f"{kind}Summaries": [{f"{kind}Name": name} for name in reversed(found)]}
 
     def _stop_job(self, kind: str, request: Mapping[str, Any]) -> Document:
         job = self._describe_job(kind, request)
@@ -107,6 +130,8 @@ class SageMaker:
                 if job[f"{kind}Status"] == "InProgress" and self.clock.now >= job["CreationTime"] + JOB_S:
                     self._end(kind, name, job)
         for name, endpoint in list(self.endpoints.items()):
+            if rollout := self.rollouts.get(name):
+                self._roll(endpoint, rollout)
             if self.clock.now >= endpoint["Until"]:
                 self._land(name, endpoint)
 
@@ -129,6 +154,8 @@ class SageMaker:
             }  # fmt: skip
         elif kind == "TransformJob":
             self._score(job)
+        elif kind == "ProcessingJob":
+            self.store.objects |= {self._key(uri): body for uri, body in processed(name, job, self.store, self._key)}
 
     def _score(self, job: Document) -> None:
         model, classes = self.artifact(job["ModelName"]), ["blue", "red"]
@@ -148,11 +175,6 @@ class SageMaker:
 
     def _list_training_jobs_for_hyper_parameter_tuning_job(self, request: Mapping[str, Any]) -> Document:
         return {"TrainingJobSummaries": []}
-
-    def _list_hyper_parameter_tuning_jobs(self, request: Mapping[str, Any]) -> Document:
-        kind = "HyperParameterTuningJob"
-        found = [name for name in self.jobs[kind] if request.get("NameContains", "") in name]
-        return {f"{kind}Summaries": [{f"{kind}Name": name} for name in reversed(found)]}
 
     # --- models, configurations, registry ---------------------------------------------------------------------------
 
@@ -250,10 +272,17 @@ class SageMaker:
         return {"EndpointArn": arn}
 
     def _update_endpoint(self, request: Mapping[str, Any]) -> Document:
-        endpoint = self._settled(request["EndpointName"])
+        name, config = request["EndpointName"], request["EndpointConfigName"]
+        endpoint = self._settled(name)
         self._describe_endpoint_config(request)
-        self.asked.append(("UpdateEndpoint", request["EndpointConfigName"]))
-        self._change(request["EndpointName"], "Updating", request["EndpointConfigName"])
+        if self.scaling.of(name) and self._instance(config) != self._instance(endpoint["EndpointConfigName"]):
+            raise Refusal("ValidationException", f"Endpoint {name} has variants that are scalable targets.")
+        rollout = Rollout.of(config, self.clock.now, request.get("DeploymentConfig", {}))
+        if missing := [alarm for alarm in rollout.alarms if alarm not in self.cloudwatch.alarms]:
+            raise Refusal("ValidationException", f"The alarms {missing} do not exist.")
+        self.asked.append(("UpdateEndpoint", config))
+        self.rollouts[name] = rollout
+        self._change(name, "Updating", config)
         return {"EndpointArn": endpoint["EndpointArn"]}
 
     def _delete_endpoint(self, request: Mapping[str, Any]) -> Document:
@@ -273,38 +302,75 @@ class SageMaker:
 
     def _change(self, name: str, status: str, config: str) -> None:
         endpoint = self.endpoints[name]
-        endpoint |= {"EndpointStatus": status, "LastModifiedTime": self.clock.now, "Until": self.clock.now + UPDATE_S}
+        endpoint |= {"EndpointStatus": status, "LastModifiedTime": self.clock.now, "Until": self.clock.now + START_S}
         if status == "Updating":
-            endpoint["PendingDeploymentSummary"] = {"EndpointConfigName": config}
+            variants = [{"VariantName": VARIANT, "VariantStatus": [{"Status": "Creating"}]}]
+            endpoint["PendingDeploymentSummary"] = {"EndpointConfigName": config, "ProductionVariants": variants}
+            if self.served(config)["starts"]:
+                endpoint["Until"] = self.rollouts[name].ends
+
+    def _roll(self, endpoint: Document, rollout: Rollout) -> None:
+        """An update as far as it has come: it bakes, or an alarm takes it back."""
+        now = self.clock.now
+        if (
+            endpoint["EndpointStatus"] != "Updating"
+            or now < rollout.started
+            or not self.served(rollout.config)["starts"]
+        ):
+            return
+        rings, own = self.served(rollout.config).get("rings"), rollout.started + RINGS_AFTER_S
+        for alarm in rollout.alarms if rings and own <= min(now, rollout.ends) else ():
+            if alarm.endswith(rings) and alarm in self.cloudwatch.alarms:
+                self.cloudwatch.ring(alarm, "Threshold Crossed: 1 datapoint was greater than the threshold.")
+        if now < rollout.ends:
+            (variant,) = endpoint["PendingDeploymentSummary"]["ProductionVariants"]
+            variant["VariantStatus"] = [{"Status": "Baking"}]
+        if ringing := self.cloudwatch.ringing(rollout.alarms):
+            endpoint |= {"EndpointStatus": "RollingBack", "Until": min(now, rollout.ends) + BACK_S}
+            endpoint["FailureReason"] = f"The CloudWatch alarm(s) {', '.join(ringing)} went into the state ALARM."
 
     def _land(self, name: str, endpoint: Document) -> None:
         """The end of a change: a fleet that does not start leaves the old one serving."""
         status, endpoint["Until"] = endpoint["EndpointStatus"], float("inf")
         endpoint["LastModifiedTime"] = self.clock.now
+        self.rollouts.pop(name, None)
         if status == "Deleting":
             del self.endpoints[name]
+            self.scaling.forget(name)
             return
         pending = endpoint.pop("PendingDeploymentSummary", {}).get("EndpointConfigName")
         config = pending or endpoint["EndpointConfigName"]
+        if status == "RollingBack":
+            endpoint["EndpointStatus"] = "InService"
+            return
         if self.served(config)["starts"]:
             endpoint |= {"EndpointStatus": "InService", "EndpointConfigName": config}
+            endpoint.pop("FailureReason", None)
             return
         endpoint["EndpointStatus"] = "InService" if pending else "Failed"
         endpoint["FailureReason"] = "The primary container did not pass the ping health check."
 
+    def model_of(self, config: str) -> str:
+        return str(self.configs[config]["ProductionVariants"][0]["ModelName"])
+
     def served(self, config: str) -> Document:
-        return self.artifact(self.configs[config]["ProductionVariants"][0]["ModelName"])
+        return self.artifact(self.model_of(config))
 
     def artifact(self, model: str) -> Document:
-        uri = self._describe_model({"ModelName": model})["PrimaryContainer"]["ModelDataUrl"]
-        return dict(json.loads(self.store.objects[self._key(uri)]))
+        return dict(json.loads(self.store.objects[self._key(self._container(model)["ModelDataUrl"])]))
 
-    def invoke(self, name: str, truths: list[str]) -> list[Document]:
-        """What the endpoint answers for pictures whose classes are known."""
+    def invoke(self, name: str, truths: list[str]) -> tuple[str, list[Document]]:
+        """What the endpoint's model says of itself, and answers for pictures whose classes are known."""
         if (endpoint := self.endpoints.get(name)) is None or endpoint["EndpointStatus"] in ("Creating", "Failed"):
             raise Refusal("ValidationError", f"Endpoint {name} of account 000000000000 not found.")
-        model = self.served(endpoint["EndpointConfigName"])
-        return [{"label": _answer(truth, model["serves"])} for truth in truths]
+        config, rollout = endpoint["EndpointConfigName"], self.rollouts.get(name)
+        self.invocations += 1
+        if rollout and endpoint["EndpointStatus"] == "Updating" and self.served(rollout.config)["starts"]:
+            # By chance, as a load balancer: in turn the same questions would always meet the same fleet.
+            config = rollout.config if _chance(self.invocations) < rollout.share(self.clock.now) else config
+        model, says = self.served(config), self._container(self.model_of(config)).get("Environment", {})
+        answers = [{"label": _answer(truth, model["serves"])} for truth in truths]
+        return says.get("MODEL_CUSTOM_ATTRIBUTES", ""), answers
 
     # --- parts ------------------------------------------------------------------------------------------------------
 
@@ -313,8 +379,19 @@ class SageMaker:
             raise Refusal("ValidationException", f'Could not find {noun} "{name}".')
         return known[name]
 
+    def _container(self, model: str) -> Document:
+        return dict(self._describe_model({"ModelName": model})["PrimaryContainer"])
+
+    def _instance(self, config: str) -> str:
+        return str(self.configs[config]["ProductionVariants"][0]["InstanceType"])
+
     def _key(self, uri: str) -> str:
         return uri.removeprefix(f"s3://{self.bucket}/")
+
+
+def _chance(number: int) -> float:
+    """The same for the same request, in each simulation."""
+    return random.Random(number).random()
 
 
 def _answer(truth: str, how: str) -> str:

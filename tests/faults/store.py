@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from functools import lru_cache
 from urllib.parse import parse_qs, unquote, urlsplit
 from xml.sax.saxutils import escape
 
@@ -24,6 +25,8 @@ class Store:
             return Answer(b"", {})
         if operation == "ListObjectsV2":
             return self._listing(query.get("prefix", ""), query.get("delimiter", ""))
+        if operation == "CopyObject":
+            return self._copy(key, headers)
         if operation == "PutObject":
             return self._put(key, headers, body)
         if operation == "GetObject":
@@ -36,7 +39,7 @@ class Store:
         raise NotImplementedError(f"S3 {operation}")
 
     def etag(self, key: str) -> str | None:
-        return f'"{hashlib.md5(self.objects[key]).hexdigest()}"' if key in self.objects else None
+        return _etag(self.objects[key]) if key in self.objects else None
 
     def _put(self, key: str, headers: Mapping[str, str], body: bytes) -> Answer:
         given = {name.lower(): _text(value) for name, value in headers.items()}
@@ -46,6 +49,16 @@ class Store:
             raise Refusal("PreconditionFailed", "At least one of the pre-conditions you specified did not hold", 412)
         self.objects[key] = body
         return Answer(b"", {"ETag": self.etag(key) or ""})
+
+    def _copy(self, key: str, headers: Mapping[str, str]) -> Answer:
+        given = {name.lower(): _text(value) for name, value in headers.items()}
+        source = unquote(given["x-amz-copy-source"]).lstrip("/").partition("/")[2]
+        body = self.objects[source] if self._get(source) else b""
+        if given.get("x-amz-copy-source-if-match", self.etag(source)) != self.etag(source):
+            raise Refusal("PreconditionFailed", "At least one of the pre-conditions you specified did not hold", 412)
+        self.objects[key] = body
+        text = f"<CopyObjectResult><ETag>{escape(_etag(body))}</ETag></CopyObjectResult>"
+        return Answer(text.encode(), {"Content-Type": "application/xml"})
 
     def _get(self, key: str) -> Answer:
         if key not in self.objects:
@@ -58,10 +71,19 @@ class Store:
         deeper = [key for key in keys if delimiter and delimiter in key[len(prefix) :]]
         folders = {prefix + key[len(prefix) :].partition(delimiter)[0] + delimiter for key in deeper}
         keys = [key for key in keys if key not in deeper]
-        entries = "".join(f"<Contents><Key>{escape(key)}</Key><Size>1</Size></Contents>" for key in keys)
+        entries = "".join(
+            f"<Contents><Key>{escape(key)}</Key><Size>{len(self.objects[key])}</Size>"
+            f"<ETag>{escape(_etag(self.objects[key]))}</ETag></Contents>"
+            for key in keys
+        )
         entries += "".join(f"<CommonPrefixes><Prefix>{escape(f)}</Prefix></CommonPrefixes>" for f in sorted(folders))
         text = f"<ListBucketResult><IsTruncated>false</IsTruncated>{entries}</ListBucketResult>"
         return Answer(text.encode(), {"Content-Type": "application/xml"})
+
+
+@lru_cache(maxsize=10_000)
+def _etag(body: bytes) -> str:
+    return f'"{hashlib.md5(body).hexdigest()}"'
 
 
 def _text(value: str | bytes) -> str:

@@ -7,7 +7,7 @@ import pytest
 from tests.faults.faults import KINDS, Laboratory
 from tests.faults.scenarios import SCENARIOS
 
-QUICK_SCENARIOS = ("update-good", "update-rolled-back", "update-wrong", "shadow-good")
+QUICK_SCENARIOS = ("update-good", "update-rolled-back", "update-wrong", "shadow-good", "canary-wrong")
 QUICK = 37  # one of as many points, beginning with another one in each scenario
 
 

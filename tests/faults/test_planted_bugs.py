@@ -8,10 +8,12 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from airflow.providers.standard.operators.hitl import ApprovalOperator
 from airflow.sdk.exceptions import AirflowSkipException
 
 import retraining.creation
 import retraining.operators.durable
+import retraining.operators.endpoint
 import retraining.release.package
 import retraining.release.served
 import retraining.retries
@@ -20,10 +22,13 @@ import retraining.steps.comparison
 import retraining.steps.findings
 import retraining.steps.release
 from retraining.job_kinds import JobKind
+from retraining.operators.approval import OptionalApprovalOperator
 from retraining.operators.durable import DurableJob
 from retraining.operators.endpoint import DeployOperator, RollbackOperator
 from retraining.operators.register import RegisterOperator
+from retraining.release.drill import Drill
 from retraining.release.intent import Intent
+from retraining.release.rollback import Rollback
 from retraining.release.shadow import Shadow
 from retraining.requests import sagemaker as requests
 from retraining.triggers import SageMakerJobTrigger
@@ -189,6 +194,26 @@ def pointer_without_etag(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(retraining.s3.documents, "write_body", write)
 
 
+def alarms_stay(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(retraining.operators.endpoint, "end_watch", lambda config: [])
+
+
+def never_scaled_again(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(retraining.operators.endpoint, "scale", nothing)
+
+
+def answer_forgotten(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(OptionalApprovalOperator, "execute_complete", ApprovalOperator.execute_complete)
+
+
+def left_model_stays_approved(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Rollback, "_leave", nothing)
+
+
+def drill_stays_away(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Drill, "_return", lambda *_: {})
+
+
 BUGS: dict[Plant, Trial] = {
     names_of_the_attempt: killed("update-good", "sagemaker.CreateTrainingJob"),
     blind_smoke_test: week("update-wrong"),
@@ -211,6 +236,11 @@ BUGS: dict[Plant, Trial] = {
     shadow_unheeded: week("shadow-refused"),
     adopted_unseen: worst_namesake,
     pointer_without_etag: moved,
+    alarms_stay: week("canary-good"),
+    never_scaled_again: week("linear-good"),
+    answer_forgotten: week("rejected"),
+    left_model_stays_approved: week("taken-back"),
+    drill_stays_away: week("drill"),
 }
 
 

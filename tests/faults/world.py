@@ -8,12 +8,15 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+from tests.faults.autoscaling import Autoscaling
 from tests.faults.clock import Clock
+from tests.faults.cloudwatch import CloudWatch
 from tests.faults.service import SageMaker
 from tests.faults.store import Store
 from tests.faults.wire import Answer
 
 BUCKET = "simulated"
+INVOCATION_S = 0.1
 JSON = {"Content-Type": "application/x-amz-json-1.1"}
 IDENTITY = (
     "<GetCallerIdentityResponse><GetCallerIdentityResult><Account>000000000000</Account>"
@@ -28,11 +31,12 @@ def nothing(number: int, call: str) -> None:
 
 
 class World:
-    """SageMaker, S3, STS and the runtime, with one clock."""
+    """SageMaker and its runtime, S3, STS, CloudWatch and Application Auto Scaling, with one clock."""
 
     def __init__(self, pictures: dict[bytes, str]) -> None:
-        self.clock, self.store = Clock(), Store()
-        self.sagemaker = SageMaker(self.clock, self.store, BUCKET, pictures)
+        self.clock, self.store, self.scaling = Clock(), Store(), Autoscaling()
+        self.cloudwatch = CloudWatch(self.clock)
+        self.sagemaker = SageMaker(self.clock, self.store, self.cloudwatch, self.scaling, BUCKET, pictures)
         self.pictures = pictures
         self.calls: list[str] = []
         self.before: Hook = nothing
@@ -42,7 +46,9 @@ class World:
         """The same state, untouched by what befalls the original."""
         twin = World(self.pictures)
         twin.clock.now, twin.store.objects = self.clock.now, dict(self.store.objects)
-        own = ("clock", "store", "bucket", "pictures")
+        twin.cloudwatch.alarms = copy.deepcopy(self.cloudwatch.alarms)
+        vars(twin.scaling).update(copy.deepcopy(vars(self.scaling)))
+        own = ("clock", "store", "cloudwatch", "scaling", "bucket", "pictures")
         state = {k: copy.deepcopy(v) for k, v in vars(self.sagemaker).items() if k not in own}
         vars(twin.sagemaker).update(state)
         return twin
@@ -66,20 +72,20 @@ class World:
             return self._invoke(request.url, body)
         if service == "cloudwatch-logs":
             return Answer(b'{"logStreams": []}', JSON)
-        answer = self.sagemaker.answer(operation, json.loads(body or b"{}"))
-        return Answer(json.dumps(answer).encode(), JSON)
+        self.sagemaker.settle()  # also before an alarm is set off: what has ended is not taken back
+        asked = {"cloudwatch": self.cloudwatch, "application-auto-scaling": self.scaling}.get(service, self.sagemaker)
+        return Answer(json.dumps(asked.answer(operation, json.loads(body or b"{}"))).encode(), JSON)
 
     def _invoke(self, url: str, body: bytes) -> Answer:
         name = url.split("/endpoints/")[1].partition("/")[0]
+        self.clock.sleep(INVOCATION_S)
         self.sagemaker.settle()
-        if not body.startswith(b"{"):
-            document: Any = self.sagemaker.invoke(name, [self.pictures[body]])[0]
-        else:
-            asked = json.loads(body)
-            several = asked.get("instances") or [asked["image"]]
-            answers = self.sagemaker.invoke(name, [self.pictures[base64.b64decode(text)] for text in several])
-            document = {"predictions": answers} if "instances" in asked else answers[0]
-        return Answer(json.dumps(document).encode(), {"Content-Type": "application/json"})
+        asked = json.loads(body) if body.startswith(b"{") else {}
+        sent = [base64.b64decode(text) for text in asked.get("instances") or [asked["image"]]] if asked else [body]
+        says, answers = self.sagemaker.invoke(name, [self.pictures[one] for one in sent])
+        document: Any = {"predictions": answers} if "instances" in asked else answers[0]
+        headers = {"Content-Type": "application/json", "X-Amzn-SageMaker-Custom-Attributes": says}
+        return Answer(json.dumps(document).encode(), headers)
 
 
 def _bytes(body: Any) -> bytes:
