@@ -240,7 +240,7 @@ class ModelServer:
     def _environment(self, container: Container, interpreter: str) -> dict[str, str]:
         base = container.isolation.base(self._base)
         return {
-            **container.environment(interpreter, self._folder, self._num_threads),
+            **container.environment(interpreter, self._folder, self._num_threads, self._base),
             "SAGEMAKER_BASE_DIR": str(base),
             "SM_MODEL_DIR": str(base / "model"),
             "SAGEMAKER_CONTAINER_LOG_LEVEL": "20",

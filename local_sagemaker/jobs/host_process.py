@@ -7,7 +7,7 @@ from pathlib import Path
 
 from local_sagemaker.jobs.cluster import Host
 from local_sagemaker.jobs.opt_ml import OptMl
-from local_sagemaker.sandbox import cores, left_file
+from local_sagemaker.sandbox import cores, left_file, short_path
 from local_sagemaker.sandbox.container import Container
 from local_sagemaker.sandbox.process import JobProcess, OutputTail, output_path, printed_bytes
 
@@ -38,6 +38,12 @@ class HostProcess:
         """Take over the process that an earlier server started; False when it is gone and left no exit code."""
         self._process = JobProcess.adopt(self._process_folder)
         return self._process is not None
+
+    def environment(self, container: Container, interpreter: str, num_threads: int) -> dict[str, str]:
+        """What its processes find whatever the job is; see Container.environment."""
+        plain = container.environment(interpreter, self.folder, num_threads, self.opt_ml.base)
+        temporary = short_path.of(Path(plain["TMPDIR"]), container.settings.root)
+        return plain | {"TMPDIR": str(temporary)}
 
     def start(
         self,

@@ -138,7 +138,7 @@ class Preparation:
         self, process: HostProcess, container: Container, interpreter: str, num_threads: int
     ) -> dict[str, str]:
         requested: dict[str, str] = self._request.get("Environment", {})
-        plain = container.environment(interpreter, process.folder, num_threads)
+        plain = process.environment(container, interpreter, num_threads)
         paths = [script.python_path(process.opt_ml)]
         if self._entrypoint:
             programs = entrypoint.write_programs(process.folder / "bin", interpreter)

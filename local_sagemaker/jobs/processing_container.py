@@ -223,7 +223,7 @@ class ProcessingContainer:
         requested = {name: self._moved(process, value) for name, value in self._request.get("Environment", {}).items()}
         path = f"{Path(own).parent}:{Path(interpreter).parent}:{requested.get('PATH', os.defpath)}"
         return {
-            **container.environment(own, process.folder, num_threads),
+            **process.environment(container, own, num_threads),
             **({} if container.isolation.mounts else {"SAGEMAKER_BASE_DIR": str(process.opt_ml.base)}),
             "PIP_DISABLE_PIP_VERSION_CHECK": "1",
             "PIP_NO_INPUT": "1",

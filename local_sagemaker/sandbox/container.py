@@ -71,10 +71,17 @@ class Container:
             stop=stop,
         )
 
-    def environment(self, interpreter: str, folder: Path, num_threads: int) -> dict[str, str]:
-        """What every process finds: paths below `folder`, where its temporary folder is made, and the role."""
+    def environment(self, interpreter: str, folder: Path, num_threads: int, base: Path | None = None) -> dict[str, str]:
+        """What every process finds: paths below `folder`, its temporary folder, which is made here, and the role.
+
+        `base` is the folder that it is to see as /opt/ml, if any. Temporary files lie there: the socket that
+        multiprocessing makes for the workers of a DataLoader may have a path of 107 characters at most.
+        """
+        temporary = (base or folder) / "tmp"
+        temporary.mkdir(parents=True, exist_ok=True)
+        shown = self.isolation.base(base) / "tmp" if base else temporary
         return {
-            **process_environment(interpreter, folder, num_threads),
+            **process_environment(interpreter, folder, shown, num_threads),
             **role_environment(self.settings, network_isolation=self.network_isolation),
         }
 

@@ -9,10 +9,8 @@ from local_sagemaker.sandbox.cores import thread_environment
 from local_sagemaker.settings import Settings
 
 
-def process_environment(interpreter: str, folder: Path, num_threads: int) -> dict[str, str]:
-    """The plain part: paths below the job's `folder`, its temporary folder (made here), its share of threads."""
-    temporary = folder / "tmp"
-    temporary.mkdir(parents=True, exist_ok=True)
+def process_environment(interpreter: str, folder: Path, temporary: Path, num_threads: int) -> dict[str, str]:
+    """The plain part: paths below the job's `folder`, where it sees its `temporary` folder, its share of threads."""
     return {
         "PATH": ":".join([*_programs(interpreter), os.defpath]),
         "PYTHONUNBUFFERED": "1",

@@ -221,7 +221,7 @@ def test_what_is_missing_is_installed_beside_what_is_there(installed: tuple[list
 
 
 def test_programs_of_both_are_on_the_path(installed: tuple[list[str], Path, list[str]], tmp_path: Path) -> None:
-    environment = process_environment(installed[0][0], tmp_path / "job", 1)
+    environment = process_environment(installed[0][0], tmp_path / "job", tmp_path / "job/tmp", 1)
     path = environment["PATH"].split(":")
     assert path[:2] == [str(Path(installed[0][0]).parent), str(Path(sys.executable).parent)]
     tool = subprocess.run(["tinyone-tool"], env=environment, capture_output=True, text=True, check=True)

@@ -75,6 +75,24 @@ def test_environment_speaks_of_opt_ml_where_the_machine_can_show_it(told: dict[s
     assert {f"{base}/code", "/my/own"} <= set(told["path"])
 
 
+# What the workers of a DataLoader do with the tensors that they send.
+SHARE = """
+import multiprocessing, multiprocessing.connection
+if __name__ == "__main__":
+    listener = multiprocessing.connection.Listener()
+    with multiprocessing.get_context("forkserver").Pool(1) as pool:
+        assert pool.map(len, ["abc"]) == [3]
+"""
+
+
+@pytest.mark.parametrize("isolation", ["auto", "off"])
+def test_processes_of_a_script_can_share_objects(make_server: Callable[..., Server], isolation: str) -> None:
+    """However long the path of the job's folder is: a socket's own may have 107 bytes."""
+    server = make_server("--isolation", isolation)
+    job = run(server, training_request(server, f"share-{isolation}-{'x' * 40}", SHARE))
+    assert job["TrainingJobStatus"] == "Completed", job["FailureReason"]
+
+
 def test_training_env_holds_everything_in_one(told: dict[str, Any]) -> None:
     everything = json.loads(told["environment"]["SM_TRAINING_ENV"])
     assert everything["job_name"] == "told"

@@ -215,7 +215,7 @@ def test_server_that_fills_the_disk_is_ended_with_the_reason(
 ) -> None:
     server = start(PING)
     assert model_server.await_ping(server, 20, threading.Event())
-    (server._folder / "tmp/written").write_bytes(b"x" * 40 * 2**20)
+    (server._folder / "opt/ml/tmp/written").write_bytes(b"x" * 40 * 2**20)
     monkeypatch.setattr(disk, "free_bytes", lambda folder: disk.RESERVED_BYTES - 1)
 
     def ended() -> bool:
