@@ -100,7 +100,7 @@ class Preparation:
         else:
             _take_local_source(source, first)
         for process in self._hosts[1:]:
-            shutil.copytree(first.code, process.opt_ml.code, dirs_exist_ok=True)
+            shutil.copytree(first.code, process.opt_ml.code, symlinks=True, dirs_exist_ok=True)
 
     def _requirements(self) -> Path | None:
         first = self._hosts[0].opt_ml

@@ -2,7 +2,9 @@
 
 Links, devices and paths that leave the folder are how archives attack (CVE-2007-4559 and its successors), and the
 standard library's own filters have been bypassed repeatedly. So the extractor here knows regular files and folders
-only; anything else refuses the archive whole, and nothing of a refused archive is left behind.
+only; anything else refuses the archive whole, and nothing of a refused archive is left behind. A source may hold links
+that stay inside, as the toolkit takes them; a model with links is refused by SageMaker, too. They are made when all
+files have been written, so that none is written through one.
 """
 
 from __future__ import annotations
@@ -28,9 +30,11 @@ class Limits:
     members: int
     size_bytes: int
     """Unpacked. The free disk is a limit too, whatever this one says."""
+    links: bool = False
+    """Whether links are taken that stay inside."""
 
 
-SOURCE = Limits(10_000, 2 * 2**30)
+SOURCE = Limits(10_000, 2 * 2**30, links=True)
 MODEL = Limits(200_000, 512 * 2**30)
 
 # A header (a PAX record, a long name) is read into memory whole; real ones have a few hundred bytes.
@@ -129,17 +133,22 @@ class _Extraction:
         self._stopped = stopped
         self._members = 0
         self._size_bytes = 0
+        self._links: dict[Path, tarfile.TarInfo] = {}
 
     def run(self, tar: tarfile.TarFile, stream: _Gzip) -> None:
         while not self._stopped() and (member := tar.next()) is not None:
             vars(tar)["members"] = []  # else it keeps them all
             path = self._path(member)
             self._count(member, stream.tell())
+            self._links.pop(path, None)
             if member.isdir():
                 path.mkdir(parents=True, exist_ok=True)
-            else:
+            elif member.isfile():
                 self._write(tar, member, path)
+            else:
+                self._links[path] = member
         self._read_to_the_end(stream)
+        self._make_links()
 
     def _read_to_the_end(self, stream: _Gzip) -> None:
         """Where the checksum of all that was unpacked is: tar's own end comes before it."""
@@ -168,13 +177,38 @@ class _Extraction:
     def _path(self, member: tarfile.TarInfo) -> Path:
         path = Path(os.path.normpath(self._folder / member.name))
         plain = (member.isfile() and not member.issparse() and member.size >= 0) or member.isdir()
-        if not plain or not path.is_relative_to(self._folder) or (member.isfile() and path == self._folder):
-            raise JobFailedError(f"ClientError: {self._what} holds '{member.name}', which is not a plain file inside")
+        plain = plain or (self._limits.links and (member.issym() or member.islnk()))
+        if not plain or not path.is_relative_to(self._folder) or (not member.isdir() and path == self._folder):
+            raise self._refusal(member)
         if len(path.parts) - len(self._folder.parts) > _MAX_DEPTH:
             raise JobFailedError(
                 f"ClientError: {self._what} holds '{member.name:.60}…', more than {_MAX_DEPTH} folders deep"
             )
         return path
+
+    def _make_links(self) -> None:
+        """A hard link names a file from the folder on, a symbolic one from where it is; neither may lead out."""
+        root = self._folder.resolve()
+        for path, member in self._links.items():
+            if not self._links.keys().isdisjoint(path.parents):
+                raise self._refusal(member)
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.unlink(missing_ok=True)  # a file that came before, as with tar
+                if member.issym():
+                    path.symlink_to(member.linkname)
+                else:
+                    target = Path(os.path.realpath(self._folder / member.linkname, strict=True))
+                    os.link(target if target.is_relative_to(root) else "", path)
+            except OSError as error:
+                raise self._refusal(member) from error
+        # What one leads to depends on the others.
+        for path, member in self._links.items():
+            if os.path.isabs(member.linkname) or not Path(os.path.realpath(path)).is_relative_to(root):
+                raise self._refusal(member)
+
+    def _refusal(self, member: tarfile.TarInfo) -> JobFailedError:
+        return JobFailedError(f"ClientError: {self._what} holds '{member.name}', which is not a plain file inside")
 
     def _write(self, tar: tarfile.TarFile, member: tarfile.TarInfo, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)

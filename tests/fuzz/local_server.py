@@ -6,6 +6,7 @@ import atexit
 import contextlib
 import functools
 import json
+import os
 import urllib.parse
 from collections.abc import Callable
 from pathlib import Path
@@ -98,9 +99,12 @@ def read_filtered(kind: str) -> Callable[[bytes], None]:
 
 def read_source(path: Path) -> None:
     with contextlib.suppress(JobFailedError):
-        unpack(path, path.parent / "target", "an archive", Limits(100, MAX_BYTES))
+        unpack(path, path.parent / "target", "an archive", Limits(100, MAX_BYTES, links=True))
     beside = {entry.name for entry in path.parent.iterdir()}
     assert beside <= {path.name, "target"}, beside
+    target = (path.parent / "target").resolve()
+    outside = [found for found in target.rglob("*") if not Path(os.path.realpath(found)).is_relative_to(target)]
+    assert not outside, outside
 
 
 @functools.cache

@@ -47,7 +47,11 @@ def refuse(path: Path, match: str, limits: Limits = archives.SOURCE) -> None:
         member(".."),
         member("."),
         member("link", tarfile.SYMTYPE, "/etc/passwd"),
-        member("hard", tarfile.LNKTYPE, "train.py"),
+        member("up", tarfile.SYMTYPE, "../code/train.py"),
+        member("absolute", tarfile.SYMTYPE, "/opt/ml/code/train.py"),
+        member("hard", tarfile.LNKTYPE, "../a.tar.gz"),
+        member("missing", tarfile.LNKTYPE, "nowhere"),
+        member("train.py/below", tarfile.SYMTYPE, "x"),
         member("pipe", tarfile.FIFOTYPE),
         member("disk", tarfile.BLKTYPE),
         member("sparse", tarfile.GNUTYPE_SPARSE),
@@ -59,10 +63,43 @@ def test_unsafe_archive_is_refused_whole(tmp_path: Path, bad: tarfile.TarInfo) -
     refuse(archive(tmp_path / "a.tar.gz", member("train.py"), bad), "not a plain file inside|not a readable")
 
 
-def test_link_cannot_be_made_a_way_out(tmp_path: Path) -> None:
-    """A file below a name that was a link: the classical escape."""
-    bad = archive(tmp_path / "a.tar.gz", member("d", tarfile.SYMTYPE, "/tmp"), member("d/outside.py"))
-    refuse(bad, "holds 'd', which is not a plain file")
+@pytest.mark.parametrize(
+    "members",
+    [
+        [member("d", tarfile.SYMTYPE, "/tmp"), member("d/outside.py")],
+        [member("d", tarfile.SYMTYPE, ".."), member("d/outside.py", tarfile.SYMTYPE, "a.tar.gz")],
+        [member("a/b/c", tarfile.SYMTYPE, "../.."), member("a/b/d", tarfile.SYMTYPE, "c/../x")],
+        [member("a", tarfile.SYMTYPE, "../a.tar.gz"), member("b", tarfile.LNKTYPE, "a")],
+        [member("a", tarfile.SYMTYPE, "a"), member("b", tarfile.LNKTYPE, "a")],
+    ],
+    ids=["file below", "link below", "link over link", "hard link over link", "hard link over loop"],
+)
+def test_link_cannot_be_made_a_way_out(tmp_path: Path, members: list[tarfile.TarInfo]) -> None:
+    """The classical escapes: what is harmless by itself leads out with another one."""
+    refuse(archive(tmp_path / "a.tar.gz", *members), "which is not a plain file inside")
+
+
+def test_links_inside_a_source_lead_where_they_say(tmp_path: Path) -> None:
+    """As git checkouts and `tar` have them; a later member of the same name counts."""
+    members = [
+        member("src/run.py", tarfile.SYMTYPE, "../train.py"),
+        member("train.py", size=3),
+        member("latest", tarfile.SYMTYPE, "src"),
+        member("same.py", tarfile.LNKTYPE, "train.py"),
+        member("loop", tarfile.SYMTYPE, "."),
+        member("broken", tarfile.SYMTYPE, "src/gone"),
+        member("file", tarfile.SYMTYPE, "train.py"),
+        member("file", size=5),
+    ]
+    unpack(archive(tmp_path / "a.tar.gz", *members), tmp_path / "code", "the source")
+    found = {name: (tmp_path / "code" / name).read_text() for name in ("latest/run.py", "same.py", "file")}
+    assert found == {"latest/run.py": "xxx", "same.py": "xxx", "file": "xxxxx"}
+
+
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE])
+def test_model_with_links_is_refused(tmp_path: Path, kind: bytes) -> None:
+    bad = archive(tmp_path / "a.tar.gz", member("w.pth"), member("best.pth", kind, "w.pth"))
+    refuse(bad, "holds 'best.pth', which is not a plain file inside", archives.MODEL)
 
 
 @pytest.mark.parametrize(
