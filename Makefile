@@ -198,6 +198,10 @@ fuzz: setup .venv/fuzz/.installed  ## strangers' bytes for every reader and serv
 faults: .venv/airflow/.installed  ## what befalls a run of the DAG, simulated: kills, weather, zombies, people; ARGS='--kinds kills'
 	@.venv/airflow/bin/python -m tests.faults $(ARGS)
 
+.PHONY: kill-runs
+kill-runs: setup  ## kill -9 whichever process of the real stack while it retrains; ARGS='--kills 200 --seed 2 --folder DIR' (hours)
+	@.venv/airflow/bin/python -m tests.faults.real $(ARGS)
+
 # ml/ is checked as the oldest Python that it runs on sees it, against the torch of its own environment.
 .PHONY: check
 check: .venv/airflow/.installed .venv/ml/.installed  ## ruff and mypy
