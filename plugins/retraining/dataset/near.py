@@ -36,6 +36,7 @@ BLOCK, TILE = 512, 8192
 CUT = 0.05
 
 Thumbs = NDArray[np.uint8]
+Places = NDArray[np.intp]
 Floats = NDArray[np.float32]
 Number = TypeVar("Number", np.float16, np.float32)
 Window = tuple[tuple[float, float], tuple[float, float]]
@@ -51,13 +52,14 @@ def near_duplicates(bodies: Thumbs) -> list[list[int]]:
     if len(told) < 2:
         return []
     tints = colours / (colours.sum(axis=1, keepdims=True) + DARK)
-    pairs = ((int(told[a]), int(told[b])) for a, b in _pairs(thumbs if len(told) == len(thumbs) else thumbs[told]))
+    pairs = ((int(told[a]), int(told[b])) for a, b in _pairs(thumbs, told))
     return _clusters([(a, b) for a, b in pairs if np.abs(tints[a] - tints[b]).max() <= MAX_TINT])
 
 
-def _pairs(thumbs: Thumbs) -> Iterator[tuple[int, int]]:
-    candidates = _candidates(thumbs)
-    z = np.arctanh(np.clip(_compared(thumbs, candidates), -0.9999, 0.9999))
+def _pairs(thumbs: Thumbs, told: Places) -> Iterator[tuple[int, int]]:
+    """Of places in `told`, which tells what is compared."""
+    candidates = _candidates(thumbs, told)
+    z = np.arctanh(np.clip(_compared(thumbs, told, candidates), -0.9999, 0.9999))
     nearest = -np.sort(-z, axis=1)
     background = nearest[:, min(OTHERS, z.shape[1]) - 1] if z.shape[1] >= OTHERS else np.zeros(len(z), np.float32)
     for a, b in zip(*np.nonzero(z >= np.arctanh(MIN_CORRELATION)), strict=True):
@@ -66,16 +68,16 @@ def _pairs(thumbs: Thumbs) -> Iterator[tuple[int, int]]:
             yield int(a), int(other)
 
 
-def _candidates(thumbs: Thumbs) -> NDArray[np.int32]:
+def _candidates(thumbs: Thumbs, told: Places) -> NDArray[np.int32]:
     """(N, up to CANDIDATES): the images most like each, without itself."""
-    count = min(CANDIDATES, len(thumbs) - 1)
-    whole = _features(thumbs, WINDOWS[0], COARSE, np.float32)
-    views = [_features(thumbs, window, COARSE, np.float32) for window in COARSE_WINDOWS]
-    found = np.empty((len(thumbs), count), np.int32)
-    for rows in _blocks(len(thumbs), BLOCK):
+    count = min(CANDIDATES, len(told) - 1)
+    whole = _features(thumbs, told, WINDOWS[0], COARSE, np.float32)
+    views = [_features(thumbs, told, window, COARSE, np.float32) for window in COARSE_WINDOWS]
+    found = np.empty((len(told), count), np.int32)
+    for rows in _blocks(len(told), BLOCK):
         none = (rows.stop - rows.start, 0)
         best, names = np.empty(none, np.float32), np.empty(none, np.int32)
-        for columns in _blocks(len(thumbs), TILE):
+        for columns in _blocks(len(told), TILE):
             tile = whole[rows] @ whole[columns].T
             for view in views:
                 np.maximum(tile, view[rows] @ whole[columns].T, out=tile)
@@ -102,17 +104,17 @@ def _best(
     return np.take_along_axis(values, some, 1), np.take_along_axis(joined, some, 1)
 
 
-def _compared(thumbs: Thumbs, candidates: NDArray[np.int32]) -> Floats:
+def _compared(thumbs: Thumbs, told: Places, candidates: NDArray[np.int32]) -> Floats:
     """Correlation of each image with each of its candidates, at the best of the windows of either.
 
     Halves hold what lies for all: a correlation is then off by some 0.00001.
     """
-    whole, each = _features(thumbs, WINDOWS[0], FINE, np.float16), candidates.shape[1]
+    whole, each = _features(thumbs, told, WINDOWS[0], FINE, np.float16), candidates.shape[1]
     asked = candidates.ravel()
     found, by_asked = np.full(len(asked), -1, np.float32), asked.argsort(kind="stable")
-    for block in _blocks(len(thumbs), BLOCK):
+    for block in _blocks(len(told), BLOCK):
         # Of a block's images alone: all windows of all images would be eleven times `whole`.
-        views = np.stack([_features(thumbs[block], window, FINE, np.float32) for window in WINDOWS])
+        views = np.stack([_features(thumbs, told[block], window, FINE, np.float32) for window in WINDOWS])
         own = slice(block.start * each, block.stop * each)
         found[own] = np.maximum(
             found[own], (whole[candidates[block]].astype(np.float32) @ views.transpose(1, 2, 0)).max(axis=2).ravel()
@@ -137,11 +139,11 @@ def _tells(thumbs: Thumbs) -> NDArray[np.bool_]:
     return told
 
 
-def _features(thumbs: Thumbs, window: Window, side: int, number: type[Number]) -> NDArray[Number]:
-    """(N, side * side), each of length one."""
-    found = np.empty((len(thumbs), side * side), number)
-    for block in _blocks(len(thumbs), BLOCK):
-        details = _without_shades(_seen(thumbs[block].astype(np.float32), window, side))
+def _features(thumbs: Thumbs, some: Places, window: Window, side: int, number: type[Number]) -> NDArray[Number]:
+    """(N, side * side) of some of the thumbs, each of length one."""
+    found = np.empty((len(some), side * side), number)
+    for block in _blocks(len(some), BLOCK):
+        details = _without_shades(_seen(thumbs[some[block]].astype(np.float32), window, side))
         found[block] = details / np.maximum(np.linalg.norm(details, axis=1, keepdims=True), 1e-6)
     return found
 
