@@ -161,6 +161,37 @@ def test_empty_folders_that_are_no_class_count_for_nothing() -> None:
     assert classes(found) == {(None, "cat"), (None, "dog")}
 
 
+@pytest.mark.parametrize(
+    ("around", "images", "masks"),
+    [
+        ("{}", "{}/images", "{}/masks"),  # the COVID-19 radiography database
+        ("{}", "{}", "{}/Masks"),
+        ("train/{}", "train/{}/img", "train/{}/gt"),
+        ("{}/train", "{}/train", "{}/train/annotations"),
+    ],
+)
+def test_masks_beside_the_images_of_a_class_are_left_out(around: str, images: str, masks: str) -> None:
+    names = [name for label in ("covid", "normal") for name in files(images.format(label), masks.format(label))]
+    if "train" in around:
+        names += files(*(around.replace("train", "test").format(label) for label in ("covid", "normal")))
+    found = read(names, **({} if "train" in around else {"classes": "."}))
+    assert {label for _, label in classes(found)} == {"covid", "normal"}
+    assert found.left_out["masks or labels beside their images"].files == 6
+    assert len(found.places) == len(names) - 6
+
+
+def test_a_class_may_be_called_mask() -> None:
+    found = read(files("mask", "no mask/labels", "hats/masks", "hats/caps"))
+    assert classes(found) == {(None, "mask"), (None, "no mask"), (None, "hats")} and len(found.places) == 12
+
+
+@pytest.mark.parametrize("folders", [("images", "masks"), ("train/img", "train/gt", "val/img", "val/gt")])
+def test_images_and_their_masks_are_no_two_classes(folders: tuple[str, ...]) -> None:
+    with pytest.raises(SourceError, match=r"look like images and what is drawn over them.*`layout: \{classes: <the"):
+        read(files(*folders))
+    assert len(classes(read(files("images", "masks"), classes="."))) == 2
+
+
 def test_caches_of_shares_and_notebooks_are_no_classes() -> None:
     found = read(
         files("cat", "dog", "@eaDir/cat", ".ipynb_checkpoints", "#recycle/dog", "$RECYCLE.BIN/x", "cat/@eaDir")

@@ -29,6 +29,12 @@ FILLERS = {
     "samples", "labelled", "labeled", "class", "classes", "cls", "the",
 }  # fmt: skip
 WRAPPERS = FILLERS | {"jpegimages", "all", "jpg", "png"}
+# What is drawn over images for other tasks than this one, often as images too: images/, masks/.
+MARKS = {
+    "mask", "masks", "label", "labels", "annotation", "annotations", "segmentation", "segmentations", "trimap",
+    "trimaps", "groundtruth", "gt",
+}  # fmt: skip
+BESIDE_IMAGES = "masks or labels beside their images"
 EXAMPLES = 3
 REASONS = 12  # of a summary
 
@@ -121,13 +127,17 @@ def understand(source: str, names: Iterable[str], empty: Iterable[str] = (), sai
     for name, parts in kept.items():
         parent = next((parts[:n] for n in lengths if len(parts) > n and parts[:n] in parents), None)
         split, label = parents[parent] if parent is not None else (None, None)
-        if parent is not None and label is not None:
+        if parent is not None and _are_marks(root, parts, len(parent) + (label is None)):
+            found.leave_out(BESIDE_IMAGES, name)
+        elif parent is not None and label is not None:
             found.places[name] = (split, "", label)
         elif parent is not None and len(parts) > len(parent) + 1:
             found.places[name] = (split, "/".join(parent), parts[len(parent)])
         else:
             found.leave_out(_why_outside(parts, parent, parents), name)
     _require_full(source, root, parents)
+    if not said or not said.classes:
+        _refuse_marks(source, {label for _, _, label in found.places.values()})
     return found
 
 
@@ -262,6 +272,32 @@ def _refuse_alike(source: str, at: Path, folder: _Folder) -> None:
                 f"not like classes. {_line(train=both[0], test=both[1])} if they are, or "
                 f"{_line(classes='/'.join(at) or '.')} if they are classes all the same."
             )
+
+
+def _are_marks(root: _Folder, parts: Path, depth: int) -> bool:
+    """Whether a file lies, `depth` folders deep or deeper, in one of masks that has their images beside it."""
+    for n in range(depth, len(parts) - 1):
+        around = root.at(parts[:n])
+        if around and _says(parts[n], MARKS):
+            others = [name for name in around.full if name.lower() in WRAPPERS]
+            if around.files or others:
+                return True
+    return False
+
+
+def _refuse_marks(source: str, labels: set[str]) -> None:
+    """Masks and their images are no two classes."""
+    marks = {label for label in labels if _says(label, MARKS)}
+    if marks and all(label.lower() in WRAPPERS for label in labels - marks):
+        raise SourceError(
+            f"{source}: {_names(labels)} look like images and what is drawn over them, not like classes; expected "
+            f"<class>/<image>. {_line(classes='<the folder that holds them>')} if they are classes."
+        )
+
+
+def _says(folder: str, what: set[str]) -> bool:
+    words = _words(folder)
+    return bool(words) and set(words) <= what
 
 
 def _said(source: str, root: _Folder, said: Layout) -> dict[Path, tuple[SplitName | None, str | None]]:
