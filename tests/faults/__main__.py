@@ -1,6 +1,8 @@
 """`make faults`: every fault of every kind for every scenario, as a table; exit status 1 where one did harm.
 
-python -m tests.faults [--kinds kills zombies …] [--scenarios update-good …] [--jobs N]
+python -m tests.faults [--dag stock] [--kinds kills zombies …] [--scenarios update-good …] [--jobs N]
+
+`--dag stock`: the week of the provider's own operators (`stock.py`) instead of ours.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "plugins"))
 
 from tests.faults.faults import KINDS, Finding, Laboratory
 from tests.faults.installation import installed
-from tests.faults.scenarios import SCENARIOS
+from tests.faults.scenarios import SCENARIOS, STOCK
 
 SHOWN = 400  # characters of a finding
 
@@ -31,19 +33,21 @@ def tried(pair: tuple[str, str]) -> tuple[str, str, list[Finding]]:
     kind, scenario = pair
     logging.disable(logging.CRITICAL)
     with tempfile.TemporaryDirectory() as folder, installed(Path(folder)) as installation:
-        return kind, scenario, list(KINDS[kind](Laboratory(installation), SCENARIOS[scenario]))
+        return kind, scenario, list(KINDS[kind](Laboratory(installation), (SCENARIOS | STOCK)[scenario]))
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kinds", nargs="*", choices=KINDS, default=list(KINDS))
-    parser.add_argument("--scenarios", nargs="*", choices=SCENARIOS, default=list(SCENARIOS))
+    parser.add_argument("--dag", choices=("ours", "stock"), default="ours")
+    parser.add_argument("--scenarios", nargs="*", choices=[*SCENARIOS, *STOCK])
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
     given = parser.parse_args()
+    scenarios = given.scenarios or list(STOCK if given.dag == "stock" else SCENARIOS)
     print(f"{'fault':14} {'scenario':20} {'runs':>6} {'harmful':>8} {'lost':>6}")
     harmful = 0
     with ProcessPoolExecutor(given.jobs) as pool:
-        for kind, scenario, findings in pool.map(tried, product(given.kinds, given.scenarios)):
+        for kind, scenario, findings in pool.map(tried, product(given.kinds, scenarios)):
             bad, lost = [f for f in findings if f.harmful], [f for f in findings if f.lost]
             harmful += len(bad)
             print(f"{kind:14} {scenario:20} {len(findings):6,} {len(bad):8,} {len(lost):6,}")

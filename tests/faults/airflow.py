@@ -61,7 +61,7 @@ class DagRun:
     """What the person says whom a task asks; None: nothing, until the time is over."""
 
     def __post_init__(self) -> None:
-        self.attempt = self.begin
+        self.attempt, self.fired = self.begin, fired
         self.run_after = datetime.fromtimestamp(self.clock.now, UTC)
         self.states = {task.task_id: None for task in self.dag.tasks}
         self.max_tries = {task.task_id: task.retries for task in self.dag.tasks}
@@ -143,7 +143,7 @@ class DagRun:
             except TaskDeferred as wait:
                 self.at(f"{task.task_id}: deferral")
                 self.waits(task, wait.trigger)
-                step, kwargs = wait.method_name, (wait.kwargs or {}) | {"event": _event(wait.trigger, self.clock)}
+                step, kwargs = wait.method_name, (wait.kwargs or {}) | {"event": self._event(wait.trigger)}
                 continue
             except TaskAwaitingInput as wait:
                 self.at(f"{task.task_id}: question")
@@ -166,6 +166,14 @@ class DagRun:
             return "success"
         raise AirflowFailException(f"{task.task_id} waited {MOST_WAITS} times and has not ended")
 
+    def _event(self, trigger: Any) -> dict[str, Any]:
+        """What the trigger fires; where its triggerer dies, another one takes it over."""
+        while True:
+            try:
+                return self.fired(trigger)
+            except Killed:
+                self.clock.sleep(TAKEN_OVER_S)
+
     def _said(self, operator: Any, patience_s: float) -> dict[str, Any]:
         """What Airflow hands a task that asked; where nobody answered, its own default, from nobody."""
         self.clock.sleep(ANSWERED_S if self.answer else patience_s)
@@ -179,7 +187,7 @@ class DagRun:
         number, most = self.tries[name], self.max_tries[name]
         delay = task.retry_delay
         final = number > most or isinstance(error, AirflowFailException)
-        if error is not None and not final:
+        if error is not None and not final and task.retry_policy:
             decision = task.retry_policy.evaluate(error, number, most)
             final = decision.action == RetryAction.FAIL
             delay = decision.retry_delay or delay
@@ -229,26 +237,24 @@ class TaskInstance:
 def _verdict(rule: str, above: list[str | None]) -> str | None:
     """The state of a task that its trigger rule keeps from running; None where it may."""
     failed = "failed" in above or "upstream_failed" in above
+    if rule == "one_failed" and not failed:
+        return "skipped"
     if rule in ("all_success", "none_failed") and failed:
         return "upstream_failed"
     return "skipped" if rule == "all_success" and "skipped" in above else None
 
 
-def _event(trigger: Any, clock: Clock) -> dict[str, Any]:
-    """What the trigger fires; where its triggerer dies, another one takes it over."""
+async def _first(trigger: Any) -> dict[str, Any]:
+    events = trigger.run()
+    try:
+        return dict((await anext(events)).payload)
+    finally:
+        await events.aclose()
 
-    async def first() -> Any:
-        events = trigger.run()
-        try:
-            return (await anext(events)).payload
-        finally:
-            await events.aclose()
 
-    while True:
-        try:
-            return dict(carry(first()))
-        except Killed:
-            clock.sleep(TAKEN_OVER_S)
+def fired(trigger: Any) -> dict[str, Any]:
+    """The first event of a trigger."""
+    return dict(carry(_first(trigger)))
 
 
 def carry(coroutine: Any) -> Any:

@@ -29,7 +29,13 @@ class Clock:
         return datetime.fromtimestamp(self.now, UTC)
 
     def as_time_module(self) -> Any:
-        return SimpleNamespace(time=self.time, sleep=self.sleep, perf_counter=self.time, monotonic=self.time)
+        return SimpleNamespace(
+            time=self.time,
+            time_ns=lambda: int(self.now * 1e9),
+            sleep=self.sleep,
+            perf_counter=self.time,
+            monotonic=self.time,
+        )
 
     def as_asyncio_module(self) -> Any:
         return SimpleNamespace(sleep=self.async_sleep)

@@ -12,10 +12,13 @@ from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
+import airflow.providers.amazon.aws.utils.waiter_with_logging as waiter_with_logging
 import airflow.providers.standard.operators.hitl as questions
 import botocore.endpoint
+import botocore.waiter
 import pytest
 from airflow.providers.amazon.aws.hooks.base_aws import AwsGenericHook
+from airflow.providers.amazon.aws.operators import sagemaker
 from PIL import Image
 
 import retraining.dataset.bucket
@@ -32,6 +35,7 @@ import retraining.release.serving
 import retraining.sensors
 import retraining.triggers
 from retraining.recipe import read_recipe
+from tests.faults import stock
 from tests.faults.airflow import DagRun
 from tests.faults.recipes import recipe
 from tests.faults.wire import Clients
@@ -88,6 +92,8 @@ class Installation:
 
     def dag(self, name: str, kind: str) -> Any:
         """The DAG `name`_colors of a recipe, made once: that takes as long as a run."""
+        if name == "stock" and (name, kind) not in self.dags:
+            self.dags[name, kind] = stock.weekly()
         if (name, kind) not in self.dags:
             written = read_recipe(recipe(kind, self.folder / "images"), where="test")
             self.dags[name, kind] = getattr(self._module, name)(written)
@@ -101,7 +107,10 @@ class Installation:
         self.use(world)
         self.number += 1
         made = self.dag(dag, kind)
-        return DagRun(made, world.clock, f"manual__{self.number}", dict(made.params.dump()) | conf)
+        run = DagRun(made, world.clock, f"manual__{self.number}", dict(made.params.dump()) | conf)
+        if dag == "stock":
+            run.fired = stock.fired
+        return run
 
     def use(self, world: World) -> None:
         world.calls.clear()
@@ -109,14 +118,15 @@ class Installation:
         for module in TIMED:
             module.time = world.clock.as_time_module()
         retraining.triggers.asyncio = world.clock.as_asyncio_module()
-        botocore.endpoint.time = world.clock.as_time_module()
+        for module in (botocore.endpoint, botocore.waiter, waiter_with_logging, sagemaker):
+            module.time = world.clock.as_time_module()
 
 
 @contextmanager
 def installed(folder: Path) -> Iterator[Installation]:
     """Undone at the end: other tests of this process have real clocks and clients."""
     with pytest.MonkeyPatch.context() as patch:
-        for module in (*TIMED, botocore.endpoint):
+        for module in (*TIMED, botocore.endpoint, botocore.waiter, waiter_with_logging, sagemaker):
             patch.setattr(module, "time", module.time)
         patch.setattr(retraining.triggers, "asyncio", retraining.triggers.asyncio)
         patch.setattr(questions, "upsert_hitl_detail", lambda **_: None)

@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+from tests.faults import stock
 from tests.faults.airflow import DagRun
 from tests.faults.scenarios import Scenario
 from tests.faults.world import World
@@ -26,6 +27,9 @@ def champion(world: World) -> dict[str, Any]:
 def harms(world: World, run: DagRun, scenario: Scenario, before: World) -> list[str]:
     """What is wrong after a run of the scenario that began in `before`; empty when all is well."""
     world.sagemaker.settle()
+    if scenario.dag == "stock":
+        again = _platform_failures(scenario)
+        return list(stock.harms(world, run, scenario.ends, scenario.promotes, again, before))
     return [
         *_jobs(world, scenario, before),
         *_registered_once(world, before),
@@ -55,11 +59,16 @@ def _jobs(world: World, scenario: Scenario, before: World) -> Iterator[str]:
     for kind, jobs in world.sagemaker.jobs.items():
         new = [name for name in jobs if name not in before.sagemaker.jobs[kind]]
         allowed = {
-            "TrainingJob": 1 + sum(why.startswith("Internal") for why in scenario.failures),
+            "TrainingJob": 1 + _platform_failures(scenario),
             "TransformJob": 4 if scenario.recipe == "shadow" else 2,
         }.get(kind, 1)
         if len(new) > allowed:
             yield f"I1: {len(new)} jobs where {allowed} were enough: {new}"
+
+
+def _platform_failures(scenario: Scenario) -> int:
+    """After each of which one more training is worth its price."""
+    return sum(why.startswith("Internal") for why in scenario.failures)
 
 
 def _registered_once(world: World, before: World) -> Iterator[str]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from tests.faults import stock
 from tests.faults.airflow import DagRun
 from tests.faults.installation import Installation
 from tests.faults.recipes import PHOTOS, RECIPES
@@ -42,7 +43,14 @@ class Scenario:
 
     def begin(self, installation: Installation, worlds: dict[str, World]) -> tuple[World, DagRun]:
         """A world of its own and the run in it. `worlds` keeps those with champions, which take a run each to make."""
+        if self.dag == "stock":
+            world = installation.world()
+            stock.put_champion(world)
+            return self._week(installation, world)
         world = installation.world() if self.first else self._served(installation, worlds).copy()
+        return self._week(installation, world)
+
+    def _week(self, installation: Installation, world: World) -> tuple[World, DagRun]:
         world.clock.sleep(WEEK_S)
         world.sagemaker.candidate = GOOD | self.candidate
         world.sagemaker.failures = list(self.failures)
@@ -118,3 +126,10 @@ SCENARIOS = {
         Scenario("platform-failure", "success", promotes=True, failures=("InternalServerError: a host was lost",)),
     )
 }
+#: The weeks that any DAG has, driven by the provider's own operators.
+STOCK = {
+    f"stock {name}": replace(SCENARIOS[name], name=f"stock {name}", dag="stock", conf={})
+    for name in ("update-good", "update-wrong", "update-rolled-back", "kept", "train-fails", "platform-failure")
+}
+# What is wrong with the training is as wrong each time that it is paid for.
+STOCK["stock train-fails"] = replace(STOCK["stock train-fails"], failures=4 * SCENARIOS["train-fails"].failures)
