@@ -14,20 +14,27 @@ from typing import Any
 Act = Callable[[], None]
 
 
+class BranchError(Exception):
+    """The simulation itself is wrong."""
+
+
 class Branches:
     """`told` is what became of each branch, in the order in which they left the run."""
 
-    def __init__(self, first: int = 0, step: int = 1) -> None:
-        """Of the moments that are offered, each `step`-th becomes one."""
+    def __init__(self, first: int = 0, step: int = 1, most: int | None = None) -> None:
+        """Of the moments that are offered, each `step`-th becomes one; `most` of them where that is said."""
         self.told: list[Any] = []
         self.point: str | None = None
         """What befell the run, in the process of a branch."""
         self._offered, self._step, self._write = -1 - first, step, -1
+        self._most = most
 
     def offer(self, point: str, act: Act) -> None:
         """A moment at which a branch may begin; `act` is called in it, and what it raises befalls the run."""
         self._offered += 1
         if self.point is not None or self._offered < 0 or self._offered % self._step:
+            return
+        if self._most is not None and len(self.told) >= self._most:
             return
         read, write = os.pipe()
         if child := os.fork():
@@ -43,17 +50,23 @@ class Branches:
         act()
 
     def ended(self, run: Callable[[], Any], tell: Callable[[str], Any]) -> Iterator[Any]:
-        """Runs it; a branch tells what it has to of its point, and is over."""
+        """Runs it; a branch tells what it has to of its point, and is over. Its own errors are raised here."""
         try:
             run()
             if self.point is None:
-                yield from self.told
+                yield from self._told()
                 return
             found = tell(self.point)
         except BaseException as error:
             if self.point is None:
                 raise
-            found = error
+            found = BranchError(f"{self.point}: {error!r}")
         with open(self._write, "wb") as out:
             out.write(pickle.dumps(found))
         os._exit(0)
+
+    def _told(self) -> Iterator[Any]:
+        for found in self.told:
+            if isinstance(found, BranchError):
+                raise found
+            yield found

@@ -139,9 +139,9 @@ def single_errors(laboratory: Laboratory, scenario: Scenario) -> Iterator[Findin
     yield from branches.ended(run.finish, lambda point: _found(world, run, scenario, before, point))
 
 
-def throttling(laboratory: Laboratory, scenario: Scenario) -> Iterator[Finding]:
+def throttling(laboratory: Laboratory, scenario: Scenario, most: int | None = None) -> Iterator[Finding]:
     """Ten minutes of it."""
-    yield from _weather(laboratory, scenario, SAGEMAKER, 600, ("ThrottlingException", "Rate exceeded", 400))
+    yield from _weather(laboratory, scenario, SAGEMAKER, 600, ("ThrottlingException", "Rate exceeded", 400), most)
 
 
 def store_away(laboratory: Laboratory, scenario: Scenario) -> Iterator[Finding]:
@@ -288,11 +288,16 @@ def _found(world: World, run: DagRun, scenario: Scenario, before: World, point: 
 
 
 def _weather(
-    laboratory: Laboratory, scenario: Scenario, service: str, seconds: float, error: tuple[str, str, int]
+    laboratory: Laboratory,
+    scenario: Scenario,
+    service: str,
+    seconds: float,
+    error: tuple[str, str, int],
+    most: int | None = None,
 ) -> Iterator[Finding]:
-    """From each call to the service on."""
+    """From each call to the service on, or from the first `most` of them."""
     world, run, before = laboratory.begin(scenario)
-    branches = Branches()
+    branches = Branches(most=most)
     ends: list[float] = []
 
     def begins() -> None:
