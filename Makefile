@@ -207,7 +207,12 @@ kill-runs: setup  ## kill -9 whichever process of the real stack while it retrai
 check: .venv/airflow/.installed .venv/ml/.installed  ## ruff and mypy
 	@.venv/airflow/bin/ruff check .
 	@.venv/airflow/bin/ruff format --check .
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target types types-ml
+
+.PHONY: types types-ml
+types: .venv/airflow/.installed
 	@.venv/airflow/bin/mypy
+types-ml: .venv/airflow/.installed .venv/ml/.installed
 	@MYPYPATH=ml .venv/airflow/bin/mypy --python-executable .venv/ml/bin/python --python-version 3.10 --cache-dir .mypy_cache/ml ml
 
 .PHONY: lock
