@@ -81,6 +81,9 @@ def airflow_options(settings: Settings, credentials: Credentials) -> dict[str, s
         # A task's supervisor may sleep this long before it notices that a task has deferred itself and ended. At the
         # default of 5 s a short job is over sooner, and the scheduler takes the resumed task for one that vanished.
         "WORKERS__MIN_HEARTBEAT_INTERVAL": "1",
+        # While trainings take all cores, the API server's answer may take long. A task gives up after five times 5 s by
+        # default, and that costs one of its attempts.
+        "WORKERS__EXECUTION_API_TIMEOUT": "60",
         # A new recipe shows up in seconds; the default is five minutes.
         "DAG_PROCESSOR__REFRESH_INTERVAL": "10",
     }

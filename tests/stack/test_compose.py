@@ -141,7 +141,13 @@ def test_airflow_is_set_up_like_on_the_laptop() -> None:
     compose_side = SERVICES["scheduler"]["environment"]
     for name in ("AIRFLOW_CONN_AWS_DEFAULT", *(name for name in laptop if name.startswith("RETRAINING"))):
         assert compose_side[name] == laptop[name], name
-    for name in ("CORE__EXECUTOR", "CORE__PARALLELISM", "CORE__LOAD_EXAMPLES", "WORKERS__MIN_HEARTBEAT_INTERVAL"):
+    for name in (
+        "CORE__EXECUTOR",
+        "CORE__PARALLELISM",
+        "CORE__LOAD_EXAMPLES",
+        "WORKERS__MIN_HEARTBEAT_INTERVAL",
+        "WORKERS__EXECUTION_API_TIMEOUT",
+    ):
         assert compose_side[f"AIRFLOW__{name}"] == laptop[f"AIRFLOW__{name}"], name
     assert set(laptop) - set(compose_side) == {
         "AIRFLOW_HOME",
