@@ -31,7 +31,7 @@ MIN_SPREAD = 0.08
 """Share of the pixels that make an image what it is: two edges at the same place are no copies."""
 MAX_TINT, DARK = 0.06, 24
 """Shares of red, green and blue may differ by so much: the same shapes in another colour are another thing."""
-BLOCK, TILE = 512, 8192
+BLOCK, TILE = 256, 8192
 """Rows compared at a time, and with how many of the others: memory grows with the images, not with their square."""
 CUT = 0.05
 
