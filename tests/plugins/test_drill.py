@@ -69,6 +69,19 @@ def test_a_drill_rejects_nobody(champions: list[Run]) -> None:
     assert recall_rejections(run.s3, run.environment.bucket, run.plan.rejections_key, run.recipe.name) == []
 
 
+def test_a_drill_that_is_over_is_not_performed_again(champions: list[Run]) -> None:
+    run = champions[1]
+    to, asked = drill(run).choose(), {"reason": "monthly", "by": "ada", "once": "its run"}
+    done, kept = drill(run).perform(to, **asked), (champion(run), changed(run))
+    assert drill(run).perform(to, **asked) == done
+    assert (champion(run), changed(run)) == kept
+
+
+def changed(run: Run) -> Any:
+    """When the endpoint last was."""
+    return run.sagemaker.describe_endpoint(EndpointName=run.plan.endpoint)["LastModifiedTime"]
+
+
 @pytest.mark.parametrize("moment", ["update_endpoint", "put_object"])
 @pytest.mark.parametrize("times", [1, 2])
 def test_a_killed_drill_is_ended(

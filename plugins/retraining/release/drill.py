@@ -47,15 +47,20 @@ class Drill:
             raise NoWayBack(f"No drill with {target}: {'; '.join(wrong)}.{others}")
         return target
 
-    def perform(self, to: str, *, reason: str, by: str) -> dict[str, Any]:
+    def perform(self, to: str, *, reason: str, by: str, once: str = "") -> dict[str, Any]:
         """There and back; a repetition goes on. Returns {"run_name", "drilled", "away_seconds", "back_seconds", …}.
 
-        RollbackFailed tells what serves. Where that is the former champion, the same command comes back.
+        `once` names who asks, such as a run: what that one asked for and is over is not done again. RollbackFailed
+        tells what serves. Where that is the former champion, the same command comes back.
         """
         pointer = self._pointer()
+        last = (pointer.document or {}).get("drill") or {}
+        if once and last.get("once") == once and "back_at" in last:
+            assert pointer.document
+            return _record(last, pointer.document)
         if not _home(pointer.document):
             pointer = self._leave(pointer, to, {"reason": reason, "by": by})
-        return self._return(pointer)
+        return self._return(pointer, {"once": once} if once else {})
 
     def _leave(self, pointer: Champion, to: str, why: Mapping[str, str]) -> Champion:
         began, home = time.monotonic(), pointer.document
@@ -67,7 +72,7 @@ class Drill:
         self._point(pointer, {**document, "previous": names_of(home), "drill": note})
         return self._pointer()
 
-    def _return(self, pointer: Champion) -> dict[str, Any]:
+    def _return(self, pointer: Champion, whose: Mapping[str, str]) -> dict[str, Any]:
         began, home, away = time.monotonic(), _home(pointer.document), pointer.document or {}
         assert home  # perform() left from there
         try:
@@ -78,9 +83,9 @@ class Drill:
                 f"to {home['run_name']}, once that can serve."
             ) from error
         note = {key: value for key, value in away["drill"].items() if key != "back_to"}
-        note |= {"run_name": away["run_name"], "back_at": _now(), "back_seconds": _seconds(began)}
+        note |= {"run_name": away["run_name"], "back_at": _now(), "back_seconds": _seconds(began), **whose}
         self._point(pointer, home | {"drill": note})
-        return note | {"run_name": home["run_name"], "drilled": away["run_name"]}
+        return _record(note, home)
 
     # -- parts ---------------------------------------------------------------------------------------------------------
 
@@ -121,6 +126,11 @@ class Drill:
                 f"its model package is Rejected ({rejected}), so it does not serve for a drill; name another run"
             )
         return wrong
+
+
+def _record(note: Mapping[str, Any], home: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a drill that is over, by what champion.json tells of it."""
+    return {**note, "run_name": home["run_name"], "drilled": note["run_name"]}
 
 
 def _home(document: Mapping[str, Any] | None) -> dict[str, Any] | None:

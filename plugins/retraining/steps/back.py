@@ -20,7 +20,7 @@ def go_back(run: Run) -> dict[str, Any]:
     person = getattr(run.context["dag_run"], "triggering_user_name", None) or "somebody"
     to, why = run.fact("choose"), {"reason": run.params["reason"], "by": person}
     if run.params.get("drill"):
-        return Drill(rollback=_rollback(run)).perform(to, **why)
+        return Drill(rollback=_rollback(run)).perform(to, **why, once=run.plan.run_name)
     return _rollback(run).go_back(to, **why)
 
 
