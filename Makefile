@@ -195,7 +195,7 @@ fuzz: setup .venv/fuzz/.installed  ## strangers' bytes for every reader and serv
 	@.venv/airflow/bin/python -m tests.fuzz $(ARGS)
 
 .PHONY: faults
-faults: .venv/airflow/.installed  ## what befalls a run of the DAG, simulated: kills, weather, zombies, people; ARGS='--kinds kills'
+faults: .venv/airflow/.installed  ## what befalls a run of the DAG, simulated: kills, weather, zombies, people; ARGS='--kinds kills --dag stock'
 	@.venv/airflow/bin/python -m tests.faults $(ARGS)
 
 .PHONY: kill-runs
