@@ -33,6 +33,7 @@ def table(entries: Sequence[Entry]) -> str:
         back = [kill.recovered_s for kill in of_it if kill.recovered_s is not None]
         told = f"{statistics.median(back):.1f} s ({max(back):.1f} s)" if back else ""
         lines.append(f"{kind:22} {count:6} {sum(kill.whole for kill in of_it):15} {told:>27}")
+    failed = sum(entry.failed for entry in entries)
     outages = [seconds for entry in entries for seconds in entry.outage_s]
     lines += [
         "",
@@ -40,8 +41,7 @@ def table(entries: Sequence[Entry]) -> str:
         f"harmful runs     {sum(bool(entry.harms) for entry in entries)}",
         f"lost runs        {sum(bool(entry.lost) for entry in entries)}",
         f"outcomes         {dict(Counter(entry.outcome for entry in entries))}",
-        f"requests         {sum(entry.requests for entry in entries):,}, of which failed in outages or beside them "
-        f"{sum(entry.failed for entry in entries):,}",
+        f"requests         {sum(entry.requests for entry in entries):,}, of which {failed:,} failed",
     ]
     if outages:
         most = max(outages)

@@ -11,7 +11,7 @@ from typing import Any
 
 from tests.e2e.laptop import draw
 
-EVERY_S = 0.4
+EVERY_S = 1.0
 CLASSES = ("ground", "sky")
 
 

@@ -11,11 +11,12 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from retraining.job_kinds import IN_PROGRESS, KINDS, MAX_GENERATIONS, is_missing
+from retraining.job_kinds import IN_PROGRESS, KINDS, is_missing
 from stack.settings import BUCKET
 
 RECIPE = "tiny"
-PAID = ("tuning", "training", "processing", "transform")
+TRIALS = 1
+"""Of its search, as many as the recipe's max_jobs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,11 +179,6 @@ def patiently(ask: Callable[[], Any], within_s: float = 120) -> Any:
             if time.monotonic() > deadline:
                 raise
             time.sleep(1)
-
-
-def generations(name: str) -> list[str]:
-    """The names that jobs for one purpose may have, in their order."""
-    return [KINDS["training"].generation(name, number) for number in range(1, MAX_GENERATIONS + 1)]
 
 
 def _document(s3: Any, key: str) -> dict[str, Any] | None:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 
 from retraining.job_kinds import IN_PROGRESS, is_platform_failure
 from tests.faults.real.client import Answer
-from tests.faults.real.evidence import Evidence, Job
+from tests.faults.real.evidence import TRIALS, Evidence, Job
 
 
 def harms(found: Evidence) -> list[str]:
@@ -42,6 +42,12 @@ def _jobs(found: Evidence) -> Iterator[str]:
         for job in earlier:
             if not (job.status == "Failed" and is_platform_failure(job.reason)):
                 yield f"I1: {kind} {purpose} was paid again after one that is {job.status}: {job.reason or 'no reason'}"
+
+    trials = [
+        job.name for job in found.jobs if re.match(rf"{found.run}-\d{{3}}-", job.name) and job.status == "Completed"
+    ]
+    if len(trials) > TRIALS:
+        yield f"I1: {len(trials)} trials of {TRIALS} were paid to their end: {trials}"
 
 
 def _registry(found: Evidence) -> Iterator[str]:

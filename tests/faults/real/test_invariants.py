@@ -24,6 +24,7 @@ PROMOTED = Evidence(
     endpoint=Endpoint(status="InService", config=RUN, model=RUN),
     jobs=[
         Job(kind="tuning", name=RUN, status="Completed"),
+        Job(kind="training", name=f"{RUN}-001-abc", status="Completed"),
         Job(kind="training", name=f"{RUN}-train", status="Failed", reason="InternalServerError: a host was lost"),
         Job(kind="training", name=f"{RUN}-train-g2", status="Completed"),
     ],
@@ -52,6 +53,7 @@ def test_weeks_that_went_well_are_harmless() -> None:
     ("week", "planted", "seen"),
     [
         (PROMOTED, {"jobs": [TRAIN, replace(TRAIN, name=f"{RUN}-train-g2")]}, "I1"),
+        (PROMOTED, {"jobs": [replace(TRAIN, name=f"{RUN}-001-abc"), replace(TRAIN, name=f"{RUN}-002-def")]}, "I1"),
         (PROMOTED, {"packages": [*PROMOTED.packages, Package(run=RUN, status="Approved")]}, "I1"),
         (PROMOTED, {"served": [OLD, RUN, OLD, RUN]}, "I2"),
         (PROMOTED, {"endpoint": Endpoint(status="InService", config=RUN, model=None)}, "I4"),
