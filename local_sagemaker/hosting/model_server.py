@@ -18,7 +18,7 @@ from pathlib import Path
 from local_sagemaker.failures import JobFailedError
 from local_sagemaker.hosting.served_model import ServedModel
 from local_sagemaker.platform import Platform
-from local_sagemaker.sandbox import archives, disk, packages
+from local_sagemaker.sandbox import archives, disk, overlay, packages
 from local_sagemaker.sandbox.container import Container, moved
 from local_sagemaker.sandbox.cores import Cores, vcpus
 from local_sagemaker.sandbox.disk import Quota
@@ -99,12 +99,13 @@ class ModelServer:
         if self._stopped():
             raise packages.StoppedError("InternalServerError: the model server was stopped while its model was fetched")
         interpreter = container.interpreter(code / "requirements.txt", self.say, self._stop)
+        own = overlay.make(self._folder / "environment", interpreter)  # where pip of the model's code installs
         self.port = _free_port()
         model = f"{CONTAINER_BASE}/model"
         try:
             self._process = container.start(
-                [interpreter, *(container.image.serve or ())],
-                environment=self._environment(container, interpreter),
+                [own, *(container.image.serve or ())],
+                environment=self._environment(container, interpreter, own),
                 cwd=self._base,
                 folder=self._folder / "process",
                 nice=self._nice,
@@ -237,10 +238,12 @@ class ModelServer:
         self._given["SAGEMAKER_SUBMIT_DIRECTORY"] = f"{CONTAINER_BASE}/code"
         return code
 
-    def _environment(self, container: Container, interpreter: str) -> dict[str, str]:
+    def _environment(self, container: Container, interpreter: str, own: str) -> dict[str, str]:
         base = container.isolation.base(self._base)
+        plain = container.environment(interpreter, self._folder, self._num_threads, self._base)
         return {
-            **container.environment(interpreter, self._folder, self._num_threads, self._base),
+            **plain,
+            "PATH": f"{Path(own).parent}:{plain['PATH']}",
             "SAGEMAKER_BASE_DIR": str(base),
             "SM_MODEL_DIR": str(base / "model"),
             "SAGEMAKER_CONTAINER_LOG_LEVEL": "20",

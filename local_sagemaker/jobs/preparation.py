@@ -16,7 +16,7 @@ from local_sagemaker.jobs.host_process import HostProcess
 from local_sagemaker.jobs.opt_ml import OptMl
 from local_sagemaker.jobs.script import Script
 from local_sagemaker.platform import Platform
-from local_sagemaker.sandbox import archives
+from local_sagemaker.sandbox import archives, overlay
 from local_sagemaker.sandbox.container import Container
 
 _GPU_FOLDERS = "/proc/driver/nvidia/gpus/*"
@@ -65,7 +65,10 @@ class Preparation:
             step()
 
     def start(self, num_threads: int) -> list[str]:
-        """Start every host's process; returns the first host's command. Leaves none running when one cannot start."""
+        """Start every host's process; returns the first host's command. Leaves none running when one cannot start.
+
+        In script mode each has an environment of its own over the interpreter's, where pip of the script installs.
+        """
         container = Container.of(
             self._request["AlgorithmSpecification"].get("TrainingImage", ""),
             self._platform.images,
@@ -78,6 +81,10 @@ class Preparation:
         try:
             for process, command in zip(self._hosts, commands, strict=True):
                 environment = self._environment(process, container, interpreter, num_threads)
+                if not self._entrypoint:
+                    own = overlay.make(process.folder / "environment", interpreter)
+                    command = [own if word == interpreter else word for word in command]
+                    environment["PATH"] = f"{Path(own).parent}:{environment['PATH']}"
                 mounts = process.opt_ml.mounts(self._request)
                 process.start(container, command, environment, mounts=mounts, hosts=self._hosts)
         except BaseException as error:

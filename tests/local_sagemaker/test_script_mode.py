@@ -13,7 +13,8 @@ import pytest
 from local_sagemaker.failures import JobFailedError
 from local_sagemaker.jobs import opt_ml, script
 from local_sagemaker.jobs.script import Script
-from tests.local_sagemaker.harness import BUCKET, Server, training_request
+from tests.local_sagemaker.harness import BUCKET, Server, last_line, training_request
+from tests.local_sagemaker.test_processing import wheel
 from tests.local_sagemaker.test_training import archive, run
 
 TELL = """
@@ -91,6 +92,29 @@ def test_processes_of_a_script_can_share_objects(make_server: Callable[..., Serv
     server = make_server("--isolation", isolation)
     job = run(server, training_request(server, f"share-{isolation}-{'x' * 40}", SHARE))
     assert job["TrainingJobStatus"] == "Completed", job["FailureReason"]
+
+
+# How people bring what a container lacks, from inside of train.py.
+INSTALL = """
+import os, subprocess, sys
+wheel = os.path.join(os.environ["SM_CHANNEL_TRAIN"], "tinything-1.0-py3-none-any.whl")
+subprocess.check_call([sys.executable, "-m", "pip", "install", "--no-index", wheel])
+subprocess.check_call("pip install --no-index " + wheel, shell=True)
+import botocore, tinything
+print("installed at", tinything.WHERE)
+"""
+
+
+def test_script_installs_into_its_job_alone(server: Server) -> None:
+    server.s3.put_object(Bucket=BUCKET, Key="wheels/tinything-1.0-py3-none-any.whl", Body=wheel("tinything"))
+    source = {"S3DataType": "S3Prefix", "S3Uri": f"s3://{BUCKET}/wheels/"}
+    request = training_request(server, "installs", INSTALL)
+    request["InputDataConfig"] = [{"ChannelName": "train", "DataSource": {"S3DataSource": source}}]
+    job = run(server, request)
+    assert job["TrainingJobStatus"] == "Completed", job["FailureReason"]
+    assert last_line(server, "installs").startswith(f"installed at {server.root}")
+    with pytest.raises(ImportError):
+        __import__("tinything")
 
 
 def test_training_env_holds_everything_in_one(told: dict[str, Any]) -> None:

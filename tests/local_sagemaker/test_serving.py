@@ -210,6 +210,13 @@ def test_what_the_models_code_requires_is_installed(platform: Platform, start: S
     assert printed(platform, start(program, {"SAGEMAKER_SUBMIT_DIRECTORY": str(code)}))[-1] == "1.0"
 
 
+def test_models_code_installs_into_its_server_alone(platform: Platform, start: Start, tmp_path: Path) -> None:
+    made = str(wheel(tmp_path, "tinybrought"))
+    command = f"[sys.executable, '-m', 'pip', 'install', '-q', '--no-index', {made!r}]"
+    server = start(f"import subprocess, sys\nsubprocess.check_call({command})\nimport tinybrought\nprint(tinybrought)")
+    assert str(server._folder) in printed(platform, server)[-1]
+
+
 def test_server_that_fills_the_disk_is_ended_with_the_reason(
     platform: Platform, start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
