@@ -53,6 +53,13 @@ def test_one_class_says_what_is_left_out(tmp_path: Path) -> None:
         found(tmp_path)
 
 
+@pytest.mark.parametrize("names", [["Pets.ZIP"], ["Pets.ZIP", "cat/1.png"]])
+def test_an_archive_within_a_folder_is_told_of(tmp_path: Path, names: list[str]) -> None:
+    write(tmp_path, *names)
+    with pytest.raises(SourceError, match=r"Pets\.ZIP is not looked into: name it itself as the source"):
+        found(tmp_path)
+
+
 def test_clutter_is_ignored(tmp_path: Path) -> None:
     write(
         tmp_path,

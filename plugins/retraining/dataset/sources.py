@@ -11,9 +11,10 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
+from retraining.dataset.archive_names import is_archive
 from retraining.dataset.fetch import fetched, find_tree
 from retraining.dataset.layout import Understood, understand
 from retraining.dataset.memory import Memory, Whole
@@ -118,6 +119,9 @@ def _require_classes(source: str, understood: Understood) -> None:
     beside = "".join(
         f"\n    {why}: {some.files} files ({', '.join(some.examples)})" for why, some in understood.left_out.items()
     )
+    examples = (name for some in understood.left_out.values() for name in some.examples)
+    if packed := next((name for name in examples if is_archive(PurePath(name))), None):
+        beside += f"\n    {packed} is not looked into: name it itself as the source, or unpack it."
     if not labels:
         raise SourceError(
             f"{source} holds no images in class folders. Expected <class>/<image>.jpg or .png."
