@@ -2,13 +2,13 @@
 
 python -m tests.faults.real [--kills N] [--seed N] [--every SECONDS] [--most N] [--folder FOLDER]
 
-A folder that is given is kept, and a later call goes on from its ledger; else all of it is removed in the end.
+A folder that is given is kept, and a later call goes on from its ledger; else all of it is removed in the end, unless
+there was harm.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import shutil
 import signal
 import statistics
@@ -75,10 +75,12 @@ def main() -> int:
         installation.stop()
     entries = campaign.entries()
     print(table(entries))
-    if given.folder is None:
-        with contextlib.suppress(OSError):
-            shutil.rmtree(folder)
-    return 1 if any(entry.harms for entry in entries) else 0
+    harmful = any(entry.harms for entry in entries)
+    if harmful:
+        print(f"Databases, logs and the ledger: {folder}")
+    elif given.folder is None:
+        shutil.rmtree(folder, ignore_errors=True)
+    return 1 if harmful else 0
 
 
 if __name__ == "__main__":

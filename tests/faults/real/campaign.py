@@ -145,6 +145,7 @@ class Campaign:
         installation = self._installation
         self._say(f"run {run.number}: {run.name}, seed {run.seed}")
         client = Client(ENDPOINT, lambda service: installation.client(service, read_timeout_s=60))
+        since = time.time()
         if run.before:
             client.start()
         state = self._follow(run, rng, most if run.before else 0)
@@ -154,19 +155,22 @@ class Campaign:
             client.stop()
         found = self._found(run.name, state, run.before, client)
         told = invariants.harms(found)
-        windows = outages(client.answers, [kill.at for kill in run.kills if kill.kind in SERVING], time.time())
+        # Of kills before an interruption the answers are lost.
+        at = [kill.at for kill in run.kills if kill.kind in SERVING and kill.at > since]
+        windows = outages(client.answers, at, time.time())
         told += invariants.unanswered(unexcused(client.answers, windows))
         report = found.report or {}
+        reason = " ".join(str(report.get("reason")).split())[:300]
         return Entry(
             seed=run.seed,
             run=run.name,
             state=state,
             outcome=str(report.get("outcome")),
-            reason=str(report.get("reason"))[:300],
+            reason=reason,
             seconds=round(seconds, 1),
             kills=run.kills,
             harms=told,
-            lost="" if state == "success" else f"{state}: {str(report.get('reason'))[:300]}",
+            lost="" if state == "success" else f"{state}: {reason}",
             requests=len(client.answers),
             failed=sum(bool(answer.wrong) for answer in client.answers),
             outage_s=[round(end - start, 1) for start, end in windows],

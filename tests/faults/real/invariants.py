@@ -84,7 +84,7 @@ def _endpoint(found: Evidence) -> Iterator[str]:
 
 def _objects(found: Evidence) -> Iterator[str]:
     for key in found.missing:
-        yield f"I4: {key} is not there"
+        yield f"I4: missing or damaged: {key}"
 
 
 def _told(found: Evidence) -> Iterator[str]:
