@@ -7,11 +7,31 @@ in. Where the interpreter has no pip, the one that Python brings for ensurepip r
 
 from __future__ import annotations
 
+import functools
+import json
 import os
 import shlex
+import subprocess
 from pathlib import Path
+from typing import NamedTuple
 
-from local_sagemaker.sandbox.requirements import Packages
+from local_sagemaker.failures import JobFailedError
+
+_ASKED = """
+import json, os, site, sys
+folders = [folder for folder in site.getsitepackages() if os.path.isdir(folder)]
+print(json.dumps([folders, "python{0.major}.{0.minor}".format(sys.version_info)]))
+"""
+_PATIENCE_S = 60
+
+
+class Python(NamedTuple):
+    """What an environment over an interpreter needs to know of it."""
+
+    site: list[str]
+    """Its folders of packages."""
+    version: str
+    """As in `lib/python3.11`."""
 
 
 def make(folder: Path, interpreter: str) -> str:
@@ -19,23 +39,40 @@ def make(folder: Path, interpreter: str) -> str:
 
     Raises JobFailedError when the interpreter does not run.
     """
-    packages = Packages.of(interpreter)
+    real = os.path.realpath(interpreter)
+    python, home = _asked(interpreter, real), Path(real).parent
     # The files that `python -m venv` writes, without the half second that it takes.
-    home = Path(os.path.realpath(interpreter)).parent
-    version = f"python{packages.markers['python_version']}"
-    site, programs = folder / "lib" / version / "site-packages", folder / "bin"
+    site, programs = folder / "lib" / python.version / "site-packages", folder / "bin"
     for made in (site, programs):
         made.mkdir(parents=True, exist_ok=True)
     (folder / "pyvenv.cfg").write_text(f"home = {home}\ninclude-system-site-packages = false\n")
     for name in ("python", "python3"):
         (programs / name).unlink(missing_ok=True)
         (programs / name).symlink_to(interpreter)
-    lines = [f"import site; site.addsitedir({parent!r})\n" for parent in packages.site]
-    if "pip" not in packages.distributions:
-        wheels = sorted((home.parent / "lib" / version / "ensurepip/_bundled").glob("pip-*.whl"))
+    lines = [f"import site; site.addsitedir({parent!r})\n" for parent in python.site]
+    if not any((Path(parent) / "pip").is_dir() for parent in python.site):
+        wheels = sorted((home.parent / "lib" / python.version / "ensurepip/_bundled").glob("pip-*.whl"))
         lines += [f"{wheel}\n" for wheel in wheels[-1:]]
     (site / "_parent.pth").write_text("".join(lines))
     for name in ("pip", "pip3"):
         (programs / name).write_text(f'#!/bin/sh\nexec {shlex.quote(str(programs / "python"))} -m pip "$@"\n')
         (programs / name).chmod(0o755)
     return str(programs / "python")
+
+
+@functools.cache
+def _asked(interpreter: str, real: str) -> Python:
+    """Of the interpreter itself, once while it leads to the same program. To list its packages takes much longer."""
+    try:
+        said = subprocess.run(
+            [interpreter, "-I", "-c", _ASKED],
+            capture_output=True,
+            timeout=_PATIENCE_S,
+            check=True,
+            stdin=subprocess.DEVNULL,
+            env={"PATH": os.defpath, "LANG": "C.UTF-8"},
+        ).stdout
+        site, version = json.loads(said)
+    except (OSError, subprocess.SubprocessError, ValueError) as error:
+        raise JobFailedError(f"InternalServerError: {interpreter} cannot be started: {error}") from error
+    return Python(site, version)
