@@ -14,6 +14,9 @@ from stack.settings import BUCKET, REGION, ROLE_ARN, Settings
 
 STORE, SERVER = "store", "local_sagemaker"
 AIRFLOW_PARTS = ("api-server", "scheduler", "dag-processor", "triggerer")
+FORKING = ("scheduler", "dag-processor")
+"""Whose children are our tasks and parses: they begin with what these have imported."""
+PRELOADED = "retraining.preloaded"
 # The names under which /api/v2/monitor/health reports the parts.
 HEALTH_KEYS = {
     "metadatabase": "api-server",
@@ -161,8 +164,8 @@ def services(settings: Settings, credentials: Credentials) -> tuple[Service, ...
         *(
             Service(
                 name=part,
-                command=(sys.executable, "-m", "airflow", *airflow_arguments[part]),
-                environment=airflow_environment,
+                command=(sys.executable, "-m", PRELOADED if part in FORKING else "airflow", *airflow_arguments[part]),
+                environment=airflow_environment | {"PYTHONPATH": str(settings.root / "plugins")},
                 ports_variable="AIRFLOW_PORT" if part == "api-server" else None,
             )
             for part in AIRFLOW_PARTS
