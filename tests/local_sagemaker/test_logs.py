@@ -12,42 +12,33 @@ import botocore.exceptions
 import pytest
 
 from local_sagemaker.operations import cloudwatch_logs, filter_pattern
-from local_sagemaker.state import logs
+from local_sagemaker.state import logs as module
 from local_sagemaker.state.logs import TRAINING_JOBS, Logs
 from local_sagemaker.wire.errors import ApiError
 from tests.local_sagemaker.harness import Server
-from tests.object_store import REGION
-
-
-class Alone:
-    """As much of a platform as the log operations look at."""
-
-    def __init__(self, path: Path) -> None:
-        self.logs = Logs(path)
-        self.settings = type("Settings", (), {"region": REGION, "account": "000000000000"})()
 
 
 @pytest.fixture
-def platform(tmp_path: Path) -> Iterator[Any]:
-    alone = Alone(tmp_path / "logs.db")
+def logs(tmp_path: Path) -> Iterator[Logs]:
+    alone = Logs(tmp_path / "logs.db")
     yield alone
-    alone.logs.close()
+    alone.close()
 
 
 def messages(answer: dict[str, Any]) -> list[str]:
     return [event["message"] for event in answer["events"]]
 
 
-def get(platform: Any, stream: str = "job/algo-1", **request: Any) -> dict[str, Any]:
-    return cloudwatch_logs.get_log_events(platform, {"logGroupName": TRAINING_JOBS, "logStreamName": stream} | request)
+def get(logs: Logs, stream: str = "job/algo-1", **request: Any) -> dict[str, Any]:
+    return cloudwatch_logs.get_log_events({"logGroupName": TRAINING_JOBS, "logStreamName": stream} | request, logs=logs)
 
 
-def search(platform: Any, **request: Any) -> list[str]:
+def search(logs: Logs, **request: Any) -> list[str]:
     """FilterLogEvents over all pages, as a paginator does it."""
     found: list[str] = []
     request = {"logGroupName": TRAINING_JOBS} | request
     for _ in range(10_000):
-        page = cloudwatch_logs.filter_log_events(platform, request)
+        page = cloudwatch_logs.filter_log_events(request, logs=logs)
         found += messages(page)
         if "nextToken" not in page:
             return found
@@ -55,96 +46,96 @@ def search(platform: Any, **request: Any) -> list[str]:
     raise AssertionError("it never ended")
 
 
-def test_forward_token_repeats_at_the_end_and_moves_on_with_new_lines(platform: Any) -> None:
-    platform.logs.put(TRAINING_JOBS, "job/algo-1", ["one", "two", "three"])
-    first = get(platform, startFromHead=True, limit=2)
-    second = get(platform, nextToken=first["nextForwardToken"])
-    third = get(platform, nextToken=second["nextForwardToken"])
+def test_forward_token_repeats_at_the_end_and_moves_on_with_new_lines(logs: Logs) -> None:
+    logs.put(TRAINING_JOBS, "job/algo-1", ["one", "two", "three"])
+    first = get(logs, startFromHead=True, limit=2)
+    second = get(logs, nextToken=first["nextForwardToken"])
+    third = get(logs, nextToken=second["nextForwardToken"])
     assert (messages(first), messages(second), messages(third)) == (["one", "two"], ["three"], [])
     assert third["nextForwardToken"] == second["nextForwardToken"]
-    platform.logs.put(TRAINING_JOBS, "job/algo-1", ["four"])
-    assert messages(get(platform, nextToken=third["nextForwardToken"])) == ["four"]
+    logs.put(TRAINING_JOBS, "job/algo-1", ["four"])
+    assert messages(get(logs, nextToken=third["nextForwardToken"])) == ["four"]
 
 
-def test_backward_token_goes_to_the_head_and_repeats_there(platform: Any) -> None:
-    platform.logs.put(TRAINING_JOBS, "job/algo-1", [str(number) for number in range(7)])
-    page, found = get(platform, limit=3), []
+def test_backward_token_goes_to_the_head_and_repeats_there(logs: Logs) -> None:
+    logs.put(TRAINING_JOBS, "job/algo-1", [str(number) for number in range(7)])
+    page, found = get(logs, limit=3), []
     for _ in range(4):
         found.append(messages(page))
         before = page["nextBackwardToken"]
-        page = get(platform, nextToken=before, limit=3)
+        page = get(logs, nextToken=before, limit=3)
     assert found == [["4", "5", "6"], ["1", "2", "3"], ["0"], []]
     assert page["nextBackwardToken"] == before
 
 
-def test_answer_is_capped_at_a_megabyte(platform: Any) -> None:
-    platform.logs.put(TRAINING_JOBS, "job/algo-1", [f"{number}{'x' * 100_000}" for number in range(30)])
+def test_answer_is_capped_at_a_megabyte(logs: Logs) -> None:
+    logs.put(TRAINING_JOBS, "job/algo-1", [f"{number}{'x' * 100_000}" for number in range(30)])
     read: list[str] = []
-    page = get(platform, startFromHead=True)
+    page = get(logs, startFromHead=True)
     while page["events"]:
         assert sum(len(message) + 26 for message in messages(page)) <= 2**20
         read += messages(page)
-        page = get(platform, nextToken=page["nextForwardToken"])
+        page = get(logs, nextToken=page["nextForwardToken"])
     assert [message[:2].rstrip("x") for message in read] == [str(number) for number in range(30)]
-    assert messages(get(platform))[-1].startswith("29x")
-    assert len(search(platform)) == 30
+    assert messages(get(logs))[-1].startswith("29x")
+    assert len(search(logs)) == 30
 
 
-def test_times_bound_what_is_read(platform: Any) -> None:
+def test_times_bound_what_is_read(logs: Logs) -> None:
     moments = []
     for word in ("early", "middle", "late"):
         moments.append(int(time.time() * 1000))
-        platform.logs.put(TRAINING_JOBS, "job/algo-1", [word])
+        logs.put(TRAINING_JOBS, "job/algo-1", [word])
         time.sleep(0.005)
-    assert messages(get(platform, startTime=moments[1], startFromHead=True)) == ["middle", "late"]
-    assert messages(get(platform, startTime=moments[1], endTime=moments[2])) == ["middle"]
-    assert search(platform, startTime=moments[1], endTime=moments[2] - 1) == ["middle"]
+    assert messages(get(logs, startTime=moments[1], startFromHead=True)) == ["middle", "late"]
+    assert messages(get(logs, startTime=moments[1], endTime=moments[2])) == ["middle"]
+    assert search(logs, startTime=moments[1], endTime=moments[2] - 1) == ["middle"]
 
 
-def test_reader_misses_and_repeats_nothing_while_a_job_writes(platform: Any) -> None:
+def test_reader_misses_and_repeats_nothing_while_a_job_writes(logs: Logs) -> None:
     total = 3_000
-    platform.logs.put(TRAINING_JOBS, "job/algo-1", ["0"])
+    logs.put(TRAINING_JOBS, "job/algo-1", ["0"])
 
     def write() -> None:
         for number in range(1, total, 3):
-            platform.logs.put(TRAINING_JOBS, "job/algo-1", [str(number + offset) for offset in range(3)])
+            logs.put(TRAINING_JOBS, "job/algo-1", [str(number + offset) for offset in range(3)])
 
     writer = threading.Thread(target=write)
     writer.start()
     read: list[str] = []
-    page = get(platform, startFromHead=True, limit=7)
+    page = get(logs, startFromHead=True, limit=7)
     while writer.is_alive() or page["events"]:
         read += messages(page)
-        page = get(platform, nextToken=page["nextForwardToken"], limit=7)
+        page = get(logs, nextToken=page["nextForwardToken"], limit=7)
     writer.join()
-    read += messages(page) + messages(get(platform, nextToken=page["nextForwardToken"]))
+    read += messages(page) + messages(get(logs, nextToken=page["nextForwardToken"]))
     assert read == [str(number) for number in range(total + 1)][: len(read)]
     assert len(read) >= total
 
 
-def test_search_merges_streams_by_time(platform: Any) -> None:
+def test_search_merges_streams_by_time(logs: Logs) -> None:
     for number in range(40):
-        platform.logs.put(TRAINING_JOBS, f"job/algo-{number % 3}", [str(number)])
+        logs.put(TRAINING_JOBS, f"job/algo-{number % 3}", [str(number)])
         time.sleep(0.0015)
     everything = [str(number) for number in range(40)]
-    assert search(platform) == everything
-    assert search(platform, limit=3) == everything
-    assert search(platform, logStreamNamePrefix="job/algo-1", limit=2) == everything[1::3]
-    assert search(platform, logStreamNames=["job/algo-0", "job/algo-2"]) == [n for n in everything if int(n) % 3 != 1]
+    assert search(logs) == everything
+    assert search(logs, limit=3) == everything
+    assert search(logs, logStreamNamePrefix="job/algo-1", limit=2) == everything[1::3]
+    assert search(logs, logStreamNames=["job/algo-0", "job/algo-2"]) == [n for n in everything if int(n) % 3 != 1]
 
 
-def test_search_of_little_in_much_ends(platform: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_search_of_little_in_much_ends(logs: Logs, monkeypatch: pytest.MonkeyPatch) -> None:
     """A page may be empty and have a token, so that no call looks at everything."""
-    platform.logs.put(TRAINING_JOBS, "job/algo-1", [f"line {number}" for number in range(250_000)])
-    assert search(platform, filterPattern='"line 249999"') == ["line 249999"]
-    page = cloudwatch_logs.filter_log_events(platform, {"logGroupName": TRAINING_JOBS, "filterPattern": "nothing"})
+    logs.put(TRAINING_JOBS, "job/algo-1", [f"line {number}" for number in range(250_000)])
+    assert search(logs, filterPattern='"line 249999"') == ["line 249999"]
+    page = cloudwatch_logs.filter_log_events({"logGroupName": TRAINING_JOBS, "filterPattern": "nothing"}, logs=logs)
     assert page["events"] == []
     assert page["nextToken"]
 
 
-def test_long_stream_is_read_by_its_index(platform: Any) -> None:
+def test_long_stream_is_read_by_its_index(logs: Logs) -> None:
     """What a page of a long stream costs does not grow with it: counted in SQLite's steps, not in seconds."""
-    platform.logs.put(TRAINING_JOBS, "job/algo-1", ["x"] * 200_000)
+    logs.put(TRAINING_JOBS, "job/algo-1", ["x"] * 200_000)
     steps = 0
 
     def count() -> int:
@@ -152,10 +143,10 @@ def test_long_stream_is_read_by_its_index(platform: Any) -> None:
         steps += 1
         return 0
 
-    platform.logs._reader.set_progress_handler(count, 100)
-    page = get(platform, limit=10)
-    get(platform, nextToken=page["nextBackwardToken"], limit=10)
-    get(platform, startTime=int(time.time() * 1000) + 60_000, limit=10)
+    logs._reader.set_progress_handler(count, 100)
+    page = get(logs, limit=10)
+    get(logs, nextToken=page["nextBackwardToken"], limit=10)
+    get(logs, startTime=int(time.time() * 1000) + 60_000, limit=10)
     assert steps < 50
 
 
@@ -186,21 +177,21 @@ def test_other_filter_pattern_is_refused_in_words(pattern: str) -> None:
 
 
 @pytest.mark.parametrize("token", ["", "f/1", "x/00000000000000000001", "f/²0000000000000000000", "b/" + "9" * 20])
-def test_token_of_nothing_does_no_harm(platform: Any, token: str) -> None:
-    platform.logs.put(TRAINING_JOBS, "job/algo-1", ["one"])
+def test_token_of_nothing_does_no_harm(logs: Logs, token: str) -> None:
+    logs.put(TRAINING_JOBS, "job/algo-1", ["one"])
     if token.startswith("b/"):  # a place behind everything is a place
-        assert messages(get(platform, nextToken=token)) == ["one"]
+        assert messages(get(logs, nextToken=token)) == ["one"]
         return
     with pytest.raises(ApiError) as caught:
-        get(platform, nextToken=token)
+        get(logs, nextToken=token)
     assert caught.value.code == "InvalidParameterException"
 
 
-def test_stream_that_grows_without_end_loses_its_head(platform: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(logs, "MAX_STREAM_BYTES", 10_000)
+def test_stream_that_grows_without_end_loses_its_head(logs: Logs, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_STREAM_BYTES", 10_000)
     for number in range(200):
-        platform.logs.put(TRAINING_JOBS, "job/algo-1", [f"{number:0100}"])
-    kept = [int(message) for message in messages(get(platform))]
+        logs.put(TRAINING_JOBS, "job/algo-1", [f"{number:0100}"])
+    kept = [int(message) for message in messages(get(logs))]
     assert kept == list(range(kept[0], 200))
     assert 50 < len(kept) < 110
 
@@ -287,12 +278,12 @@ def test_lines_are_followed_as_aws_logs_tail_does_it(stocked: Server) -> None:
     assert {f"line {number}" for number in range(28)} <= set(seen.values())
 
 
-def test_lines_without_room_are_dropped_and_later_ones_kept(platform: Any) -> None:
+def test_lines_without_room_are_dropped_and_later_ones_kept(logs: Logs) -> None:
     """SQLite's own limit stands in for the full disk."""
-    platform.logs.put(TRAINING_JOBS, "job/algo-1", ["before"])
-    (pages,) = platform.logs._db.execute("PRAGMA page_count").fetchone()
-    platform.logs._db.execute(f"PRAGMA max_page_count={pages}")
-    platform.logs.put(TRAINING_JOBS, "job/algo-1", ["x" * 100_000])
-    platform.logs._db.execute("PRAGMA max_page_count=1000000")
-    platform.logs.put(TRAINING_JOBS, "job/algo-1", ["after"])
-    assert messages(get(platform)) == ["before", "after"]
+    logs.put(TRAINING_JOBS, "job/algo-1", ["before"])
+    (pages,) = logs._db.execute("PRAGMA page_count").fetchone()
+    logs._db.execute(f"PRAGMA max_page_count={pages}")
+    logs.put(TRAINING_JOBS, "job/algo-1", ["x" * 100_000])
+    logs._db.execute("PRAGMA max_page_count=1000000")
+    logs.put(TRAINING_JOBS, "job/algo-1", ["after"])
+    assert messages(get(logs)) == ["before", "after"]

@@ -11,7 +11,6 @@ import sys
 import urllib.error
 import urllib.request
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -76,15 +75,14 @@ def test_every_kind_has_its_page(tmp_path: Path) -> None:
     """Straight from a store with one record of each, as bare as a record can be."""
     store, logs = Store(tmp_path / "state.db"), Logs(tmp_path / "logs.db")
     settings = Settings(root=tmp_path, access_key_id="k", secret_access_key="s")
-    platform: Any = SimpleNamespace(store=store, logs=logs, settings=settings)
     for word, kind in pages.KINDS.items():
         describe = (
             {"HyperParameterTuningJobConfig": {}, "HyperParameterTuningJobArn": "arn"} if word == "tuning" else {}
         )
         store.insert(kind.name, f"one/{word}", describe)
-        assert f"one/{word}" in bytes(pages.job(platform, word, f"one/{word}").body).decode()
-        assert f"one/{word}" in bytes(pages.listing(platform, word).body).decode()
-    index = bytes(pages.index(platform).body).decode()
+        assert f"one/{word}" in bytes(pages.job(store, logs, word, f"one/{word}").body).decode()
+        assert f"one/{word}" in bytes(pages.listing(store, logs, word).body).decode()
+    index = bytes(pages.index(store, settings, logs).body).decode()
     assert all(f'href="/jobs/{word}/one/{word}"' in index for word in pages.KINDS)
     store.close()
     logs.close()
@@ -93,13 +91,12 @@ def test_every_kind_has_its_page(tmp_path: Path) -> None:
 def test_index_of_thousands_shows_the_newest_and_a_link(tmp_path: Path) -> None:
     store, logs = Store(tmp_path / "state.db"), Logs(tmp_path / "logs.db")
     settings = Settings(root=tmp_path, access_key_id="k", secret_access_key="s")
-    platform: Any = SimpleNamespace(store=store, logs=logs, settings=settings)
     for number in range(450):
         store.insert("model", f"m{number}", {"CreationTime": number})
-    index = bytes(pages.index(platform).body).decode()
+    index = bytes(pages.index(store, settings, logs).body).decode()
     assert index.count("/jobs/model/m") < 20
     assert "all 450" in index
-    shown = "".join(bytes(pages.listing(platform, "model", str(number)).body).decode() for number in (1, 2, 3))
+    shown = "".join(bytes(pages.listing(store, logs, "model", str(number)).body).decode() for number in (1, 2, 3))
     assert all(f'/jobs/model/m{number}"' in shown for number in range(450))
     store.close()
     logs.close()

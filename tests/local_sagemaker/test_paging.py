@@ -150,14 +150,14 @@ def test_every_paged_operation_is_tried() -> None:
     "other", [{"NameContains": "x"}, {"StatusEquals": "Failed"}, {"SortBy": "Name"}, {"SortOrder": "Ascending"}]
 )
 def test_token_is_bound_to_selection_and_order(platform: Platform, other: dict[str, Any]) -> None:
-    function = app.operations()["sagemaker"]["ListTrainingJobs"]
-    token = function(platform, {"MaxResults": 3})["NextToken"]
+    function = app.bound(app.operations()["sagemaker"]["ListTrainingJobs"], vars(platform))
+    token = function({"MaxResults": 3})["NextToken"]
     with pytest.raises(ApiError, match="Invalid NextToken"):
-        function(platform, {"MaxResults": 3, "NextToken": token} | other)
+        function({"MaxResults": 3, "NextToken": token} | other)
 
 
 def test_order_that_is_the_default_may_be_said(platform: Platform) -> None:
-    function = app.operations()["sagemaker"]["ListTrainingJobs"]
-    token = function(platform, {"MaxResults": 3})["NextToken"]
+    function = app.bound(app.operations()["sagemaker"]["ListTrainingJobs"], vars(platform))
+    token = function({"MaxResults": 3})["NextToken"]
     said = {"SortBy": "CreationTime", "SortOrder": "Descending", "NextToken": token}
-    assert function(platform, said) == function(platform, {"NextToken": token})
+    assert function(said) == function({"NextToken": token})
