@@ -11,7 +11,7 @@ QUICK_SCENARIOS = ("update-good", "update-rolled-back", "update-wrong", "shadow-
 QUICK = 37  # one of as many points, beginning with another one in each scenario
 
 
-@pytest.mark.parametrize(("number", "scenario"), enumerate(QUICK_SCENARIOS))
+@pytest.mark.parametrize(("number", "scenario"), list(enumerate(QUICK_SCENARIOS)))
 def test_death_of_a_process_harms_nothing(laboratory: Laboratory, number: int, scenario: str) -> None:
     found = list(KINDS["kills"](laboratory, SCENARIOS[scenario], number, QUICK))
     assert len(found) > 6

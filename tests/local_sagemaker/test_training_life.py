@@ -218,7 +218,8 @@ sys.exit(int(gate.read_text()))
     server.stop(signal.SIGKILL)
     for name, code in (("ends-well", "0"), ("ends-badly", "9")):
         (folder,) = server.root.glob(f"training-job/{name}-*/*/algo-1")
-        (folder / "opt/ml/go").write_text(code)
+        (folder / "opt/ml/going").write_text(code)
+        (folder / "opt/ml/going").rename(folder / "opt/ml/go")  # whole from its first moment
         wait_until(lambda folder=folder: (folder / "process/exit_code").exists())  # type: ignore[misc]
     server.start()
     assert wait(server, "ends-well")["TrainingJobStatus"] == "Completed"
