@@ -50,6 +50,7 @@ class RuleEvaluation:
     def __init__(self, platform: Platform, job: str, request: dict[str, Any], hosts: list[OptMl], epoch: int) -> None:
         self._platform = platform
         self._job = job
+        self._training = TrainingRecord(platform.store, platform.logs, job)
         self._folder = folder_of(platform.settings, job) / str(epoch)
         tensors, profilers = [host.tensors(request) for host in hosts], [host.profiler for host in hosts]
         self._merged: list[MergedFolder] = []
@@ -101,11 +102,7 @@ class RuleEvaluation:
         """The job is over: return when every rule has its status, or when the server is being shut down."""
         if not self._shutting_down:
             if self._pending():
-                self._tell_end(
-                    TrainingRecord(self._platform.store, self._platform.logs, self._job)
-                    .read()
-                    .describe.get("TrainingEndTime")
-                )
+                self._tell_end(self._training.read().describe.get("TrainingEndTime"))
             self._over.set()
         self._join()
         if not self._shutting_down and self._pending():
@@ -139,7 +136,7 @@ class RuleEvaluation:
     def _look(self) -> bool:
         """One look at everything; whether there is nothing more to do."""
         over, again = self._over.is_set(), self._again.is_set()
-        describe = TrainingRecord(self._platform.store, self._platform.logs, self._job).read().describe
+        describe = self._training.read().describe
         wanted = rule_records.pending(describe)
         if over and self._deadline == float("inf"):
             self._deadline = time.monotonic() + TIMEOUT_S
@@ -243,7 +240,7 @@ class RuleEvaluation:
 
     def _write_job(self, ended_at: float | None) -> None:
         """What an evaluator has to know of the job; whole at every moment, for it is read again at the end."""
-        describe = TrainingRecord(self._platform.store, self._platform.logs, self._job).read().describe
+        describe = self._training.read().describe
         members = ("TrainingJobName", "CreationTime", "TrainingStartTime", "HyperParameters")
         job = {name: describe.get(name) for name in members} | {"TrainingEndTime": ended_at}
         job["InstanceType"] = describe["ResourceConfig"].get("InstanceType", "")
@@ -263,9 +260,7 @@ class RuleEvaluation:
     # -- how it stands --------------------------------------------------------------------------------------------
 
     def _pending(self) -> list[Rule]:
-        return rule_records.pending(
-            TrainingRecord(self._platform.store, self._platform.logs, self._job).read().describe
-        )
+        return rule_records.pending(self._training.read().describe)
 
     @property
     def _shutting_down(self) -> bool:

@@ -9,6 +9,7 @@ there was harm.
 from __future__ import annotations
 
 import argparse
+import functools
 import shutil
 import signal
 import statistics
@@ -64,7 +65,7 @@ def main() -> int:
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: sys.exit(143))
     installation = Installation(folder.resolve())
-    say = lambda text: print(text, flush=True)  # noqa: E731
+    say = functools.partial(print, flush=True)
     campaign = Campaign(installation, seed=given.seed, every_s=given.every, most=given.most, say=say)
     try:
         installation.start()

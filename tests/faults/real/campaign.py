@@ -286,7 +286,6 @@ class Campaign:
         runtime = installation.client("sagemaker-runtime", 60)
         jobs = evidence.patiently(lambda: evidence.settled(sagemaker, name, STOPPING_WITHIN_S))
         champion = evidence.patiently(lambda: evidence.champion(s3))
-        golden = lambda: list(evidence.golden(s3, runtime, ENDPOINT, champion)) if champion else []  # noqa: E731
         return Evidence(
             run=name,
             state=state,
@@ -296,7 +295,9 @@ class Campaign:
             endpoint=evidence.patiently(lambda: evidence.endpoint(sagemaker, ENDPOINT)),
             jobs=jobs,
             packages=evidence.patiently(lambda: list(evidence.packages(sagemaker))),
-            golden=evidence.patiently(golden),
+            golden=evidence.patiently(
+                lambda: list(evidence.golden(s3, runtime, ENDPOINT, champion)) if champion else []
+            ),
             missing=evidence.patiently(lambda: list(evidence.missing(s3, champion))),
             processes=[row.title[:200] for row in self._rows() if row.mark.partition("/")[0] in JOB_MARKS],
             served=[one.config for one in client.served],
