@@ -8,21 +8,18 @@ in. Where the interpreter has no pip, the one that Python brings for ensurepip r
 from __future__ import annotations
 
 import functools
-import json
 import os
 import shlex
-import subprocess
 from pathlib import Path
 from typing import NamedTuple
 
-from local_sagemaker.failures import JobFailedError
+from local_sagemaker.sandbox.interpreter import asked
 
-_ASKED = """
+_WHERE = """
 import json, os, site, sys
 folders = [folder for folder in site.getsitepackages() if os.path.isdir(folder)]
 print(json.dumps([folders, "python{0.major}.{0.minor}".format(sys.version_info)]))
 """
-_PATIENCE_S = 60
 
 
 class Python(NamedTuple):
@@ -40,7 +37,7 @@ def make(folder: Path, interpreter: str) -> str:
     Raises JobFailedError when the interpreter does not run.
     """
     real = os.path.realpath(interpreter)
-    python, home = _asked(interpreter, real), Path(real).parent
+    python, home = _python_of(interpreter, real), Path(real).parent
     # The files that `python -m venv` writes, without the half second that it takes.
     site, programs = folder / "lib" / python.version / "site-packages", folder / "bin"
     for made in (site, programs):
@@ -61,18 +58,6 @@ def make(folder: Path, interpreter: str) -> str:
 
 
 @functools.cache
-def _asked(interpreter: str, real: str) -> Python:
+def _python_of(interpreter: str, real: str) -> Python:
     """Of the interpreter itself, once while it leads to the same program. To list its packages takes much longer."""
-    try:
-        said = subprocess.run(
-            [interpreter, "-I", "-c", _ASKED],
-            capture_output=True,
-            timeout=_PATIENCE_S,
-            check=True,
-            stdin=subprocess.DEVNULL,
-            env={"PATH": os.defpath, "LANG": "C.UTF-8"},
-        ).stdout
-        site, version = json.loads(said)
-    except (OSError, subprocess.SubprocessError, ValueError) as error:
-        raise JobFailedError(f"InternalServerError: {interpreter} cannot be started: {error}") from error
-    return Python(site, version)
+    return Python(*asked(interpreter, _WHERE, f"{interpreter} cannot be started"))

@@ -9,11 +9,9 @@ import codecs
 import collections
 import dataclasses
 import hashlib
-import json
 import os
 import re
 import shlex
-import subprocess
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -21,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from local_sagemaker.failures import JobFailedError
+from local_sagemaker.sandbox.interpreter import asked
 
-_LIST_TIMEOUT_S = 60.0
 _MAX_BYTES = 2**20
 _MAX_NESTING = 10
 _MAX_INCLUDES = 200
@@ -113,20 +111,7 @@ class Packages:
     def _list(cls, interpreter: str) -> Packages:
         from packaging.utils import canonicalize_name
 
-        try:
-            output = subprocess.run(
-                [interpreter, "-I", "-c", _LIST],
-                capture_output=True,
-                timeout=_LIST_TIMEOUT_S,
-                check=True,
-                stdin=subprocess.DEVNULL,
-                env={"PATH": os.defpath, "LANG": "C.UTF-8"},
-            ).stdout
-            found: dict[str, Any] = json.loads(output)
-        except (OSError, subprocess.SubprocessError, ValueError) as error:
-            raise JobFailedError(
-                f"InternalServerError: the packages of {interpreter} cannot be listed: {error}"
-            ) from error
+        found = asked(interpreter, _LIST, f"the packages of {interpreter} cannot be listed")
         return cls(
             site=tuple(found["site"]),
             distributions={
