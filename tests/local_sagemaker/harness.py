@@ -7,6 +7,7 @@ import io
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tarfile
@@ -92,6 +93,10 @@ class Server:
 
     def is_up(self) -> bool:
         assert self.process and self.process.poll() is None, self.log()
+        try:
+            socket.create_connection(("127.0.0.1", self.port)).close()
+        except ConnectionRefusedError:  # and no client is made of that
+            return False
         return self.answers()
 
     def answers(self) -> bool:
