@@ -20,11 +20,10 @@ from local_sagemaker.pages.html import tag
 from local_sagemaker.settings import Settings
 from local_sagemaker.state.logs import Logs
 from local_sagemaker.state.store import Store
+from tests.browser import chromium
 from tests.local_sagemaker.harness import IMAGE, REPOSITORY, Server, training_request
 from tests.object_store import KEY_ID, SECRET
 from tests.waiting import PATIENCE_S
-
-CHROMIUM = "/usr/bin/chromium"
 
 
 def get(server: Server, path: str, **headers: str) -> str:
@@ -105,20 +104,8 @@ def test_index_of_thousands_shows_the_newest_and_a_link(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_page_changes_by_itself_without_being_loaded_anew(server: Server, job: str) -> None:
     """In a real browser, dark and light, with nothing on its console."""
-    if not Path(CHROMIUM).exists():
-        pytest.skip(f"{CHROMIUM} is not installed")
-    from playwright.sync_api import sync_playwright
-
-    said: list[str] = []
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-        )
-        page = browser.new_page(color_scheme="dark")
-        page.set_default_timeout(PATIENCE_S * 1000)
-        page.on("console", lambda message: said.append(message.text))
-        page.on("pageerror", lambda error: said.append(str(error)))
-        page.on("dialog", lambda dialog: said.append(dialog.message))
+    with chromium() as browser:
+        page = browser.page(color_scheme="dark")
         page.goto(server.url)
         page.evaluate("document.body.dataset.loaded = 'once'")
         server.sagemaker.create_model_package_group(ModelPackageGroupName="seen")
@@ -131,8 +118,7 @@ def test_page_changes_by_itself_without_being_loaded_anew(server: Server, job: s
         assert page.evaluate("document.body.dataset.loaded") == "once"
         page.goto(f"{server.url}/jobs/training/{job}")
         assert page.inner_text("pre.log") == "<script>alert(1)</script>"
-        browser.close()
-    assert said == []
+    assert browser.said == []
 
 
 @pytest.mark.parametrize("path", ["/jobs/training/nobody", "/jobs/nothing/x", "/jobs/nothing", "/jobs/model?page=x"])

@@ -114,7 +114,8 @@ MODELS = [
     Model(recipe="<b>cats</b>", problems=("SageMaker does not tell (EndpointConnectionError)",)),
     Model(recipe="new"),
 ]
-AROUND = '<!doctype html><html class="dark"><body><iframe src="run?state=promoted"></iframe></body></html>'
+AROUND = """<!doctype html><html class="dark"><link rel="icon" href="static/icon.svg">
+<body><iframe src="run?state=promoted"></iframe></body></html>"""
 
 
 @contextlib.contextmanager

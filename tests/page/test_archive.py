@@ -11,8 +11,8 @@ import pytest
 from retraining.page.airflow_runs import TaskRecord
 from retraining.page.documents import Documents
 from retraining.page.rendering import one_file, report
+from tests.browser import chromium
 from tests.page.runs import documents
-from tests.page.test_browser import CHROMIUM
 
 HOSTILE = ["<script>alert(1)</script>", '"><img src=x onerror=alert(3)>', "</style><b>"]
 
@@ -46,21 +46,10 @@ def test_a_file_of_133_classes_can_be_sent_by_mail() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_a_file_is_styled_and_quiet_in_a_browser(tmp_path: Path, theme: str) -> None:
-    if not Path(CHROMIUM).exists():
-        pytest.skip(f"{CHROMIUM} is not installed")
-    from playwright.sync_api import sync_playwright
-
     (tmp_path / "report.html").write_bytes(one_file(documents(HOSTILE)))
-    said: list[str] = []
-    asked: list[str] = []
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
-        page = browser.new_page(color_scheme=theme)  # type: ignore[arg-type]
-        page.on("console", lambda message: said.append(message.text))
-        page.on("dialog", lambda dialog: said.append(dialog.message))
-        page.on("request", lambda request: asked.append(request.url.partition(":")[0]))
+    with chromium() as browser:
+        page = browser.page(color_scheme=theme)
         page.goto((tmp_path / "report.html").as_uri())
         background = page.evaluate("getComputedStyle(document.body).backgroundColor")
-        browser.close()
     assert background == {"light": "rgb(255, 255, 255)", "dark": "rgb(22, 29, 45)"}[theme]
-    assert said == [] and set(asked) <= {"file", "data"}
+    assert browser.said == [] and {url.partition(":")[0] for url in browser.asked} <= {"file", "data"}

@@ -8,9 +8,8 @@ from typing import Any
 
 import pytest
 
+from tests.browser import chromium
 from tests.page.served import STATES, served
-from tests.page.test_browser import CHROMIUM
-from tests.waiting import PATIENCE_S
 
 AXE = Path(__file__).parent / "axe"
 LOOK = """async () => (await axe.run(document, {resultTypes: ["violations"]})).violations
@@ -26,14 +25,8 @@ def test_axe_is_what_was_published() -> None:
 @pytest.fixture(scope="module")
 def pages() -> Any:
     """(address, a browser): every state of every page."""
-    if not Path(CHROMIUM).exists():
-        pytest.skip(f"{CHROMIUM} is not installed")
-    from playwright.sync_api import sync_playwright
-
-    with served() as address, sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+    with served() as address, chromium() as browser:
         yield address, browser
-        browser.close()
 
 
 @pytest.mark.slow
@@ -42,8 +35,7 @@ def test_no_page_has_a_serious_barrier(pages: Any, theme: str) -> None:
     address, browser = pages
     found: dict[str, list[str]] = {}
     for state in (*STATES, "weeks", "models", "try", "try?state=hostile"):
-        page = browser.new_page(color_scheme=theme, viewport={"width": 1280, "height": 900})
-        page.set_default_timeout(PATIENCE_S * 1000)
+        page = browser.page(color_scheme=theme, viewport={"width": 1280, "height": 900})
         page.goto(f"{address}/{state}" if state not in STATES else f"{address}/run?state={state}")
         page.wait_for_selector("h1")
         page.evaluate("() => document.querySelectorAll('details').forEach(part => { part.open = true; })")
@@ -56,8 +48,7 @@ def test_no_page_has_a_serious_barrier(pages: Any, theme: str) -> None:
 @pytest.mark.slow
 def test_a_row_of_the_heat_map_leads_to_its_numbers(pages: Any) -> None:
     address, browser = pages
-    page = browser.new_page(viewport={"width": 1280, "height": 900})
-    page.set_default_timeout(PATIENCE_S * 1000)
+    page = browser.page(viewport={"width": 1280, "height": 900})
     page.goto(f"{address}/run?state=many")
     numbers = page.locator("#taken-3")
     assert not numbers.is_visible()

@@ -3,36 +3,22 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.browser import chromium
 from tests.page.served import STATES, served
-from tests.waiting import PATIENCE_S, wait_until
-
-CHROMIUM = "/usr/bin/chromium"
+from tests.waiting import wait_until
 
 
 @pytest.mark.slow
 def test_every_state_is_shown_in_both_themes_without_a_word_on_the_console() -> None:
-    if not Path(CHROMIUM).exists():
-        pytest.skip(f"{CHROMIUM} is not installed")
-    from playwright.sync_api import sync_playwright
-
-    said: list[str] = []
-    asked: set[str] = set()
     kept = os.environ.get("PAGE_PICTURES")
-    with served() as address, sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+    with served() as address, chromium() as browser:
         backgrounds = set()
         for theme in ("light", "dark"):
-            page = browser.new_page(color_scheme=theme, viewport={"width": 1280, "height": 900})
-            page.set_default_timeout(PATIENCE_S * 1000)
-            page.on("console", lambda message: said.append(message.text))
-            page.on("pageerror", lambda error: said.append(str(error)))
-            page.on("dialog", lambda dialog: said.append(dialog.message))
-            page.on("request", lambda request: asked.add(request.url.split("/")[2]))
+            page = browser.page(color_scheme=theme, viewport={"width": 1280, "height": 900})
             for state in (*STATES, "weeks", "models", "try", "try?state=hostile", "try?state=none", "try?state=broken"):
                 page.goto(f"{address}/{state}" if state not in STATES else f"{address}/run?state={state}")
                 page.wait_for_selector("h1")
@@ -44,42 +30,30 @@ def test_every_state_is_shown_in_both_themes_without_a_word_on_the_console() -> 
                     page.screenshot(
                         path=f"{kept}/{state.replace('?state=', '-')}-{theme}.png", full_page=state != "many"
                     )
-        page = browser.new_page(color_scheme="light")
+        page = browser.page(color_scheme="light")
         page.goto(f"{address}/around")
         page.frames[1].wait_for_selector("html.dark h1")
         page.evaluate("document.documentElement.classList.remove('dark')")
         page.frames[1].wait_for_selector("html:not(.dark) h1")
-        browser.close()
     assert len(backgrounds) == 2
-    assert asked == {address.removeprefix("http://")}
-    assert said == []
+    assert {url.split("/")[2] for url in browser.asked} == {address.removeprefix("http://")}
+    assert browser.said == []
 
 
 @pytest.fixture(scope="module")
 def opened() -> Any:
-    """(a page of a browser, the server's address, what its console said)."""
-    if not Path(CHROMIUM).exists():
-        pytest.skip(f"{CHROMIUM} is not installed")
-    from playwright.sync_api import sync_playwright
-
-    said: list[str] = []
-    with served() as address, sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
-        page = browser.new_page(viewport={"width": 1180, "height": 820})
-        page.set_default_timeout(PATIENCE_S * 1000)
-        page.on("console", lambda message: said.append(message.text))
-        page.on("pageerror", lambda error: said.append(str(error)))
-        yield page, address, said
-        browser.close()
+    """(a page of a browser, the server's address, the browser)."""
+    with served() as address, chromium() as browser:
+        yield browser.page(viewport={"width": 1180, "height": 820}), address, browser
 
 
 @pytest.fixture
 def trying(opened: Any) -> Any:
     """(a page to try a model, just loaded, and what its console says)."""
-    page, address, said = opened
+    page, address, browser = opened
     page.goto(f"{address}/try")
-    said.clear()
-    return page, said
+    browser.said.clear()
+    return page, browser.said
 
 
 @pytest.mark.slow
@@ -129,9 +103,9 @@ def test_images_of_a_class_are_fetched_when_looked_at(trying: Any) -> None:
 
 @pytest.mark.slow
 def test_a_live_page_waits_for_who_has_opened_something(opened: Any) -> None:
-    page, address, _ = opened
+    _, address, browser = opened
     loaded: list[str] = []
-    live = page.context.browser.new_page()
+    live = browser.page()
     live.on("domcontentloaded", lambda _: loaded.append(live.url))
     live.clock.install()
     live.goto(f"{address}/run?state=asks")
