@@ -90,7 +90,7 @@ def _whole(stamp: Stamp | None, memory: Memory, make: Callable[[], Path]) -> Tre
     if known := memory.same_whole(stamp):
         log.info("The source is what it was at the last sync; it is not opened again.")
         leaves = {name: Leaf(path=NOT_HERE, stamp=_stamp_within(stamp)) for name in known.names}
-        return Tree(leaves=leaves, empty=known.empty, whole=stamp)
+        return Tree(leaves=leaves, empty=known.empty, whole=stamp, texts=dict(known.texts))
     tree = read_tree(make())
     tree.whole = stamp
     # Each file's own stamp is that of its copy, which is new every time.

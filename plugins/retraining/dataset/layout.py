@@ -88,6 +88,10 @@ class Understood:
     """Why → which files."""
     followed: int = 0
     """Links to files and folders elsewhere."""
+    tables: dict[str, dict[str, str]] = field(default_factory=dict)
+    """Table that told the classes → what its columns were taken for: image, class and split → column."""
+    refused: list[str] = field(default_factory=list)
+    """Why tables beside the images do not tell classes."""
 
     def leave_out(self, why: str, name: str) -> None:
         self.left_out.setdefault(why, LeftOut()).add(name)
@@ -100,7 +104,8 @@ class Understood:
             examples = [name for _, some in rest for name in some.examples][:EXAMPLES]
             ignored["in other folders"] = {"files": sum(some.files for _, some in rest), "examples": examples}
         splits = {printable(folder): split for folder, split in self.splits.items()}
-        return {"splits": splits, "ignored": ignored, "links_followed": self.followed}
+        understood = {"splits": splits, "ignored": ignored, "links_followed": self.followed}
+        return understood | ({"tables": self.tables} if self.tables else {})
 
 
 def understand(source: str, names: Iterable[str], empty: Iterable[str] = (), said: Layout | None = None) -> Understood:
@@ -217,7 +222,7 @@ def _splits(source: str, at: Path, folder: _Folder) -> dict[Path, SplitName]:
             return {}
         raise SourceError(
             f"{source}: {printable(name)} may be a split, or a class beside {_names(full.keys() - words)}. "
-            f"{_as_split(at, name, words[name], full)}, {_line(classes='/'.join(at) or '.')} if not."
+            f"{_as_split(at, name, words[name], full)}, or {_layout(classes='/'.join(at) or '.')} if not."
         )
     if "train" not in labelled.values() and len(words) < len(full):
         return {}
@@ -270,7 +275,7 @@ def _refuse_alike(source: str, at: Path, folder: _Folder) -> None:
             raise SourceError(
                 f"{source}: {printable(one)} and {printable(other)} both hold {_names(common)}: they look like splits, "
                 f"not like classes. {_line(train=both[0], test=both[1])} if they are, or "
-                f"{_line(classes='/'.join(at) or '.')} if they are classes all the same."
+                f"{_layout(classes='/'.join(at) or '.')} if they are classes all the same."
             )
 
 
@@ -345,7 +350,11 @@ def _require_full(source: str, root: _Folder, parents: Mapping[Path, tuple[Split
 
 def _line(**layout: str) -> str:
     """The line for the recipe."""
-    return "Put into the recipe `layout: {" + ", ".join(f"{key}: {value}" for key, value in layout.items()) + "}`"
+    return f"Put into the recipe {_layout(**layout)}"
+
+
+def _layout(**layout: str) -> str:
+    return "`layout: {" + ", ".join(f"{key}: {value}" for key, value in layout.items()) + "}`"
 
 
 def _names(names: Iterable[str]) -> str:

@@ -39,6 +39,8 @@ class Whole:
     stamp: Stamp
     names: list[str]
     empty: list[str]
+    texts: dict[str, str] = field(default_factory=dict)
+    """Of the tables that its classes were read from."""
 
 
 @dataclass(frozen=True, kw_only=True)

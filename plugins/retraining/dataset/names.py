@@ -45,7 +45,7 @@ def require_class_names(source: str, folders: Iterable[tuple[str, str]]) -> None
     for parent, folder in sorted(set(folders)):
         name = class_name(folder)
         if not _is_class_name(name):
-            raise SourceError(f"{source}: class folder {_shown(folder)} cannot be a class name; use {RULE}.")
+            raise SourceError(f"{source}: {_shown(folder)} cannot be a class name; use {RULE}.")
         if (twin := spelt.setdefault((parent, name), folder)) != folder:
             raise SourceError(
                 f"{source}: the class folders {twin!a} and {folder!a} spell one name, {name!r}, in two ways; "

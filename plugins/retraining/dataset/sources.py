@@ -6,6 +6,7 @@ bundled://digits. What its folders mean is decided in `layout`.
 
 from __future__ import annotations
 
+import stat
 import tempfile
 import time
 from collections.abc import Iterator
@@ -15,17 +16,21 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from retraining.dataset.archive_names import is_archive
-from retraining.dataset.fetch import fetched, find_tree
+from retraining.dataset.fetch import NOT_HERE, fetched, find_tree
 from retraining.dataset.layout import Understood, understand
 from retraining.dataset.memory import Memory, Whole
 from retraining.dataset.names import class_name, printable, require_class_names
 from retraining.dataset.source_error import SourceError
 from retraining.dataset.split import SplitName
 from retraining.dataset.stamp import Stamp
+from retraining.dataset.store import Forgotten
+from retraining.dataset.table import MAX_BYTES, chosen, decoded, read_table, together, understand_table
 from retraining.dataset.tree import Tree
 from retraining.dataset.verdict import Rejected
 from retraining.recipe.layout import Layout
 from retraining.web_address import without_secrets
+
+MAX_TABLES = 8
 
 __all__ = ["SourceError", "SourceFile", "SourceFiles", "fetched", "open_source"]
 
@@ -83,13 +88,14 @@ def open_source(
         files.taken_ns, files.scratch = taken_ns, scratch / "made"
         files.scratch.mkdir()
         if tree.whole:
-            files.whole = Whole(stamp=tree.whole, names=sorted(tree.leaves), empty=sorted(tree.empty))
+            names, empty = sorted(tree.leaves), sorted(tree.empty)
+            files.whole = Whole(stamp=tree.whole, names=names, empty=empty, texts=tree.texts)
         yield files
 
 
 def _files(source: str, tree: Tree, layout: Layout | None) -> SourceFiles:
     """The files with their classes, if they make a classification problem at all."""
-    understood = understand(source, tree.leaves, tree.empty, layout)
+    understood = _understood(source, tree, layout or Layout())
     understood.followed = tree.followed
     for name in tree.loops:
         understood.leave_out("links that lead back", name)
@@ -113,6 +119,62 @@ def _files(source: str, tree: Tree, layout: Layout | None) -> SourceFiles:
     return found
 
 
+def _understood(source: str, tree: Tree, layout: Layout) -> Understood:
+    """By its folders; where these tell no classes, by the tables beside the images."""
+    if layout.table:
+        if not (named := chosen(tree.leaves, layout.table)):
+            raise SourceError(f"{source}: layout.table of the recipe is {layout.table!r}, but no such file is there.")
+        return understand_table(read_table(named[0], _text(tree, named[0])), tree.leaves, layout)
+    by_folders, refusal = None, ""
+    try:
+        by_folders = understand(source, tree.leaves, tree.empty, layout)
+    except SourceError as error:
+        refusal = str(error)
+    tables = chosen(tree.leaves) if not (layout.classes or layout.splits or _tells_classes(by_folders)) else []
+    found, reasons = dict[str, Understood](), list[str]()
+    for name in tables[:MAX_TABLES]:
+        try:
+            found[name] = understand_table(read_table(name, _text(tree, name)), tree.leaves)
+        except SourceError as error:
+            reasons.append(str(error))
+    found = {name: one for name, one in found.items() if _tells_classes(one)}
+    if by_tables := together(found, tree.leaves) if len(found) > 1 else next(iter(found.values()), None):
+        return by_tables
+    if found:
+        names = ", ".join(map(printable, found))
+        raise SourceError(
+            f"{source}: each of {names} tells classes. "
+            f"Put into the recipe `layout: {{table: {printable(min(found))}}}`, or another of them."
+        )
+    why = "".join(f"\n    {reason}" for reason in reasons)
+    if by_folders is None:
+        raise SourceError(f"{refusal}{why}")
+    by_folders.refused = reasons
+    return by_folders
+
+
+def _tells_classes(understood: Understood | None) -> bool:
+    return understood is not None and len({label for _, _, label in understood.places.values()}) > 1
+
+
+def _text(tree: Tree, name: str) -> str:
+    """Of a table, which is remembered with what it tells about: of an archive that is not opened again, too."""
+    if name not in tree.texts:
+        leaf = tree.leaves[name]
+        if leaf.path == NOT_HERE:
+            raise Forgotten(f"{printable(name)} was not read at the last sync")
+        if leaf.rejected:
+            raise SourceError(f"{printable(name)} is not read as a table: {leaf.rejected.detail}.")
+        tree.bring([name])
+        status = leaf.path.lstat()
+        if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_BYTES:
+            raise SourceError(
+                f"{printable(name)} is not read as a table: that is a plain file of at most {MAX_BYTES} bytes."
+            )
+        tree.texts[name] = decoded(name, leaf.path.read_bytes())
+    return tree.texts[name]
+
+
 def _require_classes(source: str, understood: Understood) -> None:
     folders = {(above, folder) for _, above, folder in understood.places.values()}
     labels = sorted({class_name(folder) for _, folder in folders})
@@ -122,6 +184,7 @@ def _require_classes(source: str, understood: Understood) -> None:
     examples = (name for some in understood.left_out.values() for name in some.examples)
     if packed := next((name for name in examples if is_archive(PurePath(name))), None):
         beside += f"\n    {packed} is not looked into: name it itself as the source, or unpack it."
+    beside += "".join(f"\n    {reason}" for reason in understood.refused)
     if not labels:
         raise SourceError(
             f"{source} holds no images in class folders. Expected <class>/<image>.jpg or .png."

@@ -75,6 +75,9 @@ def _layout(layout: Mapping[str, Any]) -> list[str]:
     if splits := layout.get("splits"):
         kept = ", ".join(f"{folder} as {split}" for folder, split in splits.items())
         notes.append(f"Splits of the source are kept: {kept}.")
+    for table, columns in (layout.get("tables") or {}).items():
+        taken = ", ".join(f"the {what} by column {column}" for what, column in columns.items())
+        notes.append(f"Classes are told by {table}: {taken}.")
     for why, left in (layout.get("ignored") or {}).items():
         notes.append(f"Ignored, {why}: {left['files']} ({', '.join(left['examples'])}).")
     if followed := layout.get("links_followed"):

@@ -41,6 +41,8 @@ class Tree:
     """Links that lead back to a folder they are in."""
     whole: Stamp | None = None
     """Of the archive or address that all of it comes from."""
+    texts: dict[str, str] = field(default_factory=dict)
+    """Of the tables that were read, by their names."""
     bring: Callable[[Sequence[str]], None] = lambda names: None
     """Sees to it that the files of these names are where their leaves say."""
 

@@ -1,4 +1,4 @@
-"""Which folders of a source are its splits, where their names do not tell."""
+"""Which folders of a source are its splits, or which table tells its classes, where their names do not."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from retraining.recipe.rules import SECTION
 class Layout:
     """Folders below the source, each holding the class folders of one split; or `classes`, holding those of all.
 
-    Nothing said: the names people use for splits are recognised, and what else looks like splits is refused.
+    Or a `table` beside the images that tells the class of each. Nothing said: the names people use for splits are
+    recognised, what else looks like splits is refused, and a table is read where folders tell no classes.
     """
 
     __pydantic_config__ = SECTION
@@ -21,16 +22,28 @@ class Layout:
     validation: str | None = None
     test: str | None = None
     classes: str | None = None
+    table: str | None = None
+    """File below the source: its columns are recognised, or named."""
+    image_column: str | None = None
+    class_column: str | None = None
 
     def __post_init__(self) -> None:
-        said = {key: folder for key, folder in vars(self).items() if folder is not None}
-        for key, folder in said.items():
+        for key in ("image_column", "class_column"):
+            named = getattr(self, key)
+            require(named is None or bool(self.table), key, named, "is a column of a table, which `table` has to name")
+        said = {key: value for key, value in vars(self).items() if value is not None and not key.endswith("_column")}
+        for key, path in said.items():
             require(
-                bool(folder) and not folder.startswith("/") and ".." not in folder.split("/"),
+                bool(path) and not path.startswith("/") and ".." not in path.split("/"),
                 key,
-                folder,
-                "must be a folder below the source, such as Training, or . for the source itself",
+                path,
+                "must be a file below the source, such as labels.csv"
+                if key == "table"
+                else "must be a folder below the source, such as Training, or . for the source itself",
             )
+        if self.table:
+            require(set(said) == {"table"}, "", said, "must name folders or a table, not both")
+            return
         alone = set(said) == {"classes"}
         require(
             not said or alone or ("train" in said and "classes" not in said),
