@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from retraining.dataset import groups
+from retraining.dataset import name_search
 from retraining.dataset.groups import GroupError, find_groups
 from retraining.dataset.sources import SourceFile
 from retraining.dataset.split import SplitName
@@ -68,7 +68,7 @@ def test_a_pattern_that_finds_nothing_is_refused(pattern: str) -> None:
 
 
 def test_a_pattern_that_never_ends_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(groups, "SEARCH_S", 1.0)
+    monkeypatch.setattr(name_search, "SEARCH_S", 1.0)
     begun = time.monotonic()
     with pytest.raises(GroupError, match=r"took more than 1 s. A repetition within a repetition"):
         version(r"^((?:a+)+)$", ("a", None, "a" * 60 + "!"), *patients())

@@ -4,7 +4,9 @@ sources, archive, digits   where images come from: a folder, s3://, an archive, 
 limits, ignored            what a usable picture is; which names are no image and no class
 verify, jpeg, png          one file → its digest and format, or why it is quarantined
 orientation, thumb         which way up a picture is; what near-duplicates are told by
-tree, layout, table, names which folders are splits and classes, what they are called, what is left out and said
+tree, layout, names        which folders are splits and classes, what they are called, what is left out and said
+table, file_names          where folders tell no classes: a table beside the images, or their names
+name_search                a recipe's pattern in the names of files, in bounded time
 groups, split, version     which image belongs to which split; the manifests and dataset.json (pure)
 shards                     a version's images once more in tar files, for trainings that ask for few large ones
 kept_out, glimpse          small pictures of what is quarantined, for the page of a run

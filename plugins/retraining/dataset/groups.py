@@ -1,30 +1,16 @@
-"""What images must not be divided from each other: all of one patient, product or scene, as their files' names tell.
-
-The pattern is a user's and the names are a stranger's, and Python's `re` can take centuries over two such: it is
-searched for in a process that is ended when it takes too long.
-"""
+"""What images must not be divided from each other: all of one patient, product or scene, as their files' names tell."""
 
 from __future__ import annotations
 
-import json
 import statistics
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-SEARCH_S = 20.0
-NAMES_PER_S = 20_000  # far below what a sound pattern does
-EXAMPLES = 3
+from retraining.dataset.name_search import SearchError, search
 
-_SEARCH = """
-import json, re, sys
-pattern, names = json.load(sys.stdin)
-search = re.compile(pattern).search
-print(json.dumps([(found := search(name)) and found[1] for name in names]))
-"""
+EXAMPLES = 3
 
 
 class GroupError(ValueError):
@@ -59,7 +45,10 @@ def find_groups(names: Mapping[str, Sequence[str]], pattern: str) -> dict[str, s
     Raises GroupError for a pattern that finds nothing at all, or takes too long.
     """
     bases = [(digest, name.rsplit("/", 1)[-1]) for digest, all_names in names.items() for name in all_names]
-    texts = _search(pattern, [base for _, base in bases])
+    try:
+        texts = search("split.group_by", pattern, [base for _, base in bases])
+    except SearchError as error:
+        raise GroupError(str(error)) from None
     if not any(texts):
         examples = ", ".join(base for _, base in bases[:EXAMPLES])
         raise GroupError(
@@ -79,7 +68,7 @@ def find_groups(names: Mapping[str, Sequence[str]], pattern: str) -> dict[str, s
 
 def groups_of(names: Mapping[str, str], pattern: str) -> dict[str, str]:
     """What the pattern finds in the file's own name, of each image in which it does. `names`: image → the source's."""
-    found = _search(pattern, [name.rsplit("/", 1)[-1] for name in names.values()])
+    found = search("split.group_by", pattern, [name.rsplit("/", 1)[-1] for name in names.values()])
     return {image: group for image, group in zip(names, found, strict=True) if group}
 
 
@@ -126,18 +115,3 @@ def _root(joined: dict[str, str], group: str) -> str:
     while group in joined:
         group = joined[group]
     return group
-
-
-def _search(pattern: str, names: list[str]) -> list[str | None]:
-    limit_s = SEARCH_S + len(names) / NAMES_PER_S
-    command = [sys.executable, "-I", "-S", "-c", _SEARCH]
-    try:
-        done = subprocess.run(
-            command, input=json.dumps([pattern, names]), capture_output=True, text=True, check=True, timeout=limit_s
-        )
-    except subprocess.TimeoutExpired:
-        raise GroupError(
-            f"split.group_by = {pattern!r}: searching {len(names)} file names took more than {limit_s:.0f} s. A "
-            "repetition within a repetition, such as (a+)+, may never end; write it without."
-        ) from None
-    return list(json.loads(done.stdout))

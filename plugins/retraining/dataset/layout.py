@@ -6,6 +6,7 @@ with the line for the recipe; and all that is left out is counted, to be said be
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -90,11 +91,27 @@ class Understood:
     """Links to files and folders elsewhere."""
     tables: dict[str, dict[str, str]] = field(default_factory=dict)
     """Table that told the classes → what its columns were taken for: image, class and split → column."""
+    pattern: str = ""
+    """By which the classes were found in the files' names."""
     refused: list[str] = field(default_factory=list)
     """Why tables beside the images do not tell classes."""
 
     def leave_out(self, why: str, name: str) -> None:
         self.left_out.setdefault(why, LeftOut()).add(name)
+
+    def split_by_folders(self) -> None:
+        """Keeps train/ and test/, below whatever folder is around all images, where both have images with a class."""
+        around = os.path.commonpath([name.rpartition("/")[0] for name in self.places]) if self.places else ""
+        below = len(around) + 1 if around else 0
+        tops = {name: name[below:].partition("/")[0] for name in self.places if "/" in name[below:]}
+        words = split_words(set(tops.values()))
+        if len(tops) < len(self.places) or "train" not in words.values() or len(set(words.values())) < 2:
+            return
+        if words.keys() != set(tops.values()):
+            return
+        self.splits = {name: word for name, word in words.items()}
+        for name, (_, above, label) in self.places.items():
+            self.places[name] = (words[tops[name]], above, label)
 
     def as_dict(self) -> dict[str, Any]:
         """Without the files themselves, and small however odd the source is."""
@@ -105,7 +122,8 @@ class Understood:
             ignored["in other folders"] = {"files": sum(some.files for _, some in rest), "examples": examples}
         splits = {printable(folder): split for folder, split in self.splits.items()}
         understood = {"splits": splits, "ignored": ignored, "links_followed": self.followed}
-        return understood | ({"tables": self.tables} if self.tables else {})
+        understood |= {"tables": self.tables} if self.tables else {}
+        return understood | ({"pattern": self.pattern} if self.pattern else {})
 
 
 def understand(source: str, names: Iterable[str], empty: Iterable[str] = (), said: Layout | None = None) -> Understood:

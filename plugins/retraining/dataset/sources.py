@@ -17,6 +17,7 @@ from typing import Any
 
 from retraining.dataset.archive_names import is_archive
 from retraining.dataset.fetch import NOT_HERE, fetched, find_tree
+from retraining.dataset.file_names import proposal, understand_names
 from retraining.dataset.layout import Understood, understand
 from retraining.dataset.memory import Memory, Whole
 from retraining.dataset.names import class_name, printable, require_class_names
@@ -125,6 +126,8 @@ def _understood(source: str, tree: Tree, layout: Layout) -> Understood:
         if not (named := chosen(tree.leaves, layout.table)):
             raise SourceError(f"{source}: layout.table of the recipe is {layout.table!r}, but no such file is there.")
         return understand_table(read_table(named[0], _text(tree, named[0])), tree.leaves, layout)
+    if layout.class_pattern:
+        return understand_names(source, tree.leaves, layout.class_pattern)
     by_folders, refusal = None, ""
     try:
         by_folders = understand(source, tree.leaves, tree.empty, layout)
@@ -146,6 +149,7 @@ def _understood(source: str, tree: Tree, layout: Layout) -> Understood:
             f"{source}: each of {names} tells classes. "
             f"Put into the recipe `layout: {{table: {printable(min(found))}}}`, or another of them."
         )
+    reasons += list(filter(None, [proposal(tree.leaves)] if not _tells_classes(by_folders) else []))
     why = "".join(f"\n    {reason}" for reason in reasons)
     if by_folders is None:
         raise SourceError(f"{refusal}{why}")

@@ -78,6 +78,8 @@ def _layout(layout: Mapping[str, Any]) -> list[str]:
     for table, columns in (layout.get("tables") or {}).items():
         taken = ", ".join(f"the {what} by column {column}" for what, column in columns.items())
         notes.append(f"Classes are told by {table}: {taken}.")
+    if pattern := layout.get("pattern"):
+        notes.append(f"Classes are told by the files' names: `{pattern}`.")
     for why, left in (layout.get("ignored") or {}).items():
         notes.append(f"Ignored, {why}: {left['files']} ({', '.join(left['examples'])}).")
     if followed := layout.get("links_followed"):

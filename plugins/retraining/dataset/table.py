@@ -127,7 +127,7 @@ def understand_table(table: Table, names: Iterable[str], said: Layout | None = N
         if name not in found.places and name not in twice:
             found.leave_out(f"not in {shown}", name)
     if split is None:
-        _split_by_folders(table, found)
+        found.split_by_folders()
     return found
 
 
@@ -212,18 +212,6 @@ def _column(table: Table, name: str, key: str) -> int:
 
 
 # --- parts ------------------------------------------------------------------------------------------------------------
-
-
-def _split_by_folders(table: Table, found: Understood) -> None:
-    """train/ and test/, where both have images with a class."""
-    below = len(table.folder)
-    tops = {name[below:].partition("/")[0] for name in found.places if "/" in name[below:]}
-    words = split_words(tops)
-    if "train" not in words.values() or len(set(words.values())) < 2 or len(words) < len(tops):
-        return
-    found.splits = {table.folder + folder: word for folder, word in words.items()}
-    for name, (_, above, label) in found.places.items():
-        found.places[name] = (words.get(name[below:].partition("/")[0]), above, label)
 
 
 def _ignored(name: str) -> str | None:

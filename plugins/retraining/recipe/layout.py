@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from retraining.recipe.refusal import require
 from retraining.recipe.rules import SECTION
+from retraining.recipe.split import Group
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,12 +27,17 @@ class Layout:
     """File below the source: its columns are recognised, or named."""
     image_column: str | None = None
     class_column: str | None = None
+    class_pattern: Group | None = None
+    """A regular expression with one group, searched in each file's own name, without its folders: its class."""
 
     def __post_init__(self) -> None:
         for key in ("image_column", "class_column"):
             named = getattr(self, key)
             require(named is None or bool(self.table), key, named, "is a column of a table, which `table` has to name")
         said = {key: value for key, value in vars(self).items() if value is not None and not key.endswith("_column")}
+        if self.class_pattern:
+            require(set(said) == {"class_pattern"}, "", said, "must name folders, a table or a pattern alone")
+            return
         for key, path in said.items():
             require(
                 bool(path) and not path.startswith("/") and ".." not in path.split("/"),
@@ -42,7 +48,7 @@ class Layout:
                 else "must be a folder below the source, such as Training, or . for the source itself",
             )
         if self.table:
-            require(set(said) == {"table"}, "", said, "must name folders or a table, not both")
+            require(set(said) == {"table"}, "", said, "must name folders, a table or a pattern alone")
             return
         alone = set(said) == {"classes"}
         require(
