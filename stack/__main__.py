@@ -18,7 +18,7 @@ def parser() -> argparse.ArgumentParser:
     commands.add_parser("up", help="start the store, local_sagemaker and Airflow; what already runs is kept")
     run = commands.add_parser("retrain", help="start all that is missing, run one retraining and tell how it went")
     run.add_argument("--force", action="store_true", help="retrain even if neither data, code nor recipe changed")
-    run.add_argument("--data", default="", help="folder of class folders, or an archive or s3:// address")
+    run.add_argument("--data", default="", help="folder of labelled images, or an archive or s3:// address")
     run.add_argument("--name", default="", help="name of the classifier, also of its recipe in dags/recipes")
     commands.add_parser("status", help="what runs; exit status 1 if something is missing")
     commands.add_parser("down", help="stop what `up` or `retrain` started, and nothing else; the data stays")

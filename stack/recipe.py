@@ -4,7 +4,6 @@ import os
 import re
 import subprocess
 import sys
-from itertools import islice
 from pathlib import Path
 
 import yaml
@@ -12,8 +11,8 @@ import yaml
 from stack.errors import StackError
 
 NAME = re.compile(r"(?=.{2,32}$)[a-z](-?[a-z0-9])+")
-SPLIT_FOLDERS = {"train", "valid", "validation", "val", "test"}
-IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
+REFUSED = 1  # exit status of `python -m retraining.dataset check`
+LINE = "Put into the recipe `layout:"
 
 # Sized for a laptop and some hundred to some thousand images: training from scratch at 64 px, a few minutes in all.
 TEMPLATE = """\
@@ -98,36 +97,21 @@ def source_for(data: str) -> str:
     path = Path(data).expanduser().resolve()
     if not path.exists():
         raise StackError(f"DATA={data}: there is no {path}. Name a folder that holds one folder of images per class.")
-    if path.is_dir():
-        require_classes(path)
     return str(path)
 
 
-def require_classes(folder: Path) -> None:
-    """Refuses a folder that cannot make a classifier: fewer than two folders with images."""
-    top, inner = folder, _image_folders(folder)
-    while len(inner) == 1 and (deeper := _image_folders(inner[0])):  # one folder around all
-        top, inner = inner[0], deeper
-    splits = [entry for entry in inner if entry.name.lower() in SPLIT_FOLDERS]
-    parents = splits if any(entry.name.lower() == "train" for entry in splits) else [top]
-    classes = {entry.name for parent in parents for entry in _image_folders(parent)}
-    if len(classes) < 2:
-        found = f"only one: {next(iter(classes))}" if classes else "none"
-        raise StackError(
-            f"DATA={folder}: a classifier needs at least 2 folders with images, one per class; "
-            f"this folder has {found}. Expected: {folder}/cat/1.jpg, {folder}/dog/1.jpg, …"
-        )
-
-
-def _image_folders(folder: Path) -> list[Path]:
-    entries = sorted(folder.iterdir())
-    return [entry for entry in entries if entry.is_dir() and not entry.name.startswith(".") and _has_image(entry)]
-
-
-def _has_image(folder: Path) -> bool:
-    """Links are followed, as the data step does; so far, for they may lead in a circle."""
-    walked = islice(os.walk(folder, followlinks=True), 10_000)
-    return any(Path(name).suffix.lower() in IMAGE_SUFFIXES for _, _, files in walked for name in files)
+def refusal(source: str) -> str:
+    """Why the images of a local folder have no classes, in the words of the data step, which is asked; empty if not."""
+    if not Path(source).is_dir():
+        return ""
+    checked = subprocess.run(
+        [sys.executable, "-m", "retraining.dataset", "check", "--names", "--", source],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1] / "plugins")},
+        capture_output=True,
+        errors="replace",
+        check=False,
+    )
+    return checked.stdout.removeprefix("Refused: ").strip() if checked.returncode == REFUSED else ""
 
 
 def ensure(recipes: Path, *, data: str, name: str) -> str:
@@ -147,7 +131,14 @@ def ensure(recipes: Path, *, data: str, name: str) -> str:
     name, source = name_for(data, name), source_for(data)
     path = recipes / f"{name}.yaml"
     if not path.exists():
+        why = refusal(source)
+        if why and LINE not in why:
+            raise StackError(f"DATA={data}: {why}")
         path.write_text(text(name, source), encoding="utf-8")
+        if why:
+            raise StackError(
+                f"DATA={data}: {why}\n{path} is the recipe; with that line, run `make retrain NAME={name}`."
+            )
     elif not _same_source(path, source):
         raise StackError(
             f"NAME={name}: the recipe {path} exists and its source is not {source}. "

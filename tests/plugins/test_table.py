@@ -100,6 +100,20 @@ def test_a_classs_name_goes_before_its_number() -> None:
     assert {label for _, _, label in understood.places.values()} == {"a", "b"}
 
 
+def test_a_column_for_each_class_tells_it_too() -> None:
+    hot = {"000": "0.0,1.0,0.0", "001": "1.0,0.0,0.0", "002": "0,0,0"}
+    rows = [
+        "image,split,MEL,NV,BCC",
+        *(f"{pet},{'test' if pet > '008' else 'train'},{hot.get(pet, '0,0,1')}" for pet in PETS),
+    ]
+    understood = understand_table(table(*rows), [f"{pet}.png" for pet in PETS])
+    told = [understood.places.get(f"{pet}.png") for pet in ("000", "001", "002", "011")]
+    assert told == [("train", "", "NV"), ("train", "", "MEL"), None, ("test", "", "BCC")]
+    several = [row.replace("0,0,1", "0,1,1") for row in rows]
+    with pytest.raises(SourceError, match=r"which column tells the class is not clear of MEL, NV, BCC"):
+        understand_table(table(*several), [f"{pet}.png" for pet in PETS])
+
+
 @pytest.mark.parametrize(
     ("rows", "reason"),
     [

@@ -98,7 +98,7 @@ def test_make_passes_a_path_as_it_was_typed(tmp_path: Path, name: str) -> None:
 def test_one_folder_around_all_is_looked_through(images: Path, tmp_path: Path) -> None:
     outer = tmp_path / "outer"
     shutil.copytree(images, outer / "pets" / "v2")
-    assert recipe.source_for(str(outer)) == str(outer)
+    assert recipe.refusal(str(outer)) == ""
 
 
 def test_classes_may_be_links(images: Path, tmp_path: Path) -> None:
@@ -106,7 +106,7 @@ def test_classes_may_be_links(images: Path, tmp_path: Path) -> None:
     linked.mkdir()
     for name in ("cat", "dog"):
         (linked / name).symlink_to(images / name)
-    assert recipe.source_for(str(linked)) == str(linked)
+    assert recipe.refusal(str(linked)) == ""
 
 
 def test_a_name_that_stands_for_other_data_is_refused(images: Path, tmp_path: Path) -> None:
@@ -139,17 +139,36 @@ def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
         recipe.source_for(str(tmp_path / "nowhere"))
 
 
-def test_a_folder_with_one_class_is_refused_with_an_example(images: Path) -> None:
-    (images / "dog" / "1.JPG").unlink()
-    with pytest.raises(StackError, match=r"at least 2 folders with images.*has only one: cat.*dog/1\.jpg"):
-        recipe.source_for(str(images))
+def test_a_folder_with_one_class_becomes_no_recipe(images: Path, tmp_path: Path) -> None:
+    shutil.rmtree(images / "dog")
+    with pytest.raises(StackError, match=r"DATA=.* holds one class only, 'cat'.*Each class needs a folder of its own"):
+        recipe.ensure(tmp_path, data=str(images), name="pets")
+    assert not (tmp_path / "pets.yaml").exists()
+
+
+def test_what_only_a_person_knows_is_asked_for_in_the_recipe(images: Path, tmp_path: Path) -> None:
+    folds = tmp_path / "folds"
+    for fold in ("one", "two"):
+        shutil.copytree(images, folds / fold)
+    with pytest.raises(
+        StackError, match=r"look like splits.*layout: \{classes: \.\}[^\0]*run `make retrain NAME=pets`"
+    ):
+        recipe.ensure(tmp_path, data=str(folds), name="pets")
+    assert yaml.safe_load((tmp_path / "pets.yaml").read_text())["source"] == str(folds)
+
+
+def test_classes_may_stand_in_a_table(tmp_path: Path) -> None:
+    for number in range(4):
+        (tmp_path / f"{number}.jpg").write_bytes(b"x")
+    (tmp_path / "labels.csv").write_text("id,breed\n0,pug\n1,pug\n2,boxer\n3,boxer\n")
+    assert recipe.refusal(str(tmp_path)) == ""
 
 
 def test_classes_may_lie_in_train_and_test_folders(images: Path, tmp_path: Path) -> None:
     split = tmp_path / "split"
     shutil.copytree(images, split / "train")
     shutil.copytree(images, split / "test")
-    assert recipe.source_for(str(split)) == str(split)
+    assert recipe.refusal(str(split)) == ""
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Look at a data set as a sync would, or write a known one as an image folder, without Airflow.
 
 python -m retraining.dataset check SOURCE [--html FILE]       what a sync of it would say; SOURCE may be a recipe's file
+python -m retraining.dataset check SOURCE --names             how its folders and tables are understood, and no more
 python -m retraining.dataset sync RECIPE                      bring a recipe's source into the bucket, as its DAG does
 python -m retraining.dataset diff RECIPE [SINCE [NOW]]        what is other since the champion's data, image by image
 python -m retraining.dataset gc RECIPE [--yes]                what nothing needs any more; --yes deletes it
@@ -40,7 +41,9 @@ def main() -> int:
         "check", help="what a sync would say of a source; exit status 1 if it would refuse it"
     )
     checking.add_argument("source", help="a folder, archive, s3:// prefix or https address, or a recipe's file")
-    checking.add_argument("--html", type=Path, metavar="FILE", help="also write a contact sheet to look at")
+    looking = checking.add_mutually_exclusive_group()
+    looking.add_argument("--html", type=Path, metavar="FILE", help="also write a contact sheet to look at")
+    looking.add_argument("--names", action="store_true", help="look at no picture, only at how they lie")
     syncing = commands.add_parser("sync", help="bring a recipe's source into the bucket, as its DAG does")
     comparing = commands.add_parser("diff", help="what is other in two versions; exit status 1 if anything is")
     collecting = commands.add_parser("gc", help="what nothing needs any more in the bucket; a look, unless --yes")
@@ -64,7 +67,7 @@ def main() -> int:
     doubting.add_argument("--take", type=Path, metavar="FILE", help="go by a sheet that was filled in")
     arguments = parser.parse_args()
     if arguments.command == "check":
-        return _check(arguments.source, arguments.html)
+        return _check(arguments.source, arguments.html, names=arguments.names)
     if arguments.command in ("sync", "diff", "gc", "labels"):
         return _of_recipe(arguments)
     target: Path = arguments.target
@@ -84,11 +87,11 @@ def main() -> int:
     return 0
 
 
-def _check(source: str, html: Path | None) -> int:
+def _check(source: str, html: Path | None, *, names: bool) -> int:
     _log_to_stderr()
     try:
         with at_terminal() as progress:
-            checked = check(source, html=html is not None, progress=progress)
+            checked = check(source, html=html is not None, names=names, progress=progress)
         if html is not None and checked.html is not None:
             html.write_text(checked.html)
     except (RecipeError, OSError, BotoCoreError, ClientError) as error:

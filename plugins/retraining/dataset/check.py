@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +13,11 @@ from retraining.dataset.contact_sheet import contact_sheet
 from retraining.dataset.groups import GroupError
 from retraining.dataset.likeness import likeness
 from retraining.dataset.memory import Memory
+from retraining.dataset.names import printable
 from retraining.dataset.progress import Progress, in_log
 from retraining.dataset.sources import SourceError, open_source
 from retraining.dataset.split import SplitError
-from retraining.dataset.summary import summary
+from retraining.dataset.summary import notes_on, summary
 from retraining.dataset.sync import as_fact, verify
 from retraining.dataset.thumbs import Thumbs
 from retraining.dataset.verdict import Rejected
@@ -27,6 +29,8 @@ from retraining.web_address import without_secrets
 
 KEPT_OUT = 20
 """Files named in the text."""
+LARGEST = 8
+"""Classes named in the text."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,8 +42,11 @@ class Checked:
     html: str | None = None
 
 
-def check(what: str, *, html: bool = False, progress: Progress = in_log) -> Checked:
-    """`what`: a source, or a recipe file that names one. Raises RecipeError for a recipe that cannot be read."""
+def check(what: str, *, html: bool = False, names: bool = False, progress: Progress = in_log) -> Checked:
+    """`what`: a source, or a recipe file that names one. Raises RecipeError for a recipe that cannot be read.
+
+    `names`: nothing is looked at but the files' names, and a table of their classes.
+    """
     if not what.strip():
         return Checked(good=False, text="Refused: no source is named; . is the folder that you are in.")
     source, layout, split = what, None, Split()
@@ -47,7 +54,7 @@ def check(what: str, *, html: bool = False, progress: Progress = in_log) -> Chec
         recipe = load_recipe(Path(what))
         source, layout, split = recipe.source, recipe.layout, recipe.split
     try:
-        return _checked(source, layout, split, html=html, progress=progress)
+        return _laid_out(source, layout) if names else _checked(source, layout, split, html=html, progress=progress)
     except (SourceError, ArchiveError) as error:
         return Checked(good=False, text=f"Refused: {error}")
 
@@ -73,6 +80,16 @@ def _checked(source: str, layout: Layout | None, split: Split, *, html: bool, pr
             words = verdict if good else verdict.split("For example:")[0]
             sheet = contact_sheet(without_secrets(source), words, judged, alike.clusters, kept_out, files.scratch)
     return Checked(good=good, text="\n\n".join(filter(None, parts)), html=sheet)
+
+
+def _laid_out(source: str, layout: Layout | None) -> Checked:
+    with open_source(source, _s3(source), layout, fetch=False) as files:
+        counts = Counter(file.label for file in files)
+        notes = notes_on({"layout": files.understood.as_dict()})
+    largest = ", ".join(f"{printable(label)} {count}" for label, count in counts.most_common(LARGEST))
+    more = f" and {len(counts) - LARGEST} more" if len(counts) > LARGEST else ""
+    said = f"{len(files)} files in {len(counts)} classes: {largest}{more}."
+    return Checked(good=True, text="\n".join([said, *(f"- {note}" for note in notes)]))
 
 
 def _s3(source: str) -> Any:

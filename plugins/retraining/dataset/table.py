@@ -10,13 +10,14 @@ import csv
 import io
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from retraining.dataset.ignored import why_ignored
 from retraining.dataset.layout import Understood, split_words
 from retraining.dataset.names import printable
 from retraining.dataset.source_error import SourceError
+from retraining.dataset.split import SplitName
 from retraining.recipe.layout import Layout
 
 ENDINGS = (".csv", ".tsv")
@@ -96,42 +97,75 @@ def understand_table(table: Table, names: Iterable[str], said: Layout | None = N
                 found.leave_out(why, name)
         else:
             images.append(name)
-    table, column, key = _image_column(table, images, said or Layout())
-    label = _class_column(table, column, said.class_column if said else None)
-    split = _split_column(table, {column, label})
-    words = split_words({row[split] for row in table.rows}) if split is not None else {}
-    by_key: dict[str, str | None] = {}
-    for name in images:
-        of_name = key(name)
-        by_key[of_name] = None if of_name in by_key else name  # None: several are called so
-    columns = {"image": column, "class": label} | ({"split": split} if split is not None else {})
-    found.tables[shown] = {what: printable(table.columns[number]) for what, number in columns.items()}
+    read = _read_as(table, images, said or Layout())
+    found.tables[shown] = read.taken
+    called = _called(images, read.key)
     twice = set[str]()
-    for row in table.rows:
-        asked = _asked(row[column])
-        image = by_key.get(key(asked), "")
+    for asked, place in read.rows():
+        image = called.get(read.key(asked), "")
         if image is None:
             found.leave_out(f"named in {shown}, and several files are called so", asked)
         elif not image:
             found.leave_out(f"named in {shown}, and not there", asked)
-        elif not row[label]:
+        elif not place[-1]:
             found.leave_out(f"without a class in {shown}", image)
-        else:
-            place = (words[row[split]] if split is not None else None, "", row[label])
-            if found.places.setdefault(image, place) != place:
-                twice.add(image)
-    for name in twice:
-        found.leave_out(f"in several classes or splits in {shown}", name)
-        del found.places[name]
+        elif found.places.setdefault(image, place) != place:
+            twice.add(image)
     for name in images:
-        if name not in found.places and name not in twice:
+        if name in twice:
+            found.leave_out(f"in several classes or splits in {shown}", name)
+            del found.places[name]
+        elif name not in found.places:
             found.leave_out(f"not in {shown}", name)
-    if split is None:
+    if read.split is None:
         found.split_by_folders()
     return found
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Read:
+    """A table, and what its columns are."""
+
+    table: Table
+    key: Key
+    """Of a file's name, and of what a row calls it."""
+    image: int
+    label: int
+    split: int | None
+    words: Mapping[str, SplitName]
+    """What the column of the split says → split."""
+
+    @property
+    def taken(self) -> dict[str, str]:
+        columns = {"image": self.image, "class": self.label} | ({} if self.split is None else {"split": self.split})
+        return {what: printable(self.table.columns[number]) for what, number in columns.items()}
+
+    def rows(self) -> Iterator[tuple[str, tuple[SplitName | None, str, str]]]:
+        for row in self.table.rows:
+            split = None if self.split is None else self.words[row[self.split]]
+            yield _asked(row[self.image]), (split, "", row[self.label])
+
+
+def _called(images: Iterable[str], key: Key) -> dict[str, str | None]:
+    """Image by its key; None where several have one."""
+    called: dict[str, str | None] = {}
+    for name in images:
+        of_name = key(name)
+        called[of_name] = None if of_name in called else name
+    return called
+
+
 # --- which column -----------------------------------------------------------------------------------------------------
+
+
+def _read_as(table: Table, images: Sequence[str], said: Layout) -> _Read:
+    table, image, key = _image_column(table, images, said)
+    if not said.class_column and (one_hot := _one_hot(table, image)):
+        table, image = one_hot, 0
+    label = _class_column(table, image, said.class_column)
+    split = _split_column(table, {image, label})
+    words = {} if split is None else split_words({row[split] for row in table.rows})
+    return _Read(table=table, key=key, image=image, label=label, split=split, words=words)
 
 
 def _image_column(table: Table, images: Sequence[str], said: Layout) -> tuple[Table, int, Key]:
@@ -161,6 +195,24 @@ def _image_column(table: Table, images: Sequence[str], said: Layout) -> tuple[Ta
         numbers = [str(number) for number in range(1, len(table.columns) + 1)]
         table = Table(name=table.name, columns=numbers, rows=[table.columns, *table.rows])
     return table, column, key
+
+
+def _one_hot(table: Table, image: int) -> Table | None:
+    """A table with a column for each class, 1 in one of them and 0 in the others, as one with a column of classes."""
+    splits = [number for number in range(len(table.columns)) if _is_split(table, number)]
+    others = [number for number in range(len(table.columns)) if number not in (image, *splits)]
+    rows = []
+    for row in table.rows:
+        cells = [row[number].removesuffix(".0") for number in others]
+        if not set(cells) <= {"0", "1"} or cells.count("1") > 1:
+            return None
+        label = table.columns[others[cells.index("1")]] if "1" in cells else ""
+        rows.append([row[image], *(row[number] for number in splits), label])
+    if len({row[-1] for row in rows} - {""}) < 2:
+        return None
+    names = ", ".join(table.columns[number] for number in others[:3])
+    head = [table.columns[image], *(table.columns[number] for number in splits), f"of {names}, …: the one with a 1"]
+    return Table(name=table.name, columns=head, rows=rows)
 
 
 def _class_column(table: Table, image: int, said: str | None) -> int:
