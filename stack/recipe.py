@@ -133,12 +133,10 @@ def ensure(recipes: Path, *, data: str, name: str) -> str:
     if not path.exists():
         why = refusal(source)
         if why and LINE not in why:
-            raise StackError(f"DATA={data}: {why}")
+            raise StackError(f"DATA={why}")
         path.write_text(text(name, source), encoding="utf-8")
         if why:
-            raise StackError(
-                f"DATA={data}: {why}\n{path} is the recipe; with that line, run `make retrain NAME={name}`."
-            )
+            raise StackError(f"DATA={why}\n{path} is the recipe; with that line, run `make retrain NAME={name}`.")
     elif not _same_source(path, source):
         raise StackError(
             f"NAME={name}: the recipe {path} exists and its source is not {source}. "
