@@ -1,4 +1,4 @@
-"""What the data step and a recipe read: archives, pictures, pickles, weights, YAML."""
+"""What the data step and a recipe read: archives, tables, pictures, pickles, weights, YAML."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from retraining.dataset.archive import ArchiveError, unpack
 from retraining.dataset.cifar100 import write_cifar100
 from retraining.dataset.glimpse import MAX_BYTES, glimpse
 from retraining.dataset.processing.verdicts import Row, VerdictsError, read, written
-from retraining.dataset.sources import SourceError
+from retraining.dataset.sources import SourceError, open_source
 from retraining.dataset.verdict import Original
 from retraining.dataset.verify import Rejected, VerifiedImage, verify_image
 from retraining.pretrained.weights_file import WeightsError, read_weights_file
@@ -52,6 +52,16 @@ def read_archive(path: Path) -> None:
     beside = {entry.name for entry in path.parent.iterdir()}
     assert beside == {path.name, "target"}, beside
     assert not any(entry.is_symlink() for entry in target.rglob("*"))
+
+
+def read_labels(path: Path) -> None:
+    """The bytes are the table beside images of all its seeds."""
+    for number in range(6):
+        (path.parent / f"{number:03}.png").write_bytes(b"x")
+    with contextlib.suppress(SourceError), open_source(str(path.parent), s3=None) as files:
+        assert len({file.label for file in files}) > 1
+        assert all(file.path.parent == path.parent and file.path.suffix == ".png" for file in files)
+        assert all(text.isprintable() for text in str(files.understood.as_dict()).split("\u200c"))
 
 
 def read_picture(path: Path) -> None:
@@ -131,6 +141,19 @@ def zips() -> list[bytes]:
     return made
 
 
+def tables() -> list[bytes]:
+    rows = [(f"{number:03}", "cat" if number % 2 else "dog", "train" if number % 3 else "test") for number in range(6)]
+    texts = [
+        "\n".join(["id,breed", *(f"{name},{label}" for name, label, _ in rows)]),
+        "\r\n".join(["path;label;split", *(f'"{name}.png";{label};{split}' for name, label, split in rows)]),
+        "\n".join(f"./x\\{name}.png\t{label}" for name, label, _ in rows),
+        "\n".join(
+            ["image,cat,dog", *(f"{name},{int(label == 'cat')},{int(label == 'dog')}.0" for name, label, _ in rows)]
+        ),
+    ]
+    return [text.encode(coding) for text in texts for coding in ("utf-8-sig", "utf-16")]
+
+
 def cifar() -> bytes:
     import numpy
 
@@ -179,6 +202,22 @@ TAR_WORDS = (
     bytes(512),
 )
 ZIP_WORDS = (b"PK\x01\x02", b"PK\x03\x04", b"PK\x05\x06", b"PK\x06\x06", b"\xff" * 4, b"../")
+TABLE_WORDS = (
+    b'"',
+    b",",
+    b";",
+    b"\t",
+    b"|",
+    b"\n",
+    b"\r",
+    b"\x00",
+    b"1",
+    b"0",
+    b"../",
+    b"split",
+    b"train",
+    b"\xff\xfe",
+)
 PICKLE_WORDS = (
     b"(",
     b"\x85",
@@ -212,6 +251,7 @@ TARGETS = (
     Target("tar_gz", in_a_file("a.tar.gz", read_archive), tars("w:gz"), TAR_WORDS),
     Target("tar_xz", in_a_file("a.tar.xz", read_archive), tars("w:xz"), TAR_WORDS),
     Target("tar_bz2", in_a_file("a.tar.bz2", read_archive), tars("w:bz2"), TAR_WORDS),
+    Target("table_of_labels", in_a_file("labels.csv", read_labels), tables, TABLE_WORDS),
     Target("picture_of_the_data_step", in_a_file("a.jpg", read_picture), pictures, PICTURE_WORDS),
     Target("picture_that_is_kept_out", read_kept_out, pictures, PICTURE_WORDS),
     Target("cifar_pickle", in_a_file("train", read_cifar), cifars, PICKLE_WORDS),

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from retraining.dataset.processing.divide import divide
 from retraining.dataset.source_error import SourceError
 from retraining.dataset.sources import open_source
 from retraining.dataset.sync import sync_dataset
@@ -275,3 +276,12 @@ def test_a_table_tells_classes_week_after_week(
     corrected = sync_dataset(plan, s3).version
     assert sum(of_class["boxer"] for of_class in corrected.counts.values()) == 7
     assert {image.sha256 for image in corrected.images} == {image.sha256 for image in first.version.images}
+
+
+def test_a_job_verifies_images_of_a_table(s3: Any, bucket: str, make_plan: Callable[..., Plan], tmp_path: Path) -> None:
+    """Which images are to be verified is known before the job; it needs no classes."""
+    pets = folder(tmp_path, *(f"{pet}.png" for pet in PETS), labels__csv="\n".join(breeds("{}")))
+    for each in pets.iterdir():
+        s3.upload_file(str(each), bucket, f"in/{each.name}")
+    division = divide(make_plan(bucket, source=f"s3://{bucket}/in", sync={"where": "processing"}), s3)
+    assert (division.job, division.in_job) == (True, len(PETS))
