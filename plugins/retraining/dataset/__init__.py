@@ -5,7 +5,7 @@ limits, ignored            what a usable picture is; which names are no image an
 verify, jpeg, png          one file → its digest and format, or why it is quarantined
 orientation, thumb         which way up a picture is; what near-duplicates are told by
 tree, layout, names        which folders are splits and classes, what they are called, what is left out and said
-table, file_names          where folders tell no classes: a table beside the images, or their names
+by_table, file_names       where folders tell no classes: a table beside the images (table, table_columns), their names
 name_search                a recipe's pattern in the names of files, in bounded time
 groups, split, version     which image belongs to which split; the manifests and dataset.json (pure)
 shards                     a version's images once more in tar files, for trainings that ask for few large ones

@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 
-from retraining.dataset.ignored import why_ignored
+from retraining.dataset.ignored import why_path_ignored
 from retraining.dataset.layout import Understood
 from retraining.dataset.name_search import SearchError, search
 from retraining.dataset.names import printable
@@ -41,7 +41,7 @@ def understand_names(source: str, names: Iterable[str], pattern: str) -> Underst
         )
     found.split_by_folders()
     for name in names:
-        if why := next((why for part in name.split("/") if (why := why_ignored(part))), None):
+        if why := why_path_ignored(name):
             found.leave_out(why, name)
     return found
 
@@ -62,4 +62,4 @@ def proposal(names: Iterable[str]) -> str:
 
 
 def _images(names: Iterable[str]) -> list[str]:
-    return [name for name in names if not any(why_ignored(part) for part in name.split("/"))]
+    return [name for name in names if not why_path_ignored(name)]

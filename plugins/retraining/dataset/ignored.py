@@ -26,6 +26,11 @@ def ignored(name: str) -> bool:
     return why_ignored(name) is not None
 
 
+def why_path_ignored(path: str) -> str | None:
+    """The same of a path, with / between its parts: the first reason there is."""
+    return next((why for part in path.split("/") if (why := why_ignored(part))), None)
+
+
 def why_ignored(name: str) -> str | None:
     """In a word or two, for a table; None for a name that may be an image's or a class's."""
     folded = name.lower()

@@ -16,6 +16,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from retraining.dataset.archive_names import is_archive
+from retraining.dataset.by_table import together, understand_table
 from retraining.dataset.fetch import NOT_HERE, fetched, find_tree
 from retraining.dataset.file_names import proposal, understand_names
 from retraining.dataset.layout import Understood, understand
@@ -25,7 +26,7 @@ from retraining.dataset.source_error import SourceError
 from retraining.dataset.split import SplitName
 from retraining.dataset.stamp import Stamp
 from retraining.dataset.store import Forgotten
-from retraining.dataset.table import MAX_BYTES, chosen, decoded, read_table, together, understand_table
+from retraining.dataset.table import MAX_BYTES, chosen, decoded, read_table
 from retraining.dataset.tree import Tree
 from retraining.dataset.verdict import Rejected
 from retraining.recipe.layout import Layout

@@ -1,0 +1,80 @@
+"""The classes of images by a table beside them. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+
+from retraining.dataset.ignored import why_path_ignored
+from retraining.dataset.layout import Understood, split_words
+from retraining.dataset.names import printable
+from retraining.dataset.table import Table
+from retraining.dataset.table_columns import columns_of
+from retraining.recipe.layout import Layout
+
+
+def understand_table(table: Table, names: Iterable[str], said: Layout | None = None) -> Understood:
+    """Each of a source's files that the table names, with its class.
+
+    Raises SourceError, with the reason, where the table does not tell their classes.
+    """
+    shown, found, images = printable(table.name), Understood(places={}), list[str]()
+    for name in names:
+        if why := why_path_ignored(name):
+            if name != table.name:
+                found.leave_out(why, name)
+        else:
+            images.append(name)
+    read = columns_of(table, images, said or Layout())
+    found.tables[shown] = read.taken
+    called = _called(images, read.key)
+    twice = set[str]()
+    for asked, place in read.rows():
+        image = called.get(read.key(asked), "")
+        if image is None:
+            found.leave_out(f"named in {shown}, and several files are called so", asked)
+        elif not image:
+            found.leave_out(f"named in {shown}, and not there", asked)
+        elif not place[-1]:
+            found.leave_out(f"without a class in {shown}", image)
+        elif found.places.setdefault(image, place) != place:
+            twice.add(image)
+    for name in images:
+        if name in twice:
+            found.leave_out(f"in several classes or splits in {shown}", name)
+            del found.places[name]
+        elif name not in found.places:
+            found.leave_out(f"not in {shown}", name)
+    if read.split is None:
+        found.split_by_folders()
+    return found
+
+
+def together(found: Mapping[str, Understood], names: Iterable[str]) -> Understood | None:
+    """Several tables as one, where each is called as another split is: train.csv and test.csv. None where not."""
+    words = split_words(found)
+    if "train" not in words.values() or not len(set(words.values())) == len(words) == len(found):
+        return None
+    whole, twice = Understood(places={}), set[str]()
+    for table, one in found.items():
+        whole.tables |= one.tables
+        whole.splits[printable(table)] = words[table]
+        for name, (_, above, label) in one.places.items():
+            if name in whole.places:
+                twice.add(name)
+            whole.places[name] = (words[table], above, label)
+    for name in names:
+        if name in twice:
+            del whole.places[name]
+            whole.leave_out("in several tables", name)
+        elif name not in whole.places and name not in found:
+            whole.leave_out(why_path_ignored(name) or "in no table", name)
+    return whole
+
+
+def _called(images: Iterable[str], key: Callable[[str], str]) -> dict[str, str | None]:
+    """Image by its key; None where several have one."""
+    called: dict[str, str | None] = {}
+    for name in images:
+        of_name = key(name)
+        called[of_name] = None if of_name in called else name
+    return called
