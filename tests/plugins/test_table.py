@@ -221,6 +221,34 @@ def test_class_folders_go_before_a_table(tmp_path: Path) -> None:
     assert {label for _, label in found(tmp_path, table="labels.csv").values()} == {"boxer", "pug"}
 
 
+def test_class_folders_in_doubt_are_not_passed_over(tmp_path: Path) -> None:
+    folder(tmp_path, "cat/000.png", "dog/001.png", labels__csv="id,breed\n000,boxer\n001,pug")
+    (tmp_path / "bird").mkdir()
+    with pytest.raises(SourceError, match=r"there is no image in class folder 'bird'"):
+        found(tmp_path)
+
+
+def test_a_table_tells_of_flat_splits_and_of_images_with_masks(tmp_path: Path) -> None:
+    rows = "\n".join(breeds("{}"))
+    flat = [f"{'train' if number < 8 else 'val'}/{pet}.png" for number, pet in enumerate(PETS)]
+    folder(tmp_path / "flat", *flat, labels__csv=rows)
+    assert {split for split, _ in found(tmp_path / "flat").values()} == {"train", "validation"}
+    masked = [f"{what}/{pet}.png" for pet in PETS for what in ("images", "masks")]
+    folder(tmp_path / "masked", *masked, labels__csv=rows)
+    assert set(found(tmp_path / "masked")) == {f"images/{pet}.png" for pet in PETS}
+
+
+def test_a_table_that_may_not_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder(tmp_path, *(f"{pet}.png" for pet in PETS), labels__csv="\n".join(breeds("{}")))
+
+    def forbidden(path: Path) -> bytes:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "read_bytes", forbidden)  # root may read all
+    with pytest.raises(SourceError, match=r"labels.csv cannot be read \(Permission denied\)"):
+        found(tmp_path)
+
+
 def test_a_recipe_names_table_and_columns(tmp_path: Path) -> None:
     rows = [f"{number},{row}" for number, row in enumerate(breeds("{}", "file,kind,shade", ",2"))]
     folder(tmp_path / "pets", *(f"{pet}.png" for pet in PETS), what__ever="\n".join(rows))

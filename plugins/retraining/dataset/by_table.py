@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 
 from retraining.dataset.ignored import why_path_ignored
-from retraining.dataset.layout import Understood, split_words
+from retraining.dataset.layout import BESIDE_IMAGES, MARKS, Understood, says, split_words
 from retraining.dataset.names import printable
 from retraining.dataset.table import Table
 from retraining.dataset.table_columns import columns_of
@@ -17,13 +17,8 @@ def understand_table(table: Table, names: Iterable[str], said: Layout | None = N
 
     Raises SourceError, with the reason, where the table does not tell their classes.
     """
-    shown, found, images = printable(table.name), Understood(places={}), list[str]()
-    for name in names:
-        if why := why_path_ignored(name):
-            if name != table.name:
-                found.leave_out(why, name)
-        else:
-            images.append(name)
+    shown, found = printable(table.name), Understood(places={})
+    images = _images(table, names, found)
     read = columns_of(table, images, said or Layout())
     found.tables[shown] = read.taken
     called = _called(images, read.key)
@@ -69,6 +64,22 @@ def together(found: Mapping[str, Understood], names: Iterable[str]) -> Understoo
         elif name not in whole.places and name not in found:
             whole.leave_out(why_path_ignored(name) or "in no table", name)
     return whole
+
+
+def _images(table: Table, names: Iterable[str], found: Understood) -> list[str]:
+    """What may be images; the rest is left out of what is found."""
+    images, marks = list[str](), list[str]()
+    for name in names:
+        if why := why_path_ignored(name):
+            if name != table.name:
+                found.leave_out(why, name)
+        else:
+            (marks if any(says(folder, MARKS) for folder in name.split("/")[:-1]) else images).append(name)
+    if not images:
+        return marks  # somebody calls images so
+    for name in marks:
+        found.leave_out(BESIDE_IMAGES, name)
+    return images
 
 
 def _called(images: Iterable[str], key: Callable[[str], str]) -> dict[str, str | None]:

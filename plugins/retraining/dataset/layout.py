@@ -15,7 +15,7 @@ from typing import Any, cast
 
 from retraining.dataset.ignored import why_ignored
 from retraining.dataset.names import printable
-from retraining.dataset.source_error import SourceError
+from retraining.dataset.source_error import SourceError, WithoutClassesError
 from retraining.dataset.split import SplitName
 from retraining.recipe.layout import Layout
 
@@ -228,7 +228,7 @@ def _splits(source: str, at: Path, folder: _Folder) -> dict[Path, SplitName]:
     words = split_words(full)
     labelled = {path: word for name, word in words.items() if (path := _class_folders(name, full[name]))}
     if len(words) == len(full) > 1 and not labelled:
-        raise SourceError(
+        raise WithoutClassesError(
             f"{source}: {_names(full)} hold images themselves, without class folders; expected "
             f"{printable(min(full))}/<class>/<image>."
         )
@@ -301,7 +301,7 @@ def _are_marks(root: _Folder, parts: Path, depth: int) -> bool:
     """Whether a file lies, `depth` folders deep or deeper, in one of masks that has their images beside it."""
     for n in range(depth, len(parts) - 1):
         around = root.at(parts[:n])
-        if around and _says(parts[n], MARKS):
+        if around and says(parts[n], MARKS):
             others = [name for name in around.full if name.lower() in WRAPPERS]
             if around.files or others:
                 return True
@@ -310,15 +310,16 @@ def _are_marks(root: _Folder, parts: Path, depth: int) -> bool:
 
 def _refuse_marks(source: str, labels: set[str]) -> None:
     """Masks and their images are no two classes."""
-    marks = {label for label in labels if _says(label, MARKS)}
+    marks = {label for label in labels if says(label, MARKS)}
     if marks and all(label.lower() in WRAPPERS for label in labels - marks):
-        raise SourceError(
+        raise WithoutClassesError(
             f"{source}: {_names(labels)} look like images and what is drawn over them, not like classes; expected "
             f"<class>/<image>. {_line(classes='<the folder that holds them>')} if they are classes."
         )
 
 
-def _says(folder: str, what: set[str]) -> bool:
+def says(folder: str, what: set[str]) -> bool:
+    """Whether a folder's name is nothing but such words."""
     words = _words(folder)
     return bool(words) and set(words) <= what
 

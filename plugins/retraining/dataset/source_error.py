@@ -3,3 +3,7 @@
 
 class SourceError(ValueError):
     """There is no usable image data at this source."""
+
+
+class WithoutClassesError(SourceError):
+    """Its folders are no classes: something beside them may tell."""

@@ -22,7 +22,7 @@ from retraining.dataset.file_names import proposal, understand_names
 from retraining.dataset.layout import Understood, understand
 from retraining.dataset.memory import Memory, Whole
 from retraining.dataset.names import class_name, printable, require_class_names
-from retraining.dataset.source_error import SourceError
+from retraining.dataset.source_error import SourceError, WithoutClassesError
 from retraining.dataset.split import SplitName
 from retraining.dataset.stamp import Stamp
 from retraining.dataset.store import Forgotten
@@ -132,7 +132,7 @@ def _understood(source: str, tree: Tree, layout: Layout) -> Understood:
     by_folders, refusal = None, ""
     try:
         by_folders = understand(source, tree.leaves, tree.empty, layout)
-    except SourceError as error:
+    except WithoutClassesError as error:
         refusal = str(error)
     tables = chosen(tree.leaves) if not (layout.classes or layout.splits or _tells_classes(by_folders)) else []
     found, reasons = dict[str, Understood](), list[str]()
@@ -171,12 +171,15 @@ def _text(tree: Tree, name: str) -> str:
         if leaf.rejected:
             raise SourceError(f"{printable(name)} is not read as a table: {leaf.rejected.detail}.")
         tree.bring([name])
-        status = leaf.path.lstat()
-        if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_BYTES:
-            raise SourceError(
-                f"{printable(name)} is not read as a table: that is a plain file of at most {MAX_BYTES} bytes."
-            )
-        tree.texts[name] = decoded(name, leaf.path.read_bytes())
+        try:
+            status = leaf.path.lstat()
+            if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_BYTES:
+                raise SourceError(
+                    f"{printable(name)} is not read as a table: that is a plain file of at most {MAX_BYTES} bytes."
+                )
+            tree.texts[name] = decoded(name, leaf.path.read_bytes())
+        except OSError as error:
+            raise SourceError(f"{printable(name)} cannot be read ({error.strerror}); allow the worker to.") from None
     return tree.texts[name]
 
 
