@@ -292,7 +292,7 @@ def test_a_table_tells_classes_week_after_week(
                 s3.upload_file(str(each), bucket, f"in/{each.relative_to(tmp_path)}")
             return f"s3://{bucket}/in"
         else:
-            return str(pets)
+            target = pets
         time.sleep(0.2)  # what was written just now is read again
         return str(target)
 
