@@ -23,7 +23,12 @@ PROPOSED = r"^(.+?)[ ._-]*[(]?[0-9]+[)]?[.]"
 
 def understand_names(source: str, names: Iterable[str], pattern: str) -> Understood:
     """Each file with what the pattern finds in its own name, without its folders. Raises SourceError."""
-    found, images = Understood(places={}, pattern=pattern), _images(names)
+    found, images = Understood(places={}, pattern=pattern), list[str]()
+    for name in names:
+        if why := why_path_ignored(name):
+            found.leave_out(why, name)
+        else:
+            images.append(name)
     try:
         labels = search("layout.class_pattern", pattern, [printable(name.rpartition("/")[2]) for name in images])
     except SearchError as error:
@@ -40,15 +45,12 @@ def understand_names(source: str, names: Iterable[str], pattern: str) -> Underst
             f"example {examples}. It is searched in each file's own name, without its folders."
         )
     found.split_by_folders()
-    for name in names:
-        if why := why_path_ignored(name):
-            found.leave_out(why, name)
     return found
 
 
 def proposal(names: Iterable[str]) -> str:
     """A sentence for who has such names and says nothing of them; empty where they look otherwise."""
-    images = _images(names)
+    images = [name for name in names if not why_path_ignored(name)]
     found = [match[1] for name in images if (match := re.match(PROPOSED, name.rpartition("/")[2]))]
     counted = Counter(found)
     alone = sum(count == 1 for count in counted.values())
@@ -59,7 +61,3 @@ def proposal(names: Iterable[str]) -> str:
         f"The files' names look like {len(counted)} classes ({examples}{', …' if len(counted) > 3 else ''}). "
         f"Put into the recipe `layout: {{class_pattern: '{PROPOSED}'}}` if they are."
     )
-
-
-def _images(names: Iterable[str]) -> list[str]:
-    return [name for name in names if not why_path_ignored(name)]

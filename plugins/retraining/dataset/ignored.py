@@ -28,7 +28,8 @@ def ignored(name: str) -> bool:
 
 def why_path_ignored(path: str) -> str | None:
     """The same of a path, with / between its parts: the first reason there is."""
-    return next((why for part in path.split("/") if (why := why_ignored(part))), None)
+    parts = (part for part in path.split("/") if part not in ("", "."))
+    return next((why for part in parts if (why := why_ignored(part))), None)
 
 
 def why_ignored(name: str) -> str | None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from itertools import combinations
 from typing import Any, cast
 
-from retraining.dataset.ignored import why_ignored
+from retraining.dataset.ignored import why_path_ignored
 from retraining.dataset.names import printable
 from retraining.dataset.source_error import SourceError, WithoutClassesError
 from retraining.dataset.split import SplitName
@@ -131,14 +131,14 @@ def understand(source: str, names: Iterable[str], empty: Iterable[str] = (), sai
     found, kept, root = Understood(places={}), dict[str, Path](), _Folder()
     for name in names:
         parts = tuple(part for part in name.split("/") if part not in ("", "."))
-        if why := next((why for part in parts if (why := why_ignored(part))), None):
+        if why := why_path_ignored(name):
             found.leave_out(why, name)
         elif parts:
             kept[name] = parts
             _grow(root, parts[:-1], files=1)
     for name in empty:
         parts = tuple(part for part in name.split("/") if part not in ("", "."))
-        if not any(map(why_ignored, parts)):
+        if not why_path_ignored(name):
             _grow(root, parts, files=0)
     parents = _said(source, root, said) if said and (said.classes or said.splits) else _guessed(source, root)
     found.splits = {

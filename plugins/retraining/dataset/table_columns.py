@@ -74,17 +74,17 @@ def _image_column(table: Table, images: Sequence[str], said: Layout) -> tuple[Ta
     asked = said.image_column
     columns = [_column(table, asked, "image_column")] if asked else range(min(len(table.columns), 50))
     sample = [*table.rows[:: max(1, len(table.rows) // SAMPLE)]]
-    best, column, key = 0.0, 0, _KEYS[0](table.folder)
+    best, column, key, there = 0.0, 0, _KEYS[0](table.folder), set[str]()
     for make in _KEYS:
         of_name = make(table.folder)
-        there = {of_name(name) for name in images}
+        names = {of_name(name) for name in images}
         for number in columns:
-            share = sum(of_name(_asked(row[number])) in there for row in sample) / max(1, len(sample))
+            share = sum(of_name(_asked(row[number])) in names for row in sample) / max(1, len(sample))
             if share > best:
-                best, column, key = share, number, of_name
+                best, column, key, there = share, number, of_name, names
         if best > 0.99:
             break
-    there = {key(name) for name in images}
+    there = there or {key(name) for name in images}
     named = there & {key(_asked(row[column])) for row in table.rows}
     if not named or not (said.table or best >= LEAST or len(named) >= LEAST * len(there)):
         which = f"column {printable(asked)!r} names" if asked else "no column names"
