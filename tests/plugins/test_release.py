@@ -27,6 +27,7 @@ from tests.plugins.release_run import (
     deploying,
     die_before_asking,
     modified,
+    promote,
     put_artifact,
     register,
     roll_back,
@@ -220,6 +221,21 @@ def test_rollback_returns_to_the_champion(runs: Runs) -> None:
     assert roll_back(failed)["config"] == champion.plan.endpoint_config == served(failed)
     with pytest.raises(AirflowSkipException, match="nothing to roll back"):
         roll_back(failed)
+
+
+def test_rollback_serves_no_swapped_artifact(runs: Runs) -> None:
+    champion, run = runs(1), runs(2)
+    promote(champion)
+    deploy(run, label="b")
+    place = {"Bucket": run.environment.bucket, "Key": champion.model_data_url.rsplit("/", 1)[-1]}
+    promoted = run.s3.get_object(**place)["Body"].read()
+    put_artifact(champion, label="another's")
+    with pytest.raises(AirflowFailException, match=r"was replaced.* serves still, which failed.* --to RUN"):
+        roll_back(run)
+    assert served(run) == run.plan.endpoint_config
+    run.s3.put_object(**place, Body=promoted)
+    roll_back(run)
+    assert served(run) == champion.plan.endpoint_config
 
 
 def test_an_endpoint_of_somebody_else_is_given_back(runs: Runs, s3: Any, bucket: str) -> None:

@@ -23,6 +23,7 @@ from retraining.job_kinds import DENIED, KINDS, UPDATE_LIMIT_SECONDS
 from retraining.links import JOB_LINKS
 from retraining.operators.durable import log_tail
 from retraining.release import package
+from retraining.release.artifact import ArtifactChanged, require_unchanged
 from retraining.release.endpoint import describe_endpoint, is_baking, pending_config
 from retraining.release.intent import Intent, Intents
 from retraining.release.scaling import SERVICE, make_way, scale, scale_if_possible
@@ -235,10 +236,11 @@ class DeployOperator(EndpointOperator):
 class RollbackOperator(EndpointOperator):
     """After a release that failed: back to what served well, and no endpoint at all where this run made it.
 
-    `config` names this run's configuration as `Failed`, where to go back to as `EndpointConfigName` (None: nowhere),
-    whether this run `Created` the endpoint, and the run's `Package`, which is rejected. Without an `EndpointName` there
-    is nothing to take back. Whether that is so is read from SageMaker and S3, never from the states of other tasks,
-    which a person can set. The alarms of a `Watched` update end here whatever became of it.
+    `config` names this run's configuration as `Failed`, where to go back to as `EndpointConfigName` (None: nowhere) and
+    the `Artifact` of the champion whose that is, whether this run `Created` the endpoint, and the run's `Package`,
+    which is rejected. Without an `EndpointName` there is nothing to take back. Whether that is so is read from
+    SageMaker and S3, never from the states of other tasks, which a person can set. The alarms of a `Watched` update
+    end here whatever became of it.
     """
 
     def execute(self, context: Context) -> dict[str, Any]:
@@ -291,6 +293,7 @@ class RollbackOperator(EndpointOperator):
             reason = endpoint.get("FailureReason", "no reason given")
             raise AirflowException(f"Endpoint {name} is {endpoint['EndpointStatus']} on {served} still: {reason}")
         if back_to is not None and endpoint["EndpointStatus"] == "InService":
+            self._require_artifact(served)
             self.log.warning("Updating endpoint %s from %s, which failed, back to %s.", name, served, back_to)
             self.make_way(served, back_to)
             self.hook.conn.update_endpoint(**self.request, **self.config.get("Retained", {}))
@@ -312,6 +315,20 @@ class RollbackOperator(EndpointOperator):
         except ClientError as error:  # the alarm is gone, or closed to us
             self.log.warning("The update is waited for, because it cannot be taken back: %s", error)
         return self.wait(requested=requested)
+
+    def _require_artifact(self, served: str) -> None:
+        """SageMaker starts instances for the way back, and these read the artifact anew."""
+        if not (artifact := self.config.get("Artifact")):
+            return
+        name, back_to = self.config["EndpointName"], self.config["EndpointConfigName"]
+        try:
+            require_unchanged(client("s3"), artifact, f"when {back_to} was promoted")
+        except ArtifactChanged as error:
+            raise AirflowFailException(
+                f"{error}. So endpoint {name} does not go back to {back_to}, and {served} serves still, which failed. "
+                "Put the artifact back and clear rollback, or choose a champion of before: "
+                f"python -m retraining rollback {self.config['Recipe']} --to RUN"
+            ) from error
 
     def _tell(self, context: Context, endpoint: Mapping[str, Any] | None) -> dict[str, Any]:
         """What serves now, for the report, also of a task that will be skipped; a config of None is no endpoint."""

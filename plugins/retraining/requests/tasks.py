@@ -168,9 +168,12 @@ def rollback_request(run: Run) -> dict[str, Any]:
     champion = _champion_now(run)
     if champion.get("run_name") == run.plan.run_name:
         return watch
+    back_to = _first_existing(run, champion.get("endpoint_config"), intent.before)
     return watch | {
         "EndpointName": intent.endpoint,
-        "EndpointConfigName": _first_existing(run, champion.get("endpoint_config"), intent.before),
+        "EndpointConfigName": back_to,
+        "Artifact": champion.get("artifact") if back_to == champion.get("endpoint_config") else None,
+        "Recipe": run.recipe.name,
         "Failed": intent.config,
         "Created": intent.before is None,
         "Package": (run.find("register") or {}).get("arn"),
