@@ -6,8 +6,10 @@ from collections.abc import Iterable
 
 import pytest
 
-from retraining.dataset.layout import Understood, split_words, understand
+from retraining.dataset.folder_names import split_words
+from retraining.dataset.layout import Understood, understand
 from retraining.dataset.source_error import SourceError
+from retraining.dataset.summary import notes_on
 from retraining.recipe.layout import Layout
 
 
@@ -125,6 +127,29 @@ def test_vehicles_may_be_called_train() -> None:
             r"\{train: Training, test: Pruefung\}` if it is",
         ),
         (files("val/cat", "val/dog", "bird/x"), r"\{train: <the folder to train on>, validation: val\}` if it is"),
+        (
+            files("plants/color/oak", "plants/color/fir", count=5) + files("plants/grey/x/oak", "plants/grey/x/fir"),
+            r"train: plants/color, test: plants/grey/x\}` if they are, or .*\{classes: plants/color\}` to take one",
+        ),
+        (
+            files("fold_1/cat", "fold_1/dog", "fold_2/cat", "fold_2/dog"),
+            r"`layout: \{classes: '\*'\}` if they are parts of one set",
+        ),
+        (files("images_001/images", "images_002/images"), r"look like parts of one set, .*\{classes: \.\}`"),
+        (files("photos part 1", "photos part 2"), r"look like parts of one set, not like classes"),
+        (
+            files("simpsons_dataset/homer", "simpsons_dataset/bart", "kaggle_simpson_testset"),
+            r"kaggle_simpson_testset not: .*\{classes: simpsons_dataset\}` if all classes are in there, or ",
+        ),
+        (files("data/cat", "data/dog", "new", "odd"), r"data holds folders of its own \(cat, dog\), new, odd not"),
+        (
+            files("s/homer", "s/bart", "s/s/homer", "s/s/bart", "s/s/lisa"),
+            r"s/s holds folders that lie beside it, too.*`layout: \{classes: s/s\}` to take it alone",
+        ),
+        (
+            files("data/homer", "data/bart", "data/data/homer", "data/data/bart", "tests"),
+            r"`layout: \{classes: data/data\}` if all classes are in there",
+        ),
         (files("train", "test"), "test, train hold images themselves, without class folders"),
     ],
 )
@@ -140,6 +165,24 @@ def test_the_recipe_says_what_the_names_do_not() -> None:
     assert classes(read(wrapped, train="Set A", test="pets/Set B")) == TRAIN_TEST
     assert classes(read(names, classes=".")) == {(None, "Set A"), (None, "Set B"), (None, "extra")}
     assert classes(read(names, classes="Set A")) == {(None, "cat"), (None, "dog")}
+
+
+def test_a_star_in_a_layout_is_every_folder() -> None:
+    names = files("fold_1/cat", "fold_1/dog", "fold_2/cat", "fold_2/dog/puppies")
+    assert classes(read([f"pets/{name}" for name in names], classes="*")) == {(None, "cat"), (None, "dog")}
+    halves = files("a/train/cat", "a/train/dog", "b/train/cat", "a/test/cat", "b/test/dog", "c/other")
+    found = read(halves, train="*/train", test="*/test")
+    assert classes(found) == TRAIN_TEST
+    assert found.left_out["in c: no split of this source"].files == 3
+
+
+def test_folders_within_class_folders_are_told() -> None:
+    found = read(files("animals/cats", "animals/dogs", "vehicles/cars", "vehicles/trucks"))
+    assert classes(found) == {(None, "animals"), (None, "vehicles")}
+    assert found.as_dict()["within"] == {"folders": 4, "examples": ["animals/cats", "animals/dogs", "vehicles/cars"]}
+    (note,) = notes_on({"layout": found.as_dict()})
+    assert note.startswith("Folders within class folders are no classes: 4 (animals/cats, animals/dogs, vehicles/cars)")
+    assert "within" not in read(files("cats/a", "dogs", "dogs/b")).as_dict()
 
 
 def test_a_layout_of_folders_that_are_not_there_is_refused() -> None:
@@ -178,6 +221,26 @@ def test_masks_beside_the_images_of_a_class_are_left_out(around: str, images: st
     assert {label for _, label in classes(found)} == {"covid", "normal"}
     assert found.left_out["masks or labels beside their images"].files == 6
     assert len(found.places) == len(names) - 6
+
+
+@pytest.mark.parametrize(
+    ("images", "beside"),
+    [
+        ("images/Images/{}", [f"annotations/Annotation/{label}/{n}" for label in ("cat", "dog") for n in range(3)]),
+        ("CUB_200_2011/images/{}", files("segmentations/cat", "segmentations/dog")),
+    ],
+)
+def test_what_is_drawn_or_written_beside_is_left_out(images: str, beside: list[str]) -> None:
+    found = read(files(images.format("cat"), images.format("dog")) + beside)
+    assert classes(found) == {(None, "cat"), (None, "dog")} and len(found.places) == 6
+    assert found.left_out["masks or labels beside their images"].files == 6
+
+
+def test_a_file_that_is_no_image_makes_no_class() -> None:
+    """Caltech-101: what is beside the one folder of classes is a program."""
+    found = read([*files("caltech-101/101_Objects/ant", "caltech-101/101_Objects/bee"), "caltech-101/show.m"])
+    assert classes(found) == {(None, "ant"), (None, "bee")}
+    assert classes(read([f"in/{label}/{n}" for label in "ab" for n in range(3)])) == {(None, "a"), (None, "b")}
 
 
 def test_a_class_may_be_called_mask() -> None:

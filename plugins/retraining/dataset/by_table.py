@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 
+from retraining.dataset.folder_names import MARKS, says, split_words
 from retraining.dataset.ignored import why_path_ignored
-from retraining.dataset.layout import BESIDE_IMAGES, MARKS, Understood, says, split_words
+from retraining.dataset.layout import BESIDE_IMAGES, Understood
 from retraining.dataset.names import printable
 from retraining.dataset.table import Table
 from retraining.dataset.table_columns import columns_of

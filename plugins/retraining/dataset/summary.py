@@ -80,6 +80,11 @@ def _layout(layout: Mapping[str, Any]) -> list[str]:
         notes.append(f"Classes are told by {table}: {taken}.")
     if pattern := layout.get("pattern"):
         notes.append(f"Classes are told by the files' names: `{pattern}`.")
+    if within := layout.get("within"):
+        notes.append(
+            f"Folders within class folders are no classes: {within['folders']} ({', '.join(within['examples'])}). "
+            "Where they are, `layout.classes` of the recipe names what they lie in, with * for every folder."
+        )
     for why, left in (layout.get("ignored") or {}).items():
         notes.append(f"Ignored, {why}: {left['files']} ({', '.join(left['examples'])}).")
     if followed := layout.get("links_followed"):

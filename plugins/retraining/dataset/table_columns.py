@@ -11,7 +11,7 @@ import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from retraining.dataset.layout import split_words
+from retraining.dataset.folder_names import split_words
 from retraining.dataset.names import printable
 from retraining.dataset.source_error import SourceError
 from retraining.dataset.split import SplitName

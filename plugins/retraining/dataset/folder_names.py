@@ -1,0 +1,68 @@
+"""What people call the folders of their images: splits, wrappers, masks, parts. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from retraining.dataset.split import SplitName
+
+SPLIT_WORDS: dict[str, SplitName] = {
+    **dict.fromkeys(("train", "training", "trn", "trainval"), "train"),
+    **dict.fromkeys(("validation", "valid", "val", "dev", "eval", "evaluation", "validate"), "validation"),
+    **dict.fromkeys(("test", "testing", "tst"), "test"),
+}  # fmt: skip
+# What people put before and after them: seg_train, train_set, testData, images-val, train2017.
+FILLERS = {
+    "set", "data", "dataset", "image", "images", "imgs", "img", "photos", "pictures", "split", "seg", "folder", "dir",
+    "samples", "labelled", "labeled", "class", "classes", "cls", "the",
+}  # fmt: skip
+WRAPPERS = FILLERS | {"jpegimages", "all", "jpg", "png"}
+# What is drawn over images for other tasks than this one, often as images too: images/, masks/.
+MARKS = {
+    "mask", "masks", "label", "labels", "annotation", "annotations", "segmentation", "segmentations", "trimap",
+    "trimaps", "groundtruth", "gt",
+}  # fmt: skip
+# Of one set that was too large for one folder, archive or upload: images_001, HAM10000_images_part_2.
+PARTS = {
+    "part", "parts", "batch", "chunk", "images", "image", "imgs", "img", "photos", "pictures", "folder", "archive",
+    "shard", "volume", "vol", "disk", "disc", "data", "dataset", "subset", "section", "piece", "split", "fold",
+}  # fmt: skip
+
+
+def split_words(folders: Iterable[str]) -> dict[str, SplitName]:
+    """Folder → the split that its name says it is, for those that do: seg_train, Testing, valid-set, val2017.
+
+    What else a name says must be the same of all: asl_alphabet_train and asl_alphabet_test are splits.
+    """
+    by_rest: dict[tuple[str, ...], dict[str, SplitName]] = {}
+    for folder in folders:
+        words = words_of(folder)
+        said = [word for word in words if word in SPLIT_WORDS]
+        if len(said) == 1 or [SPLIT_WORDS[word] for word in said] == ["train", "validation"]:  # of which we divide
+            rest = tuple(word for word in words if word not in said)
+            by_rest.setdefault(rest, {})[folder] = SPLIT_WORDS[said[0]]
+    named = [found for rest, found in by_rest.items() if rest and {"train"} < set(found.values())]
+    return by_rest.get((), {}) or (named[0] if len(named) == 1 else {})
+
+
+def words_of(folder: str) -> list[str]:
+    """Without numbers, and without what says nothing."""
+    spaced = re.sub(r"([a-z])([A-Z])", r"\1 \2", folder)
+    words = (
+        re.sub(r"(?<=[a-z]{3})(sets?|data|images|imgs|dataset|split|folder)$", "", word)
+        for word in re.split(r"[\W_\d]+", spaced.lower())
+    )
+    return [word for word in words if word and word not in FILLERS]
+
+
+def says(folder: str, what: set[str]) -> bool:
+    """Whether a folder's name is nothing but such words."""
+    words = words_of(folder)
+    return bool(words) and set(words) <= what
+
+
+def are_parts(folders: Iterable[str]) -> bool:
+    """Whether these names are one name and a number, and the name says that there are others: part_1 and part_2."""
+    alike = {re.sub(r"\d+|(?<![^\W_])[a-z](?![^\W_])", "", folder.lower()) for folder in folders}
+    return len(alike) == 1 and bool(PARTS & set(re.split(r"[\W_]+", min(alike))))
