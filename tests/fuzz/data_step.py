@@ -154,6 +154,35 @@ def tables() -> list[bytes]:
     return [text.encode(coding) for text in texts for coding in ("utf-8-sig", "utf-16")]
 
 
+def records() -> list[bytes]:
+    rows = [(f"{number:03}.png", number % 2) for number in range(6)]
+    found = [
+        [{"file_name": name, "label": "ab"[label]} for name, label in rows],
+        [
+            {"source-ref": f"s3://b/{name}", "x": label, "x-metadata": {"class-name": "ab"[label]}}
+            for name, label in rows
+        ],
+        [{"image": name, "cat": label == 0, "dog": label == 1, "at": None} for name, label in rows],
+    ]
+    return ["\n".join(map(json.dumps, each)).encode() for each in found]
+
+
+def documents() -> list[bytes]:
+    rows = [(f"{number:03}.png", number % 2) for number in range(6)]
+    coco = {
+        "images": [{"id": number, "file_name": name} for number, (name, _) in enumerate(rows)],
+        "annotations": [{"image_id": number, "category_id": label} for number, (_, label) in enumerate(rows)],
+        "categories": [{"id": 0, "name": "cat"}, {"id": 1, "name": "dog"}],
+    }
+    found = [
+        coco,
+        dict(rows),
+        {name: {"label": "ab"[label]} for name, label in rows},
+        [{"a": n, "b": b} for n, b in rows],
+    ]
+    return [json.dumps(each).encode() for each in found]
+
+
 def cifar() -> bytes:
     import numpy
 
@@ -218,6 +247,20 @@ TABLE_WORDS = (
     b"train",
     b"\xff\xfe",
 )
+JSON_WORDS = (
+    b'"',
+    b"{",
+    b"[" * 40,
+    b"9" * 400,
+    b"1e999",
+    b"null",
+    b"true",
+    b"NaN",
+    b"\\u0000",
+    b'"a.b":',
+    b"\n",
+    b'"categories"',
+)
 PICKLE_WORDS = (
     b"(",
     b"\x85",
@@ -252,6 +295,8 @@ TARGETS = (
     Target("tar_xz", in_a_file("a.tar.xz", read_archive), tars("w:xz"), TAR_WORDS),
     Target("tar_bz2", in_a_file("a.tar.bz2", read_archive), tars("w:bz2"), TAR_WORDS),
     Target("table_of_labels", in_a_file("labels.csv", read_labels), tables, TABLE_WORDS),
+    Target("lines_of_labels", in_a_file("labels.jsonl", read_labels), records, JSON_WORDS),
+    Target("document_of_labels", in_a_file("labels.json", read_labels), documents, JSON_WORDS),
     Target("picture_of_the_data_step", in_a_file("a.jpg", read_picture), pictures, PICTURE_WORDS),
     Target("picture_that_is_kept_out", read_kept_out, pictures, PICTURE_WORDS),
     Target("cifar_pickle", in_a_file("train", read_cifar), cifars, PICKLE_WORDS),

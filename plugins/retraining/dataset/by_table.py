@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Set
 
 from retraining.dataset.folder_names import MARKS, says, split_words
 from retraining.dataset.ignored import why_path_ignored
@@ -13,14 +13,16 @@ from retraining.dataset.table_columns import columns_of
 from retraining.recipe.layout import Layout
 
 
-def understand_table(table: Table, names: Iterable[str], said: Layout | None = None) -> Understood:
-    """Each of a source's files that the table names, with its class.
+def understand_table(
+    table: Table, names: Iterable[str], said: Layout | None = None, known: Set[str] = frozenset()
+) -> Understood:
+    """Each of a source's files that the table names, with its class: one of those known, where these are given.
 
     Raises SourceError, with the reason, where the table does not tell their classes.
     """
     shown, found = printable(table.name), Understood(places={})
     images = _images(table, names, found)
-    read = columns_of(table, images, said or Layout())
+    read = columns_of(table, images, said or Layout(), known)
     found.tables[shown] = read.taken
     called = _called(images, read.key)
     twice = set[str]()

@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 
+from retraining.dataset.folder_names import split_words
 from retraining.dataset.ignored import why_path_ignored
 from retraining.dataset.layout import Understood
 from retraining.dataset.name_search import SearchError, search
@@ -55,6 +56,8 @@ def proposal(names: Iterable[str]) -> str:
     counted = Counter(found)
     alone = sum(count == 1 for count in counted.values())
     if len(found) < LIKELY * len(images) or not 1 < len(counted) <= MOST_LIKELY or 2 * alone > len(counted):
+        return ""
+    if len(split_words(counted)) == len(counted):  # train_17.jpg
         return ""
     examples = ", ".join(printable(label) for label, _ in counted.most_common(3))
     return (

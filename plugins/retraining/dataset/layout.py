@@ -53,6 +53,8 @@ class Understood:
     """Table that told the classes → what its columns were taken for: image, class and split → column."""
     pattern: str = ""
     """By which the classes were found in the files' names."""
+    unlabelled: dict[str, tuple[SplitName, list[str]]] = field(default_factory=dict)
+    """Split folder without class folders → its split and images, of which something else may tell the classes."""
     within: list[str] = field(default_factory=list)
     """Folders within class folders that hold all images of their class: somebody may have meant these."""
     refused: list[str] = field(default_factory=list)
@@ -60,6 +62,23 @@ class Understood:
 
     def leave_out(self, why: str, name: str) -> None:
         self.left_out.setdefault(why, LeftOut()).add(name)
+
+    @property
+    def tells_classes(self) -> bool:
+        """Whether there are two at least."""
+        return len({label for _, _, label in self.places.values()}) > 1
+
+    def label(self, folder: str, told: Understood) -> None:
+        """The images of an unlabelled split folder, by a table that tells the classes of most of them."""
+        split, images = self.unlabelled.pop(folder)
+        del self.left_out[_unlabelled(folder)]
+        self.splits[folder] = split
+        self.tables |= told.tables
+        for name in images:
+            if place := told.places.get(name):
+                self.places[name] = (split, folder, place[-1])
+            else:
+                self.leave_out(_unlabelled(folder), name)
 
     def split_by_folders(self) -> None:
         """Keeps train/ and test/, below whatever folder is around all images, where both have images with a class."""
@@ -123,6 +142,11 @@ def understand(source: str, names: Iterable[str], empty: Iterable[str] = (), sai
             found.places[name] = (split, "", label)
         elif parent is not None and len(parts) > len(parent) + 1:
             found.places[name] = (split, "/".join(parent), parts[len(parent)])
+        elif parent is None and (top := _split_outside(parts, parents)):
+            (word,) = split_words(top[-1:]).values()
+            found.leave_out(_unlabelled("/".join(top)), name)
+            if not said or not (said.classes or said.splits):
+                found.unlabelled.setdefault("/".join(top), (word, []))[1].append(name)
         else:
             found.leave_out(_why_outside(parts, parent, parents), name)
     _require_full(source, root, parents)
@@ -165,17 +189,29 @@ def _within(root: Folder, parents: Iterable[Path]) -> list[str]:
     ]
 
 
+def _unlabelled(folder: str) -> str:
+    """Why its images are left out."""
+    return f"in {printable(folder)}: images without a class"
+
+
+def _split_outside(parts: Path, parents: Iterable[Path]) -> Path:
+    """The folder of a file, called as a split is, that is none of the parents nor around one; empty for none."""
+    depth = _apart(parts, parents)
+    return parts[: depth + 1] if depth < len(parts) - 1 and split_words([parts[depth]]) else ()
+
+
+def _apart(parts: Path, parents: Iterable[Path]) -> int:
+    """How deep a file lies as the parents do, in number of folders."""
+    return next((n for n in range(len(parts)) if not any(path[: n + 1] == parts[: n + 1] for path in parents)), 0)
+
+
 def _why_outside(parts: Path, parent: Path | None, parents: Mapping[Path, object]) -> str:
-    if parent is not None or len(parts) == 1:
-        return "beside the class folders"
-    depth = next((n for n in range(len(parts)) if not any(path[: n + 1] == parts[: n + 1] for path in parents)), 0)
-    if depth == len(parts) - 1:
+    depth = _apart(parts, parents)
+    if parent is not None or depth == len(parts) - 1:
         return "beside the class folders"
     if says(parts[depth], MARKS):
         return BESIDE_IMAGES
     top = printable("/".join(parts[: depth + 1]))
-    if split_words([parts[depth]]):
-        return f"in {top}: images without a class"
     return f"in {top}: no split of this source" if len(parents) > 1 else f"in {top}: outside the class folders"
 
 

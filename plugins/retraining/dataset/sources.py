@@ -6,7 +6,6 @@ bundled://digits. What its folders mean is decided in `layout`.
 
 from __future__ import annotations
 
-import stat
 import tempfile
 import time
 from collections.abc import Iterator
@@ -16,23 +15,19 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from retraining.dataset.archive_names import is_archive
-from retraining.dataset.by_table import together, understand_table
-from retraining.dataset.fetch import NOT_HERE, fetched, find_tree
+from retraining.dataset.fetch import fetched, find_tree
 from retraining.dataset.file_names import proposal, understand_names
 from retraining.dataset.layout import Understood, understand
 from retraining.dataset.memory import Memory, Whole
 from retraining.dataset.names import class_name, printable, require_class_names
 from retraining.dataset.source_error import SourceError, WithoutClassesError
+from retraining.dataset.source_tables import by_named_table, by_tables, complete
 from retraining.dataset.split import SplitName
 from retraining.dataset.stamp import Stamp
-from retraining.dataset.store import Forgotten
-from retraining.dataset.table import MAX_BYTES, chosen, decoded, read_table
 from retraining.dataset.tree import Tree
 from retraining.dataset.verdict import Rejected
 from retraining.recipe.layout import Layout
 from retraining.web_address import without_secrets
-
-MAX_TABLES = 8
 
 __all__ = ["SourceError", "SourceFile", "SourceFiles", "fetched", "open_source"]
 
@@ -124,63 +119,27 @@ def _files(source: str, tree: Tree, layout: Layout | None) -> SourceFiles:
 def _understood(source: str, tree: Tree, layout: Layout) -> Understood:
     """By its folders; where these tell no classes, by the tables beside the images."""
     if layout.table:
-        if not (named := chosen(tree.leaves, layout.table)):
-            raise SourceError(f"{source}: layout.table of the recipe is {layout.table!r}, but no such file is there.")
-        return understand_table(read_table(named[0], _text(tree, named[0])), tree.leaves, layout)
+        return by_named_table(source, tree, layout)
     if layout.class_pattern:
         return understand_names(source, tree.leaves, layout.class_pattern)
-    by_folders, refusal = None, ""
+    found, refusal = None, ""
     try:
-        by_folders = understand(source, tree.leaves, tree.empty, layout)
+        found = understand(source, tree.leaves, tree.empty, layout)
     except WithoutClassesError as error:
         refusal = str(error)
-    tables = chosen(tree.leaves) if not (layout.classes or layout.splits or _tells_classes(by_folders)) else []
-    found, reasons = dict[str, Understood](), list[str]()
-    for name in tables[:MAX_TABLES]:
-        try:
-            found[name] = understand_table(read_table(name, _text(tree, name)), tree.leaves)
-        except SourceError as error:
-            reasons.append(str(error))
-    found = {name: one for name, one in found.items() if _tells_classes(one)}
-    if by_tables := together(found, tree.leaves) if len(found) > 1 else next(iter(found.values()), None):
-        return by_tables
-    if found:
-        names = ", ".join(map(printable, found))
-        raise SourceError(
-            f"{source}: each of {names} tells classes. "
-            f"Put into the recipe `layout: {{table: {printable(min(found))}}}`, or another of them."
-        )
-    reasons += list(filter(None, [proposal(tree.leaves)] if not _tells_classes(by_folders) else []))
-    why = "".join(f"\n    {reason}" for reason in reasons)
-    if by_folders is None:
-        raise SourceError(f"{refusal}{why}")
-    by_folders.refused = reasons
-    return by_folders
-
-
-def _tells_classes(understood: Understood | None) -> bool:
-    return understood is not None and len({label for _, _, label in understood.places.values()}) > 1
-
-
-def _text(tree: Tree, name: str) -> str:
-    """Of a table, which is remembered with what it tells about: of an archive that is not opened again, too."""
-    if name not in tree.texts:
-        leaf = tree.leaves[name]
-        if leaf.path == NOT_HERE:
-            raise Forgotten(f"{printable(name)} was not read at the last sync")
-        if leaf.rejected:
-            raise SourceError(f"{printable(name)} is not read as a table: {leaf.rejected.detail}.")
-        tree.bring([name])
-        try:
-            status = leaf.path.lstat()
-            if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_BYTES:
-                raise SourceError(
-                    f"{printable(name)} is not read as a table: that is a plain file of at most {MAX_BYTES} bytes."
-                )
-            tree.texts[name] = decoded(name, leaf.path.read_bytes())
-        except OSError as error:
-            raise SourceError(f"{printable(name)} cannot be read ({error.strerror}); allow the worker to.") from None
-    return tree.texts[name]
+    if found and found.tells_classes:
+        complete(found, tree)
+        return found
+    reasons: list[str] = []
+    if not (layout.classes or layout.splits):
+        told, reasons = by_tables(source, tree)
+        if told:
+            return told
+    reasons += filter(None, [proposal(tree.leaves)])
+    if found is None:
+        raise SourceError(refusal + "".join(f"\n    {reason}" for reason in reasons))
+    found.refused = reasons
+    return found
 
 
 def _require_classes(source: str, understood: Understood) -> None:

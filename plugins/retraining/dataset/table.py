@@ -9,11 +9,16 @@ from dataclasses import dataclass
 
 from retraining.dataset.ignored import why_path_ignored
 from retraining.dataset.names import printable
+from retraining.dataset.records import DOCUMENT, LINES, read_records
 from retraining.dataset.source_error import SourceError
 
-ENDINGS = (".csv", ".tsv")
+ENDINGS = (".csv", ".tsv", ".lst", *LINES)
+MAYBE = (".txt", DOCUMENT)
+"""Of tables, too, and of much else."""
 MAX_BYTES = 25 * 1024**2
 MAX_ROWS = 5_000_000
+LST = ("index", "label", "path")
+"""Columns of what SageMaker's own image classification reads, https://docs.aws.amazon.com/sagemaker/latest/dg/."""
 UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 
 
@@ -42,12 +47,15 @@ def decoded(name: str, body: bytes) -> str:
 
 
 def read_table(name: str, text: str) -> Table:
-    """The separator is the one that the first line has most of. Raises SourceError."""
+    """JSON by its ending; else the separator is the one that the first line has most of. Raises SourceError."""
+    if name.lower().endswith((*LINES, DOCUMENT)):
+        columns, records = read_records(name, text)
+        return Table(name=name, columns=columns, rows=records)
     head = text.partition("\n")[0]
-    separator = max(",;\t|", key=head.count)
+    separator = max(",;\t| ", key=lambda sign: head.count(sign) if sign != " " else 0.5)
     rows = []
     try:
-        for row in csv.reader(io.StringIO(text, newline=""), delimiter=separator):
+        for row in csv.reader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=separator == " "):
             if any(cell.strip() for cell in row):
                 rows.append([cell.strip() for cell in row])
             if len(rows) > MAX_ROWS:
@@ -62,14 +70,27 @@ def read_table(name: str, text: str) -> Table:
         raise SourceError(
             f"{printable(name)}: row {uneven} has {len(rows[uneven - 1])} cells, the first one has {width}; correct it."
         )
+    if name.lower().endswith(".lst") and width == len(LST):
+        return Table(name=name, columns=LST, rows=rows)
     return Table(name=name, columns=rows[0], rows=rows[1:])
 
 
-def chosen(names: Iterable[str], said: str | None = None) -> list[str]:
-    """The tables of a source: the one that the recipe names, if it is there, or those that lie as high as any does."""
-    if said:
-        named = (name for name in names if f"/{name}".endswith(f"/{said}"))
-        return sorted(named, key=lambda name: name.count("/"))[:1]
-    tables = [name for name in names if name.lower().endswith(ENDINGS) and why_path_ignored(name) == "notes"]
-    depth = min((name.count("/") for name in tables), default=0)
-    return [name for name in tables if name.count("/") == depth]
+def named(names: Iterable[str], said: str) -> str | None:
+    """The table that the recipe names; the highest where there are several."""
+    return min(
+        (name for name in names if f"/{name}".endswith(f"/{said}")), key=lambda name: name.count("/"), default=None
+    )
+
+
+def levels(names: Iterable[str]) -> list[list[str]]:
+    """The tables of a source, those first that may tell most: as tables are written, and as high as any lies."""
+    found: dict[tuple[bool, int], list[str]] = {}
+    for name in names:
+        if name.lower().endswith((*ENDINGS, *MAYBE)) and why_path_ignored(name) == "notes":
+            found.setdefault((is_maybe(name), name.count("/")), []).append(name)
+    return [found[level] for level in sorted(found)]
+
+
+def is_maybe(name: str) -> bool:
+    """Whether a name is as often that of something else as of a table."""
+    return name.lower().endswith(MAYBE)

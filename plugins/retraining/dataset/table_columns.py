@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 from retraining.dataset.folder_names import split_words
@@ -24,7 +24,8 @@ LEAST = 0.5
 """Of the rows or of the images, one of the other; below it a table that nobody named is of other things."""
 CLASS = (
     "label", "labels", "class", "classes", "classname", "classlabel", "labelname", "category", "categoryname", "breed",
-    "species", "diagnosis", "target",
+    "species", "diagnosis", "target", "choice", "variety", "disease", "condition", "emotion", "pathology", "dx",
+    "classid", "categoryid", "labelid",
 )  # fmt: skip
 SPLIT = ("split", "set", "subset", "partition", "datasplit")
 
@@ -58,12 +59,16 @@ class Columns:
             yield _asked(row[self.image]), (split, "", row[self.label])
 
 
-def columns_of(table: Table, images: Sequence[str], said: Layout) -> Columns:
-    """`images`: names of a source's files. Raises SourceError, with the reason, where no column tells classes."""
+def columns_of(table: Table, images: Sequence[str], said: Layout, known: Set[str] = frozenset()) -> Columns:
+    """`images`: names of a source's files; `known`: classes, where there can be no others.
+
+    Raises SourceError, with the reason, where no column tells classes.
+    """
     table, image, key = _image_column(table, images, said)
     if not said.class_column and (one_hot := _one_hot(table, image)):
-        table, image = one_hot, 0
-    label = _class_column(table, image, said.class_column)
+        table, image, label = one_hot, 0, len(one_hot.columns) - 1
+    else:
+        label = _known_column(table, image, known) if known else _class_column(table, image, said.class_column)
     split = _split_column(table, {image, label})
     words = {} if split is None else split_words({row[split] for row in table.rows})
     return Columns(table=table, key=key, image=image, label=label, split=split, words=words)
@@ -121,8 +126,7 @@ def _class_column(table: Table, image: int, said: str | None) -> int:
         return _column(table, said, "class_column")
     others = [number for number in range(len(table.columns)) if number != image]
     others = [number for number in others if table.columns[number] and not _is_split(table, number)]
-    called = [number for name in CLASS for number in others if _plain(table.columns[number]) == name]
-    if called:
+    if called := _called(table, others):
         # Some tables have a class's number and its name: people know the name.
         return next((number for number in called if not all(row[number].isdigit() for row in table.rows)), called[0])
     shown = printable(table.name)
@@ -142,13 +146,30 @@ def _class_column(table: Table, image: int, said: str | None) -> int:
     return others[0]
 
 
+def _known_column(table: Table, image: int, known: Set[str]) -> int:
+    """The column that says nothing but known classes."""
+    others = [number for number in range(len(table.columns)) if number != image]
+    telling = [number for number in others if {row[number] for row in table.rows} <= known]
+    if len(telling) > 1:
+        telling = _called(table, telling)
+    if not telling:
+        raise SourceError(f"{printable(table.name)}: no column tells one of the {len(known)} classes of each image.")
+    return telling[0]
+
+
+def _called(table: Table, among: Sequence[int]) -> list[int]:
+    """Those that are called as a column of classes is; of JSON, by their last key."""
+    return [n for name in CLASS for n in among if _plain(table.columns[n].rpartition(".")[2]) == name]
+
+
 def _split_column(table: Table, taken: set[int]) -> int | None:
     return next((n for n in range(len(table.columns)) if n not in taken and _is_split(table, n)), None)
 
 
 def _is_split(table: Table, number: int) -> bool:
     """Whether each image is said to be of a split that we have, and some are to be trained on."""
-    if _plain(table.columns[number]) not in SPLIT:
+    bare = table.columns[number] == str(number + 1)  # of a table without a heading
+    if not bare and _plain(table.columns[number]) not in SPLIT:
         return False
     values = {row[number] for row in table.rows}
     words = split_words(values)

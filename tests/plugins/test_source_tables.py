@@ -1,0 +1,185 @@
+"""Tables as tools and hubs write them, and what folders of known sets leave open for them."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from retraining.dataset.source_error import SourceError
+from retraining.dataset.sources import open_source
+from retraining.dataset.sync import sync_dataset
+from retraining.plan import Plan
+from retraining.recipe.layout import Layout
+from tests.plugins.test_sync import picture
+
+NAMES = [f"{number:02}.jpg" for number in range(12)]
+
+
+def label(name: str) -> str:
+    return "dog" if int(name[:2]) % 2 else "cat"
+
+
+def lines(*records: Any) -> str:
+    return "\n".join(map(json.dumps, records))
+
+
+def placed(root: Path, files: dict[str, str | None]) -> Path:
+    """Texts, and for None a picture."""
+    for number, (name, text) in enumerate(files.items()):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(picture(number) if text is None else text.encode())
+    return root
+
+
+def found(source: Path, **layout: str) -> dict[str, tuple[str | None, str]]:
+    with open_source(str(source), s3=None, layout=Layout(**layout)) as files:
+        return {file.name: (file.split, file.label) for file in files}
+
+
+GROUND_TRUTH = [
+    {
+        "source-ref": f"s3://bucket/upload/{name}",
+        "animals": int(label(name) == "dog"),
+        "animals-metadata": {"class-name": label(name), "confidence": 0.98, "human-annotated": "yes"},
+    }
+    for name in NAMES
+]
+COCO = {
+    "images": [{"id": number, "file_name": f"images/{name}"} for number, name in enumerate(NAMES)],
+    "annotations": [{"image_id": number, "category_id": 7 + number % 2} for number in range(len(NAMES))] * 2,
+    "categories": [{"id": 7, "name": "cat"}, {"id": 8, "name": "dog"}],
+}
+
+
+@pytest.mark.parametrize(
+    ("table", "text"),
+    [
+        ("output.manifest", lines(*GROUND_TRUTH)),
+        ("metadata.jsonl", lines(*({"file_name": name, "label": label(name)} for name in NAMES))),
+        ("labels.json", json.dumps({name: label(name) for name in NAMES})),
+        ("labels.json", json.dumps({name: {"width": 9, "label": label(name)} for name in NAMES})),
+        ("project.json", json.dumps([{"image": f"/data/upload/1/{n}", "choice": label(n), "id": 4} for n in NAMES])),
+        ("annotations/instances.json", json.dumps(COCO)),
+        ("train.lst", "\n".join(f"{n}\t{label(name)}\timages/{name}" for n, name in enumerate(NAMES))),
+        ("list.txt", "\n".join(f"images/{name} {label(name)}" for name in NAMES)),
+        ("import.csv", "\n".join(f"gs://b/images/{name},{label(name)}" for name in NAMES)),
+        ("meta/ham.csv", "\n".join(["image_id,dx,age", *(f"{n[:2]},{label(n)},{80 - int(n[:2])}" for n in NAMES)])),
+    ],
+)  # fmt: skip
+def test_tables_of_other_tools_are_read(tmp_path: Path, table: str, text: str) -> None:
+    placed(tmp_path, {**{f"images/{name}": None for name in NAMES}, "README.txt": "cats and dogs\n", table: text})
+    assert found(tmp_path) == {f"images/{name}": (None, label(name)) for name in NAMES}
+
+
+def test_a_table_in_each_split_is_one_table(tmp_path: Path) -> None:
+    """As Roboflow and Hugging Face write them."""
+    files: dict[str, str | None] = {}
+    for split, names in {"train": NAMES[:6], "valid": NAMES[6:9], "test": NAMES[9:]}.items():
+        files |= {f"{split}/{name}": None for name in names}
+        rows = (f"{name}, {int(label(name) == 'cat')}, {int(label(name) == 'dog')}" for name in names)
+        files[f"{split}/_classes.csv"] = "\n".join(["filename, cat, dog", *rows])
+    by_name = found(placed(tmp_path, files))
+    assert (by_name["valid/07.jpg"], by_name["test/11.jpg"]) == (("validation", "dog"), ("test", "dog"))
+    assert len(by_name) == len(NAMES)
+
+
+def test_splits_of_a_table_without_a_heading_are_kept(tmp_path: Path) -> None:
+    splits = ["training"] * 6 + ["validation"] * 3 + ["test"] * 3
+    rows = (f"{split},gs://b/{name},{label(name)}" for split, name in zip(splits, NAMES, strict=True))
+    placed(tmp_path, {**{f"images/{name}": None for name in NAMES}, "import.csv": "\n".join(rows)})
+    assert found(tmp_path)["images/07.jpg"] == ("validation", "dog")
+
+
+TINY = {
+    "val/val_annotations.txt": "\n".join(f"{name}\t{label(name)}\t0\t32\t44\t62" for name in NAMES),
+    "words.txt": "n01\tfish\nn02\tbird",
+}
+GTSRB = {
+    "Test.csv": "\n".join(["Width,Label,Path", *(f"30,{label(name)},val/images/{name}" for name in NAMES)]),
+    "Meta.csv": "Path,Label\nMeta/0.png,cat\nMeta/1.png,dog",
+}
+
+
+@pytest.mark.parametrize("tables", [TINY, GTSRB, {"tables/all.jsonl": lines(*GROUND_TRUTH)}])
+def test_a_table_tells_the_classes_of_a_flat_split(tmp_path: Path, tables: dict[str, str]) -> None:
+    """tiny-imagenet's val/, GTSRB's Test/: where train/ has class folders."""
+    folders = {f"train/{name}/{n}.jpg": None for name in ("cat", "dog") for n in range(3)}
+    source = placed(tmp_path, {**folders, **{f"val/images/{name}": None for name in NAMES}, **tables})
+    by_name = found(source)
+    assert by_name["train/cat/0.jpg"] == ("train", "cat") and by_name["val/images/03.jpg"] == ("validation", "dog")
+    assert len(by_name) == 6 + len(NAMES)
+    with open_source(str(source), s3=None) as files:
+        assert files.understood.splits == {"train": "train", "val": "validation"}
+        assert "in val: images without a class" not in files.understood.left_out
+    assert "val/images/03.jpg" not in found(source, train="train")  # the recipe says what there is
+
+
+def test_a_table_of_other_classes_tells_nothing_of_a_split(tmp_path: Path) -> None:
+    folders = {f"train/{name}/{n}.jpg": None for name in ("cat", "dog") for n in range(3)}
+    other = "\n".join(["Path,Label", *(f"{name},{'fox' if name > '03' else 'cat'}" for name in NAMES)])
+    few = "\n".join(["Path,Label", *(f"{name},cat" for name in NAMES[:5])])
+    placed(tmp_path, {**folders, **{f"test/{name}": None for name in NAMES}, "a.csv": other, "test/b.csv": few})
+    assert len(found(tmp_path)) == 6
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.jsonl", "[" * 100_000),
+        ("a.jsonl", '{"a": ' * 5_000 + "1" + "}" * 5_000),
+        ("a.jsonl", '{"file": ' + "9" * 10_000 + "}"),
+        ("a.jsonl", "[1, 2]\n3"),
+        ("a.manifest", "{"),
+        ("a.jsonl", lines({str(key): 1 for key in range(3_000)})),
+    ],
+)
+def test_json_that_is_no_table_is_told(tmp_path: Path, name: str, text: str) -> None:
+    placed(tmp_path, {**{f"images/{each}": None for each in NAMES}, name: text})
+    with pytest.raises(SourceError, match=rf"{name} (cannot be read as JSON|is no table|has 3000 keys)"):
+        found(tmp_path)
+
+
+@pytest.mark.parametrize("text", ['{"images": [1], "annotations": [{}], "categories": []}', "3", "[]", '{"a": [1]}'])
+def test_documents_that_are_no_table_are_passed_over(tmp_path: Path, text: str) -> None:
+    labels = "\n".join(["id,breed", *(f"{name},{label(name)}" for name in NAMES)])
+    placed(tmp_path, {**{f"images/{each}": None for each in NAMES}, "a.json": text, "in/labels.csv": labels})
+    assert len(found(tmp_path)) == len(NAMES)
+    shutil.rmtree(tmp_path / "in")
+    with pytest.raises(SourceError, match=r"holds one class only") as told:
+        found(tmp_path)
+    assert "a.json cannot" not in str(told.value)  # most are of something else
+
+
+def test_a_number_of_split_folders_is_no_class_in_names(tmp_path: Path) -> None:
+    placed(tmp_path, {f"{split}/{split}{n}.png": None for split in ("train", "test") for n in range(9)})
+    with pytest.raises(SourceError, match=r"hold images themselves") as told:
+        found(tmp_path)
+    assert "class_pattern" not in str(told.value)
+
+
+def test_texts_of_an_archive_are_not_read_again(
+    s3: Any, bucket: str, make_plan: Callable[..., Plan], tmp_path: Path
+) -> None:
+    """Neither the one that told, nor those that did not; and one that a recipe names is."""
+    text = "\n".join(f"images/{name} {label(name)}" for name in NAMES)
+    files = {**{f"images/{name}": None for name in NAMES}, "README.txt": "of cats\nand dogs", "list.txt": text}
+    source = placed(tmp_path / "in", files)
+    with zipfile.ZipFile(tmp_path / "in.zip", "w") as packed:
+        for each in (each for each in source.rglob("*") if each.is_file()):
+            packed.write(each, each.relative_to(source))
+    os.utime(tmp_path / "in.zip", (1_700_000_000, 1_700_000_000))
+    time.sleep(0.2)  # what was written just now is read again
+    plan = make_plan(bucket, source=str(tmp_path / "in.zip"))
+    first, again = sync_dataset(plan, s3), sync_dataset(plan, s3)
+    assert (again.read, again.version.fingerprint) == (0, first.version.fingerprint)
+    named = make_plan(bucket, source=str(tmp_path / "in.zip"), layout={"table": "README.txt"})
+    with pytest.raises(SourceError, match=r"README.txt: no column names the images"):
+        sync_dataset(named, s3)
