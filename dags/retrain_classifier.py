@@ -14,7 +14,15 @@ from pathlib import Path
 from typing import Any
 
 from airflow.providers.standard.operators.python import PythonOperator, ShortCircuitOperator
-from airflow.sdk import DAG, CronTriggerTimetable, TaskGroup, get_parsing_context
+from airflow.sdk import (
+    DAG,
+    Asset,
+    AssetAny,
+    AssetOrTimeSchedule,
+    CronTriggerTimetable,
+    TaskGroup,
+    get_parsing_context,
+)
 from airflow.sdk.definitions.param import ParamsDict
 
 from retraining import steps
@@ -53,6 +61,23 @@ for a run; `python -m retraining champions {name}` lists them. The endpoint is u
 images must be answered as they were, and then it is the champion; what it replaces is rejected in the registry and not
 trained again. Nothing is changed where something speaks against it; `choose` says what.
 """
+
+
+NOTICED = timedelta(minutes=15)
+"""A first scheduled run may be as late as this, for a scheduler has other things to do.
+
+Left to itself, Airflow would at once run the last one as long as a tenth of the interval has not passed since: who
+unpauses a weekly DAG on a Monday would pay for a training that nobody asked for.
+"""
+
+
+def schedule_of(recipe: Recipe) -> Any:
+    """When it runs by itself: at the moments of its cron line, and whenever an event tells of new data."""
+    told = AssetAny(*map(Asset, recipe.assets)) if recipe.assets else None
+    if recipe.schedule is None:
+        return told
+    weekly = CronTriggerTimetable(recipe.schedule, timezone="UTC", interval=timedelta(weeks=1), run_immediately=NOTICED)
+    return AssetOrTimeSchedule(timetable=weekly, assets=told) if told else weekly
 
 
 def rollback(recipe: Recipe) -> DAG:
@@ -95,7 +120,7 @@ def retrain(recipe: Recipe) -> DAG:
         description=recipe.description or f"Retrains the {recipe.name} classifier",
         doc_md=DOC.format(**vars(recipe) | vars(recipe.promotion)),
         # No start_date: with one, unpausing the DAG would at once run, and pay for, the last missed week.
-        schedule=recipe.schedule and CronTriggerTimetable(recipe.schedule, timezone="UTC", interval=timedelta(weeks=1)),
+        schedule=schedule_of(recipe),
         catchup=False,
         max_active_runs=1,
         default_args=RETRIES,

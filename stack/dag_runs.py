@@ -91,6 +91,7 @@ def follow(
         while True:
             try:
                 run = api.run(dag_id, run_id)
+                before = _before(api, dag_id, run_id) if run["state"] == "queued" else None
                 tasks = clock.tasks(api.task_instances(dag_id, run_id), datetime.now(UTC))
             except httpx.HTTPError:
                 if not lifecycle.is_up(settings):
@@ -101,12 +102,19 @@ def follow(
                     raise
             else:
                 answered = time.monotonic()
+                terminal.wait_for(before)
                 terminal.update(tasks, lambda task: jobs.detail(task.name) if task.is_at_work else None)
                 if run["state"] in ("success", "failed"):
                     return Ending(state=run["state"], tasks=tasks, total_s=_seconds(run))
             time.sleep(POLL_S)
     finally:
         terminal.clear()
+
+
+def _before(api: AirflowApi, dag_id: str, run_id: str) -> str | None:
+    """The run that is at work while this one waits: of a DAG there is one at a time."""
+    others = (run["dag_run_id"] for run in api.active_runs(dag_id) if run["state"] == "running")
+    return next((str(other) for other in others if other != run_id), None)
 
 
 def _seconds(run: dict[str, Any]) -> float:

@@ -94,6 +94,15 @@ class Terminal:
         self._began = time.monotonic()
         self._told: dict[str, str] = {}
         self._drawn = 0
+        self._before: str | None = None
+
+    def wait_for(self, run_id: str | None) -> None:
+        """Says, once for each, which other run has to end before any task of this one begins."""
+        if run_id and run_id != self._before:
+            self.clear()
+            self._output.write(f"  · waits for {plain(run_id)}, which is at work: one run of a DAG at a time\n")
+            self._output.flush()
+        self._before = run_id
 
     def update(self, tasks: list[Task], detail_of: Callable[[Task], str | None]) -> None:
         finished = [task for task in tasks if task.state in FINISHED and self._told.get(task.name) != task.state]

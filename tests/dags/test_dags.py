@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -94,6 +95,50 @@ def test_every_task_of_the_design_is_there(digits: Any) -> None:
 def test_a_run_waits_for_nobody_and_never_overlaps(digits: Any) -> None:
     assert (digits.catchup, digits.max_active_runs, digits.start_date) == (False, 1, None)
     assert digits.timetable.expression == "0 3 * * 1"
+
+
+@pytest.mark.parametrize(
+    ("now", "first"),
+    [
+        ("2026-11-30T03:05", "2026-11-30T03:00"),  # a scheduler that had other things to do
+        ("2026-11-30T03:20", "2026-12-07T03:00"),
+        ("2026-11-30T18:00", "2026-12-07T03:00"),
+        ("2026-12-03T12:00", "2026-12-07T03:00"),
+    ],
+)
+def test_who_unpauses_it_trains_nothing(digits: Any, now: str, first: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from airflow.timetables import trigger
+    from airflow.timetables.base import TimeRestriction
+
+    moment = datetime.fromisoformat(now).replace(tzinfo=UTC)
+    monkeypatch.setattr(trigger, "utcnow", lambda: moment)
+    never = TimeRestriction(earliest=None, latest=None, catchup=False)
+    due = served(digits).timetable.next_dagrun_info(last_automated_data_interval=None, restriction=never)
+    assert due.run_after == datetime.fromisoformat(first).replace(tzinfo=UTC)
+
+
+def served(dag: Any) -> Any:
+    """The DAG as the scheduler has it."""
+    from airflow.serialization.serialized_objects import DagSerialization
+
+    return DagSerialization.from_dict(DagSerialization.to_dict(dag))
+
+
+@pytest.mark.parametrize(
+    ("schedule", "asked"),
+    [
+        ('schedule: "0 3 * * 1"\nassets: [s3://images/second, labelled]\n', ["labelled", "s3://images/second"]),
+        ("schedule: null\nassets: [s3://images/second]\n", ["s3://images/second"]),
+        ("schedule: null\n", []),
+    ],
+)
+def test_events_of_assets_begin_a_run(
+    schedule: str, asked: list[str], write_recipe: Callable[[str, str], Path], parse: Parse
+) -> None:
+    write_recipe("second.yaml", GOOD + schedule)
+    dag = served(parse().dags["retrain_second"])
+    assert sorted(asset.uri for _, asset in dag.timetable.asset_condition.iter_assets()) == asked
+    assert bool(dag.timetable.can_be_scheduled) == bool(asked)
 
 
 def test_nothing_that_is_paid_for_starts_before_the_checks(digits: Any) -> None:

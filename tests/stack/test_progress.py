@@ -60,6 +60,17 @@ def test_a_terminal_keeps_finished_tasks_and_redraws_the_rest() -> None:
     assert text.endswith(line(task("tune", "success", 3.0)) + "\n")
 
 
+def test_a_run_that_waits_says_for_whom() -> None:
+    output = io.StringIO()
+    terminal = Terminal(output, live=False)
+    for before in ("scheduled__2026-11-30", "scheduled__2026-11-30", None, "manual__\x1b[2J1", None):
+        terminal.wait_for(before)
+    assert output.getvalue().splitlines() == [
+        "  · waits for scheduled__2026-11-30, which is at work: one run of a DAG at a time",
+        "  · waits for manual__\\x1b[2J1, which is at work: one run of a DAG at a time",
+    ]
+
+
 def test_a_retry_is_visible() -> None:
     assert "(try 2)" in line(task("deploy", "running", 1.0, try_number=2))
 

@@ -26,7 +26,7 @@ from retraining.recipe.promotion import Promotion
 from retraining.recipe.reading import read_section
 from retraining.recipe.refusal import RecipeError, did_you_mean, refuse_secret, require, way_out_of_exponent
 from retraining.recipe.rules import SECTION, Matching, Where
-from retraining.recipe.schedule import is_schedule
+from retraining.recipe.schedule import is_asset, is_schedule
 from retraining.recipe.split import Split
 from retraining.recipe.sync import Sync
 from retraining.recipe.tracking import Tracking
@@ -41,6 +41,14 @@ Schedule = Annotated[
     Where(
         is_schedule,
         "must be a cron line of five fields such as '0 3 * * MON', @weekly or the like, or null for no schedule",
+    ),
+]
+Assets = Annotated[
+    list[str],
+    Where(
+        lambda assets: all(map(is_asset, assets)) and len(set(assets)) == len(assets),
+        "must be assets of Airflow, each once: s3://bucket/folder without a slash at its end, or a name",
+        "A DAG whose task has outlets=[Asset('s3://bucket/folder')] tells of new data so.",
     ),
 ]
 Description = Annotated[
@@ -78,6 +86,8 @@ class Recipe:
     split: Split = field(default_factory=Split)
     sync: Sync = field(default_factory=Sync)
     schedule: Schedule | None = "0 3 * * 1"
+    assets: Assets = field(default_factory=list)
+    """Of Airflow: whoever has new data tells so by an event of one of them."""
     training: Training = field(default_factory=Training)
     serving: Serving = field(default_factory=Serving)
     hyperparameters: dict[str, Value]
