@@ -126,7 +126,9 @@ def _found(run: Run) -> Found | None:
 def _changes_since_champion(run: Run, version: Version) -> dict[str, Any] | None:
     """For people: whether there is a champion to trust is decided later, and by others."""
     try:
-        document = own_champion(run.s3, run.plan).document or {}
+        document = own_champion(run.s3, run.plan).document
+        if document is None:
+            return None
         since = document["ingredients"]["dataset"]
         before = {split: run.read_json(run.plan.manifest_key(since, split))[1:] for split in SPLITS}
     except (ChampionUnusable, ClientError, KeyError, TypeError, ValueError) as error:
