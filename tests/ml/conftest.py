@@ -34,6 +34,8 @@ def pytest_collection_modifyitems(config, items):
         items[:] = [item for item in items if item not in set(left_out)]
 
 
+SMALL = ["--stem", "small", "--image-size", "16", "--batch-size", "8", "--epochs", "2", "--lr", "0.002"]
+SMALL += ["--serving", "torch"]  # choosing how to serve takes longer than these trainings
 COLOURS = {"blue": (20, 20, 230), "green": (20, 230, 20), "red": (230, 20, 20)}
 
 
@@ -173,6 +175,24 @@ def servers(environment, folder):
             process.kill()
             process.wait()
             log.close()
+
+
+def weights_of(folder):
+    """Of an artifact, by their names in the network."""
+    from network import model
+
+    return {name: tensor.clone() for name, tensor in model.load_artifact(folder)[0].state_dict().items()}
+
+
+@pytest.fixture
+def main(job, monkeypatch):
+    """train.main with a job's environment: for what ends before the first step, cheaper than a process."""
+    import train
+
+    for name, value in job.environment.items():
+        if name.startswith(("SM_", "OMP_")):
+            monkeypatch.setenv(name, value)
+    return train.main
 
 
 @pytest.fixture(scope="module")

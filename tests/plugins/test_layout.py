@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 
 import pytest
@@ -50,6 +51,12 @@ TRAIN_TEST = {("train", "cat"), ("train", "dog"), ("test", "cat"), ("test", "dog
         ("trainval", "test"),
         ("train_val", "test"),
         ("Train+Valid", "Test"),
+        ("entrenamiento", "prueba"),
+        ("Trainingsdaten", "Testdaten"),
+        ("entra\u00eenement", "test"),
+        ("\u8bad\u7ec3\u96c6", "\u6d4b\u8bd5\u96c6"),
+        ("Training", "PublicTest"),
+        ("train", "private_test"),
     ],
 )
 def test_the_names_people_give_to_splits_are_known(train: str, test: str) -> None:
@@ -68,6 +75,45 @@ def test_splits_within_each_class_are_kept() -> None:
     found = read(files("cat/train", "cat/test", "dog/train", "dog/test"))
     assert classes(found) == TRAIN_TEST
     assert found.splits == {"*/train": "train", "*/test": "test"}
+
+
+def test_a_split_divided_once_more_is_kept() -> None:
+    found = read(files("train/train/cat", "train/train/dog", "train/val/cat", "train/val/dog", "test/cat", "test/dog"))
+    assert classes(found) == {*TRAIN_TEST, ("validation", "cat"), ("validation", "dog")}
+
+
+def test_splits_in_one_of_several_folders_are_found() -> None:
+    found = read(files("X(Aug)/X(Aug)/train/cat", "X(Aug)/X(Aug)/train/dog", "X(Aug)/X(Aug)/valid/dog", "test/test"))
+    assert classes(found) == {("train", "cat"), ("train", "dog"), ("validation", "dog")}
+    assert found.left_out["in test: images without a class"].files == 3
+
+
+def test_a_few_stray_images_hide_no_splits() -> None:
+    found = read([*files("cat/train", "cat/test", "dog/train", "dog/test"), "cat/cover.jpg", "dog/cover.jpg"])
+    assert classes(found) == TRAIN_TEST
+    assert found.left_out["beside the class folders"].files == 2
+
+
+def test_splits_without_a_class_in_common_are_refused() -> None:
+    names = files("a/cat", "a/dog", "b/oak", "b/fir")
+    with pytest.raises(SourceError, match=r"has the classes cat, dog, and none of those of test \(fir, oak\)"):
+        read(names, train="a", test="b")
+
+
+def test_masks_called_as_their_images_are_left_out() -> None:
+    """The breast ultrasound images, with their masks in the folder of the class."""
+    names = [
+        f"D/{c}/{c} ({n}){m}.png" for c in ("benign", "normal") for n in range(3) for m in ("", "_mask", "_mask_1")
+    ]
+    found = read([*names, "D/benign/unmask.png", "D/benign/no_mask.png"])
+    assert found.left_out["masks or labels beside their images"].files == 12 and len(found.places) == 8
+
+
+def test_many_folders_are_read_in_no_time() -> None:
+    names = [f"class{n}/part{part}{n}/1.jpg" for n in range(20_000) for part in range(2)]
+    began = time.process_time()
+    assert len(read([*names, *(f"{n}.jpg" for n in range(2_000))]).places) == 40_000
+    assert time.process_time() - began < 20  # the square would be minutes
 
 
 def test_what_lies_beside_the_splits_is_left_out_and_said() -> None:
@@ -119,8 +165,8 @@ def test_vehicles_may_be_called_train() -> None:
             r"train may be a split, or a class beside car.*\{train: train\}",
         ),
         (
-            files("test/cat", "test/dog", "entrainement/cat", "entrainement/dog"),
-            r"test may be a split, or a class beside entrainement.*\{train: entrainement, test: test\}` if it is",
+            files("test/cat", "test/dog", "uczenie/cat", "uczenie/dog"),
+            r"test may be a split, or a class beside uczenie.*\{train: uczenie, test: test\}` if it is",
         ),
         (
             files("Training/cat", "Training/dog", "Pruefung/cat", "Pruefung/dog"),
@@ -150,6 +196,38 @@ def test_vehicles_may_be_called_train() -> None:
             files("data/homer", "data/bart", "data/data/homer", "data/data/bart", "tests"),
             r"`layout: \{classes: data/data\}` if all classes are in there",
         ),
+        (
+            files("fold1/train/cat", "fold1/train/dog", "fold1/test/cat", "fold1/test/dog")
+            + files("fold2/train/cat", "fold2/train/dog", "fold2/test/cat", "fold2/test/dog"),
+            r"\{train: '\*/train', test: '\*/test'\}` if they are parts of one set, or .*\{classes: 'fold1/\*'\}",
+        ),
+        (
+            [
+                f"{split}/{camera}/{name}/1.jpg"
+                for split in ("train", "test")
+                for camera in "12"
+                for name in ("cat", "dog")
+            ],
+            r"in train, 1 and 2 both hold cat, dog.*\{train: 'train/\*', test: 'test/\*'\}",
+        ),
+        (
+            files("data/train/cat", "data/train/dog", "data/val/cat", "data/val/dog", "test/cat", "test/dog"),
+            r"\{train: data/train, validation: data/val, test: test\}` if it is the split",
+        ),
+        (files("cat/train", "cat/test", "dog/train", "dog/test", "bird"), r"cat, dog divided into .*and bird not"),
+        (files("cat/train", "cat/test", "dog"), r"cat divided into test, train, and dog not.*\{classes: \.\}"),
+        ([*files("a/Benign", "a/Bad", "b/benign", "b/bad"), "a/x.jpg", "b/y.jpg"], r"a and b both hold Bad, Benign"),
+        (files("set-1/d/cat", "set-1/d/dog", "set-2/d/cat", "set-2/d/bird"), r"set-1 and set-2 both hold cat: "),
+        (files("cat", "dog", "unlabeled"), r"unlabeled beside cat, dog may be no class.*\{classes: \.\}"),
+        (files("cat", "dog", "test"), r"test beside cat, dog may be no class"),
+        (files("cat", "dog", "cat - Copy", "dog (1)"), r"cat - Copy, dog \(1\) beside cat, dog may be no class"),
+        (files("trainA", "trainB", "testA", "testB"), r"look like a class and a split in one name"),
+        (
+            files("cat", "dog", "val/cat", "val/dog", "test/cat", "test/dog"),
+            r"val holds folders that lie beside it, too.*folder train beside it",
+        ),
+        (files("8863/0", "8863/1", "8864/0", "8864/1"), r"\{train: '8863', test: '8864'\}"),
+        (files("yes/cat", "yes/dog", "no, or/cat", "no, or/dog"), r"\{train: 'yes', test: 'no, or'\}"),
         (files("train", "test"), "test, train hold images themselves, without class folders"),
     ],
 )

@@ -7,12 +7,15 @@ import os
 import shutil
 import time
 import zipfile
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
+from retraining.dataset.proposed import line
 from retraining.dataset.source_error import SourceError
 from retraining.dataset.sources import open_source
 from retraining.dataset.sync import sync_dataset
@@ -183,3 +186,134 @@ def test_texts_of_an_archive_are_not_read_again(
     named = make_plan(bucket, source=str(tmp_path / "in.zip"), layout={"table": "README.txt"})
     with pytest.raises(SourceError, match=r"README.txt: no column names the images"):
         sync_dataset(named, s3)
+
+
+FLAT_TEST: dict[str, str | None] = {f"train/{name}/{n}.jpg": None for name in ("cat", "dog") for n in range(3)} | {
+    f"test/{name}": None for name in NAMES
+}
+
+
+@pytest.mark.parametrize(
+    ("table", "label_of"),
+    [("sample_submission.csv", label), ("my_predictions.csv", label), ("answers.csv", lambda name: "cat")],
+)
+def test_guesses_are_no_labels(tmp_path: Path, table: str, label_of: Callable[[str], str]) -> None:
+    """A competition's dummy, somebody's predictions, and the same for all."""
+    placed(tmp_path, FLAT_TEST | {table: "\n".join(["id,label", *(f"{name},{label_of(name)}" for name in NAMES)])})
+    assert len(found(tmp_path)) == 6
+
+
+@pytest.mark.parametrize("head", [",id,label", "row,image_id,label", "age,file,label"])
+def test_a_number_of_the_row_is_no_image(tmp_path: Path, head: str) -> None:
+    shuffled = [NAMES[(7 * number) % len(NAMES)] for number in range(len(NAMES))]
+    rows = [f"{number:02},{name if 'file' in head else name[:2]},{label(name)}" for number, name in enumerate(shuffled)]
+    placed(tmp_path, {**{f"images/{name}": None for name in NAMES}, "labels.csv": "\n".join([head, *rows])})
+    assert found(tmp_path) == {f"images/{name}": (None, label(name)) for name in NAMES}
+
+
+def test_a_column_without_a_name_is_no_image(tmp_path: Path) -> None:
+    rows = [f"{name[:2]},{label(name)}" for name in NAMES]
+    placed(tmp_path, {**{f"images/{name}": None for name in NAMES}, "labels.csv": "\n".join([",label", *rows])})
+    with pytest.raises(SourceError, match=r"only the column without a name, which counts the rows"):
+        found(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "kept"),
+    [
+        ("split", ["train", "test", "extra"], {"train": 4, "test": 4}),
+        ("phase", ["train", "test", "test"], {"train": 4, "test": 8}),
+        ("Usage", ["Training", "PublicTest", "PrivateTest"], {"train": 4, "test": 8}),
+        ("where", ["entrenamiento", "prueba", "prueba"], {"train": 4, "test": 8}),
+        ("is_test", ["True", "False", "False"], {"train": 8, "test": 4}),
+        ("is_train", ["1", "0", "1"], {"train": 8, "test": 4}),
+        ("site", ["A", "B", "C"], {None: 12}),
+    ],
+)
+def test_a_split_is_known_by_its_values(
+    tmp_path: Path, column: str, values: list[str], kept: dict[str | None, int]
+) -> None:
+    rows = [f"{name},{label(name)},{values[number % 3]}" for number, name in enumerate(NAMES)]
+    placed(
+        tmp_path, {**{f"i/{name}": None for name in NAMES}, "labels.csv": "\n".join([f"file,label,{column}", *rows])}
+    )
+    assert Counter(split for split, _ in found(tmp_path).values()) == kept
+
+
+@pytest.mark.parametrize(
+    ("head", "cells", "reason"),
+    [
+        ("image_id,partition", ["0", "1", "2"], "not clear of none"),
+        ("file,has_tumor,is_new", ["1,0", "0,1", "0,0"], "not clear of has_tumor, is_new"),
+    ],
+)
+def test_what_is_no_class_is_not_taken_for_one(tmp_path: Path, head: str, cells: list[str], reason: str) -> None:
+    rows = [f"{name},{cells[number % 3]}" for number, name in enumerate(NAMES)]
+    placed(tmp_path, {**{f"images/{name}": None for name in NAMES}, "list.csv": "\n".join([head, *rows])})
+    with pytest.raises(SourceError, match=reason):
+        found(tmp_path)
+
+
+def test_a_label_goes_before_flags(tmp_path: Path) -> None:
+    rows = [f"{name},{number % 2},{int(number == 2)}" for number, name in enumerate(NAMES)]
+    placed(tmp_path, {**{f"i/{name}": None for name in NAMES}, "a.csv": "\n".join(["image_id,label,blurry", *rows])})
+    assert {each for _, each in found(tmp_path).values()} == {"0", "1"} and len(found(tmp_path)) == len(NAMES)
+
+
+def test_a_test_table_of_other_classes_is_left_out(tmp_path: Path) -> None:
+    files: dict[str, str | None] = {f"images/{name}": None for name in NAMES}
+    files["train.csv"] = "\n".join(["id,label", *(f"{name},{label(name)}" for name in NAMES[:8])])
+    files["test.csv"] = "\n".join(["id,site", *(f"{name},{'AB'[int(name[:2]) % 2]}" for name in NAMES[8:])])
+    with open_source(str(placed(tmp_path, files)), s3=None) as read:
+        assert {(file.split, file.label) for file in read} == {("train", "cat"), ("train", "dog")}
+        assert read.understood.left_out["in test.csv, which tells other classes (A, B)"].files == 4
+
+
+def test_a_test_table_may_have_one_class(tmp_path: Path) -> None:
+    files: dict[str, str | None] = {f"images/{name}": None for name in NAMES}
+    files["train.csv"] = "\n".join(["id,label", *(f"{name},{label(name)}" for name in NAMES[:8])])
+    files["test.csv"] = "\n".join(["id,label", *(f"{name},cat" for name in NAMES[8::2])])
+    assert found(placed(tmp_path, files))["images/08.jpg"] == ("test", "cat")
+
+
+def test_folders_of_patients_do_not_go_before_a_table(tmp_path: Path) -> None:
+    folders = {name: f"p{int(name[:2]) // 3}/{name}" for name in NAMES}
+    rows = [f"{folder},{label(name)}" for name, folder in folders.items()]
+    placed(tmp_path, {**dict.fromkeys(folders.values()), "labels.csv": "\n".join(["file,diagnosis", *rows])})
+    with pytest.raises(
+        SourceError,
+        match=r"tells other classes than the folders do.*\{table: labels.csv\}` if it is right, or .*\{classes: \.\}",
+    ):
+        found(tmp_path)
+    assert {each for _, each in found(tmp_path, table="labels.csv").values()} == {"cat", "dog"}
+    assert len({each for _, each in found(tmp_path, classes=".").values()}) == 4
+
+
+def test_a_table_tells_of_its_own_folder_first(tmp_path: Path) -> None:
+    files: dict[str, str | None] = {}
+    for split in ("train", "val"):
+        files |= {f"{split}/images/{name}": None for name in NAMES}
+        other = {"cat": "dog", "dog": "cat"} if split == "val" else {"cat": "cat", "dog": "dog"}
+        files[f"{split}/labels.csv"] = "\n".join(["file,label", *(f"{n},{other[label(n)]}" for n in NAMES)])
+    by_name = found(placed(tmp_path, files))
+    assert (by_name["train/images/03.jpg"], by_name["val/images/03.jpg"]) == (("train", "dog"), ("validation", "cat"))
+
+
+def test_a_line_for_the_recipe_is_yaml() -> None:
+    for name in (
+        "8863",
+        "1.5",
+        "2023-01-01",
+        "no",
+        "a, b",
+        "a #1",
+        "a: b",
+        "[new]",
+        "it's",
+        "a ",
+        "*",
+        "Set A",
+        "x/y.csv",
+    ):
+        text = line(train=name, test=".").removeprefix("Put into the recipe `").removesuffix("`")
+        assert yaml.safe_load(text) == {"layout": {"train": name, "test": "."}}

@@ -37,9 +37,10 @@ def test_folders_are_classes(tmp_path: Path) -> None:
 
 
 def test_split_folders_are_kept(tmp_path: Path) -> None:
-    write(tmp_path, "train/cat/1.png", "valid/cat/2.png", "test/dog/3.png")
+    write(tmp_path, "train/cat/1.png", "train/dog/4.png", "valid/cat/2.png", "test/dog/3.png")
     assert {(split, label) for split, label, _ in found(tmp_path)} == {
         ("train", "cat"),
+        ("train", "dog"),
         ("validation", "cat"),
         ("test", "dog"),
     }

@@ -9,7 +9,7 @@ from retraining.dataset.ignored import why_path_ignored
 from retraining.dataset.layout import BESIDE_IMAGES, Understood
 from retraining.dataset.names import printable
 from retraining.dataset.table import Table
-from retraining.dataset.table_columns import columns_of
+from retraining.dataset.table_columns import OF_NO_SPLIT, columns_of
 from retraining.recipe.layout import Layout
 
 
@@ -23,9 +23,9 @@ def understand_table(
     shown, found = printable(table.name), Understood(places={})
     images = _images(table, names, found)
     read = columns_of(table, images, said or Layout(), known)
-    found.tables[shown] = read.taken
-    called = _called(images, read.key)
-    twice = set[str]()
+    found.tables[shown], found.called_so = read.taken, read.called_so
+    called = _called(images, read.key, table.folder)
+    twice, without = set[str](), set[str]()
     for asked, place in read.rows():
         image = called.get(read.key(asked), "")
         if image is None:
@@ -33,14 +33,15 @@ def understand_table(
         elif not image:
             found.leave_out(f"named in {shown}, and not there", asked)
         elif not place[-1]:
-            found.leave_out(f"without a class in {shown}", image)
+            found.leave_out(f"{'of no split' if place is OF_NO_SPLIT else 'without a class'} in {shown}", image)
+            without.add(image)
         elif found.places.setdefault(image, place) != place:
             twice.add(image)
     for name in images:
         if name in twice:
             found.leave_out(f"in several classes or splits in {shown}", name)
             del found.places[name]
-        elif name not in found.places:
+        elif name not in found.places and name not in without:
             found.leave_out(f"not in {shown}", name)
     if read.split is None:
         found.split_by_folders()
@@ -53,20 +54,32 @@ def together(found: Mapping[str, Understood], names: Iterable[str]) -> Understoo
     if "train" not in words.values() or not len(set(words.values())) == len(words) == len(found):
         return None
     whole, twice = Understood(places={}), set[str]()
+    trained = {label for table, one in found.items() if words[table] == "train" for _, _, label in one.places.values()}
     for table, one in found.items():
+        strange = {label for _, _, label in one.places.values()} - trained
+        if strange:  # another column, or another thing
+            for name in one.places:
+                whole.leave_out(f"in {printable(table)}, which tells other classes ({_some(strange)})", name)
+            continue
         whole.tables |= one.tables
         whole.splits[printable(table)] = words[table]
         for name, (_, above, label) in one.places.items():
             if name in whole.places:
                 twice.add(name)
             whole.places[name] = (words[table], above, label)
+    left = {name for one in found.values() for name in one.places}
     for name in names:
         if name in twice:
             del whole.places[name]
             whole.leave_out("in several tables", name)
-        elif name not in whole.places and name not in found:
+        elif name not in whole.places and name not in found and name not in left:
             whole.leave_out(why_path_ignored(name) or "in no table", name)
     return whole
+
+
+def _some(labels: Set[str]) -> str:
+    shown = ", ".join(printable(label) for label in sorted(labels)[:3])
+    return f"{shown}, …" if len(labels) > 3 else shown
 
 
 def _images(table: Table, names: Iterable[str], found: Understood) -> list[str]:
@@ -85,10 +98,11 @@ def _images(table: Table, names: Iterable[str], found: Understood) -> list[str]:
     return images
 
 
-def _called(images: Iterable[str], key: Callable[[str], str]) -> dict[str, str | None]:
-    """Image by its key; None where several have one."""
-    called: dict[str, str | None] = {}
+def _called(images: Iterable[str], key: Callable[[str], str], folder: str) -> dict[str, str | None]:
+    """Image by its key: the one in the table's own folder, before others; None where several have one."""
+    near: dict[str, str | None] = {}
+    far: dict[str, str | None] = {}
     for name in images:
-        of_name = key(name)
+        called, of_name = near if folder and name.startswith(folder) else far, key(name)
         called[of_name] = None if of_name in called else name
-    return called
+    return far | near

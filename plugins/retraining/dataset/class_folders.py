@@ -5,82 +5,35 @@ What may be meant otherwise is refused with the line for the recipe: nobody is t
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from itertools import combinations
 from typing import cast
 
-from retraining.dataset.folder_names import MARKS, SPLIT_WORDS, WRAPPERS, are_parts, says, split_words, words_of
+from retraining.dataset.folder_names import (
+    MARKS,
+    NO_CLASS,
+    SPLIT_WORDS,
+    WRAPPERS,
+    are_numbered,
+    are_parts,
+    classes_with_splits,
+    says,
+    split_words,
+    words_of,
+)
+from retraining.dataset.folders import Folder, Path
 from retraining.dataset.names import printable
+from retraining.dataset.proposed import layout, line
 from retraining.dataset.source_error import SourceError, WithoutClassesError
 from retraining.dataset.split import SplitName
 from retraining.recipe.layout import Layout
 
-ENDINGS = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".dib", ".tif", ".tiff", ".mpo")
-"""Of images, in lower case. Others are looked into as well, and count for less where folders are told apart."""
+COPY = re.compile(r"(.+?)(?: - copy| copy| ?\(\d+\))+", re.IGNORECASE)
+"""What systems call a second folder of a name."""
 
-Path = tuple[str, ...]
 Parents = dict[Path, tuple[SplitName | None, str | None]]
 """A folder that holds class folders → its split, or None; or a class folder's own split → also its class."""
-
-
-@dataclass
-class Folder:
-    """What lies in a folder of the source, without what is ignored."""
-
-    folders: dict[str, Folder] = field(default_factory=dict)
-    files: int = 0
-    """Directly in it, and looking like images."""
-    total: int = 0
-    """In it and below it, whatever they look like."""
-    pictures: int = 0
-    """The same, and looking like images."""
-
-    @property
-    def full(self) -> dict[str, Folder]:
-        """Its folders that hold anything at all."""
-        return {name: folder for name, folder in self.folders.items() if folder.total}
-
-    def at(self, path: Iterable[str]) -> Folder | None:
-        folder: Folder | None = self
-        for name in path:
-            folder = folder.folders.get(name) if folder else None
-        return folder
-
-    def grow(self, path: Path, *, files: int, pictures: int) -> None:
-        """Files in the folder at a path, which is made."""
-        folder = self
-        for name in (*path, None):
-            folder.total += files
-            folder.pictures += pictures
-            if name is not None:
-                folder = folder.folders.setdefault(name, Folder())
-        folder.files += pictures
-
-    def unwrapped(self) -> tuple[Path, Folder]:
-        """The folder itself, or the first below it that holds more than one folder, and the path to it."""
-        path: Path = ()
-        folder = self
-        while len(folder.full) == 1 and not folder.files:
-            ((name, folder),) = folder.full.items()
-            path = (*path, name)
-        return path, folder
-
-    @property
-    def inner(self) -> dict[str, Folder]:
-        """The folders that all its images lie in, if these are several: it may hold classes, or be one."""
-        _, folder = self.unwrapped()
-        return folder.full if not folder.files and len(folder.full) > 1 else {}
-
-
-def folders_of(paths: Iterable[Path]) -> Folder:
-    """The folders in which files lie; `paths` end in the files' names."""
-    root, found = Folder(), list(paths)
-    alike = [path[-1].lower().endswith(ENDINGS) for path in found]
-    some = any(alike)  # names without endings are images where no name has one
-    for path, is_alike in zip(found, alike, strict=True):
-        root.grow(path[:-1], files=1, pictures=int(is_alike or not some))
-    return root
 
 
 def guessed(source: str, root: Folder) -> Parents:
@@ -89,21 +42,23 @@ def guessed(source: str, root: Folder) -> Parents:
     folder = root
     while True:
         if splits := _splits(source, at, folder):
-            return {path: (split, None) for path, split in splits.items()}
+            return _with_nested(source, root, splits)
         inner = _without_marks(folder)
-        if len(inner) != 1:
+        if len(inner) == 1:
+            (name, only), *_ = inner.items()
+            # Archives wrap all in a folder of their name. One class alone is no reason to look for others in it.
+            if not only.full or (only.files and len(only.full) < 2):
+                break
+        elif not (name := _holds_the_splits(folder)):
             break
-        (name, only), *_ = inner.items()
-        # Archives wrap everything in a folder of their name. One class alone is no reason to look for others in it.
-        if not only.full or (only.files and len(only.full) < 2):
-            break
-        at, folder = (*at, name), only
-    if own := _splits_of_classes(folder):
+        at, folder = (*at, name), folder.full[name]
+    if own := _splits_of_classes(source, at, folder):
         return {(*at, label, name): (split, label) for label, name, split in own}
     _refuse_copy(source, at, folder)
     _refuse_alike(source, at, folder)
     _refuse_parts(source, at, folder)
     _refuse_unlike(source, at, folder)
+    _refuse_no_class(source, at, folder)
     return {at: (None, None)}
 
 
@@ -116,7 +71,7 @@ def said_by(source: str, root: Folder, said: Layout) -> Parents:
         at: Path = ()
         folder = root
         while len(folder.full) == 1 and (path[:1] == ("*",) or not any(_matching(folder, path))):
-            (name, folder), *_ = folder.full.items()
+            ((name, folder),) = folder.full.items()
             at = (*at, name)
         if not (matches := list(_matching(folder, path))):
             raise SourceError(
@@ -126,11 +81,6 @@ def said_by(source: str, root: Folder, said: Layout) -> Parents:
         for match in matches:
             found[(*at, *match)] = (None if key == "classes" else cast(SplitName, key), None)
     return found
-
-
-def line(**layout: str) -> str:
-    """The line for the recipe."""
-    return f"Put into the recipe {_layout(**layout)}"
 
 
 def names_of(names: Iterable[str]) -> str:
@@ -160,11 +110,31 @@ def _splits(source: str, at: Path, folder: Folder) -> dict[Path, SplitName]:
             return {}
         raise SourceError(
             f"{source}: {printable(name)} may be a split, or a class beside {names_of(full.keys() - words)}. "
-            f"{_as_split(at, name, words[name], full)}, or {_layout(classes=_joined(at))} if not."
+            f"{_as_split(at, name, words[name], full)}, or {layout(classes=_joined(at))} if not."
         )
     if "train" not in labelled.values() and len(words) < len(full):
         return {}
     return {(*at, *path): word for path, word in labelled.items()}
+
+
+def _with_nested(source: str, root: Folder, splits: Mapping[Path, SplitName]) -> Parents:
+    """train/ may be divided once more, as train/train and train/val; what else is alike in a split is no class."""
+    found: Parents = {}
+    for path, split in splits.items():
+        folder = root.at(path)
+        words = split_words(folder.full) if folder else {}
+        if folder and words and len(words) == len(folder.full) and {"train"} < set(words.values()) and split == "train":
+            found |= {(*path, name): (word, None) for name, word in words.items()}
+        else:
+            found[path] = (split, None)
+            if folder and (alike := _alike(folder)):
+                stars = {each: "/".join((*where, "*", *alike[3])) for where, each in splits.items()}
+                raise SourceError(
+                    f"{source}: in {printable('/'.join(path))}, {printable(alike[0])} and {printable(alike[1])} both "
+                    f"hold {names_of(alike[2])}: they look like parts, not like classes. {line(**stars)} if they are, "
+                    f"or {layout(**{each: '/'.join(where) for where, each in splits.items()})} if they are classes."
+                )
+    return found
 
 
 def _as_split(at: Path, name: str, split: SplitName, full: Mapping[str, Folder]) -> str:
@@ -173,6 +143,11 @@ def _as_split(at: Path, name: str, split: SplitName, full: Mapping[str, Folder])
     if split == "train":
         others: dict[str, str] = {"test": _joined(at, alike[0])} if len(alike) == 1 else {}
         return f"{line(train=_joined(at, name), **others)} if it is the split"
+    for other, folder in full.items():
+        words = split_words(folder.full)
+        if "train" in words.values() and len(words) == len(folder.full):  # data/train, data/val and test
+            inner = {word: _joined(at, other, each) for each, word in words.items()}
+            return f"{line(**inner | {split: _joined(at, name)})} if it is the split"
     train = _joined(at, alike[0]) if len(alike) == 1 else "<the folder to train on>"
     return f"{line(train=train, **{split: _joined(at, name)})} if it is the split"
 
@@ -191,16 +166,46 @@ def _class_folders(name: str, folder: Folder) -> Path:
     return path if folder.full else ()
 
 
-def _splits_of_classes(folder: Folder) -> list[tuple[str, str, SplitName]]:
+def _holds_the_splits(folder: Folder) -> str:
+    """The one folder that holds split folders of classes, beside others that hold no folders; empty for none."""
+    deep = [name for name, inner in folder.full.items() if inner.inner]
+    if len(deep) != 1:
+        return ""
+    words = split_words(folder.full[deep[0]].inner)
+    divided = "train" in words.values() and len(set(words.values())) > 1
+    below = [each for name, each in folder.full[deep[0]].inner.items() if name in words and each.full]
+    return deep[0] if divided and below and len(words) == len(folder.full[deep[0]].inner) else ""
+
+
+def _splits_of_classes(source: str, at: Path, folder: Folder) -> list[tuple[str, str, SplitName]]:
     """<class>/<split>/<image>: (class, split folder, split) of each, if every class is laid out so."""
-    found = []
+    found, without = [], []
     for label, inner in folder.full.items():
         words = split_words(inner.full)
-        if inner.files or not words or len(words) < len(inner.full):
-            return []
+        if inner.stray or "train" not in words.values() or len(set(words.values())) < 2:
+            without.append(label)
+            continue
+        if len(words) < len(inner.full):
+            without.append(label)
         found += [(label, name, word) for name, word in words.items()]
-    splits = {split for _, _, split in found}
-    return found if "train" in splits and len(splits) > 1 else []
+    classes = {label for label, _, _ in found}
+    if not found:
+        return []
+    held = [set(folder.full[label].full[name].full) for label, name, _ in found]
+    if any(held) and len(set.intersection(*held)) > 1:  # the same folders in all splits of all: these are the classes
+        lines = {word: _joined(at, "*", name) for _, name, word in found}
+        raise SourceError(
+            f"{source}: {names_of(classes)} each hold {names_of({name for _, name, _ in found})}, with folders of "
+            f"classes in them ({names_of(set.intersection(*held))}). {line(**lines)} if they are parts of one set, or "
+            f"{layout(classes=_joined(at, min(classes), '*'))} and the like for one of them alone."
+        )
+    if without:
+        raise SourceError(
+            f"{source}: {names_of(classes)} divided into {names_of({name for _, name, _ in found})}, and "
+            f"{names_of(without)} not, or not only. Divide it likewise, or let all be divided here: "
+            f"{layout(classes=_joined(at))}."
+        )
+    return found
 
 
 # --- what is no class -------------------------------------------------------------------------------------------------
@@ -218,38 +223,60 @@ def _without_marks(folder: Folder) -> dict[str, Folder]:
 
 def _copy_in(folder: Folder) -> Path:
     """The path to a folder that holds what lies beside it once more, as where an archive was unpacked in itself."""
-    for name, inner in folder.full.items():
-        common = inner.inner.keys() & folder.full.keys()
-        if len(common) > 1 and 2 * len(common) >= len(inner.inner):
+    beside = folder.full
+    for name, inner in beside.items():
+        held = inner.inner
+        common = held.keys() & beside.keys() if held else set[str]()
+        if len(common) > 1 and 2 * len(common) >= len(held):
             return (name, *inner.unwrapped()[0])
     return ()
 
 
 def _refuse_copy(source: str, at: Path, folder: Folder) -> None:
     if copy := _copy_in(folder):
+        told = f"{printable(_joined(at, *copy))} holds folders that lie beside it, too"
+        alone = f"{line(classes=_joined(at, *copy))} to take it alone, or move it away."
+        if copy[0].lower() in NO_CLASS or set(words_of(copy[0])) & set(SPLIT_WORDS):
+            alone = "Move it away, or the others into a folder train beside it."
         raise SourceError(
-            f"{source}: {printable(_joined(at, *copy))} holds folders that lie beside it, too "
-            f"({names_of(folder.full[copy[0]].inner)}): it is a copy of them, or a split, and no class. "
-            f"{line(classes=_joined(at, *copy))} to take it alone, or remove it."
+            f"{source}: {told} ({names_of(folder.full[copy[0]].inner)}): it is a copy of them, or a split, and no "
+            f"class. {alone}"
         )
+
+
+def _alike(folder: Folder) -> tuple[str, str, set[str], Path, Path] | None:
+    """Two folders that hold the same folders, these, and where in each of both."""
+    full = folder.full
+    deep = sorted((name for name, inner in full.items() if inner.inner), key=lambda name: -full[name].total)[:40]
+    held = {name: {each.lower(): each for each in full[name].inner} for name in deep}
+    for one, other in combinations(deep, 2):
+        common = {
+            name for name in held[one].keys() & held[other].keys() if not says(name, MARKS) and name not in WRAPPERS
+        }
+        most = min(len(held[one]), len(held[other])) if are_numbered((one, other)) else len(held[one] | held[other])
+        if common and 2 * len(common) >= most and (len(common) > 1 or are_numbered((one, other))):
+            paths = full[one].unwrapped()[0], full[other].unwrapped()[0]
+            return one, other, {held[one][name] for name in common}, *paths
+    return None
 
 
 def _refuse_alike(source: str, at: Path, folder: Folder) -> None:
     """Folders that hold the same folders look like splits, or like parts of one set, not like classes."""
-    deep = [name for name, inner in folder.full.items() if inner.inner]
-    for one, other in combinations(sorted(deep, key=lambda name: -folder.folders[name].total)[:40], 2):
-        first, second = folder.folders[one], folder.folders[other]
-        common = first.inner.keys() & second.inner.keys()
-        if len(common) > 1 and 2 * len(common) >= len(first.inner.keys() | second.inner.keys()):
-            below, besides = first.unwrapped()[0], second.unwrapped()[0]
-            train, test = _joined(at, one, *below), _joined(at, other, *besides)
-            parts = f"{_layout(classes=_joined(at, '*', *below))} if they are parts of one set, "
-            raise SourceError(
-                f"{source}: {printable(one)} and {printable(other)} both hold {names_of(common)}: they look like "
-                f"splits, not like classes. {line(train=train, test=test)} if they are, or "
-                f"{parts if below == besides else ''}{_layout(classes=train)} to take one alone, "
-                f"{_layout(classes=_joined(at))} if they are classes all the same."
-            )
+    if not (found := _alike(folder)):
+        return
+    one, other, common, below, besides = found
+    train, test = _joined(at, one, *below), _joined(at, other, *besides)
+    parts = f"{layout(classes=_joined(at, '*', *below))} if they are parts of one set, " if below == besides else ""
+    words = split_words(common)
+    first = f"{line(train=train, test=test)} if they are, or "
+    if "train" in words.values():
+        parts, lines = "", {word: _joined(at, "*", *below, name) for name, word in words.items()}
+        first = f"{line(**lines)} if those are the splits, or "
+    raise SourceError(
+        f"{source}: {printable(one)} and {printable(other)} both hold {names_of(common)}: they look like splits, not "
+        f"like classes. {first}{parts}{layout(classes=train)} to take one alone, {layout(classes=_joined(at))} if they "
+        "are classes all the same."
+    )
 
 
 def _refuse_parts(source: str, at: Path, folder: Folder) -> None:
@@ -257,10 +284,10 @@ def _refuse_parts(source: str, at: Path, folder: Folder) -> None:
     full = folder.full
     if len(full) > 1 and are_parts(full):
         merged = any(inner.inner for inner in full.values())
-        each = f"{_layout(classes=_joined(at, '*'))} if each holds class folders, or " if merged else ""
+        each = f"{layout(classes=_joined(at, '*'))} if each holds class folders, or " if merged else ""
         raise WithoutClassesError(
             f"{source}: {names_of(full)} look like parts of one set, not like classes; expected <class>/<image>. "
-            f"Put into the recipe {each}{_layout(classes=_joined(at))} if they are classes all the same."
+            f"Put into the recipe {each}{layout(classes=_joined(at))} if they are classes all the same."
         )
 
 
@@ -268,7 +295,7 @@ def _refuse_unlike(source: str, at: Path, folder: Folder) -> None:
     """A folder of class folders is no class beside another folder: dataset/cat, dataset/dog and testset."""
     full = folder.full
     deep = [name for name, inner in full.items() if inner.inner]
-    flat = [name for name in full if name not in deep]
+    flat = full.keys() - set(deep)
     if len(deep) != 1 or not flat:
         return
     (name,) = deep
@@ -279,11 +306,41 @@ def _refuse_unlike(source: str, at: Path, folder: Folder) -> None:
             f"{source}: {printable(name)} holds folders of its own ({names_of(full[name].inner)}), "
             f"{names_of(flat)} not: one of them may be no class. "
             f"{line(classes=_joined(at, name, *below, *_copy_in(inner)))} if all classes are in there, or "
-            f"{_layout(classes=_joined(at))} if not."
+            f"{layout(classes=_joined(at))} if not."
         )
 
 
+def _refuse_no_class(source: str, at: Path, folder: Folder) -> None:
+    """Names that beside classes are those of none; and class and split in one name."""
+    full = folder.full
+    if classes_with_splits(full):
+        raise SourceError(
+            f"{source}: {names_of(full)} look like a class and a split in one name. Move each into a folder of its "
+            f"split (train/<class>, test/<class>), or {_put(at)} if they are classes."
+        )
+    copies = [
+        name
+        for name in full
+        if (of := re.fullmatch(r"(.+?)( - copy| copy|\(\d\)| \(\d\))+", name, re.I)) and of[1] in full
+    ]
+    odd = [name for name in full if name.lower() in NO_CLASS]
+    if (copies or odd) and len(full) - len(copies or odd) > 1:
+        raise SourceError(
+            f"{source}: {names_of(copies or odd)} beside {names_of(full.keys() - set(copies or odd))} may be no class. "
+            f"Move it away, or {_put(at)} if it is one."
+        )
+
+
+def _wraps(name: str) -> bool:
+    """Whether a folder of this name holds a class's images, or what is drawn over them."""
+    return name in WRAPPERS or says(name, MARKS)
+
+
 # --- parts ------------------------------------------------------------------------------------------------------------
+
+
+def _put(at: Path) -> str:
+    return f"put into the recipe {layout(classes=_joined(at))}"
 
 
 def _matching(folder: Folder, path: Path) -> Iterator[Path]:
@@ -292,19 +349,11 @@ def _matching(folder: Folder, path: Path) -> Iterator[Path]:
         if folder.total:
             yield ()
         return
-    for name in sorted(folder.full) if path[0] == "*" and "*" not in folder.full else path[:1]:
-        if inner := folder.full.get(name):
+    full = folder.full
+    for name in sorted(full) if path[0] == "*" and "*" not in full else path[:1]:
+        if inner := full.get(name):
             yield from ((name, *rest) for rest in _matching(inner, path[1:]))
 
 
 def _joined(at: Path, *name: str) -> str:
     return "/".join((*at, *name)) or "."
-
-
-def _layout(**layout: str) -> str:
-    return "`layout: {" + ", ".join(f"{key}: {_scalar(value)}" for key, value in layout.items()) + "}`"
-
-
-def _scalar(value: str) -> str:
-    """* alone would be an alias in YAML."""
-    return f"'{value}'" if value.startswith("*") else value

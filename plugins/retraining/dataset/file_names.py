@@ -57,7 +57,8 @@ def proposal(names: Iterable[str]) -> str:
     alone = sum(count == 1 for count in counted.values())
     if len(found) < LIKELY * len(images) or not 1 < len(counted) <= MOST_LIKELY or 2 * alone > len(counted):
         return ""
-    if len(split_words(counted)) == len(counted):  # train_17.jpg
+    # Not train_17.jpg, nor 0017.jpg.
+    if len(split_words(counted)) == len(counted) or not any(sign.isalpha() for label in counted for sign in label):
         return ""
     examples = ", ".join(printable(label) for label, _ in counted.most_common(3))
     return (

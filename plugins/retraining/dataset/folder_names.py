@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterable
 
 from retraining.dataset.split import SplitName
 
+# Without accents; in the languages in which people have been seen to name them.
 SPLIT_WORDS: dict[str, SplitName] = {
-    **dict.fromkeys(("train", "training", "trn", "trainval"), "train"),
-    **dict.fromkeys(("validation", "valid", "val", "dev", "eval", "evaluation", "validate"), "validation"),
-    **dict.fromkeys(("test", "testing", "tst"), "test"),
+    **dict.fromkeys(
+        ("train", "training", "trn", "trainval", "entrenamiento", "treino", "treinamento", "entrainement",
+         "apprentissage", "addestramento", "trainings", "trening", "\u8bad\u7ec3", "\u8bad\u7ec3\u96c6"), "train"
+    ),
+    **dict.fromkeys(
+        ("validation", "valid", "val", "dev", "eval", "evaluation", "validate", "validacion", "validacao",
+         "validazione", "validierung", "validierungs", "\u9a8c\u8bc1", "\u9a8c\u8bc1\u96c6"), "validation"
+    ),
+    **dict.fromkeys(
+        ("test", "testing", "tst", "holdout", "prueba", "pruebas", "teste", "testes", "prova",
+         "\u6d4b\u8bd5", "\u6d4b\u8bd5\u96c6"), "test"
+    ),
 }  # fmt: skip
 # What people put before and after them: seg_train, train_set, testData, images-val, train2017.
 FILLERS = {
@@ -30,6 +41,13 @@ PARTS = {
 }  # fmt: skip
 
 
+# What no class is called that lies beside classes: images that nobody has labelled, or that show others once more.
+NO_CLASS = {
+    "test", "tests", "testing", "unlabeled", "unlabelled", "predict", "prediction", "predictions", "pred",
+    "thumbnail", "thumbnails", "thumbs", "submission", "untitled folder", "new folder",
+}  # fmt: skip
+
+
 def split_words(folders: Iterable[str]) -> dict[str, SplitName]:
     """Folder → the split that its name says it is, for those that do: seg_train, Testing, valid-set, val2017.
 
@@ -38,6 +56,7 @@ def split_words(folders: Iterable[str]) -> dict[str, SplitName]:
     by_rest: dict[tuple[str, ...], dict[str, SplitName]] = {}
     for folder in folders:
         words = words_of(folder)
+        words = [word for word in words if word not in ("public", "private")]  # a competition's two test sets
         said = [word for word in words if word in SPLIT_WORDS]
         if len(said) == 1 or [SPLIT_WORDS[word] for word in said] == ["train", "validation"]:  # of which we divide
             rest = tuple(word for word in words if word not in said)
@@ -47,10 +66,11 @@ def split_words(folders: Iterable[str]) -> dict[str, SplitName]:
 
 
 def words_of(folder: str) -> list[str]:
-    """Without numbers, and without what says nothing."""
-    spaced = re.sub(r"([a-z])([A-Z])", r"\1 \2", folder)
+    """Without numbers and accents, and without what says nothing."""
+    plain = "".join(sign for sign in unicodedata.normalize("NFKD", folder) if not unicodedata.combining(sign))
+    spaced = re.sub(r"([a-z])([A-Z])", r"\1 \2", plain)
     words = (
-        re.sub(r"(?<=[a-z]{3})(sets?|data|images|imgs|dataset|split|folder)$", "", word)
+        re.sub(r"(?<=[a-z]{3})(sets?|data|daten|images|imgs|dataset|split|folder)$", "", word)
         for word in re.split(r"[\W_\d]+", spaced.lower())
     )
     return [word for word in words if word and word not in FILLERS]
@@ -64,5 +84,28 @@ def says(folder: str, what: set[str]) -> bool:
 
 def are_parts(folders: Iterable[str]) -> bool:
     """Whether these names are one name and a number, and the name says that there are others: part_1 and part_2."""
-    alike = {re.sub(r"\d+|(?<![^\W_])[a-z](?![^\W_])", "", folder.lower()) for folder in folders}
+    alike = {_without_numbers(folder) for folder in folders}
     return len(alike) == 1 and bool(PARTS & set(re.split(r"[\W_]+", min(alike))))
+
+
+def are_numbered(folders: Iterable[str]) -> bool:
+    """Whether these names are one name and a number, whatever the name says: flowers-001 and flowers-002."""
+    alike = {_without_numbers(folder) for folder in folders}
+    return len(alike) == 1 and any(sign.isalpha() for sign in min(alike))
+
+
+def _without_numbers(folder: str) -> str:
+    return re.sub(r"\d+|(?<![^\W_])[a-z](?![^\W_])", "", folder.lower())
+
+
+def classes_with_splits(folders: Iterable[str]) -> bool:
+    """Whether each name is a class's and a split's, as in cat_train, cat_test, dog_train and dog_test."""
+    found: dict[tuple[str, ...], set[SplitName]] = {}
+    for folder in folders:
+        words = words_of(folder)
+        said = [word for word in words if word in SPLIT_WORDS]
+        rest = tuple(word for word in words if word not in said)
+        if len(said) != 1 or not rest:
+            return False
+        found.setdefault(rest, set()).add(SPLIT_WORDS[said[0]])
+    return len(found) > 1 and all("train" in splits and len(splits) > 1 for splits in found.values())

@@ -7,19 +7,24 @@ with the line for the recipe; and all that is left out is counted, to be said be
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field
 from typing import Any
 
-from retraining.dataset.class_folders import Folder, Path, folders_of, guessed, line, names_of, said_by
+from retraining.dataset.class_folders import guessed, names_of, said_by
 from retraining.dataset.folder_names import MARKS, WRAPPERS, says, split_words
+from retraining.dataset.folders import Folder, Path, folders_of
 from retraining.dataset.ignored import why_path_ignored
 from retraining.dataset.names import printable
+from retraining.dataset.proposed import layout, line
 from retraining.dataset.source_error import SourceError, WithoutClassesError
 from retraining.dataset.split import SplitName
 from retraining.recipe.layout import Layout
 
 BESIDE_IMAGES = "masks or labels beside their images"
+DRAWN = re.compile(r"(.+?)[ _-]*(?:mask|masks|seg|segmentation|gt|groundtruth|label)(?:[ _-]?\d+)?\.[a-z]{3,4}", re.I)
+"""An image's name without its ending, and what is drawn over it."""
 EXAMPLES = 3
 REASONS = 12  # of a summary
 
@@ -49,6 +54,8 @@ class Understood:
     """Why → which files."""
     followed: int = 0
     """Links to files and folders elsewhere."""
+    called_so: bool = False
+    """Whether the table's column of classes is called as one."""
     tables: dict[str, dict[str, str]] = field(default_factory=dict)
     """Table that told the classes → what its columns were taken for: image, class and split → column."""
     pattern: str = ""
@@ -114,16 +121,15 @@ def understand(source: str, names: Iterable[str], empty: Iterable[str] = (), sai
     """Read the names of a source's files (and its empty folders), `/` between their parts. Raises SourceError."""
     found, kept = Understood(places={}), dict[str, Path]()
     for name in names:
-        parts = tuple(part for part in name.split("/") if part not in ("", "."))
+        parts = _parts(name)
         if why := why_path_ignored(name):
             found.leave_out(why, name)
         elif parts:
             kept[name] = parts
-    root = folders_of(kept.values())
-    for name in empty:
-        parts = tuple(part for part in name.split("/") if part not in ("", "."))
-        if not why_path_ignored(name):
-            root.grow(parts, files=0, pictures=0)
+    bare = (name for name in empty if not why_path_ignored(name))
+    root = folders_of(
+        kept.values(), (tuple(part for part in name.split("/") if part not in ("", ".")) for name in bare)
+    )
     parents = said_by(source, root, said) if said and (said.classes or said.splits) else guessed(source, root)
     found.splits = {
         "/".join(path if label is None else (*path[:-2], "*", path[-1])): split
@@ -133,29 +139,36 @@ def understand(source: str, names: Iterable[str], empty: Iterable[str] = (), sai
     if not said or not (said.classes or said.splits):
         found.within = _within(root, parents)
     lengths = sorted({len(path) for path in parents}, reverse=True)
+    around = {path[:n] for path in parents for n in range(len(path) + 1)}
+    masks = _masks(kept)
     for name, parts in kept.items():
         parent = next((parts[:n] for n in lengths if len(parts) > n and parts[:n] in parents), None)
         split, label = parents[parent] if parent is not None else (None, None)
-        if parent is not None and _are_marks(root, parts, len(parent) + (label is None)):
+        if parent is not None and (parts in masks or _are_marks(root, parts, len(parent) + (label is None))):
             found.leave_out(BESIDE_IMAGES, name)
         elif parent is not None and label is not None:
             found.places[name] = (split, "", label)
         elif parent is not None and len(parts) > len(parent) + 1:
             found.places[name] = (split, "/".join(parent), parts[len(parent)])
-        elif parent is None and (top := _split_outside(parts, parents)):
+        elif parent is None and (top := _split_outside(parts, around)):
             (word,) = split_words(top[-1:]).values()
             found.leave_out(_unlabelled("/".join(top)), name)
             if not said or not (said.classes or said.splits):
                 found.unlabelled.setdefault("/".join(top), (word, []))[1].append(name)
         else:
-            found.leave_out(_why_outside(parts, parent, parents), name)
+            found.leave_out(_why_outside(parts, parent, around, len(parents)), name)
     _require_full(source, root, parents)
+    _require_known(source, found)
     if not said or not said.classes:
         _refuse_marks(source, {label for _, _, label in found.places.values()})
     return found
 
 
 # --- parts ----------------------------------------------------------------------------------------------------------
+
+
+def _parts(name: str) -> Path:
+    return tuple(part for part in name.split("/") if part not in ("", "."))
 
 
 def _are_marks(root: Folder, parts: Path, depth: int) -> bool:
@@ -167,6 +180,13 @@ def _are_marks(root: Folder, parts: Path, depth: int) -> bool:
             if around.files or others:
                 return True
     return False
+
+
+def _masks(kept: Mapping[str, Path]) -> set[Path]:
+    """Files called as an image beside them is, and what is drawn over it: `a (1).png` and `a (1)_mask.png`."""
+    drawn = {parts: (*parts[:-1], match[1]) for parts in kept.values() if (match := DRAWN.fullmatch(parts[-1]))}
+    stems = {(*parts[:-1], parts[-1].rpartition(".")[0]) for parts in kept.values()} if drawn else set()
+    return {parts for parts, image in drawn.items() if image in stems}
 
 
 def _refuse_marks(source: str, labels: set[str]) -> None:
@@ -194,25 +214,40 @@ def _unlabelled(folder: str) -> str:
     return f"in {printable(folder)}: images without a class"
 
 
-def _split_outside(parts: Path, parents: Iterable[Path]) -> Path:
+def _split_outside(parts: Path, around: Set[Path]) -> Path:
     """The folder of a file, called as a split is, that is none of the parents nor around one; empty for none."""
-    depth = _apart(parts, parents)
+    depth = _apart(parts, around)
     return parts[: depth + 1] if depth < len(parts) - 1 and split_words([parts[depth]]) else ()
 
 
-def _apart(parts: Path, parents: Iterable[Path]) -> int:
-    """How deep a file lies as the parents do, in number of folders."""
-    return next((n for n in range(len(parts)) if not any(path[: n + 1] == parts[: n + 1] for path in parents)), 0)
+def _apart(parts: Path, around: Set[Path]) -> int:
+    """How deep a file lies in folders that are parents or hold some."""
+    return next((n for n in range(len(parts)) if parts[: n + 1] not in around), 0)
 
 
-def _why_outside(parts: Path, parent: Path | None, parents: Mapping[Path, object]) -> str:
-    depth = _apart(parts, parents)
+def _why_outside(parts: Path, parent: Path | None, around: Set[Path], parents: int) -> str:
+    depth = _apart(parts, around)
     if parent is not None or depth == len(parts) - 1:
         return "beside the class folders"
     if says(parts[depth], MARKS):
         return BESIDE_IMAGES
     top = printable("/".join(parts[: depth + 1]))
-    return f"in {top}: no split of this source" if len(parents) > 1 else f"in {top}: outside the class folders"
+    return f"in {top}: no split of this source" if parents > 1 else f"in {top}: outside the class folders"
+
+
+def _require_known(source: str, found: Understood) -> None:
+    """Splits of one source have classes in common."""
+    classes: dict[SplitName | None, set[str]] = {}
+    for split, _, label in found.places.values():
+        classes.setdefault(split, set()).add(label)
+    trained = classes.get("train", set())
+    for split, labels in classes.items():
+        if trained and not trained & labels:
+            raise SourceError(
+                f"{source}: what is to be trained on has the classes {names_of(trained)}, and none of those of "
+                f"{split} ({names_of(labels)}): their folders do not hold the same. Name those that do: "
+                f"{layout(train='<folder of class folders>', test='<folder of class folders>')}."
+            )
 
 
 def _require_full(source: str, root: Folder, parents: Mapping[Path, tuple[SplitName | None, str | None]]) -> None:

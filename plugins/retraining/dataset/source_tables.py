@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import stat
+from collections import Counter
 from collections.abc import Iterable
 
 from retraining.dataset.by_table import together, understand_table
 from retraining.dataset.fetch import NOT_HERE
 from retraining.dataset.layout import Understood
 from retraining.dataset.names import printable
+from retraining.dataset.proposed import layout
 from retraining.dataset.source_error import SourceError
 from retraining.dataset.store import Forgotten
 from retraining.dataset.table import MAX_BYTES, Table, decoded, is_maybe, levels, named, read_table
@@ -17,18 +19,20 @@ from retraining.recipe.layout import Layout
 
 MAX_TABLES = 8
 """That are read of a source, or for one of its folders."""
+MOST, AGREE = 0.8, 0.95
+"""Of the images: which a table has to name to count against folders, and of which its class follows from theirs."""
 LEAST = 0.5
 """Of the images of a folder; a table that has the classes of fewer is of others."""
 
 
-def by_named_table(source: str, tree: Tree, layout: Layout) -> Understood:
+def by_named_table(source: str, tree: Tree, said: Layout) -> Understood:
     """As the recipe's layout.table says. Raises SourceError."""
-    name = named(tree.leaves, str(layout.table))
+    name = named(tree.leaves, str(said.table))
     if name is None:
-        raise SourceError(f"{source}: layout.table of the recipe is {layout.table!r}, but no such file is there.")
+        raise SourceError(f"{source}: layout.table of the recipe is {said.table!r}, but no such file is there.")
     if not tree.texts.get(name, "?"):  # it was read when nobody had named it, and not kept
         del tree.texts[name]
-    return understand_table(_read(tree, name), tree.leaves, layout)
+    return understand_table(_read(tree, name), tree.leaves, said)
 
 
 def by_tables(source: str, tree: Tree) -> tuple[Understood | None, list[str]]:
@@ -43,14 +47,17 @@ def by_tables(source: str, tree: Tree) -> tuple[Understood | None, list[str]]:
                 reasons += [] if is_maybe(name) else [str(error)]
                 _forget(tree, name)
         left -= len(level)
+        whole = together(found, tree.leaves) if len(found) > 1 else None
+        if whole and whole.tells_classes:
+            return whole, reasons
         found = {name: one for name, one in found.items() if one.tells_classes}
-        if one := together(found, tree.leaves) if len(found) > 1 else next(iter(found.values()), None):
-            return one, reasons
+        if len(found) == 1:
+            return found.popitem()[1], reasons
         if found:
             names = ", ".join(map(printable, found))
             raise SourceError(
                 f"{source}: each of {names} tells classes. "
-                f"Put into the recipe `layout: {{table: {printable(min(found))}}}`, or another of them."
+                f"Put into the recipe {layout(table=printable(min(found)))}, or another of them."
             )
         if left <= 0:
             break
@@ -67,9 +74,35 @@ def complete(found: Understood, tree: Tree) -> None:
             except SourceError:
                 _forget(tree, name)
                 continue
-            if len(one.places) >= LEAST * len(images):
+            if one.tells_classes and len(one.places) >= LEAST * len(images):
                 found.label(folder, one)
                 break
+
+
+def refuse_others(source: str, found: Understood, tree: Tree) -> None:
+    """SourceError where a table tells other classes of nearly all images than their folders do: folders of patients."""
+    for name in [name for level in levels(tree.leaves)[:1] for name in level if not is_maybe(name)][:MAX_TABLES]:
+        try:
+            one = understand_table(_read(tree, name), list(found.places))
+        except SourceError:
+            continue
+        if one.called_so and one.tells_classes and _contradicts(one, found):
+            splits = {split: folder for folder, split in found.splits.items()}
+            around = {above for _, above, _ in found.places.values()}
+            folders = layout(**splits) if splits else layout(classes=min(around) or ".")
+            raise SourceError(
+                f"{source}: {printable(name)} tells other classes than the folders do. Put into the recipe "
+                f"{layout(table=printable(name))} if it is right, or {folders} if the folders are."
+            )
+
+
+def _contradicts(table: Understood, folders: Understood) -> bool:
+    """Whether images of one folder are of several classes by the table; finer and coarser classes agree."""
+    told: dict[str, Counter[str]] = {}
+    for image, (_, _, label) in table.places.items():
+        told.setdefault(folders.places[image][-1], Counter())[label] += 1
+    agree = sum(max(labels.values()) for labels in told.values())
+    return len(table.places) >= MOST * len(folders.places) and agree < AGREE * len(table.places)
 
 
 def _beside(folder: str, names: Iterable[str]) -> list[str]:
@@ -91,19 +124,24 @@ def _read(tree: Tree, name: str) -> Table:
 def _text(tree: Tree, name: str) -> str:
     """Of a table, which is remembered with what it tells about: of an archive that is not opened again, too."""
     if name not in tree.texts:
-        leaf = tree.leaves[name]
-        if leaf.path == NOT_HERE:
+        if tree.leaves[name].path == NOT_HERE:
             raise Forgotten(f"{printable(name)} was not read at the last sync")
-        if leaf.rejected:
-            raise SourceError(f"{printable(name)} is not read as a table: {leaf.rejected.detail}.")
-        tree.bring([name])
-        try:
-            status = leaf.path.lstat()
-            if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_BYTES:
-                raise SourceError(
-                    f"{printable(name)} is not read as a table: that is a plain file of at most {MAX_BYTES} bytes."
-                )
-            tree.texts[name] = decoded(name, leaf.path.read_bytes())
-        except OSError as error:
-            raise SourceError(f"{printable(name)} cannot be read ({error.strerror}); allow the worker to.") from None
+        tree.texts[name] = ""  # where it cannot be read, that is remembered
+        tree.texts[name] = _fetched(tree, name)
     return tree.texts[name]
+
+
+def _fetched(tree: Tree, name: str) -> str:
+    leaf = tree.leaves[name]
+    if leaf.rejected:
+        raise SourceError(f"{printable(name)} is not read as a table: {leaf.rejected.detail}.")
+    tree.bring([name])
+    try:
+        status = leaf.path.lstat()
+        if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_BYTES:
+            raise SourceError(
+                f"{printable(name)} is not read as a table: that is a plain file of at most {MAX_BYTES} bytes."
+            )
+        return decoded(name, leaf.path.read_bytes())
+    except OSError as error:
+        raise SourceError(f"{printable(name)} cannot be read ({error.strerror}); allow the worker to.") from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -15,6 +16,7 @@ from retraining.dataset.source_error import SourceError
 ENDINGS = (".csv", ".tsv", ".lst", *LINES)
 MAYBE = (".txt", DOCUMENT)
 """Of tables, too, and of much else."""
+GUESSES = re.compile(r"submission|predict|pseudo|sample_sub|baseline|dummy", re.IGNORECASE)
 MAX_BYTES = 25 * 1024**2
 MAX_ROWS = 5_000_000
 LST = ("index", "label", "path")
@@ -86,9 +88,14 @@ def levels(names: Iterable[str]) -> list[list[str]]:
     """The tables of a source, those first that may tell most: as tables are written, and as high as any lies."""
     found: dict[tuple[bool, int], list[str]] = {}
     for name in names:
-        if name.lower().endswith((*ENDINGS, *MAYBE)) and why_path_ignored(name) == "notes":
+        if name.lower().endswith((*ENDINGS, *MAYBE)) and why_path_ignored(name) == "notes" and not is_guess(name):
             found.setdefault((is_maybe(name), name.count("/")), []).append(name)
     return [found[level] for level in sorted(found)]
+
+
+def is_guess(name: str) -> bool:
+    """Whether a table says what somebody, or nobody, took the images for: sample_submission.csv of a competition."""
+    return bool(GUESSES.search(name.rpartition("/")[2]))
 
 
 def is_maybe(name: str) -> bool:

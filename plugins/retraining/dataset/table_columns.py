@@ -11,8 +11,9 @@ import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 
-from retraining.dataset.folder_names import split_words
+from retraining.dataset.folder_names import SPLIT_WORDS, words_of
 from retraining.dataset.names import printable
+from retraining.dataset.proposed import layout
 from retraining.dataset.source_error import SourceError
 from retraining.dataset.split import SplitName
 from retraining.dataset.table import Table
@@ -25,13 +26,25 @@ LEAST = 0.5
 CLASS = (
     "label", "labels", "class", "classes", "classname", "classlabel", "labelname", "category", "categoryname", "breed",
     "species", "diagnosis", "target", "choice", "variety", "disease", "condition", "emotion", "pathology", "dx",
-    "classid", "categoryid", "labelid",
+    "klasse", "clase", "classe", "truelabel", "classid", "categoryid", "labelid",
 )  # fmt: skip
-SPLIT = ("split", "set", "subset", "partition", "datasplit")
+SPLIT = ("split", "set", "subset", "partition", "datasplit", "dataset", "fold", "phase", "usage", "mluse")
+FLAGS: Mapping[str, tuple[SplitName, SplitName]] = {"istrain": ("train", "test"), "istest": ("test", "train")}
+"""What yes and no mean."""
+YES, NO = {"1", "1.0", "true", "yes"}, {"0", "0.0", "false", "no"}
+IMAGE = (
+    "image", "imageid", "img", "imgid", "file", "filename", "filepath", "path", "imagepath", "imagename", "imagefile",
+    "id", "idcode", "name", "photo", "picture", "sourceref", "filepaths", "images", "files", "imageindex",
+)  # fmt: skip
+ONE = 0.9
+"""Of the rows; where fewer have exactly one 1, columns of 0 and 1 are not the classes."""
 
 Key = Callable[[str], str]
 Place = tuple[SplitName | None, str, str]
 """As in Understood.places."""
+OF_NO_SPLIT: Place = (None, "of no split", "")
+EMPTY = {"", "nan", "null", "none", "n/a"}
+"""What programs write for no class."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +61,11 @@ class Columns:
     """What the column of the split says → split."""
 
     @property
+    def called_so(self) -> bool:
+        """Whether the column of the class is called as such a column is."""
+        return bool(_called(self.table, [self.label]))
+
+    @property
     def taken(self) -> dict[str, str]:
         columns = {"image": self.image, "class": self.label} | ({} if self.split is None else {"split": self.split})
         return {what: printable(self.table.columns[number]) for what, number in columns.items()}
@@ -55,8 +73,12 @@ class Columns:
     def rows(self) -> Iterator[tuple[str, Place]]:
         """What each row calls its image, and where it says that this belongs."""
         for row in self.table.rows:
-            split = None if self.split is None else self.words[row[self.split]]
-            yield _asked(row[self.image]), (split, "", row[self.label])
+            split = None if self.split is None else self.words.get(row[self.split])
+            label = "" if row[self.label].lower() in EMPTY else row[self.label]
+            if label and self.split is not None and split is None:
+                yield _asked(row[self.image]), OF_NO_SPLIT
+            else:
+                yield _asked(row[self.image]), (split, "", label)
 
 
 def columns_of(table: Table, images: Sequence[str], said: Layout, known: Set[str] = frozenset()) -> Columns:
@@ -65,12 +87,14 @@ def columns_of(table: Table, images: Sequence[str], said: Layout, known: Set[str
     Raises SourceError, with the reason, where no column tells classes.
     """
     table, image, key = _image_column(table, images, said)
-    if not said.class_column and (one_hot := _one_hot(table, image)):
+    others = [number for number in range(len(table.columns)) if number != image]
+    if known:
+        label = _known_column(table, image, known)
+    elif not said.class_column and not _called(table, others) and (one_hot := _one_hot(table, image)):
         table, image, label = one_hot, 0, len(one_hot.columns) - 1
     else:
-        label = _known_column(table, image, known) if known else _class_column(table, image, said.class_column)
-    split = _split_column(table, {image, label})
-    words = {} if split is None else split_words({row[split] for row in table.rows})
+        label = _class_column(table, image, said.class_column)
+    split, words = _split_column(table, {image, label})
     return Columns(table=table, key=key, image=image, label=label, split=split, words=words)
 
 
@@ -80,15 +104,23 @@ def _image_column(table: Table, images: Sequence[str], said: Layout) -> tuple[Ta
     columns = [_column(table, asked, "image_column")] if asked else range(min(len(table.columns), 50))
     sample = [*table.rows[:: max(1, len(table.rows) // SAMPLE)]]
     best, column, key, there = 0.0, 0, _KEYS[0](table.folder), set[str]()
-    for make in _KEYS:
+    ranked: tuple[bool, bool, int, float] = (False, False, 0, 0.0)
+    for order, make in enumerate(_KEYS):
         of_name = make(table.folder)
         names = {of_name(name) for name in images}
         for number in columns:
             share = sum(of_name(_asked(row[number])) in names for row in sample) / max(1, len(sample))
-            if share > best:
-                best, column, key, there = share, number, of_name, names
-        if best > 0.99:
+            # A table has a number of its rows, or an age, and files may be called by numbers.
+            rank = (share >= LEAST, _plain(table.columns[number]) in IMAGE, -order, share)
+            if share and (rank > ranked or not best):
+                best, column, key, there, ranked = share, number, of_name, names, rank
+        if ranked[:2] == (True, True):
             break
+    if not asked and len(columns) > 1 and not table.columns[column].strip() and best:
+        raise SourceError(
+            f"{printable(table.name)}: only the column without a name, which counts the rows, has what the images are "
+            f"called. Put into the recipe {layout(table=printable(table.name), image_column='<its name>')}."
+        )
     there = there or {key(name) for name in images}
     named = there & {key(_asked(row[column])) for row in table.rows}
     if not named or not (said.table or best >= LEAST or len(named) >= LEAST * len(there)):
@@ -103,6 +135,10 @@ def _image_column(table: Table, images: Sequence[str], said: Layout) -> tuple[Ta
     return table, column, key
 
 
+MOST_SPLITS = 20
+"""Values of a column that tells the split."""
+
+
 def _one_hot(table: Table, image: int) -> Table | None:
     """A table with a column for each class, 1 in one of them and 0 in the others, as one with a column of classes."""
     splits = [number for number in range(len(table.columns)) if _is_split(table, number)]
@@ -114,7 +150,7 @@ def _one_hot(table: Table, image: int) -> Table | None:
             return None
         label = table.columns[others[cells.index("1")]] if "1" in cells else ""
         rows.append([row[image], *(row[number] for number in splits), label])
-    if len({row[-1] for row in rows} - {""}) < 2:
+    if len({row[-1] for row in rows} - {""}) < 2 or sum(bool(row[-1]) for row in rows) < ONE * len(rows):
         return None
     names = ", ".join(table.columns[number] for number in others[:3])
     head = [table.columns[image], *(table.columns[number] for number in splits), f"of {names}, …: the one with a 1"]
@@ -134,14 +170,14 @@ def _class_column(table: Table, image: int, said: str | None) -> int:
         names = ", ".join(printable(table.columns[number]) for number in others[:8])
         raise SourceError(
             f"{shown}: which column tells the class is not clear of {names or 'none'}. Put into the recipe "
-            f"`layout: {{table: {shown}, class_column: <its name>}}`."
+            f"{layout(table=shown, class_column='<its name>')}."
         )
     values = {row[others[0]] for row in table.rows}
     if 2 * len(values) > len(table.rows):
         raise SourceError(
             f"{shown}: column {printable(table.columns[others[0]])!r} has {len(values)} values in {len(table.rows)} "
-            f"rows, which are no classes. Put into the recipe `layout: {{table: {shown}, class_column: <its name>}}` "
-            "if they are."
+            f"rows, which are no classes. Put into the recipe {layout(table=shown, class_column='<its name>')} if they "
+            "are."
         )
     return others[0]
 
@@ -162,18 +198,38 @@ def _called(table: Table, among: Sequence[int]) -> list[int]:
     return [n for name in CLASS for n in among if _plain(table.columns[n].rpartition(".")[2]) == name]
 
 
-def _split_column(table: Table, taken: set[int]) -> int | None:
-    return next((n for n in range(len(table.columns)) if n not in taken and _is_split(table, n)), None)
+def _split_column(table: Table, taken: set[int]) -> tuple[int | None, dict[str, SplitName]]:
+    """The column, and what each of its values stands for; others than these are of no split that we have."""
+    for number in range(len(table.columns)):
+        if number not in taken and (words := _split_values(table, number)):
+            return number, words
+    return None, {}
 
 
 def _is_split(table: Table, number: int) -> bool:
-    """Whether each image is said to be of a split that we have, and some are to be trained on."""
-    bare = table.columns[number] == str(number + 1)  # of a table without a heading
-    if not bare and _plain(table.columns[number]) not in SPLIT:
-        return False
-    values = {row[number] for row in table.rows}
-    words = split_words(values)
-    return "train" in words.values() and len(words) == len(values)
+    return bool(_split_values(table, number)) or _plain(table.columns[number]) in SPLIT
+
+
+def _split_values(table: Table, number: int) -> dict[str, SplitName]:
+    """Value → split, where some are to be trained on and some are not. Empty for a column of other things."""
+    values = {row[number] for row in table.rows[:: max(1, len(table.rows) // SAMPLE)]}
+    called = _plain(table.columns[number])
+    if called in FLAGS and {value.lower() for value in values} <= YES | NO:
+        yes, no = FLAGS[called]
+        return {value: yes if value.lower() in YES else no for value in values}
+    if len(values) > MOST_SPLITS:
+        return {}
+    words = {value: said for value in values if (said := _split_of(value))}
+    if "train" not in words.values():
+        return {}
+    certain = called in SPLIT or (len(words) == len(values) and len(set(words.values())) > 1)
+    return words if certain else {}
+
+
+def _split_of(value: str) -> SplitName | None:
+    """What a cell says: PublicTest is a test."""
+    said = {SPLIT_WORDS[word] for word in words_of(value) if word in SPLIT_WORDS}
+    return said.pop() if len(said) == 1 else None
 
 
 def _column(table: Table, name: str, key: str) -> int:
@@ -210,6 +266,8 @@ def _stem(name: str) -> str:
 _KEYS: Sequence[Callable[[str], Key]] = (
     lambda folder: lambda name: _composed(name.removeprefix(folder)),
     lambda folder: lambda name: _stem(_composed(name.removeprefix(folder))),
+    lambda folder: lambda name: _composed("/".join(name.split("/")[-2:])),
+    lambda folder: lambda name: _stem(_composed("/".join(name.split("/")[-2:]))),
     lambda folder: lambda name: _composed(name.rpartition("/")[2]),
     lambda folder: lambda name: _stem(_composed(name.rpartition("/")[2])),
 )
