@@ -8,7 +8,7 @@ import logging
 import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from retraining.dataset.memory import Memory, Near
 from retraining.dataset.store import Forgotten
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-RULES = "near-1"
+RULES = "near-2"
 """Those of `near`, which takes numpy to import: clusters found by other rules are looked for anew."""
 MAX_COMPARED = 200_000
 """Images; beyond, comparing all with all takes a quarter of an hour and more."""
@@ -39,8 +39,8 @@ class Likeness:
     """What was found, and the thumbs to keep for the next time; None where nothing is new."""
 
     near: Near | None
-    rows: NDArray[np.void] | None = None
-    """(N,) of an identity's first 20 letters and the thumb."""
+    rows: IO[bytes] | None = None
+    """A .npy file, (N,) of an identity's first 20 letters and the thumb; of 100,000 images, 100 MB."""
 
     @property
     def clusters(self) -> list[list[str]]:
@@ -65,19 +65,24 @@ def likeness(
         log.warning("%d images: near-duplicates are looked for among %d at most.", len(identities), MAX_COMPARED)
         return Likeness(near=None)
     rows = _rows(identities, thumbs, s3, bucket, key)
-    return Likeness(near=Near(of=of, clusters=_found(identities, rows)), rows=rows)
+    return Likeness(near=Near(of=of, clusters=_found(identities, rows)), rows=_on_disk(rows))
 
 
 def keep_thumbs(alike: Likeness, s3: Any, bucket: str, key: str) -> None:
     """For the next sync, where there is something new."""
-    if alike.rows is None:
-        return
+    if alike.rows is not None:
+        with alike.rows as file:
+            s3.put_object(Bucket=bucket, Key=key, Body=file, ContentType="application/octet-stream")
+
+
+def _on_disk(rows: NDArray[np.void]) -> IO[bytes]:
+    """So that making and uploading the version has the memory."""
     import numpy as np
 
-    with tempfile.TemporaryFile() as file:  # of 100,000 images, 100 MB
-        np.save(file, alike.rows, allow_pickle=False)
-        file.seek(0)
-        s3.put_object(Bucket=bucket, Key=key, Body=file, ContentType="application/octet-stream")
+    file = tempfile.TemporaryFile()  # noqa: SIM115 - keep_thumbs closes it
+    np.save(file, rows, allow_pickle=False)
+    file.seek(0)
+    return file
 
 
 def _rows(identities: list[str], thumbs: Thumbs, s3: Any, bucket: str, key: str) -> NDArray[np.void]:

@@ -69,23 +69,24 @@ def _pairs(thumbs: Thumbs, told: Places) -> Iterator[tuple[int, int]]:
 
 
 def _candidates(thumbs: Thumbs, told: Places) -> NDArray[np.int32]:
-    """(N, up to CANDIDATES): the images most like each, without itself."""
+    """(N, up to CANDIDATES): the images most like each, without itself.
+
+    Halves hold what lies for all, as in `_compared`.
+    """
     count = min(CANDIDATES, len(told) - 1)
-    whole = _features(thumbs, told, WINDOWS[0], COARSE, np.float32)
-    views = [_features(thumbs, told, window, COARSE, np.float32) for window in COARSE_WINDOWS]
-    found = np.empty((len(told), count), np.int32)
-    for rows in _blocks(len(told), BLOCK):
-        none = (rows.stop - rows.start, 0)
-        best, names = np.empty(none, np.float32), np.empty(none, np.int32)
-        for columns in _blocks(len(told), TILE):
-            tile = whole[rows] @ whole[columns].T
-            for view in views:
-                np.maximum(tile, view[rows] @ whole[columns].T, out=tile)
-                np.maximum(tile, whole[rows] @ view[columns].T, out=tile)
+    views = [_features(thumbs, told, window, COARSE, np.float16) for window in (WINDOWS[0], *COARSE_WINDOWS)]
+    best, names = np.full((len(told), count), -3, np.float32), np.zeros((len(told), count), np.int32)
+    for columns in _blocks(len(told), TILE):
+        others, *their_views = (view[columns].astype(np.float32) for view in views)
+        for rows in _blocks(len(told), BLOCK):
+            whole, *own_views = (view[rows].astype(np.float32) for view in views)
+            tile = whole @ others.T
+            for own, theirs in zip(own_views, their_views, strict=True):
+                np.maximum(tile, own @ others.T, out=tile)
+                np.maximum(tile, whole @ theirs.T, out=tile)
             _forget_themselves(tile, rows, columns)
-            best, names = _best(best, names, tile, columns.start, count)
-        found[rows] = names
-    return found
+            best[rows], names[rows] = _best(best[rows], names[rows], tile, columns.start, count)
+    return names
 
 
 def _forget_themselves(tile: Floats, rows: slice, columns: slice) -> None:
@@ -97,11 +98,17 @@ def _best(
     best: Floats, names: NDArray[np.int32], tile: Floats, start: int, count: int
 ) -> tuple[Floats, NDArray[np.int32]]:
     """Of what was found before and of a tile, whose first column has the name `start`."""
-    some = np.argpartition(-tile, min(count, tile.shape[1]) - 1, axis=1)[:, :count]
+    some = _largest(tile, count)
     values = np.concatenate([best, np.take_along_axis(tile, some, 1)], axis=1)
     joined = np.concatenate([names, (some + start).astype(np.int32)], axis=1)
-    some = np.argpartition(-values, min(count, values.shape[1]) - 1, axis=1)[:, :count]
+    some = _largest(values, count)
     return np.take_along_axis(values, some, 1), np.take_along_axis(joined, some, 1)
+
+
+def _largest(values: Floats, count: int) -> Places:
+    """(N, up to count): places of the largest of each row, in no order."""
+    width = values.shape[1]
+    return np.argpartition(values, max(0, width - count), axis=1)[:, max(0, width - count) :]
 
 
 def _compared(thumbs: Thumbs, told: Places, candidates: NDArray[np.int32]) -> Floats:
