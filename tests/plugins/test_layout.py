@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import random
+import re
 import time
 from collections.abc import Iterable
 
 import pytest
+import yaml
 
 from retraining.dataset.folder_names import split_words
 from retraining.dataset.layout import Understood, understand
@@ -107,6 +110,28 @@ def test_masks_called_as_their_images_are_left_out() -> None:
     ]
     found = read([*names, "D/benign/unmask.png", "D/benign/no_mask.png"])
     assert found.left_out["masks or labels beside their images"].files == 12 and len(found.places) == 8
+
+
+FOLDERS = (
+    "train", "test", "val", "cat", "dog", "images", "masks", "part_1", "part_2", "data", "0", "1", "X (Aug)", "no",
+    "\u6d4b\u8bd5\u96c6", "new folder", "cat - Copy", "*", "..", ".", "", "trainA", "testA", "a, b", "it's #1",
+)  # fmt: skip
+FILES = ("1.jpg", "2.png", "x", "a_mask.png", "a.png", "notes.txt", "LICENSE", ".DS_Store", "3.JPG")
+
+
+def test_any_tree_is_read_or_refused() -> None:
+    """And each line that a refusal proposes is one that a recipe takes."""
+    refused = 0
+    for _ in range(4_000):
+        folders = random.sample(FOLDERS, random.randint(2, 6))
+        names = ["/".join([*random.choices(folders, k=random.randint(0, 4)), random.choice(FILES)]) for _ in range(30)]
+        try:
+            read(names)
+        except SourceError as error:
+            refused += 1
+            for proposed in re.findall(r"`(layout: \{.*?\})`", str(error)):
+                Layout(**yaml.safe_load(proposed)["layout"])
+    assert 100 < refused < 3_900
 
 
 def test_many_folders_are_read_in_no_time() -> None:

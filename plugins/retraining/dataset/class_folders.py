@@ -127,7 +127,7 @@ def _with_nested(source: str, root: Folder, splits: Mapping[Path, SplitName]) ->
             found |= {(*path, name): (word, None) for name, word in words.items()}
         else:
             found[path] = (split, None)
-            if folder and (alike := _alike(folder)):
+            if folder and "train" in splits.values() and (alike := _alike(folder)):
                 stars = {each: "/".join((*where, "*", *alike[3])) for where, each in splits.items()}
                 raise SourceError(
                     f"{source}: in {printable('/'.join(path))}, {printable(alike[0])} and {printable(alike[1])} both "

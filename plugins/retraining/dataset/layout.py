@@ -246,7 +246,7 @@ def _require_known(source: str, found: Understood) -> None:
             raise SourceError(
                 f"{source}: what is to be trained on has the classes {names_of(trained)}, and none of those of "
                 f"{split} ({names_of(labels)}): their folders do not hold the same. Name those that do: "
-                f"{layout(train='<folder of class folders>', test='<folder of class folders>')}."
+                f"{layout(train='<folder to train on>', test='<folder to test with>')}."
             )
 
 
