@@ -118,7 +118,7 @@ def _compared(thumbs: Thumbs, told: Places, candidates: NDArray[np.int32]) -> Fl
     """
     whole, each = _features(thumbs, told, WINDOWS[0], FINE, np.float16), candidates.shape[1]
     asked = candidates.ravel()
-    found, by_asked = np.full(len(asked), -1, np.float32), asked.argsort(kind="stable")
+    found, by_asked = np.full(len(asked), -1, np.float32), asked.argsort(kind="stable").astype(np.int32)
     for block in _blocks(len(told), BLOCK):
         # Of a block's images alone: all windows of all images would be eleven times `whole`.
         views = np.stack([_features(thumbs, told[block], window, FINE, np.float32) for window in WINDOWS])
