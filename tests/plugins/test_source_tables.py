@@ -289,6 +289,18 @@ def test_folders_of_patients_do_not_go_before_a_table(tmp_path: Path) -> None:
     assert len({each for _, each in found(tmp_path, classes=".").values()}) == 4
 
 
+def test_a_table_divides_class_folders(tmp_path: Path) -> None:
+    folders = {name: f"{label(name)}/{name}" for name in NAMES}
+    words = ["train", "train", "val", "test"]
+    rows = [f"{folder},{label(name)},{words[n // 3]}" for n, (name, folder) in enumerate(folders.items())]
+    text = "\n".join(["path,label,split", *rows[:-1]])
+    placed(tmp_path, {**dict.fromkeys(folders.values()), "split.csv": text})
+    by_name = found(tmp_path)
+    assert (by_name["cat/00.jpg"], by_name["dog/07.jpg"]) == (("train", "cat"), ("validation", "dog"))
+    assert Counter(split for split, _ in by_name.values()) == {"train": 6, "validation": 3, "test": 2}
+    assert {split for split, _ in found(tmp_path, classes=".").values()} == {None}
+
+
 def test_a_table_tells_of_its_own_folder_first(tmp_path: Path) -> None:
     files: dict[str, str | None] = {}
     for split in ("train", "val"):

@@ -87,6 +87,18 @@ class Understood:
             else:
                 self.leave_out(_unlabelled(folder), name)
 
+    def divide(self, table: str, told: Understood) -> None:
+        """By the column of splits of a table that names nearly all images; the others are left out."""
+        if not any("split" in columns for columns in told.tables.values()):
+            return
+        self.tables |= told.tables
+        for name, (_, above, label) in list(self.places.items()):
+            if place := told.places.get(name):
+                self.places[name] = (place[0], above, label)
+            else:
+                del self.places[name]
+                self.leave_out(f"of no split in {printable(table)}", name)
+
     def split_by_folders(self) -> None:
         """Keeps train/ and test/, below whatever folder is around all images, where both have images with a class."""
         around = os.path.commonpath([name.rpartition("/")[0] for name in self.places]) if self.places else ""

@@ -79,8 +79,11 @@ def complete(found: Understood, tree: Tree) -> None:
                 break
 
 
-def refuse_others(source: str, found: Understood, tree: Tree) -> None:
-    """SourceError where a table tells other classes of nearly all images than their folders do: folders of patients."""
+def heed(source: str, found: Understood, tree: Tree) -> None:
+    """What tables say of images whose folders tell their classes: their splits, where no folder does.
+
+    SourceError where one tells other classes of nearly all than the folders do: these are of patients.
+    """
     for name in [name for level in levels(tree.leaves)[:1] for name in level if not is_maybe(name)][:MAX_TABLES]:
         try:
             one = understand_table(_read(tree, name), list(found.places))
@@ -94,6 +97,8 @@ def refuse_others(source: str, found: Understood, tree: Tree) -> None:
                 f"{source}: {printable(name)} tells other classes than the folders do. Put into the recipe "
                 f"{layout(table=printable(name))} if it is right, or {folders} if the folders are."
             )
+        if one.called_so and not found.splits and len(one.places) >= MOST * len(found.places):
+            found.divide(name, one)
 
 
 def _contradicts(table: Understood, folders: Understood) -> bool:

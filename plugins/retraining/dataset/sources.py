@@ -21,7 +21,7 @@ from retraining.dataset.layout import Understood, understand
 from retraining.dataset.memory import Memory, Whole
 from retraining.dataset.names import class_name, printable, require_class_names
 from retraining.dataset.source_error import SourceError, WithoutClassesError
-from retraining.dataset.source_tables import by_named_table, by_tables, complete, refuse_others
+from retraining.dataset.source_tables import by_named_table, by_tables, complete, heed
 from retraining.dataset.split import SplitName
 from retraining.dataset.stamp import Stamp
 from retraining.dataset.tree import Tree
@@ -129,7 +129,7 @@ def _understood(source: str, tree: Tree, layout: Layout) -> Understood:
         refusal = str(error)
     if found and found.tells_classes:
         if not (layout.classes or layout.splits):
-            refuse_others(source, found, tree)
+            heed(source, found, tree)
             complete(found, tree)
         return found
     reasons: list[str] = []
