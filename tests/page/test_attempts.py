@@ -11,9 +11,10 @@ from airflow.utils.state import TaskInstanceState
 
 from retraining.page import airflow_runs
 from retraining.page.airflow_runs import RunRecord, TaskRecord
-from retraining.page.figures import STATES
+from retraining.page.documents import Documents
+from retraining.page.figures import STATES, moment
 from retraining.page.headline import headline
-from retraining.page.live import of_this_attempt, so_far
+from retraining.page.live import of_this_attempt, so_far, waiting_for
 from tests.page.rows import RUN, add_task, forget_tasks, set_state
 from tests.page.runs import BEGAN
 
@@ -64,6 +65,14 @@ def test_what_a_cleared_task_left_is_not_told() -> None:
 
 def test_a_cleared_task_has_no_time_of_this_attempt() -> None:
     assert [task("a").seconds, task("a", None).seconds, task("a", "queued").seconds] == [30.0, None, None]
+
+
+def test_a_run_that_waits_tells_for_which() -> None:
+    waits, ahead = run(task("preflight", None), state="queued"), run(state="running")
+    documents = Documents(record=waits, report=so_far(waits, "name", lambda *_: None))
+    told = " ".join(headline(waiting_for(documents, [run(state="success"), ahead]).report))
+    assert told == f"Waiting. The run of {moment(ahead.run_after)} has to end first."
+    assert waiting_for(documents, [run(state="success")]) == documents
 
 
 def test_a_run_that_waits_is_not_called_running() -> None:

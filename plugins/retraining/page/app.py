@@ -25,7 +25,7 @@ from retraining.page.chart import chart
 from retraining.page.clients import HASTE, kept_client
 from retraining.page.documents import Documents, Shelf, TooLarge, champion_key
 from retraining.page.kept import Kept
-from retraining.page.live import ASKED, ASKED_FOR_STRIPS, read_profiler_report, read_run, read_strip
+from retraining.page.live import ASKED, ASKED_FOR_STRIPS, read_profiler_report, read_run, read_strip, waiting_for
 from retraining.page.models import MOST as MOST_MODELS
 from retraining.page.models import Model, loudest_first, read_model, read_models, way_back_in
 from retraining.page.panels import section_of
@@ -78,8 +78,8 @@ def run_page(
     lately = airflow_runs.last_runs(dag_id, MOST_BESIDE, record.run_after)
 
     def make(shelf: Shelf) -> HTMLResponse:
-        run = replace(read_run(shelf, record, facts, _epochs), weeks=read_weeks(shelf, lately))
-        return report_page(run, section_of(task_id))
+        run = waiting_for(read_run(shelf, record, facts, _epochs), lately)
+        return report_page(replace(run, weeks=read_weeks(shelf, lately)), section_of(task_id))
 
     return _from_store(make)
 

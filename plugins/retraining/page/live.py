@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 from retraining.dataset.strips import key_of
 from retraining.page.airflow_runs import ENDINGS, RunRecord, TaskRecord
 from retraining.page.documents import Documents, Shelf, name_of, read_version, run_key
+from retraining.page.figures import moment
 from retraining.report import LEFT, gather, run_report
 
 ASKED = frozenset(
@@ -123,6 +124,14 @@ def so_far(record: RunRecord, name: str, find: Callable[[str, str], Any]) -> dic
     elif record.goes_on:
         report |= {"outcome": "running", "reason": _now(record)}
     return report
+
+
+def waiting_for(run: Documents, others: Iterable[RunRecord]) -> Documents:
+    """The same, and where it waits for another run of its DAG, of which one goes on at a time, which."""
+    ahead = next((other for other in others if other.state == "running"), None)
+    if run.report["outcome"] != "waiting" or ahead is None:
+        return run
+    return replace(run, report={**run.report, "reason": f"The run of {moment(ahead.run_after)} has to end first"})
 
 
 WAITS = "Airflow has not begun it: another run of this DAG goes on, the DAG is paused, or there is no room"
