@@ -10,7 +10,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -87,6 +87,7 @@ def open_source(
         if tree.whole:
             names, empty = sorted(tree.leaves), sorted(tree.empty)
             files.whole = Whole(stamp=tree.whole, names=names, empty=empty, texts=tree.texts)
+        del tree  # as large as what was made of it
         yield files
 
 
@@ -98,7 +99,7 @@ def _files(source: str, tree: Tree, layout: Layout | None) -> SourceFiles:
         understood.leave_out("links that lead back", name)
     _require_classes(source, understood)
     found = SourceFiles()
-    found.understood = understood
+    found.understood = replace(understood, places={})  # which are the files below
     for name, (split, _, folder) in understood.places.items():
         leaf = tree.leaves[name]
         found.append(
