@@ -116,6 +116,12 @@ def test_a_report_with_other_values_leaves_the_other_weeks(left: dict[str, Any])
     assert weeks_page("digits", [line, line]).status_code == 200
 
 
+def test_a_skipped_week_is_told_in_a_few_words() -> None:
+    same = "data, code and recipe are those of champion d-1 (rules make no other model); trigger with force to retrain"
+    report = {"run_name": "r", "outcome": "skipped", "reason": same}
+    assert told(report)["text"] == "Data, code and recipe are those of champion d-1."
+
+
 def test_who_went_back_is_told() -> None:
     back = {"by": "<b>ada</b>", "at": "2026-11-30T04:00:00+00:00", "reason": "wrong <labels>"}
     lines = [week("promoted", 0.95, 0.9, "b"), week("promoted", 0.9, None, "a")]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from retraining.page.airflow_runs import RunRecord
 from retraining.page.documents import Shelf, name_of, run_key
-from retraining.page.figures import number, wilson
+from retraining.page.figures import number, sentence, wilson
 from retraining.page.headline import headline
 from retraining.page.kept import Kept
 
@@ -63,6 +64,8 @@ def told(report: Mapping[str, Any]) -> dict[str, Any]:
     candidate = report.get("candidate") or {}
     low, high = wilson(round(candidate["accuracy"] * candidate["n"]), candidate["n"]) if candidate else (None, None)
     text = report["reason"] if report["outcome"] in ("failed", "skipped") else headline(report)[1]
+    if report["outcome"] == "skipped":  # without what to do about it, which the run's own page says
+        text = sentence(re.split(r" \(|; ", text, maxsplit=1)[0])
     return {
         "run_name": report["run_name"],
         "outcome": report["outcome"],
