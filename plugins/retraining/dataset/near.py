@@ -116,9 +116,11 @@ def _compared(thumbs: Thumbs, told: Places, candidates: NDArray[np.int32]) -> Fl
 
     Halves hold what lies for all: a correlation is then off by some 0.00001.
     """
-    whole, each = _features(thumbs, told, WINDOWS[0], FINE, np.float16), candidates.shape[1]
-    asked = candidates.ravel()
-    found, by_asked = np.full(len(asked), -1, np.float32), asked.argsort(kind="stable").astype(np.int32)
+    asked, each = candidates.ravel(), candidates.shape[1]
+    by_asked = asked.argsort(kind="stable").astype(np.int32)
+    ends = np.bincount(asked, minlength=len(told)).cumsum()  # of those who ask for each, in that order
+    found = np.full(len(asked), -1, np.float32)
+    whole = _features(thumbs, told, WINDOWS[0], FINE, np.float16)
     for block in _blocks(len(told), BLOCK):
         # Of a block's images alone: all windows of all images would be eleven times `whole`.
         views = np.stack([_features(thumbs, told[block], window, FINE, np.float32) for window in WINDOWS])
@@ -126,7 +128,7 @@ def _compared(thumbs: Thumbs, told: Places, candidates: NDArray[np.int32]) -> Fl
         found[own] = np.maximum(
             found[own], (whole[candidates[block]].astype(np.float32) @ views.transpose(1, 2, 0)).max(axis=2).ravel()
         )
-        about = by_asked[slice(*np.searchsorted(asked, (block.start, block.stop), sorter=by_asked))]
+        about = by_asked[ends[block.start - 1] if block.start else 0 : ends[block.stop - 1]]
         for part in _blocks(len(about), TILE):
             some = about[part]
             asking, place = whole[some // each].astype(np.float32), asked[some] - block.start
