@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import io
 import logging
-import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from retraining.dataset.memory import Memory, Near
 from retraining.dataset.store import Forgotten
@@ -39,7 +39,7 @@ class Likeness:
     """What was found, and the thumbs to keep for the next time; None where nothing is new."""
 
     near: Near | None
-    rows: IO[bytes] | None = None
+    rows: Path | None = None
     """A .npy file, (N,) of an identity's first 20 letters and the thumb; of 100,000 images, 100 MB."""
 
     @property
@@ -53,6 +53,8 @@ def likeness(
 ) -> Likeness:
     """Clusters among all verified images, if there are not too many. `key`: where an earlier sync kept its thumbs.
 
+    What is to be kept lies beside the file of `thumbs`.
+
     Raises Forgotten where one cannot be had.
     """
     identities = sorted(
@@ -65,24 +67,24 @@ def likeness(
         log.warning("%d images: near-duplicates are looked for among %d at most.", len(identities), MAX_COMPARED)
         return Likeness(near=None)
     rows = _rows(identities, thumbs, s3, bucket, key)
-    return Likeness(near=Near(of=of, clusters=_found(identities, rows)), rows=_on_disk(rows))
+    return Likeness(
+        near=Near(of=of, clusters=_found(identities, rows)), rows=_on_disk(rows, thumbs.path.with_suffix(".npy"))
+    )
 
 
 def keep_thumbs(alike: Likeness, s3: Any, bucket: str, key: str) -> None:
     """For the next sync, where there is something new."""
     if alike.rows is not None:
-        with alike.rows as file:
+        with alike.rows.open("rb") as file:
             s3.put_object(Bucket=bucket, Key=key, Body=file, ContentType="application/octet-stream")
 
 
-def _on_disk(rows: NDArray[np.void]) -> IO[bytes]:
+def _on_disk(rows: NDArray[np.void], path: Path) -> Path:
     """So that making and uploading the version has the memory."""
     import numpy as np
 
-    file = tempfile.TemporaryFile()  # noqa: SIM115 - keep_thumbs closes it
-    np.save(file, rows, allow_pickle=False)
-    file.seek(0)
-    return file
+    np.save(path, rows, allow_pickle=False)
+    return path
 
 
 def _rows(identities: list[str], thumbs: Thumbs, s3: Any, bucket: str, key: str) -> NDArray[np.void]:

@@ -84,16 +84,16 @@ def _sync(plan: Plan, s3: Any, memory: Memory, key: str, progress: Progress, fou
         keep_strips(version, store, places)
         if plan.recipe.sync.shards != "off":
             keep_shards(version, store, places, files.scratch)
-    images_uri, folder = plan.uri(plan.images_key), f"versions/{version.fingerprint}"
-    documents: dict[str, Any] = {f"{split}.manifest": version.manifest(split, images_uri) for split in SPLITS}
-    documents |= {"originals.json": version.originals} if version.originals else {}
-    documents |= {"names.json": version.names, "dataset.json": version.document()}
-    store.put_changed({f"{folder}/{name}": as_json(document) for name, document in documents.items()})
-    seen = {name: what for name, what in seen.items() if found is None or name not in found.once}
-    now = Memory(taken_ns=files.taken_ns, files=seen, stored=store.stored, whole=files.whole, near=alike.near)
-    keep_thumbs(alike, s3, bucket, thumbs_key(key))
-    if not now.says_the_same(memory):
-        remember(s3, bucket, key, now)
+        images_uri, folder = plan.uri(plan.images_key), f"versions/{version.fingerprint}"
+        documents: dict[str, Any] = {f"{split}.manifest": version.manifest(split, images_uri) for split in SPLITS}
+        documents |= {"originals.json": version.originals} if version.originals else {}
+        documents |= {"names.json": version.names, "dataset.json": version.document()}
+        store.put_changed({f"{folder}/{name}": as_json(document) for name, document in documents.items()})
+        seen = {name: what for name, what in seen.items() if found is None or name not in found.once}
+        now = Memory(taken_ns=files.taken_ns, files=seen, stored=store.stored, whole=files.whole, near=alike.near)
+        keep_thumbs(alike, s3, bucket, thumbs_key(key))
+        if not now.says_the_same(memory):
+            remember(s3, bucket, key, now)
     read = len(files.unread(memory))
     log.info(
         "Version %s: %d images, %d read, %d uploads.", version.fingerprint, len(version.images), read, store.uploaded

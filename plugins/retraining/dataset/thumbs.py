@@ -15,7 +15,7 @@ class Thumbs:
     """By the identity of their image. Threads may share it."""
 
     def __init__(self, path: Path) -> None:
-        self._file = path.open("w+b")
+        self.path, self._file = path, path.open("w+b")
         self._places: dict[str, int] = {}
         self._lock = Lock()
 
