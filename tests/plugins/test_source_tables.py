@@ -254,6 +254,20 @@ def test_what_is_no_class_is_not_taken_for_one(tmp_path: Path, head: str, cells:
         found(tmp_path)
 
 
+def test_a_rare_split_of_a_long_table_is_known(tmp_path: Path) -> None:
+    rows = [f"{n},cat,{'train' if n % 2 else 'test'}" for n in range(90_001)]
+    rows += [f"{name},{label(name)},{'val' if name == NAMES[5] else 'train'}" for name in NAMES]
+    text = "\n".join(["file,label,split", *rows])
+    placed(tmp_path, {**{f"images/{name}": None for name in NAMES}, "labels.csv": text})
+    assert found(tmp_path, table="labels.csv", image_column="file")["images/05.jpg"] == ("validation", "dog")
+
+
+def test_a_class_may_be_called_none(tmp_path: Path) -> None:
+    rows = [f"{name},{'none' if label(name) == 'cat' else 'NaN' if name == '01.jpg' else 'dent'}" for name in NAMES]
+    placed(tmp_path, {**{f"i/{name}": None for name in NAMES}, "a.csv": "\n".join(["file,label", *rows])})
+    assert Counter(each for _, each in found(tmp_path).values()) == {"none": 6, "dent": 5}
+
+
 def test_a_label_goes_before_flags(tmp_path: Path) -> None:
     rows = [f"{name},{number % 2},{int(number == 2)}" for number, name in enumerate(NAMES)]
     placed(tmp_path, {**{f"i/{name}": None for name in NAMES}, "a.csv": "\n".join(["image_id,label,blurry", *rows])})

@@ -138,17 +138,15 @@ def understand(source: str, names: Iterable[str], empty: Iterable[str] = (), sai
             found.leave_out(why, name)
         elif parts:
             kept[name] = parts
-    bare = (name for name in empty if not why_path_ignored(name))
-    root = folders_of(
-        kept.values(), (tuple(part for part in name.split("/") if part not in ("", ".")) for name in bare)
-    )
-    parents = said_by(source, root, said) if said and (said.classes or said.splits) else guessed(source, root)
+    root = folders_of(kept.values(), [_parts(name) for name in empty if not why_path_ignored(name)])
+    by_recipe = bool(said and said.names_folders)
+    parents = said_by(source, root, said) if said and by_recipe else guessed(source, root)
     found.splits = {
         "/".join(path if label is None else (*path[:-2], "*", path[-1])): split
         for path, (split, label) in parents.items()
         if split is not None
     }
-    if not said or not (said.classes or said.splits):
+    if not by_recipe:
         found.within = _within(root, parents)
     lengths = sorted({len(path) for path in parents}, reverse=True)
     around = {path[:n] for path in parents for n in range(len(path) + 1)}
@@ -165,7 +163,7 @@ def understand(source: str, names: Iterable[str], empty: Iterable[str] = (), sai
         elif parent is None and (top := _split_outside(parts, around)):
             (word,) = split_words(top[-1:]).values()
             found.leave_out(_unlabelled("/".join(top)), name)
-            if not said or not (said.classes or said.splits):
+            if not by_recipe:
                 found.unlabelled.setdefault("/".join(top), (word, []))[1].append(name)
         else:
             found.leave_out(_why_outside(parts, parent, around, len(parents)), name)

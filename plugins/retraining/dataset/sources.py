@@ -129,12 +129,12 @@ def _understood(source: str, tree: Tree, layout: Layout) -> Understood:
     except WithoutClassesError as error:
         refusal = str(error)
     if found and found.tells_classes:
-        if not (layout.classes or layout.splits):
+        if not layout.names_folders:
             heed(source, found, tree)
             complete(found, tree)
         return found
     reasons: list[str] = []
-    if not (layout.classes or layout.splits):
+    if not layout.names_folders:
         told, reasons = by_tables(source, tree)
         if told:
             return told

@@ -20,7 +20,8 @@ GUESSES = re.compile(r"submission|predict|pseudo|sample_sub|baseline|dummy", re.
 MAX_BYTES = 25 * 1024**2
 MAX_ROWS = 5_000_000
 LST = ("index", "label", "path")
-"""Columns of what SageMaker's own image classification reads, https://docs.aws.amazon.com/sagemaker/latest/dg/."""
+"""Columns of what SageMaker's own image classification reads:
+docs.aws.amazon.com/sagemaker/latest/dg/image-classification.html."""
 UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 
 

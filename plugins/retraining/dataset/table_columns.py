@@ -43,8 +43,8 @@ Key = Callable[[str], str]
 Place = tuple[SplitName | None, str, str]
 """As in Understood.places."""
 OF_NO_SPLIT: Place = (None, "of no split", "")
-EMPTY = {"", "nan", "null", "none", "n/a"}
-"""What programs write for no class."""
+EMPTY = {"", "nan", "null", "n/a"}
+"""What programs write for no class. A class may be called none: of defects, for example."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -212,7 +212,9 @@ def _is_split(table: Table, number: int) -> bool:
 
 def _split_values(table: Table, number: int) -> dict[str, SplitName]:
     """Value → split, where some are to be trained on and some are not. Empty for a column of other things."""
-    values = {row[number] for row in table.rows[:: max(1, len(table.rows) // SAMPLE)]}
+    if len({row[number] for row in table.rows[:: max(1, len(table.rows) // SAMPLE)]}) > MOST_SPLITS:
+        return {}
+    values = {row[number] for row in table.rows}
     called = _plain(table.columns[number])
     if called in FLAGS and {value.lower() for value in values} <= YES | NO:
         yes, no = FLAGS[called]

@@ -61,6 +61,11 @@ class Layout:
         require(len(set(said.values())) == len(said), "", said, "must name another folder for each split")
 
     @property
+    def names_folders(self) -> bool:
+        """Whether a person has said which folders count, so that nothing is guessed."""
+        return bool(self.classes or self.splits)
+
+    @property
     def splits(self) -> dict[str, str]:
         """Split → folder; empty when nothing, or only `classes`, is said."""
         named = {"train": self.train, "validation": self.validation, "test": self.test}
