@@ -21,6 +21,8 @@ from tests.faults.world import BUCKET, World
 
 MUTATING = ("Create", "Update", "Delete", "Put", "Stop")
 SAGEMAKER = "sagemaker."
+STALLS = ("signing", "before")
+"""Hooks of a World: where an attempt may stall, before its request is signed and before it is sent."""
 
 
 @dataclass
@@ -40,6 +42,7 @@ class Laboratory:
     installation: Installation
     worlds: dict[str, World] = field(default_factory=dict)
     known: dict[str, list[str]] = field(default_factory=dict)
+    signed: dict[str, list[str]] = field(default_factory=dict)
 
     def begin(self, scenario: Scenario) -> tuple[World, DagRun, World]:
         """A world, a run that has not begun, and the world as it was."""
@@ -54,21 +57,11 @@ class Laboratory:
         run.finish()
         found = harms(world, run, scenario, before) + lost(run, scenario)
         assert not found, (scenario.name, found, failed(run))
-        self.known[scenario.name] = list(world.calls)
+        self.known[scenario.name], self.signed[scenario.name] = list(world.calls), list(world.signed)
         return self.known[scenario.name]
 
 
 Faults = Callable[..., Iterator[Finding]]
-
-
-def once(number: int, act: Callable[[str], None]) -> Callable[[int, str], None]:
-    """A hook that acts at one call."""
-
-    def hook(at: int, call: str) -> None:
-        if at == number:
-            act(call)
-
-    return hook
 
 
 def kill(*_: Any) -> None:
@@ -155,29 +148,17 @@ def expired(laboratory: Laboratory, scenario: Scenario) -> Iterator[Finding]:
 
 
 def zombies(laboratory: Laboratory, scenario: Scenario) -> Iterator[Finding]:
-    """An attempt stalls before a mutating call, and wakes when its task, its run or next week's run has ended."""
-    for number, call in enumerate(laboratory.calls(scenario)):
-        for moment in ("task", "run", "week") if _mutates(call) else ():
-            world, run, before = laboratory.begin(scenario)
-            sleeper = _Sleeper(run, world, number)
-            sleeper.wakes_with_task = moment == "task"
-            run.finish()
-            run_at_end, of = run, scenario
-            if moment == "week":
-                before = world.copy()
-                world.clock.sleep(WEEK_S)
-                of = SCENARIOS["update-good" if world.sagemaker.endpoints else "first-good"]
-                world.sagemaker.candidate = {"batch": "right", "serves": "right", "starts": True}
-                world.sagemaker.asked.clear()
-                run_at_end = laboratory.installation.begin(world, force=True)
-                run_at_end.finish()
-            if moment != "task":
-                sleeper.wake()
-            world.clock.sleep(3600)
-            yield Finding(
-                scenario.name, f"zombie {moment} {number} {call}", harms(world, run_at_end, of, before),
-                lost(run_at_end, of),
-            )  # fmt: skip
+    """An attempt stalls before it signs a mutating call, or before it sends it, and wakes when its task, its run or
+    next week's run has ended."""
+    for stalls in STALLS:
+        for number, call in enumerate(_calls(laboratory, scenario, stalls)):
+            for moment in ("task", "run", "week") if _mutates(call) else ():
+                yield _zombie(laboratory, scenario, stalls, number, moment, f"{number} {call}")
+
+
+def zombie_at_call(laboratory: Laboratory, scenario: Scenario, stalls: str, call: str, moment: str) -> Finding:
+    """The same at the first call of an operation, such as sagemaker.DeleteEndpoint."""
+    return _zombie(laboratory, scenario, stalls, call, moment, call)
 
 
 def clears(laboratory: Laboratory, scenario: Scenario) -> Iterator[Finding]:
@@ -287,6 +268,32 @@ def _found(world: World, run: DagRun, scenario: Scenario, before: World, point: 
     return Finding(scenario.name, point, harms(world, run, scenario, before), lost(run, scenario))
 
 
+def _calls(laboratory: Laboratory, scenario: Scenario, stalls: str) -> list[str]:
+    sent = laboratory.calls(scenario)
+    return sent if stalls == "before" else laboratory.signed[scenario.name]
+
+
+def _zombie(laboratory: Laboratory, scenario: Scenario, stalls: str, at: int | str, moment: str, point: str) -> Finding:
+    world, run, before = laboratory.begin(scenario)
+    sleeper = _Sleeper(run, world, stalls, at)
+    sleeper.wakes_with_task = moment == "task"
+    run.finish()
+    run_at_end, of = run, scenario
+    if moment == "week":
+        before = world.copy()
+        world.clock.sleep(WEEK_S)
+        of = SCENARIOS["update-good" if world.sagemaker.endpoints else "first-good"]
+        world.sagemaker.candidate = {"batch": "right", "serves": "right", "starts": True}
+        world.sagemaker.asked.clear()
+        run_at_end = laboratory.installation.begin(world, force=True)
+        run_at_end.finish()
+    if moment != "task":
+        sleeper.wake()
+    world.clock.sleep(3600)
+    found = harms(world, run_at_end, of, before), lost(run_at_end, of)
+    return Finding(scenario.name, f"zombie {moment} {stalls} {point}", *found)
+
+
 def _weather(
     laboratory: Laboratory,
     scenario: Scenario,
@@ -348,15 +355,17 @@ def _marker(run: DagRun, name: str, what: str, state: str) -> Callable[[Any, Any
 
 
 class _Sleeper:
-    """The attempt of a run that makes a given call, and sleeps before it."""
+    """The attempt of a run that makes a call, told by its number or its name, and sleeps before it (or signs it)."""
 
-    def __init__(self, run: DagRun, world: World, number: int) -> None:
+    def __init__(self, run: DagRun, world: World, stalls: str, at: int | str) -> None:
         self.run, self.asleep, self.wakes_with_task = run, None, False
         self._begin, self._own = run.attempt, run.run
         run.attempt, run.run = self._attempt, self._run  # type: ignore[method-assign]
-        world.before = once(number, self._sleep)
+        setattr(world, stalls, lambda number, call: self._sleep() if at in (number, call) else None)
 
-    def _sleep(self, call: str) -> None:
+    def _sleep(self) -> None:
+        if self.asleep is not None:
+            return
         self.asleep = greenlet.getcurrent()
         self.asleep.parent.switch("asleep")
 

@@ -114,7 +114,8 @@ class Installation:
 
     def use(self, world: World) -> None:
         world.calls.clear()
-        self.clients.answer = world.answer
+        world.signed.clear()
+        self.clients.answer, self.clients.sign = world.answer, world.sign
         for module in TIMED:
             module.time = world.clock.as_time_module()
         retraining.triggers.asyncio = world.clock.as_asyncio_module()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.faults.faults import KINDS, Laboratory
+from tests.faults.faults import KINDS, STALLS, Laboratory, zombie_at_call
 from tests.faults.scenarios import SCENARIOS
 
 QUICK_SCENARIOS = ("update-good", "update-rolled-back", "update-wrong", "shadow-good", "canary-wrong")
@@ -16,6 +16,19 @@ def test_death_of_a_process_harms_nothing(laboratory: Laboratory, number: int, s
     found = list(KINDS["kills"](laboratory, SCENARIOS[scenario], number, QUICK))
     assert len(found) > 6
     assert [finding for finding in found if finding.harmful or finding.lost] == []
+
+
+@pytest.mark.parametrize("stalls", STALLS)
+@pytest.mark.parametrize("moment", ["task", "week"])
+@pytest.mark.parametrize(
+    ("scenario", "call"),
+    [("update-good", "UpdateEndpoint"), ("update-wrong", "UpdateEndpoint"), ("first-wrong", "DeleteEndpoint")],
+)
+def test_attempt_that_wakes_too_late_asks_nothing(
+    laboratory: Laboratory, scenario: str, call: str, moment: str, stalls: str
+) -> None:
+    found = zombie_at_call(laboratory, SCENARIOS[scenario], stalls, f"sagemaker.{call}", moment)
+    assert (found.harmful, found.lost) == ([], [])
 
 
 def test_two_runs_at_once_harm_nothing(laboratory: Laboratory) -> None:

@@ -42,6 +42,7 @@ from tests.faults.faults import (
     pointer_moved,
     throttling,
     undisturbed,
+    zombie_at_call,
 )
 from tests.faults.scenarios import SCENARIOS
 
@@ -62,6 +63,10 @@ def killed(name: str, call: str) -> Trial:
 
 def marked(name: str, task: str, what: str, state: str) -> Trial:
     return lambda laboratory: mark_waiting(laboratory, SCENARIOS[name], task, what, state)
+
+
+def woken(name: str, call: str, moment: str) -> Trial:
+    return lambda laboratory: zombie_at_call(laboratory, SCENARIOS[name], "signing", call, moment)
 
 
 def first_throttled(laboratory: Laboratory) -> Finding:
@@ -210,6 +215,13 @@ def left_model_stays_approved(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Rollback, "_leave", nothing)
 
 
+def asked_unseen(patch: pytest.MonkeyPatch) -> None:
+    def ask(method: str, sagemaker: Any, seen: Any, request: Any) -> None:
+        getattr(sagemaker, method)(**request)
+
+    patch.setattr(retraining.operators.endpoint, "ask_as_seen", ask)
+
+
 def drill_stays_away(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Drill, "_return", lambda *_: {})
 
@@ -241,6 +253,7 @@ BUGS: dict[Plant, Trial] = {
     answer_forgotten: week("rejected"),
     left_model_stays_approved: week("taken-back"),
     drill_stays_away: week("drill"),
+    asked_unseen: woken("first-wrong", "sagemaker.DeleteEndpoint", "week"),
 }
 
 

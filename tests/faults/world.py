@@ -13,7 +13,7 @@ from tests.faults.clock import Clock
 from tests.faults.cloudwatch import CloudWatch
 from tests.faults.service import SageMaker
 from tests.faults.store import Store
-from tests.faults.wire import Answer
+from tests.faults.wire import EXPIRED, SIGNED_AT, VALID_S, Answer, Refusal
 
 BUCKET = "simulated"
 INVOCATION_S = 0.1
@@ -39,6 +39,9 @@ class World:
         self.sagemaker = SageMaker(self.clock, self.store, self.cloudwatch, self.scaling, BUCKET, pictures)
         self.pictures = pictures
         self.calls: list[str] = []
+        self.signed: list[str] = []
+        self.signing: Hook = nothing
+        """Called with what is about to be signed, before `before` and whatever the caller still looks at."""
         self.before: Hook = nothing
         self.after: Hook = nothing
 
@@ -53,11 +56,20 @@ class World:
         vars(twin.sagemaker).update(state)
         return twin
 
+    def sign(self, service: str, operation: str) -> float:
+        """When it was done, which a service compares with its own clock."""
+        call, number = f"{service}.{operation}", len(self.signed)
+        self.signed.append(call)
+        self.signing(number, call)
+        return self.clock.now
+
     def answer(self, service: str, operation: str, request: Any) -> Answer:
         """Of one request over the wire."""
         call, number = f"{service}.{operation}", len(self.calls)
         self.calls.append(call)
         self.before(number, call)
+        if self.clock.now - float(request.headers[SIGNED_AT]) > VALID_S.get(service, 300):
+            raise Refusal(EXPIRED, "Signature expired: it is now earlier than five minutes ago", 403)
         answer = self._answer(service, operation, request)
         self.after(number, call)
         return answer

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from retraining.requests import tasks as task_requests
 from retraining.run import Run
 from retraining.steps import smoke_test, update_champion
 from tests.plugins.task_run import archive, context, finish
+from tests.waiting import wait_until
 
 Runs = Callable[..., Run]
 
@@ -81,10 +83,35 @@ def die_before_asking(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
             operator.execute(context())
 
 
-def roll_back(run: Run) -> Any:
+@contextmanager
+def between_look_and_request(sagemaker: Any, operation: str, befalls: Callable[[], Any]) -> Iterator[None]:
+    """What happens once, just before the request of an operation is signed."""
+    left = [befalls]
+
+    def befall(**_: Any) -> None:
+        if left:
+            left.pop()()
+
+    event = f"before-sign.sagemaker.{operation}"
+    sagemaker.meta.events.register(event, befall)
+    try:
+        yield
+    finally:
+        sagemaker.meta.events.unregister(event, befall)
+
+
+def delete_endpoint(run: Run) -> None:
+    run.sagemaker.delete_endpoint(EndpointName=run.plan.endpoint)
+    wait_until(lambda: served(run) is None)
+
+
+def rolling_back(run: Run) -> RollbackOperator:
     config = task_requests.rollback_request(run)
-    operator = RollbackOperator(task_id="rollback", config=config, aws_conn_id=AWS_CONN_ID, poll_seconds=0.1)
-    return finish(operator, context())
+    return RollbackOperator(task_id="rollback", config=config, aws_conn_id=AWS_CONN_ID, poll_seconds=0.1)
+
+
+def roll_back(run: Run) -> Any:
+    return finish(rolling_back(run), context())
 
 
 def promote(run: Run, before: Run | None = None, **files: str) -> None:

@@ -23,6 +23,7 @@ from retraining.steps import prune, update_champion
 from tests.plugins.release_run import (
     Runs,
     approval,
+    between_look_and_request,
     deploy,
     deploying,
     die_before_asking,
@@ -31,6 +32,7 @@ from tests.plugins.release_run import (
     put_artifact,
     register,
     roll_back,
+    rolling_back,
     served,
 )
 from tests.plugins.task_run import archive, context, finish, wait_for
@@ -119,6 +121,38 @@ def test_an_attempt_that_was_overtaken_looks_anew(runs: Runs, monkeypatch: pytes
     monkeypatch.setattr(Intents, "declare", overtaken)
     finish(deploying(run), context())
     assert (served(run), [modified(run)]) == (run.plan.endpoint_config, seen)
+
+
+def test_an_attempt_that_stalled_before_it_asked_looks_again(runs: Runs) -> None:
+    deploy(runs(1))
+    run, next_week = runs(2), runs(3)
+    register(run)
+    stalled = deploying(run)
+
+    def weeks_pass() -> None:
+        finish(deploying(run), context())
+        deploy(next_week)
+
+    with (
+        between_look_and_request(stalled.hook.conn, "UpdateEndpoint", weeks_pass),
+        pytest.raises(AirflowFailException, match="somebody else changed it"),
+    ):
+        finish(stalled, context())
+    assert served(run) == next_week.plan.endpoint_config
+
+
+def test_a_rollback_that_stalled_deletes_nothing_newer(runs: Runs) -> None:
+    run, next_week = runs(1), runs(2)
+    deploy(run)
+    stalled = rolling_back(run)
+
+    def weeks_pass() -> None:
+        roll_back(run)
+        deploy(next_week)
+
+    with between_look_and_request(stalled.hook.conn, "DeleteEndpoint", weeks_pass):
+        finish(stalled, context())
+    assert served(run) == next_week.plan.endpoint_config
 
 
 def test_an_attempt_that_died_before_asking_is_repeated(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:

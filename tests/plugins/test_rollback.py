@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 import yaml
-from botocore.exceptions import ClientError
+from botocore.exceptions import ClientError, ConnectionClosedError
 
+from retraining.creation import delete_once
 from retraining.promotion.champion import own_champion
 from retraining.promotion.history import past_champions
 from retraining.promotion.rejections import recall_rejections
@@ -22,7 +23,17 @@ from retraining.release.rollback import NoWayBack, Rollback
 from retraining.release.serving import RollbackFailed
 from retraining.run import Run
 from retraining.steps import prune
-from tests.plugins.release_run import GOLDEN, Runs, approval, deploy, promote, served
+from tests.plugins.release_run import (
+    GOLDEN,
+    Runs,
+    approval,
+    between_look_and_request,
+    delete_endpoint,
+    deploy,
+    promote,
+    put_artifact,
+    served,
+)
 from tests.plugins.task_run import archive
 
 
@@ -54,7 +65,7 @@ def promoted(runs: Runs) -> Iterator[Promoted]:
     promote(first)
     promote(second)
     yield Promoted(first, second)
-    second.sagemaker.delete_endpoint(EndpointName=second.plan.endpoint)
+    delete_once(second.sagemaker.delete_endpoint, {"EndpointName": second.plan.endpoint})
 
 
 def test_the_champion_before_serves_again(promoted: Promoted) -> None:
@@ -125,6 +136,44 @@ def test_a_wrong_answer_is_taken_back_at_once(promoted: Promoted) -> None:
     assert served(run) == run.plan.endpoint_config
     assert promoted.champion["run_name"] == run.plan.run_name
     assert approval(run) == "Approved"
+
+
+def test_a_swapped_champion_is_not_gone_back_to(promoted: Promoted) -> None:
+    run = promoted.second
+    recalled = promoted.first.plan.past_champion_key(promoted.first.plan.run_name)
+    run.write_json(recalled, promoted.first.read_json(recalled) | {"golden": {GOLDEN: "b"}})
+    put_artifact(run, label="z")
+    with pytest.raises(
+        RollbackFailed, match=r"answers 'a' for .* serves .* still, .*was replaced.*rollback .*--to RUN"
+    ):
+        promoted.go_back()
+    assert served(run) == promoted.first.plan.endpoint_config
+
+
+def test_an_endpoint_deleted_meanwhile_is_asked_nothing(promoted: Promoted) -> None:
+    back = promoted.back()
+    with (
+        between_look_and_request(back.sagemaker, "UpdateEndpoint", lambda: delete_endpoint(promoted.second)),
+        pytest.raises(RollbackFailed, match=r"was asked to serve .* and is deleted"),
+    ):
+        back.go_back(back.choose(), reason="bad", by="ada")
+
+
+def test_a_lost_answer_is_asked_for_no_more(promoted: Promoted, monkeypatch: pytest.MonkeyPatch) -> None:
+    back, asked = promoted.back(), []
+    session = back.sagemaker._endpoint.http_session
+    send = session.send
+
+    def lose(request: Any) -> Any:
+        answer = send(request)
+        if request.headers["X-Amz-Target"] != b"SageMaker.UpdateEndpoint":
+            return answer
+        asked.append(answer.status_code)
+        raise ConnectionClosedError(endpoint_url=request.url)
+
+    monkeypatch.setattr(session, "send", lose)
+    back.go_back(back.choose(), reason="bad", by="ada")
+    assert (asked, served(promoted.first)) == ([200], promoted.first.plan.endpoint_config)
 
 
 @pytest.mark.parametrize(

@@ -116,7 +116,7 @@ def test_going_back_keeps_the_bounds(runs: Runs) -> None:
         "model_data_url": before.model_data_url,
     }
     clients = {"s3": run.s3, "sagemaker": run.sagemaker, "runtime": run.runtime, "scaling": run.scaling}
-    Serving(plan=run.plan, **clients).serve(document)
+    Serving(plan=run.plan, **clients).serve(document, None)
     assert (served(run), bounds_of(run)) == (before.plan.endpoint_config, (1, 2))
 
 

@@ -24,6 +24,7 @@ from retraining.links import JOB_LINKS
 from retraining.operators.durable import log_tail
 from retraining.release import package
 from retraining.release.artifact import ArtifactChanged, require_unchanged
+from retraining.release.asking import NotAsSeen, ask_as_seen
 from retraining.release.endpoint import describe_endpoint, is_baking, pending_config
 from retraining.release.intent import Intent, Intents
 from retraining.release.scaling import SERVICE, make_way, scale, scale_if_possible
@@ -63,6 +64,16 @@ class EndpointOperator(SageMakerEndpointOperator):
     def scaling(self) -> Any:
         """A client of Application Auto Scaling; None where the recipe asks for no scaling."""
         return client(SERVICE) if self.config.get("Scaling") else None
+
+    def ask(self, operation: str, seen: Mapping[str, Any] | None, **besides: Any) -> bool:
+        """Whether SageMaker was asked; it is not where the endpoint is no longer as it was seen."""
+        request = ({"EndpointName": self.config["EndpointName"]} if "delete" in operation else self.request) | besides
+        try:
+            ask_as_seen(operation, self.hook.conn, seen, request)
+        except NotAsSeen as moved:
+            self.log.info("%s", moved)
+            return False
+        return True
 
     def make_way(self, before: str, after: str) -> None:
         make_way(self.hook.conn, self.scaling, self.config["EndpointName"], before, after)
@@ -173,11 +184,11 @@ class DeployOperator(EndpointOperator):
             raise AirflowFailException(" ".join([self._not_served(endpoint, wanted), *rang]))
         if endpoint is None:
             self.log.info("Creating endpoint %s on %s.", name, wanted)
-            self.hook.conn.create_endpoint(**self.request)
-            return self.wait()
+            return self.wait() if self.ask("create_endpoint", None) else self.ensure(context)
         self.log.info("Updating endpoint %s from %s to %s.", name, endpoint["EndpointConfigName"], wanted)
         self.make_way(endpoint["EndpointConfigName"], wanted)
-        self.hook.conn.update_endpoint(**self.request, **self._watched_deployment())
+        if not self.ask("update_endpoint", endpoint, **self._watched_deployment()):
+            return self.ensure(context)
         return self.wait(DeploymentTrigger if self.watch else SageMakerJobTrigger)
 
     def _require_as_it_began(self, endpoint: Mapping[str, Any] | None) -> None:
@@ -296,13 +307,13 @@ class RollbackOperator(EndpointOperator):
             self._require_artifact(served)
             self.log.warning("Updating endpoint %s from %s, which failed, back to %s.", name, served, back_to)
             self.make_way(served, back_to)
-            self.hook.conn.update_endpoint(**self.request, **self.config.get("Retained", {}))
+            asked = self.ask("update_endpoint", endpoint, **self.config.get("Retained", {}))
         elif self.config["Created"] and served == failed:
             self.log.warning("Deleting endpoint %s, which this run made: %s failed.", name, served)
-            self.hook.conn.delete_endpoint(EndpointName=name)
+            asked = self.ask("delete_endpoint", endpoint)
         else:
             raise AirflowFailException(self.broken(endpoint))
-        return self.wait(requested=True)
+        return self.wait(requested=True) if asked else self.ensure(context, requested)
 
     def _wait(self, endpoint: Mapping[str, Any], requested: bool) -> dict[str, Any]:
         """An update that bakes is not waited for: its own alarm takes it back now."""

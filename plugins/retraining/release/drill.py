@@ -22,6 +22,7 @@ from retraining.promotion.champion import (
     replace_champion,
 )
 from retraining.promotion.history import keep
+from retraining.release.artifact import ArtifactChanged, require_champions
 from retraining.release.at_work import job_at_work
 from retraining.release.endpoint import describe_endpoint
 from retraining.release.rollback import NoWayBack, Rollback
@@ -66,7 +67,7 @@ class Drill:
         began, home = time.monotonic(), pointer.document
         document = self.rollback.document(pointer, to)
         assert home and document  # choose() refuses them
-        self.rollback.serving.serve(document)
+        self.rollback.serving.serve(document, home)
         keep(self.rollback.s3, self.rollback.plan, home)
         note = {**why, "at": _now(), "away_seconds": _seconds(began), "back_to": home}
         self._point(pointer, {**document, "previous": names_of(home), "drill": note})
@@ -76,8 +77,9 @@ class Drill:
         began, home, away = time.monotonic(), _home(pointer.document), pointer.document or {}
         assert home  # perform() left from there
         try:
-            self.rollback.serving.serve(home)
-        except RollbackFailed as error:
+            require_champions(self.rollback.s3, home)
+            self.rollback.serving.serve(home, away)
+        except (ArtifactChanged, RollbackFailed) as error:
             raise RollbackFailed(
                 f"{error} The drill is not over: {away['run_name']} is the champion now. The same command comes back "
                 f"to {home['run_name']}, once that can serve."

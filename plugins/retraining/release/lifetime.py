@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from retraining.plan import Plan
 from retraining.promotion.champion import ChampionUnusable, own_champion
+from retraining.release.asking import NotAsSeen, ask_as_seen
 from retraining.release.endpoint import describe_endpoint
 from retraining.s3.documents import read_document, write_document
 
@@ -49,7 +50,8 @@ class Lifetime:
         if hours is None:
             return Look(done="kept", why="the recipe sets no serving.ttl_hours")
         known, etag = self._read()
-        if why := self._in_use(sagemaker, cloudwatch, now, timedelta(hours=hours)):
+        endpoint = describe_endpoint(sagemaker, self.plan.endpoint)
+        if why := self._in_use(endpoint, sagemaker, cloudwatch, now, timedelta(hours=hours)):
             if known and known["told"]:
                 self._write(known | {"told": None}, etag)  # what is told once more is told a day before
             return Look(done="kept", why=why)
@@ -70,14 +72,18 @@ class Lifetime:
             name = self.plan.recipe.name
             end = f"is deleted at {_text(now + GRACE)}; a request, or a run of retrain_{name}, keeps it"
             return Look(done="told", why=f"it {unused}, and {end}")
-        sagemaker.delete_endpoint(EndpointName=self.plan.endpoint)
+        try:
+            ask_as_seen("delete_endpoint", sagemaker, endpoint, {"EndpointName": self.plan.endpoint})
+        except NotAsSeen as moved:
+            return Look(done="kept", why=str(moved))
         return Look(done="deleted", why=f"it {unused}, which was told at {known['told']}")
 
     # -- parts ---------------------------------------------------------------------------------------------------------
 
-    def _in_use(self, sagemaker: Any, cloudwatch: Any, now: datetime, unused: timedelta) -> str:
+    def _in_use(
+        self, endpoint: Mapping[str, Any] | None, sagemaker: Any, cloudwatch: Any, now: datetime, unused: timedelta
+    ) -> str:
         """What speaks against deleting the endpoint now; empty when nothing does."""
-        endpoint = describe_endpoint(sagemaker, self.plan.endpoint)
         if endpoint is None:
             return "there is no endpoint"
         if endpoint["EndpointStatus"] != "InService" or endpoint.get("PendingDeploymentSummary"):

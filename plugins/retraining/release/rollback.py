@@ -90,7 +90,7 @@ class Rollback:
         assert document is not None  # choose() refuses it
         leaving = champion.document if champion.document and champion.document["run_name"] != to else None
         began = time.monotonic()
-        done = self.serving.serve(document)
+        done = self.serving.serve(document, leaving)
         note = f"{ROLLED_BACK}{to} by {by}: {reason}"
         if arn := document.get("model_package_arn"):
             self._registry(partial(approve_again, self.sagemaker, arn, f"Serves again, by {by}: {reason}"))

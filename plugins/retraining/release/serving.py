@@ -14,6 +14,8 @@ from retraining.creation import create_once
 from retraining.identity import require_own
 from retraining.job_kinds import KINDS, UPDATE_LIMIT_SECONDS, is_missing
 from retraining.plan import Plan
+from retraining.release.artifact import ArtifactChanged, require_champions
+from retraining.release.asking import NotAsSeen, ask_as_seen
 from retraining.release.endpoint import describe_endpoint
 from retraining.release.golden import Golden, choose, read_image
 from retraining.release.scaling import make_way, scale_if_possible
@@ -41,10 +43,11 @@ class Serving:
     """A client of Application Auto Scaling."""
     say: Callable[[str], None] = log.info
 
-    def serve(self, document: Mapping[str, Any]) -> dict[str, Any]:
+    def serve(self, document: Mapping[str, Any], leaving: Mapping[str, Any] | None) -> dict[str, Any]:
         """Until the endpoint serves it and answers rightly → {"tried", "update_seconds"}; a repetition goes on.
 
-        RollbackFailed where SageMaker did not get there, or where the model answers wrongly; then what served serves.
+        RollbackFailed where SageMaker did not get there, or where the model answers wrongly; then what served serves,
+        unless that is the model of `leaving` and its artifact is no longer the one that was promoted.
         """
         began = time.monotonic()
         self._make_resources(document)
@@ -55,7 +58,10 @@ class Serving:
         except (ClientError, LookupError, TypeError, ValueError) as error:
             if isinstance(error, ClientError) and error.response["Error"]["Code"] != "ModelError":
                 raise  # says nothing of the model; an attempt that follows finds the endpoint where it is
-            self._undo(before, document["endpoint_config"])
+            config = document["endpoint_config"]
+            if leaving and leaving["endpoint_config"] == before:
+                self._require_artifact(leaving, f"{error} Endpoint {self.plan.endpoint} serves {config} still")
+            self._undo(before, config)
             raise RollbackFailed(f"{error} The endpoint serves {before or 'nothing'} as before.") from error
 
     def _make_resources(self, document: Mapping[str, Any]) -> None:
@@ -93,11 +99,11 @@ class Serving:
         before = str(endpoint["EndpointConfigName"]) if endpoint else None
         if endpoint is None:
             self.say(f"Creating endpoint {name} on {config}.")
-            self.sagemaker.create_endpoint(EndpointName=name, EndpointConfigName=config)
+            self._ask("create_endpoint", None, EndpointConfigName=config)
         elif before != config:
             self.say(f"Updating endpoint {name} from {before} to {config}.")
             make_way(self.sagemaker, self.scaling if scaling(self.plan) else None, name, str(before), config)
-            self.sagemaker.update_endpoint(EndpointName=name, EndpointConfigName=config, **retained(self.plan))
+            self._ask("update_endpoint", endpoint, EndpointConfigName=config, **retained(self.plan))
         endpoint = self._settled()
         if endpoint is None or (endpoint["EndpointStatus"], endpoint["EndpointConfigName"]) != ("InService", config):
             now = endpoint or {"EndpointStatus": "deleted", "EndpointConfigName": "nothing"}
@@ -107,6 +113,23 @@ class Serving:
             )
         scale_if_possible(self.scaling, scaling(self.plan))
         return before
+
+    def _ask(self, operation: str, seen: Mapping[str, Any] | None, **request: Any) -> None:
+        """What became of it, the endpoint tells afterwards: also where somebody else was faster."""
+        try:
+            ask_as_seen(operation, self.sagemaker, seen, {"EndpointName": self.plan.endpoint} | request)
+        except NotAsSeen as moved:
+            self.say(str(moved))
+
+    def _require_artifact(self, champion: Mapping[str, Any], now: str) -> None:
+        """Instances that SageMaker starts for the way back read the artifact anew."""
+        try:
+            require_champions(self.s3, champion)
+        except ArtifactChanged as error:
+            raise RollbackFailed(
+                f"{now}, and does not go back to {champion['endpoint_config']}: {error}. Put the artifact back, or "
+                f"choose another champion: python -m retraining rollback {self.plan.recipe.name} --to RUN"
+            ) from error
 
     def _settled(self) -> dict[str, Any] | None:
         """The endpoint, once it no longer changes."""
@@ -141,7 +164,9 @@ class Serving:
 
     def _undo(self, before: str | None, config: str) -> None:
         if before is None:
-            self.sagemaker.delete_endpoint(EndpointName=self.plan.endpoint)
-            self._settled()
+            made = self._settled()
+            if made and made["EndpointConfigName"] == config:
+                self._ask("delete_endpoint", made)
+                self._settled()
         elif before != config:
             self._bring(before)
