@@ -28,9 +28,9 @@ WEATHER = {
     "ServiceUnavailable", "SlowDown", "Throttling", "ThrottledException", "ThrottlingException",
     "TooManyRequestsException",
 }  # fmt: skip
-# Ten minutes of throttling, an hour's token that is renewed late: 10 tries wait for 33 minutes together.
-WEATHER_RETRIES = 10
-FIRST_DELAY, LONGEST_DELAY = timedelta(seconds=15), timedelta(minutes=5)
+# An hour of throttling, a token that somebody has to renew: 16 tries wait for nearly two hours together, in no slot.
+WEATHER_RETRIES = 16
+FIRST_DELAY, LONGEST_DELAY = timedelta(seconds=15), timedelta(minutes=10)
 # All else (a process that died, a message that is not understood) may pass, but hardly a third time.
 OTHER_RETRIES = 2
 

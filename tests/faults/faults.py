@@ -20,7 +20,12 @@ from tests.faults.wire import Answer, Refusal
 from tests.faults.world import BUCKET, World
 
 MUTATING = ("Create", "Update", "Delete", "Put", "Stop")
-SAGEMAKER = "sagemaker."
+HOUR_S = 3600
+Weather = tuple[str, tuple[str, str, int]]
+"""What the calls of a service are answered with: how these begin, and a Refusal."""
+THROTTLED: Weather = "sagemaker.", ("ThrottlingException", "Rate exceeded", 400)
+STORE_AWAY: Weather = "s3.", ("SlowDown", "Please reduce your request rate.", 503)
+EXPIRED: Weather = "", ("ExpiredToken", "The security token is expired", 400)
 STALLS = ("signing", "before")
 """Hooks of a World: where an attempt may stall, before its request is signed and before it is sent."""
 
@@ -134,17 +139,29 @@ def single_errors(laboratory: Laboratory, scenario: Scenario) -> Iterator[Findin
 
 def throttling(laboratory: Laboratory, scenario: Scenario, most: int | None = None) -> Iterator[Finding]:
     """Ten minutes of it."""
-    yield from _weather(laboratory, scenario, SAGEMAKER, 600, ("ThrottlingException", "Rate exceeded", 400), most)
+    yield from _weather(laboratory, scenario, THROTTLED, 600, most)
+
+
+def throttling_hour(laboratory: Laboratory, scenario: Scenario, step: int = 1) -> Iterator[Finding]:
+    yield from _weather(laboratory, scenario, THROTTLED, HOUR_S, step=step)
 
 
 def store_away(laboratory: Laboratory, scenario: Scenario) -> Iterator[Finding]:
     """S3 answers 503 for two minutes."""
-    yield from _weather(laboratory, scenario, "s3.", 120, ("SlowDown", "Please reduce your request rate.", 503))
+    yield from _weather(laboratory, scenario, STORE_AWAY, 120)
+
+
+def store_away_hour(laboratory: Laboratory, scenario: Scenario, step: int = 1) -> Iterator[Finding]:
+    yield from _weather(laboratory, scenario, STORE_AWAY, HOUR_S, step=step)
 
 
 def expired(laboratory: Laboratory, scenario: Scenario) -> Iterator[Finding]:
     """Ten minutes with an old token."""
-    yield from _weather(laboratory, scenario, "", 600, ("ExpiredToken", "The security token is expired", 400))
+    yield from _weather(laboratory, scenario, EXPIRED, 600)
+
+
+def expired_hour(laboratory: Laboratory, scenario: Scenario, step: int = 1) -> Iterator[Finding]:
+    yield from _weather(laboratory, scenario, EXPIRED, HOUR_S, step=step)
 
 
 def zombies(laboratory: Laboratory, scenario: Scenario) -> Iterator[Finding]:
@@ -250,8 +267,8 @@ def pointer_moved(laboratory: Laboratory, scenario: Scenario) -> Iterator[Findin
 KINDS: dict[str, Faults] = {
     faults.__name__: faults
     for faults in (
-        kills, lost_replies, single_errors, throttling, store_away, expired, zombies, clears, marks, interleaved,
-        namesakes, pointer_moved,
+        kills, lost_replies, single_errors, throttling, throttling_hour, store_away, store_away_hour, expired,
+        expired_hour, zombies, clears, marks, interleaved, namesakes, pointer_moved,
     )
 }  # fmt: skip
 
@@ -297,14 +314,15 @@ def _zombie(laboratory: Laboratory, scenario: Scenario, stalls: str, at: int | s
 def _weather(
     laboratory: Laboratory,
     scenario: Scenario,
-    service: str,
+    weather: Weather,
     seconds: float,
-    error: tuple[str, str, int],
     most: int | None = None,
+    step: int = 1,
 ) -> Iterator[Finding]:
-    """From each call to the service on, or from the first `most` of them."""
+    """From each call to the service on, or from each `step`-th, or from the first `most` of them."""
+    service, error = weather
     world, run, before = laboratory.begin(scenario)
-    branches = Branches(most=most)
+    branches = Branches(step=step, most=most)
     ends: list[float] = []
 
     def begins() -> None:

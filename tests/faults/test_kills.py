@@ -1,4 +1,4 @@
-"""Processes that die, and two runs at once: some of the points in each scenario; `make faults` tries them all."""
+"""Processes that die or stall, bad weather, two runs at once: some points of each; `make faults` tries them all."""
 
 from __future__ import annotations
 
@@ -29,6 +29,13 @@ def test_attempt_that_wakes_too_late_asks_nothing(
 ) -> None:
     found = zombie_at_call(laboratory, SCENARIOS[scenario], stalls, f"sagemaker.{call}", moment)
     assert (found.harmful, found.lost) == ([], [])
+
+
+@pytest.mark.parametrize("weather", ["throttling_hour", "store_away_hour", "expired_hour"])
+def test_an_hour_of_weather_loses_no_run(laboratory: Laboratory, weather: str) -> None:
+    found = list(KINDS[weather](laboratory, SCENARIOS["update-good"], step=9))
+    assert len(found) > 6
+    assert [finding for finding in found if finding.harmful or finding.lost] == []
 
 
 def test_two_runs_at_once_harm_nothing(laboratory: Laboratory) -> None:
