@@ -91,6 +91,10 @@ schema: .venv/airflow/.installed  ## write dags/recipes/recipe.schema.json anew:
 compose-env: .venv/airflow/.installed  ## write .env with secrets for docker compose, once
 	@$(STACK) compose-env
 
+.PHONY: compose-pin
+compose-pin: .venv/airflow/.installed  ## name docker compose's base images by digest, in .env
+	@$(STACK) compose-pin
+
 .PHONY: test
 test: setup .venv/sdk2/.installed  ## every test; ARGS='-k name -x' or ARGS=tests/ml/test_x.py goes to pytest
 	@$(STACK) test $(ARGS)

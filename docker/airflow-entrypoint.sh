@@ -10,4 +10,8 @@ if [ -n "${AIRFLOW_ADMIN_PASSWORD:-}" ]; then
     (umask 077 && python -c 'import json, os; print(json.dumps({"admin": os.environ["AIRFLOW_ADMIN_PASSWORD"]}))' \
         >"$AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE")
 fi
+case "$1" in
+    # Tasks and looks at the DAGs are forked from these, with all libraries imported.
+    scheduler | dag-processor) exec python -m retraining.preloaded "$@" ;;
+esac
 exec airflow "$@"

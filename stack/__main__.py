@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from stack import compose, lifecycle, release, retrain, schema, shell, suites
+from stack import compose, compose_pins, lifecycle, release, retrain, schema, shell, suites
 from stack.errors import StackError
 from stack.plain import plain
 from stack.settings import Settings
@@ -24,6 +24,7 @@ def parser() -> argparse.ArgumentParser:
     commands.add_parser("down", help="stop what `up` or `retrain` started, and nothing else; the data stays")
     commands.add_parser("env", help="export lines that point AWS clients of a shell at the local stack")
     commands.add_parser("compose-env", help="write .env with generated secrets for docker compose, once")
+    commands.add_parser("compose-pin", help="name docker compose's base images by digest, in .env")
     commands.add_parser("release", help="build what people install: two wheels in dist/")
     commands.add_parser("schema", help="write dags/recipes/recipe.schema.json, which editors read")
     commands.add_parser("test", help="pytest in both interpreters; what follows goes to pytest")
@@ -36,6 +37,8 @@ def main(arguments: list[str]) -> int:
     options = parser().parse_args(arguments)
     if options.command == "compose-env":
         return compose.write_environment(ROOT / ".env", _say)
+    if options.command == "compose-pin":
+        return compose_pins.write_pins(ROOT / "docker-compose.yaml", ROOT / ".env", _say)
     if options.command == "schema":
         _say(f"{schema.write(ROOT)} is written")
         return 0
