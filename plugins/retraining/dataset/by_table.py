@@ -9,7 +9,7 @@ from retraining.dataset.ignored import why_path_ignored
 from retraining.dataset.layout import BESIDE_IMAGES, Understood
 from retraining.dataset.names import printable
 from retraining.dataset.table import Table
-from retraining.dataset.table_columns import OF_NO_SPLIT, columns_of
+from retraining.dataset.table_columns import OF_NO_SPLIT, asked, columns_of, image_column
 from retraining.recipe.layout import Layout
 
 
@@ -26,12 +26,12 @@ def understand_table(
     found.tables[shown], found.called_so = read.taken, read.called_so
     called = _called(images, read.key, table.folder)
     twice, without = set[str](), set[str]()
-    for asked, place in read.rows():
-        image = called.get(read.key(asked), "")
+    for said_of, place in read.rows():
+        image = called.get(read.key(said_of), "")
         if image is None:
-            found.leave_out(f"named in {shown}, and several files are called so", asked)
+            found.leave_out(f"named in {shown}, and several files are called so", said_of)
         elif not image:
-            found.leave_out(f"named in {shown}, and not there", asked)
+            found.leave_out(f"named in {shown}, and not there", said_of)
         elif not place[-1]:
             found.leave_out(f"{'of no split' if place is OF_NO_SPLIT else 'without a class'} in {shown}", image)
             without.add(image)
@@ -46,6 +46,15 @@ def understand_table(
     if read.split is None:
         found.split_by_folders()
     return found
+
+
+def listed(table: Table, names: Iterable[str]) -> set[str]:
+    """The images that a list names, whatever else it says of them. Raises SourceError where it names none."""
+    images = list(names)
+    table, image, key = image_column(table, images, Layout())
+    called = _called(images, key, table.folder)
+    found = {called.get(key(asked(row[image]))) for row in table.rows}
+    return {name for name in found if name}
 
 
 def together(found: Mapping[str, Understood], names: Iterable[str]) -> Understood | None:

@@ -49,7 +49,7 @@ class Understood:
     places: dict[str, tuple[SplitName | None, str, str]]
     """File → its split, the folder above its class folder, and that folder's own name."""
     splits: dict[str, SplitName] = field(default_factory=dict)
-    """Folder → split; empty when all images are divided here."""
+    """Folder, table or list → split; empty when all images are divided here."""
     left_out: dict[str, LeftOut] = field(default_factory=dict)
     """Why → which files."""
     followed: int = 0
@@ -98,6 +98,17 @@ class Understood:
             else:
                 del self.places[name]
                 self.leave_out(f"of no split in {printable(table)}", name)
+
+    def divide_by(self, lists: Mapping[str, SplitName], named: Mapping[str, Set[str]]) -> None:
+        """By lists, each of the names of one split's images; what is in none, or in several, is left out."""
+        self.splits |= {printable(name): split for name, split in lists.items()}
+        for image, (_, above, label) in list(self.places.items()):
+            told = [lists[name] for name, images in named.items() if image in images]
+            if len(told) == 1:
+                self.places[image] = (told[0], above, label)
+            else:
+                del self.places[image]
+                self.leave_out(f"in {'several' if told else 'none'} of {', '.join(map(printable, lists))}", image)
 
     def split_by_folders(self) -> None:
         """Keeps train/ and test/, below whatever folder is around all images, where both have images with a class."""

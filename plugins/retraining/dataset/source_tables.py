@@ -5,15 +5,16 @@ from __future__ import annotations
 import stat
 from collections import Counter
 from collections.abc import Iterable
+from itertools import islice
 
-from retraining.dataset.by_table import together, understand_table
+from retraining.dataset.by_table import listed, together, understand_table
 from retraining.dataset.fetch import NOT_HERE
 from retraining.dataset.layout import Understood
 from retraining.dataset.names import printable
 from retraining.dataset.proposed import layout
 from retraining.dataset.source_error import SourceError
 from retraining.dataset.store import Forgotten
-from retraining.dataset.table import MAX_BYTES, Table, decoded, is_maybe, levels, named, read_table
+from retraining.dataset.table import MAX_BYTES, Table, decoded, is_maybe, levels, lists_of_splits, named, read_table
 from retraining.dataset.tree import Tree
 from retraining.recipe.layout import Layout
 
@@ -21,6 +22,8 @@ MAX_TABLES = 8
 """That are read of a source, or for one of its folders."""
 MOST, AGREE = 0.8, 0.95
 """Of the images: which a table has to name to count against folders, and of which its class follows from theirs."""
+MOST_LISTS = 4
+"""Folders with lists of splits that are read."""
 LEAST = 0.5
 """Of the images of a folder; a table that has the classes of fewer is of others."""
 
@@ -99,6 +102,30 @@ def heed(source: str, found: Understood, tree: Tree) -> None:
             )
         if one.called_so and not found.splits and len(one.places) >= MOST * len(found.places):
             found.divide(name, one)
+
+
+def divide_by_lists(found: Understood, tree: Tree) -> None:
+    """Splits by lists of names, such as Food-101's meta/train.txt and meta/test.txt, where nothing else tells them."""
+    if found.splits:
+        return
+    for lists in islice(lists_of_splits(tree.leaves), MOST_LISTS):
+        try:
+            named = {name: _listed(tree, name, found) for name in lists}
+        except SourceError:
+            for name in lists:
+                _forget(tree, name)
+            continue
+        if len(set().union(*named.values())) >= MOST * len(found.places):
+            found.divide_by(lists, named)
+            return
+
+
+def _listed(tree: Tree, name: str, found: Understood) -> set[str]:
+    lines = _text(tree, name).splitlines()
+    try:  # names may have spaces and commas
+        return listed(Table(name=name, columns=["line"], rows=[[line.strip()] for line in lines if line]), found.places)
+    except SourceError:
+        return listed(_read(tree, name), found.places)
 
 
 def _contradicts(table: Understood, folders: Understood) -> bool:

@@ -21,7 +21,7 @@ from retraining.dataset.layout import Understood, understand
 from retraining.dataset.memory import Memory, Whole
 from retraining.dataset.names import class_name, printable, require_class_names
 from retraining.dataset.source_error import SourceError, WithoutClassesError
-from retraining.dataset.source_tables import by_named_table, by_tables, complete, heed
+from retraining.dataset.source_tables import by_named_table, by_tables, complete, divide_by_lists, heed
 from retraining.dataset.split import SplitName
 from retraining.dataset.stamp import Stamp
 from retraining.dataset.tree import Tree
@@ -131,6 +131,7 @@ def _understood(source: str, tree: Tree, layout: Layout) -> Understood:
     if found and found.tells_classes:
         if not layout.names_folders:
             heed(source, found, tree)
+            divide_by_lists(found, tree)
             complete(found, tree)
         return found
     reasons: list[str] = []

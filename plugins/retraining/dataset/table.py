@@ -5,13 +5,15 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from retraining.dataset.folder_names import split_words
 from retraining.dataset.ignored import why_path_ignored
 from retraining.dataset.names import printable
 from retraining.dataset.records import DOCUMENT, LINES, read_records
 from retraining.dataset.source_error import SourceError
+from retraining.dataset.split import SplitName
 
 ENDINGS = (".csv", ".tsv", ".lst", *LINES)
 MAYBE = (".txt", DOCUMENT)
@@ -92,6 +94,18 @@ def levels(names: Iterable[str]) -> list[list[str]]:
         if name.lower().endswith((*ENDINGS, *MAYBE)) and why_path_ignored(name) == "notes" and not is_guess(name):
             found.setdefault((is_maybe(name), name.count("/")), []).append(name)
     return [found[level] for level in sorted(found)]
+
+
+def lists_of_splits(names: Iterable[str]) -> Iterator[dict[str, SplitName]]:
+    """The lists of one folder that are called as splits are, one for each: train.txt and test.txt."""
+    folders: dict[str, dict[str, str]] = {}
+    for name in (name for level in levels(names) for name in level):
+        folder, _, last = name.rpartition("/")
+        folders.setdefault(folder, {})[last.rpartition(".")[0]] = name
+    for tables in folders.values():
+        words = split_words(tables)
+        if "train" in words.values() and 1 < len(words) == len(set(words.values())):
+            yield {tables[stem]: split for stem, split in words.items()}
 
 
 def is_guess(name: str) -> bool:

@@ -76,9 +76,9 @@ class Columns:
             split = None if self.split is None else self.words.get(row[self.split])
             label = "" if row[self.label].lower() in EMPTY else row[self.label]
             if label and self.split is not None and split is None:
-                yield _asked(row[self.image]), OF_NO_SPLIT
+                yield asked(row[self.image]), OF_NO_SPLIT
             else:
-                yield _asked(row[self.image]), (split, "", label)
+                yield asked(row[self.image]), (split, "", label)
 
 
 def columns_of(table: Table, images: Sequence[str], said: Layout, known: Set[str] = frozenset()) -> Columns:
@@ -86,7 +86,7 @@ def columns_of(table: Table, images: Sequence[str], said: Layout, known: Set[str
 
     Raises SourceError, with the reason, where no column tells classes.
     """
-    table, image, key = _image_column(table, images, said)
+    table, image, key = image_column(table, images, said)
     others = [number for number in range(len(table.columns)) if number != image]
     if known:
         label = _known_column(table, image, known)
@@ -98,10 +98,10 @@ def columns_of(table: Table, images: Sequence[str], said: Layout, known: Set[str
     return Columns(table=table, key=key, image=image, label=label, split=split, words=words)
 
 
-def _image_column(table: Table, images: Sequence[str], said: Layout) -> tuple[Table, int, Key]:
+def image_column(table: Table, images: Sequence[str], said: Layout) -> tuple[Table, int, Key]:
     """The table (with its first row among the others where that is no heading), the column, and what to compare by."""
-    asked = said.image_column
-    columns = [_column(table, asked, "image_column")] if asked else range(min(len(table.columns), 50))
+    named_so = said.image_column
+    columns = [_column(table, named_so, "image_column")] if named_so else range(min(len(table.columns), 50))
     sample = [*table.rows[:: max(1, len(table.rows) // SAMPLE)]]
     best, column, key, there = 0.0, 0, _KEYS[0](table.folder), set[str]()
     ranked: tuple[bool, bool, int, float] = (False, False, 0, 0.0)
@@ -109,27 +109,27 @@ def _image_column(table: Table, images: Sequence[str], said: Layout) -> tuple[Ta
         of_name = make(table.folder)
         names = {of_name(name) for name in images}
         for number in columns:
-            share = sum(of_name(_asked(row[number])) in names for row in sample) / max(1, len(sample))
+            share = sum(of_name(asked(row[number])) in names for row in sample) / max(1, len(sample))
             # A table has a number of its rows, or an age, and files may be called by numbers.
             rank = (share >= LEAST, _plain(table.columns[number]) in IMAGE, -order, share)
             if share and (rank > ranked or not best):
                 best, column, key, there, ranked = share, number, of_name, names, rank
         if ranked[:2] == (True, True):
             break
-    if not asked and len(columns) > 1 and not table.columns[column].strip() and best:
+    if not named_so and len(columns) > 1 and not table.columns[column].strip() and best:
         raise SourceError(
             f"{printable(table.name)}: only the column without a name, which counts the rows, has what the images are "
             f"called. Put into the recipe {layout(table=printable(table.name), image_column='<its name>')}."
         )
     there = there or {key(name) for name in images}
-    named = there & {key(_asked(row[column])) for row in table.rows}
+    named = there & {key(asked(row[column])) for row in table.rows}
     if not named or not (said.table or best >= LEAST or len(named) >= LEAST * len(there)):
-        which = f"column {printable(asked)!r} names" if asked else "no column names"
+        which = f"column {printable(named_so)!r} names" if named_so else "no column names"
         raise SourceError(
             f"{printable(table.name)}: {which} the images: at most {len(named)} of {len(there)}, "
             f"by {best:.0%} of its rows."
         )
-    if key(_asked(table.columns[column])) in there and not asked:
+    if key(asked(table.columns[column])) in there and not named_so:
         numbers = [str(number) for number in range(1, len(table.columns) + 1)]
         table = Table(name=table.name, columns=numbers, rows=[table.columns, *table.rows])
     return table, column, key
@@ -246,8 +246,8 @@ def _column(table: Table, name: str, key: str) -> int:
 # --- names -----------------------------------------------------------------------------------------------------------
 
 
-def _asked(cell: str) -> str:
-    """A file's name, as a table made anywhere writes it."""
+def asked(cell: str) -> str:
+    """A file's name, as a table made anywhere writes it in a cell."""
     return cell.replace("\\", "/").removeprefix("./").lstrip("/")
 
 
