@@ -25,6 +25,17 @@ from retraining.plan import Plan
 from tests.plugins.test_memory import requests
 from tests.plugins.test_sync import read_json
 
+
+def cut_out(photograph: Image.Image, left: bool) -> Image.Image:
+    """One half of it; the other is there, and nobody sees it."""
+    alpha = np.zeros((photograph.height, photograph.width), np.uint8)
+    half = slice(None, photograph.width // 2) if left else slice(photograph.width // 2, None)
+    alpha[:, half] = 255
+    cut = photograph.convert("RGBA")
+    cut.putalpha(Image.fromarray(alpha))
+    return cut
+
+
 PLAIN = {0, 3, 4, 5, 9, 43, 46, 47}
 """Parts of nothing but sky, or out of focus: they are not compared."""
 
@@ -73,6 +84,13 @@ WAYS: dict[str, Callable[[Image.Image], Image.Image]] = {
     "cropped at a side": lambda image: cropped(image, 0.05, 0, 1, 1),
     "cropped, halved, saved": lambda image: jpeg(cropped(image, 0.025, 0.025, 0.975, 0.975).resize((53, 53)), 60),
 }
+
+
+def test_what_is_transparent_is_not_compared() -> None:
+    """A program that cuts out may leave the colours of what it took away."""
+    one = photographs()[0]
+    halves = [cut_out(one, left=True), cut_out(one, left=False)]
+    assert found([*halves, halves[0].resize((53, 53))]) == [[0, 2]]
 
 
 @pytest.mark.parametrize("way", WAYS)

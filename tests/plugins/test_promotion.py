@@ -97,6 +97,24 @@ def test_how_sure_one_must_be_is_the_recipes(
     assert re.search(reason, decision.reason)
 
 
+@pytest.mark.parametrize("metric", ["accuracy", "macro_f1", "log_loss"])
+@pytest.mark.parametrize("n", [2, 4, 49])
+def test_a_tiny_test_set_excuses_no_loss(n: int, metric: Any) -> None:
+    truths = TRUTHS[:n]
+    lost = decide(wrong(min(n, 2), truths=truths), scored(truths, truths), Promotion(metric=metric))
+    assert not lost.promote
+    assert f"misses, by only {n} test images, which can make nothing clear, the required +0.0000" in lost.reason
+    assert decide(scored(truths, truths), scored(truths, truths), Promotion(metric=metric)).promote
+
+
+def test_a_floor_that_is_just_reached_passes() -> None:
+    truths = "abc" * 10
+    answers = "".join("bca"["abc".index(truth)] if n >= 21 else truth for n, truth in enumerate(truths))
+    candidate = scored(truths, answers)
+    assert decide(candidate, None, Promotion(metric="macro_f1", min_value=0.7)).promote
+    assert not decide(candidate, None, Promotion(metric="macro_f1", min_value=0.7001)).promote
+
+
 def test_the_reason_can_be_checked_by_a_person() -> None:
     decision = decide(wrong(3), wrong(5, begin=1), Promotion(evidence="point"))
     assert decision.reason == (

@@ -131,6 +131,8 @@ def test_what_is_left_out_has_its_default(recipe: Recipe) -> None:
         (put("debugger.collections", {"x": 3}), r"debugger\.collections\.x = 3: must be a section of keys and values"),
         (put("debugger.rules", {"Overfit": "stop"}), r"debugger\.rules\.Overfit = 'stop': must be one of fail, warn"),
         (put("promotion.min_value", 97), r"promotion\.min_value = 97\.0: accuracy lies between 0 and 1"),
+        (put("promotion.min_improvement", 1), r"promotion\.min_improvement = 1\.0: is a share.* One percent is 0\.01"),
+        (put("promotion", {"metric": "log_loss", "min_value": -1}), r"min_value = -1\.0: no log_loss is below 0"),
         (put("promotion.min_value", float("nan")), r"promotion\.min_value = nan: must be a number"),
         (
             put("debugger", {"mode": "managed", "rules": {"LossSpike": "warn"}}),

@@ -38,6 +38,8 @@ def picture(mode: str, size: tuple[int, int], colour: Any, kind: str = "PNG") ->
         ("dog/*", False),
         ("folder = *scanner-b*", True),
         ("folder=*scanner-a*", False),
+        ("file = *_night_*", True),
+        ("*side=64*", False),
         ("group = p7", True),
         ("group = p*", True),
         ("group=p8", False),
@@ -63,6 +65,11 @@ def test_a_slice_is_a_pattern_or_a_bound(text: str, holds: bool) -> None:
         ("folder =", "needs a pattern for the folder"),
         ("group =", "needs a pattern for the group"),
         ("group < 3", "is no condition"),
+        ("width < 64", "is no condition. Write side < 64"),
+        ("Side < 64", "is no condition"),
+        ("0.1 < side", "is no condition"),
+        ("class = cat", "is no condition"),
+        ("file =", "needs a pattern for the file"),
     ],
 )
 def test_a_condition_that_means_nothing_is_refused(text: str, said: str) -> None:
@@ -81,6 +88,8 @@ def test_what_was_not_measured_is_in_no_slice_of_it() -> None:
         (picture("L", (16, 99), 51), (16, 0.2)),
         (picture("I;16", (20, 20), 257 * 51), (20, 0.2)),
         (picture("RGB", (1600, 900), "black", "JPEG"), (900, 0.0)),
+        (picture("RGBA", (20, 20), (0, 0, 0, 0)), (20, 1.0)),
+        (picture("LA", (20, 20), (0, 255)), (20, 0.0)),
     ],
 )
 def test_an_image_has_a_side_and_a_brightness(body: bytes, found: tuple[int, float]) -> None:

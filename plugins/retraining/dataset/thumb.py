@@ -16,6 +16,14 @@ RESIZED = ("L", "RGB", "CMYK", "YCbCr")
 BYTES = SIDE * SIDE + 3
 
 
+def on_white(image: Any) -> Any:
+    """A Pillow image in RGB as the network sees it: what is transparent has a colour too, that nobody sees."""
+    from PIL import Image
+
+    image = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+
+
 def thumb_of(image: Any, orientation: int = 1) -> str:
     """SIDE x SIDE bytes of grey and three of red, green and blue, in base64; of a decoded Pillow image.
 
@@ -25,8 +33,8 @@ def thumb_of(image: Any, orientation: int = 1) -> str:
 
     if image.mode.startswith("I"):  # 16 bits; Pillow's own conversion is white nearly everywhere
         image = image.convert("I").point(lambda value: value * (1 / 257)).convert("L")
-    elif image.mode not in RESIZED:
-        image = image.convert("RGBA").convert("RGB")
+    elif image.mode not in RESIZED or "transparency" in image.info:
+        image = on_white(image)
     small = turned(image.resize((SIDE, SIDE), Image.Resampling.BOX, reducing_gap=3.0), orientation)
     colour = small.convert("RGB").resize((1, 1), Image.Resampling.BOX)
     return base64.b64encode(small.convert("L").tobytes() + colour.tobytes()).decode()

@@ -13,7 +13,7 @@ def value(candidate: Evaluation, rule: Promotion) -> Check | None:
     if rule.min_value is None:
         return None
     ours, loss = float(getattr(candidate, rule.metric)), rule.metric == "log_loss"
-    failed = ours > rule.min_value if loss else ours < rule.min_value
+    failed = ours > rule.min_value + ROUNDING if loss else ours < rule.min_value - ROUNDING
     side = "above the largest" if loss else "below the smallest"
     problem = f"{rule.metric} {ours:.4f} is {side} value that may serve, {rule.min_value:.4f}"
     bound = f"at {'most' if loss else 'least'} {rule.min_value:.4f}"

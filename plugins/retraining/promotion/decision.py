@@ -18,6 +18,8 @@ from retraining.recipe.slices import Traits
 
 NO_CHAMPION = "there is no champion yet"
 SHOWN = 5
+TELLING = 50
+"""Test images; of fewer, two more that are wrong are 4 % and more, and no test calls two clear."""
 ALPHA = 0.05  # how often a candidate as good as the champion may be called worse in some class
 
 
@@ -124,6 +126,8 @@ def judge(evidence: Evidence, rule: Promotion) -> tuple[bool, str]:
         clear = reached and evidence.low >= required and (rule.min_improvement < 0 or evidence.significant)
         return clear, "clearly reaches" if clear else "does not clearly reach"
     if rule.how_sure == "not_clearly_worse" and not reached:
+        if evidence.n < TELLING:
+            return False, f"misses, by only {evidence.n} test images, which can make nothing clear,"
         clear = evidence.high < required and (rule.min_improvement > 0 or evidence.significant)
         return not clear, "clearly misses" if clear else "does not clearly miss"
     return reached, "reaches" if reached else "misses"

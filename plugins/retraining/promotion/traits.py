@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from retraining.dataset.thumb import on_white
 from retraining.promotion.album import eight_bits
 from retraining.recipe.slices import Traits
 
@@ -66,5 +67,7 @@ def measure(body: bytes) -> tuple[int, float]:
     with Image.open(io.BytesIO(body), formats=("JPEG", "PNG")) as image:
         side = min(image.size)
         image.draft("L", (64, 64))  # a camera's JPEG is decoded at an eighth of its size
-        grey: Any = eight_bits(image).convert("L")
+        image.load()  # a PNG may tell behind its pixels what is transparent
+        seen: Any = on_white(image) if image.has_transparency_data else eight_bits(image)
+        grey = seen.convert("L")
     return side, round(ImageStat.Stat(grey).mean[0] / 255, 4)

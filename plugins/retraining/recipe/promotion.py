@@ -26,8 +26,8 @@ class Promotion:
     evidence: Literal["point", "clearly_better", "not_clearly_worse"] | None = None
     """How sure the gain must be. point: as measured, and the reason tells how sure that is. clearly_better: only where
     chance does not explain it. not_clearly_worse: unless it is clear that the gain is missed; many small losses,
-    none of them clear, may then add up over the weeks, which is what min_value is for. None: not_clearly_worse, but
-    point where a gain is required."""
+    none of them clear, may then add up over the weeks, which is what min_value is for; with fewer than 50 test images
+    as point, for they make nothing clear. None: not_clearly_worse, but point where a gain is required."""
     confidence: Annotated[float, Between(0.5, 0.99, "; the tails beyond are too thin for the resamples")] | None = None
     """Of the two-sided interval that "clearly" goes by; None: as CONFIDENCE has it."""
     min_value: float | None = None
@@ -49,6 +49,10 @@ class Promotion:
             require(math.isfinite(self.min_value), "min_value", self.min_value, "must be a number")
             if self.metric != "log_loss":
                 require(0 <= self.min_value <= 1, "min_value", self.min_value, f"{self.metric} lies between 0 and 1")
+            require(self.min_value >= 0, "min_value", self.min_value, "no log_loss is below 0")
+        if self.metric != "log_loss":
+            rule = f"is a share of {self.metric}, which is 1 at most: no gain can be as large"
+            require(self.min_improvement < 1, "min_improvement", self.min_improvement, rule, "One percent is 0.01.")
 
     @property
     def cuts(self) -> dict[str, Slice]:

@@ -49,19 +49,22 @@ class Slice:
 
 
 def read_slice(name: str, text: str) -> Slice:
-    """`*_night_*` for `class/file`, `folder = *scanner-b*`, `group = p7*`, `side < 64` or `brightness >= 0.8`.
-
-    RecipeError for all else.
+    """`*_night_*` or `file = *_night_*` for `class/file`, `folder = *scanner-b*`, `group = p7*`, `side < 64` or
+    `brightness >= 0.8`. RecipeError for all else.
     """
     require(bool(name and text), "slices", {name: text}, "needs a name and a pattern for class/file, or a condition")
     word, rest = (part.strip() for part in text.partition("=")[::2])
-    if word in ("folder", "group"):
+    if word in NAMED and "=" in text:
         require(bool(rest), "slices", {name: text}, f"needs a pattern for the {word}", f"{word} = *b-7*")
         return Slice(of=word, pattern=rest)
     found = CONDITION.fullmatch(text.strip())
     if found is None:
-        begins = re.match(r"\s*(side|brightness|folder|group)\b\s*([<>=!]|$)", text)
-        require(begins is None, "slices", {name: text}, "is no condition", "Write side < 64, or brightness >= 0.8.")
+        # A file may be called side=64.png, and hardly a < b.
+        meant = re.match(r"\s*(side|brightness|file|folder|group)\b\s*([<>=!]|$)", text) or re.search(
+            r"[<>]|\s[=!]=?\s", text
+        )
+        way_out = "Write side < 64, brightness >= 0.8, folder = *b-7*, or a pattern for class/file."
+        require(meant is None, "slices", {name: text}, "is no condition", way_out)
         return Slice(of="file", pattern=text)
     of, comparison, bound = found[1], found[2], float(found[3])
     possible = of == "side" or 0 <= bound <= 1
