@@ -93,6 +93,15 @@ def test_another_instance_type_makes_way_and_is_scaled_again(runs: Runs) -> None
     assert (served(run), bounds_of(run)) == (run.plan.endpoint_config, (1, 2))
 
 
+def test_a_recipe_that_scales_no_more_may_change_its_machine(runs: Runs) -> None:
+    deploy(scaled(runs(1)))
+    run = runs(2)
+    run.recipe = replace(run.recipe, serving=replace(run.recipe.serving, instance_type="ml.m5.xlarge"))
+    run.plan = replace(run.plan, recipe=run.recipe)
+    deploy(run)
+    assert (served(run), bounds_of(run)) == (run.plan.endpoint_config, None)
+
+
 def test_a_release_that_fails_leaves_the_bounds(runs: Runs) -> None:
     before, run = scaled(runs(1)), scaled(runs(2), "ml.m5.xlarge")
     deploy(before)

@@ -76,7 +76,7 @@ class EndpointOperator(SageMakerEndpointOperator):
         return True
 
     def make_way(self, before: str, after: str) -> None:
-        make_way(self.hook.conn, self.scaling, self.config["EndpointName"], before, after)
+        make_way(self.hook.conn, client(SERVICE), self.config["EndpointName"], before, after)
 
     def look(self, context: Context) -> dict[str, Any] | None:
         """The endpoint as SageMaker describes it now; the task's link leads to it."""
@@ -152,6 +152,7 @@ class DeployOperator(EndpointOperator):
         intents = self.intents
         endpoint, intent = self.look(context), intents.read()
         if intent and intent.taken_back:
+            self._end_watch()  # of an attempt that stalled while it made alarms
             raise AirflowFailException(
                 f"The release of {wanted} failed and was taken back; clearing deploy does not repeat it. "
                 "Trigger a new run."

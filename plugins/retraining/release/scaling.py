@@ -1,7 +1,8 @@
 """An endpoint's instances within the recipe's bounds: registered once it serves, and out of an update's way.
 
 SageMaker refuses an update to another instance type while a variant is a scalable target, and deregisters what it
-deletes (developer guide, "Update endpoints that use auto scaling"). Nothing is asked where a recipe has no bounds.
+deletes (developer guide, "Update endpoints that use auto scaling"). Where a recipe has no bounds, nothing is asked but
+for that.
 `scaling` is a client of Application Auto Scaling, `asked` what `requests.autoscaling.scaling` says.
 """
 
@@ -14,7 +15,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from retraining.environment import ConfigurationError
-from retraining.job_kinds import DENIED
+from retraining.job_kinds import DENIED, is_missing
 from retraining.requests.autoscaling import variant_of
 
 log = logging.getLogger(__name__)
@@ -40,18 +41,22 @@ def scale_if_possible(scaling: Any, asked: Mapping[str, Any] | None) -> None:
         log.warning("The endpoint's instances are as they are, and not scaled: %s", error)
 
 
-def make_way(sagemaker: Any, scaling: Any | None, endpoint: str, before: str, after: str) -> None:
+def make_way(sagemaker: Any, scaling: Any, endpoint: str, before: str, after: str) -> None:
     """Without scaling while an update from one endpoint configuration to another changes the instance type.
 
-    `scaling` is None where the recipe asks for none.
+    Also where the recipe asks for none, for it may have asked until last week.
     """
-    if scaling and _instance_type(sagemaker, before) != _instance_type(sagemaker, after):
+    if _instance_types(sagemaker, before) != _instance_types(sagemaker, after):
         variant = variant_of(endpoint)
         log.info("%s gets another instance type and is not scaled meanwhile.", variant["ResourceId"])
         try:
             scaling.deregister_scalable_target(**variant)
         except scaling.exceptions.ObjectNotFoundException:
             log.info("It was not scaled.")
+        except ClientError as error:
+            if error.response["Error"]["Code"] not in DENIED:
+                raise
+            log.warning("Whether it is scaled is not known, and nothing is changed: %s", error)
 
 
 def require_scaling_rights(scaling: Any, asked: Mapping[str, Any]) -> None:
@@ -69,6 +74,12 @@ def require_scaling_rights(scaling: Any, asked: Mapping[str, Any]) -> None:
         ) from error
 
 
-def _instance_type(sagemaker: Any, config: str) -> str | None:
-    (variant,) = sagemaker.describe_endpoint_config(EndpointConfigName=config)["ProductionVariants"]
-    return str(variant.get("InstanceType"))
+def _instance_types(sagemaker: Any, config: str) -> set[str | None]:
+    """Of its variants; of a configuration that was deleted nothing is known."""
+    try:
+        variants = sagemaker.describe_endpoint_config(EndpointConfigName=config)["ProductionVariants"]
+    except ClientError as error:
+        if not is_missing(error):
+            raise
+        return set()
+    return {variant.get("InstanceType") for variant in variants}

@@ -102,7 +102,7 @@ class Serving:
             self._ask("create_endpoint", None, EndpointConfigName=config)
         elif before != config:
             self.say(f"Updating endpoint {name} from {before} to {config}.")
-            make_way(self.sagemaker, self.scaling if scaling(self.plan) else None, name, str(before), config)
+            make_way(self.sagemaker, self.scaling, name, str(before), config)
             self._ask("update_endpoint", endpoint, EndpointConfigName=config, **retained(self.plan))
         endpoint = self._settled()
         if endpoint is None or (endpoint["EndpointStatus"], endpoint["EndpointConfigName"]) != ("InService", config):
