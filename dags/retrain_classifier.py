@@ -42,13 +42,13 @@ from retraining.requests import tasks as task_requests
 from retraining.retries import RETRIES
 from retraining.run import Run, request
 from retraining.sensors import DebuggerVerdictSensor
+from retraining.web_address import without_secrets
 
 DOC = """
 Retrains the **{name}** classifier on Amazon SageMaker, and lets the new model serve only if it is at least as good as
 the one that does. {description}
 
-Source `{source}` · endpoint `{endpoint}` · promoted when {metric} ≥ champion {min_improvement:+g}
-({evidence}) and ≥ {min_value}.
+Source `{source}` · endpoint `{endpoint}` · promoted when {gate}.
 
 A run ends early when data, code and recipe are the champion's, or were tried before and the champion stayed; `force`
 retrains anyway. Clearing a task looks at its job again and never pays for a second one; to repeat the work, trigger a
@@ -118,7 +118,13 @@ def retrain(recipe: Recipe) -> DAG:
     with DAG(
         dag_id=f"retrain_{recipe.name}",
         description=recipe.description or f"Retrains the {recipe.name} classifier",
-        doc_md=DOC.format(**vars(recipe) | vars(recipe.promotion)),
+        doc_md=DOC.format(
+            name=recipe.name,
+            description=recipe.description,
+            source=without_secrets(recipe.source),
+            endpoint=recipe.endpoint,
+            gate=recipe.promotion.in_words,
+        ),
         # No start_date: with one, unpausing the DAG would at once run, and pay for, the last missed week.
         schedule=schedule_of(recipe),
         catchup=False,

@@ -7,13 +7,13 @@ and hands the answer on.
 from __future__ import annotations
 
 import logging
-import re
 from dataclasses import asdict, dataclass
 from datetime import date
 
 from retraining.container_support import support_of
 from retraining.environment import ConfigurationError, Environment
 from retraining.recipe import Recipe
+from retraining.recipe.machines import has_gpu
 
 log = logging.getLogger(__name__)
 
@@ -159,8 +159,3 @@ def _retrieve(framework: str, region: str, instance_type: str, **choice: str) ->
             "RETRAINING_TRAINING_IMAGE or RETRAINING_SERVING_IMAGE, or choose another instance type in the recipe. "
             f"The SDK says: {error}"
         ) from None
-
-
-def has_gpu(instance_type: str) -> bool:
-    """The first letter of the family tells: ml.g5 and ml.p4d have NVIDIA GPUs."""
-    return re.match(r"ml\.[gp]\d", instance_type) is not None

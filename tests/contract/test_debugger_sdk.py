@@ -18,6 +18,7 @@ SENTINEL = "DEFAULT_RULE_EVALUATOR_IMAGE"
 GIVEN: dict[str, dict[str, Any]] = {
     "LossNotDecreasing": {"num_steps": 80, "mode": "TRAIN"},
     "AllZero": {"tensor_regex": ".*weight"},
+    "SimilarAcrossRuns": {"other_trials": "s3://bucket/run"},
     "TensorVariance": {"collection_names": "weights", "max_threshold": 10},
 }
 EVERY_RULE = replace(

@@ -405,7 +405,8 @@ def test_the_hook_saves_what_a_rule_reads_and_what_a_recipe_adds() -> None:
     assert set(usual) == {"losses", "gradients", "relu_input"}
     more = saved(rules={"DeadRelu": "warn", "WeightUpdateRatio": "warn"}, rule_parameters={})
     assert set(more) - set(usual) == {"relu_output", "weights"}
-    own = saved(collections={"gradients": {"include_regex": "fc"}, "inputs": {"train.save_interval": 25}})
+    inputs = {"include_regex": ".*input", "train.save_interval": 25}
+    own = saved(collections={"gradients": {"include_regex": "fc"}, "inputs": inputs})
     every = {"save_interval": str(DIGITS_RECIPE.debugger.save_interval)}
     assert own["gradients"] == {"include_regex": "fc"} | every
-    assert own["inputs"] == {"train.save_interval": "25"} | every
+    assert own["inputs"] == {"include_regex": ".*input", "train.save_interval": "25"} | every

@@ -341,3 +341,17 @@ def test_parsing_asks_nobody(parse: Parse, monkeypatch: pytest.MonkeyPatch) -> N
         monkeypatch.delenv(name)
     monkeypatch.setattr("socket.socket.connect", lambda *_: pytest.fail("the DAG file opened a connection"))
     assert parse().import_errors == {}
+
+
+def test_a_presigned_source_is_not_shown(folder: Path, parse: Parse) -> None:
+    """Airflow keeps a DAG's words in its database, and shows them to whoever sees the DAG."""
+    from airflow.serialization.serialized_objects import DagSerialization
+
+    recipe = folder / "recipes" / "secret.yaml"
+    recipe.write_text(GOOD.replace("second", "secret").replace("s3://images/secret", "https://h.example/x.zip?sig=TOP"))
+    try:
+        dag = parse().dags["retrain_secret"]
+    finally:
+        recipe.unlink()
+    assert "https://h.example/x.zip" in dag.doc_md
+    assert "TOP" not in json.dumps(DagSerialization.to_dict(dag), default=str)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import datetime
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,16 @@ from typing import Any
 import pytest
 
 from retraining.fingerprint import recipe_fingerprint
-from retraining.recipe import TRIGGER_PARAMS, Recipe, RecipeError, load_recipe, read_recipe
+from retraining.recipe import (
+    TRIGGER_PARAMS,
+    Promotion,
+    Recipe,
+    RecipeError,
+    check_recipes,
+    find_recipes,
+    load_recipe,
+    read_recipe,
+)
 
 DIGITS = Path(__file__).parents[2] / "dags" / "recipes" / "digits.yaml"
 
@@ -242,10 +252,10 @@ def test_what_only_yaml_has_is_refused(recipe_data: dict[str, Any], value: objec
 def test_a_path_that_is_no_utf8_stays_as_it_is(recipe_data: dict[str, Any]) -> None:
     put("source", "/caf\udce9/\U0001f41d")(recipe_data)
     put("layout.train", "\udcff")(recipe_data)
-    put("debugger.rule_parameters", {"LossNotDecreasing": {"mode": "\udc80"}})(recipe_data)
+    put("debugger.rule_parameters", {"LossNotDecreasing": {"tensor_regex": "\udc80"}})(recipe_data)
     recipe = read_recipe(recipe_data, where="test")
     assert (recipe.source, recipe.layout.train) == ("/caf\udce9/\U0001f41d", "\udcff")
-    assert recipe.debugger.rule_parameters == {"LossNotDecreasing": {"mode": "\udc80"}}
+    assert recipe.debugger.rule_parameters == {"LossNotDecreasing": {"tensor_regex": "\udc80"}}
     put("name", "caf\udce9")(recipe_data)
     with pytest.raises(RecipeError, match=r"name = 'caf\\udce9': must be"):
         read_recipe(recipe_data, where="test")
@@ -269,6 +279,60 @@ def test_the_trigger_form_changes_the_recipe(recipe: Recipe) -> None:
 
 def test_fewer_trials_than_parallel_ones_lowers_both(recipe: Recipe) -> None:
     assert recipe.with_params({"max_jobs": 1}).tuning.max_parallel_jobs == 1
+
+
+def test_an_emptied_floor_is_none(recipe_data: dict[str, Any]) -> None:
+    put("promotion", {"min_value": 0.9, "min_class_recall": 0.5})(recipe_data)
+    recipe = read_recipe(recipe_data, where="test")
+    emptied = recipe.with_params({"min_value": None, "min_class_recall": "", "max_jobs": None}).promotion
+    assert (emptied.min_value, emptied.min_class_recall) == (None, None)
+    assert recipe.with_params({}).promotion.min_value == 0.9
+
+
+def test_a_floor_of_another_metric_is_not_kept(recipe_data: dict[str, Any]) -> None:
+    put("promotion", {"min_value": 0.9})(recipe_data)
+    recipe = read_recipe(recipe_data, where="test")
+    with pytest.raises(RecipeError, match=r"is the recipe's floor of accuracy, and the form asks for log_loss"):
+        recipe.with_params({"metric": "log_loss", "min_value": 0.9})
+    assert recipe.with_params({"metric": "log_loss", "min_value": 0.4}).promotion.min_value == 0.4
+    assert recipe.with_params({"metric": "log_loss", "min_value": None}).promotion.min_value is None
+    assert recipe.with_params({"metric": "macro_f1", "min_value": 0.9}).promotion.min_value == 0.9
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("hyperparameters.head", "binary"), ("tuning.objective", "validation:f1")],
+)
+def test_two_classes_are_required_before_paying(recipe_data: dict[str, Any], key: str, value: str) -> None:
+    put(key, value)(recipe_data)
+    recipe = read_recipe(recipe_data, where="test")
+    recipe.require_classes(["cat", "dog"])
+    with pytest.raises(
+        RecipeError, match=rf"{key} = '{value}': is for two classes, and the data has 3 \(cat, dog, owl"
+    ):
+        recipe.require_classes(["cat", "dog", "owl"])
+
+
+def test_two_recipes_do_not_share_an_endpoint(recipe_data: dict[str, Any], tmp_path: Path) -> None:
+    for name, endpoint in (("cats", "Pets"), ("dogs", "pets"), ("birds", "birds")):
+        text = json.dumps(recipe_data | {"name": name, "endpoint": endpoint})
+        (tmp_path / f"{name}.yaml").write_text(text)
+    (refused,) = check_recipes(find_recipes([tmp_path])).values()
+    assert "dogs.yaml: endpoint = 'pets': is also the endpoint of" in refused
+
+
+@pytest.mark.parametrize(
+    ("rule", "told"),
+    [
+        ({}, "accuracy gains +0 on the champion's (unless that is clearly missed)"),
+        (
+            {"metric": "log_loss", "min_improvement": 0.01, "min_value": 0.5, "min_class_recall": 0.7},
+            "log_loss gains +0.01 on the champion's (as measured), is at most 0.5, each class's recall is at least 0.7",
+        ),
+    ],
+)
+def test_the_gate_is_told_in_words(rule: dict[str, Any], told: str) -> None:
+    assert Promotion(**rule).in_words == told
 
 
 def test_the_form_cannot_make_an_invalid_recipe(recipe: Recipe) -> None:

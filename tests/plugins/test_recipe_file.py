@@ -70,6 +70,39 @@ def test_a_key_that_stands_twice_is_refused(tmp_path: Path, text: str, key: str)
         load_recipe(path)
 
 
+@pytest.mark.parametrize(
+    ("number", "told"),
+    [
+        ("010", "by eights"),
+        ("-0100", "by eights"),
+        ("1:00", "by sixties"),
+        ("12:30:00", "by sixties"),
+        ("1:30.5", "six"),
+    ],
+)
+def test_numbers_that_yaml_counts_otherwise_are_told(tmp_path: Path, number: str, told: str) -> None:
+    path = tmp_path / "odd.yaml"
+    path.write_text(f"a: 1\nb: [{{c: {number}}}]\n")
+    with pytest.raises(RecipeError, match=f"has the number '{number}' in line 2, which YAML counts .*{told}"):
+        read_yaml(path)
+
+
+def test_other_numbers_are_read_as_written(tmp_path: Path) -> None:
+    path = tmp_path / "plain.yaml"
+    path.write_text("a: [0, 10, -0.5, 0.001, 1_000]\nb: '010'\nc: \"1:00\"\nd: 0 3 * * 1\ne: 099\n")
+    found = {"a": [0, 10, -0.5, 0.001, 1000], "b": "010", "c": "1:00", "d": "0 3 * * 1", "e": "099"}
+    assert read_yaml(path) == found
+
+
+def test_a_recipe_of_another_encoding_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "wide.yaml"
+    path.write_bytes("name: käfer\n".encode("utf-16"))
+    assert read_yaml(path) == {"name": "käfer"}
+    path.write_text("\n \n")
+    with pytest.raises(RecipeError, match=r"is empty\. A recipe has a name and a source"):
+        load_recipe(path)
+
+
 def test_repetitions_of_plain_parts_are_read(tmp_path: Path) -> None:
     path = tmp_path / "good.yaml"
     path.write_text("a: &a {k: [1, 2]}\nb: *a\nc: &c {m: 3}\nd: {<<: *a, <<: *c, m: 4}\n")

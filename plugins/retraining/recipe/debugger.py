@@ -8,9 +8,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
+from retraining.recipe.hook_collection import check_collection
 from retraining.recipe.hyperparameters import Value, as_text
 from retraining.recipe.machines import InstanceType
 from retraining.recipe.refusal import RecipeError, did_you_mean, require
+from retraining.recipe.rule_parameters import check_rule
 from retraining.recipe.rules import SECTION, Above, BareOff
 
 DEBUGGER_RULES = (
@@ -70,10 +72,15 @@ class Debugger:
             require(rule in ALL_RULES, "rules", rule, "is not a rule known here", did_you_mean(rule, ALL_RULES))
         for rule in self.rule_parameters:
             require(rule in self.rules, "rule_parameters", rule, "is not in rules", did_you_mean(rule, self.rules))
+        for rule in self.rules:
+            given = self.rule_parameters.get(rule, {})
+            check_rule(rule, {name: as_text(value) for name, value in given.items()})
         for name in self.collections:
             require(
                 re.fullmatch(r"[\w-]{1,256}", name) is not None, "collections", name, "must be letters, digits, _ and -"
             )
+        for collection in self.saved_collections():
+            check_collection(collection["CollectionName"], collection["CollectionParameters"])
         self._check_stop_training()
         self._check_hook_config()
 

@@ -6,6 +6,7 @@ RecursionError, long numbers and impossible dates in a ValueError. Of a key that
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ MAX_BYTES = 64 * 1024
 MAX_DEPTH = 20
 """Of sections and lists in each other; a recipe has five."""
 MAX_ALIASES = 100
+NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
+ODD_NUMBER = re.compile(r"[-+]?(?:0[0-7_]+|[0-9_]+(?::[0-9_.]+)+)")
 MERGE = "tag:yaml.org,2002:merge"
 """Of `<<`, which may stand twice."""
 
@@ -29,7 +32,9 @@ def read_yaml(path: Path) -> object:
             content = file.read(MAX_BYTES + 1)
         if len(content) > MAX_BYTES:
             raise RecipeError("file", path.name, f"has more than {MAX_BYTES} bytes; a recipe is a few kilobytes")
-        text = content.decode()
+        text = content.decode("utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8")
+        if not text.strip():
+            raise RecipeError("file", path.name, "is empty", "A recipe has a name and a source: see dags/recipes.")
         try:
             return _load(path.name, text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
         except yaml.YAMLError:  # libyaml is ten times as fast, but refuses names of files that are not UTF-8
@@ -58,9 +63,24 @@ def _load(name: str, text: str, loader: Any) -> object:
     try:
         node = reading.get_single_node()
         _require_single_keys(name, node)
+        _require_plain_numbers(name, node)
         return reading.construct_document(node) if node else None
     finally:
         reading.dispose()
+
+
+def _require_plain_numbers(name: str, node: Any) -> None:
+    """YAML 1.1 counts a number that begins with 0 by eights, and one with colons by sixties: 1:00 is 60."""
+    import yaml
+
+    if isinstance(node, yaml.CollectionNode):
+        for part in node.value:
+            for one in part if isinstance(part, tuple) else (part,):
+                _require_plain_numbers(name, one)
+    elif isinstance(node, yaml.ScalarNode) and node.tag in NUMBERS and ODD_NUMBER.fullmatch(node.value):
+        line = f"has the number {shown(node.value)} in line {node.start_mark.line + 1}"
+        rule = "which YAML counts by eights" if ":" not in node.value else "which YAML counts by sixties"
+        raise RecipeError("file", name, f"{line}, {rule}", "Write it in decimal digits, or in quotes if it is a text.")
 
 
 def _require_single_keys(name: str, node: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -87,3 +88,8 @@ class Serving:
     def fewest_instances(self) -> int:
         """That an endpoint may have when it is updated."""
         return self.autoscaling.min if self.autoscaling else self.instance_count
+
+
+def has_gpu(instance_type: str) -> bool:
+    """The first letter of the family tells: ml.g5 and ml.p4d have NVIDIA GPUs."""
+    return re.match(r"ml\.[gp]\d", instance_type) is not None

@@ -65,6 +65,21 @@ class Promotion:
         return self.evidence or ("point" if self.min_improvement > 0 else "not_clearly_worse")
 
     @property
+    def in_words(self) -> str:
+        """What the gate asks of the metric, for people."""
+        how = {
+            "point": "as measured",
+            "clearly_better": "clearly",
+            "not_clearly_worse": "unless that is clearly missed",
+        }
+        gain = f"{self.metric} gains {self.min_improvement:+g} on the champion's ({how[self.how_sure]})"
+        floors = {
+            f"is at {'most' if self.metric == 'log_loss' else 'least'}": self.min_value,
+            "each class's recall is at least": self.min_class_recall,
+        }
+        return ", ".join([gain, *(f"{what} {floor:g}" for what, floor in floors.items() if floor is not None)])
+
+    @property
     def interval(self) -> float:
         """The confidence that holds."""
         return CONFIDENCE[self.how_sure] if self.confidence is None else self.confidence

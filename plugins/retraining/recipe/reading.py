@@ -33,6 +33,7 @@ RULES = {
     "float_type": "must be a number",
     "bool_type": "must be true or false",
     "tuple_type": "must be a list",
+    "list_type": "must be a list",
     "dict_type": NOT_A_SECTION,
     "dataclass_type": NOT_A_SECTION,
 }

@@ -8,7 +8,7 @@ value, the rule and the way out.
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,12 +16,13 @@ from typing import Annotated, Any
 from retraining.dataset.archive_names import is_prefix
 from retraining.recipe.budget import Budget
 from retraining.recipe.capture import Capture
+from retraining.recipe.combinations import check_combinations
 from retraining.recipe.debugger import Debugger
 from retraining.recipe.deployment import Deployment
 from retraining.recipe.file import mentions, read_yaml
 from retraining.recipe.hyperparameters import HYPERPARAMETERS, Value
 from retraining.recipe.layout import Layout
-from retraining.recipe.machines import Serving, Training
+from retraining.recipe.machines import Serving, Training, has_gpu
 from retraining.recipe.promotion import Promotion
 from retraining.recipe.reading import read_section
 from retraining.recipe.refusal import RecipeError, did_you_mean, refuse_secret, require, way_out_of_exponent
@@ -144,12 +145,15 @@ class Recipe:
                 "is also in tuning.ranges",
                 "Keep one of the two: a value is either fixed or searched for.",
             )
-        from_channel = self.hyperparameters.get("weights") == "channel"
+        possible: dict[str, Sequence[Value]] = {name: (value,) for name, value in self.hyperparameters.items()}
+        possible |= {name: [value for _, value in some.allowed()] for name, some in self.tuning.ranges.items()}
+        check_combinations(possible, has_gpu(self.training.instance_type))
+        from_channel = "channel" in possible.get("weights", ())
         require(
             from_channel == (self.pretrained is not None),
             "pretrained",
             self.pretrained,
-            "must name a .pth or .safetensors object in S3 exactly when hyperparameters.weights is 'channel'",
+            "must name a .pth or .safetensors object in S3 exactly when hyperparameters.weights can be 'channel'",
         )
 
     def _check_batches(self) -> None:
@@ -243,20 +247,44 @@ class Recipe:
             "checkpoints (training.spot: true)"
         )
 
+    def require_classes(self, classes: Sequence[str]) -> None:
+        """RecipeError where the training would refuse these classes, which are known only when the data is."""
+        asked: dict[str, tuple[Any, str, str]] = {
+            "hyperparameters.head": (self.hyperparameters.get("head"), "binary", "Set it to softmax."),
+            "hyperparameters.objective": (self.hyperparameters.get("objective"), "validation:f1", "Use macro_f1."),
+            "tuning.objective": (self.tuning.objective, "validation:f1", "Use validation:macro_f1."),
+        }
+        for key, (value, of_two, way_out) in asked.items():
+            rule = f"is for two classes, and the data has {len(classes)} ({', '.join(classes[:5])}, …)"
+            require(value != of_two or len(classes) == 2, key, value, rule, way_out)
+
     def with_params(self, params: Mapping[str, Any]) -> Recipe:
         """This recipe with the values of the trigger form; RecipeError when they do not go together."""
         data = asdict(self)
         for param, path in TRIGGER_PARAMS.items():
-            if param in params and params[param] not in (None, ""):
-                section = data
-                for key in path[:-1]:
-                    section = section[key]
-                section[path[-1]] = params[param]
+            if param not in params or (params[param] in (None, "") and param not in CLEARABLE):
+                continue
+            section = data
+            for key in path[:-1]:
+                section = section[key]
+            section[path[-1]] = None if params[param] == "" else params[param]
+        self._require_own_floor(data["promotion"])
         # The form asks for the number of trials first; fewer trials than parallel ones means fewer in parallel.
         tuning = data["tuning"]
         if isinstance(params.get("max_jobs"), int) and params["max_jobs"] < self.tuning.max_parallel_jobs:
             tuning["max_parallel_jobs"] = min(tuning["max_parallel_jobs"], params["max_jobs"])
         return read_recipe(data, where=f"trigger form of retrain_{self.name}")
+
+    def _require_own_floor(self, form: Mapping[str, Any]) -> None:
+        """The floor of one metric is not that of another: an accuracy of 0.9 is good, and a log_loss of 0.9 is not."""
+        kept = form["min_value"] is not None and form["min_value"] == self.promotion.min_value
+        require(
+            not (kept and "log_loss" in {form["metric"]} ^ {self.promotion.metric}),
+            "promotion.min_value",
+            form["min_value"],
+            f"is the recipe's floor of {self.promotion.metric}, and the form asks for {form['metric']}",
+            "Set another, or empty the field.",
+        )
 
 
 # Trigger-form Param → where it lives in the recipe.
@@ -281,6 +309,10 @@ TRIGGER_PARAMS: dict[str, tuple[str, ...]] = {
     "min_value": ("promotion", "min_value"),
     "min_class_recall": ("promotion", "min_class_recall"),
 }
+
+
+CLEARABLE = ("evidence", "min_value", "min_class_recall")
+"""Params that mean nothing, and not the recipe's value, where a person has emptied them."""
 
 
 def _check_hyperparameter(section: str, name: str, path: str, value: Value) -> None:
@@ -316,17 +348,25 @@ def read_recipe(data: object, where: str) -> Recipe:
 
 
 def check_recipes(paths: Iterable[Path]) -> dict[Path, str]:
-    """Why recipes cannot become DAGs, of those that cannot: what is wrong in them, or that two have one name."""
+    """Why recipes cannot become DAGs, of those that cannot: what is wrong in them, or a name or endpoint of another."""
     refused: dict[Path, str] = {}
     names: dict[str, Path] = {}
+    endpoints: dict[str, Path] = {}
     for path in paths:
         try:
-            name = load_recipe(path).name
+            recipe = load_recipe(path)
         except RecipeError as error:
             refused[path] = str(error)
             continue
-        if (first := names.setdefault(name, path)) != path:
-            refused[path] = f"{path}: name = {name!r}: is also the name of {first}. Give each recipe its own name."
+        if (first := names.setdefault(recipe.name, path)) != path:
+            refused[path] = (
+                f"{path}: name = {recipe.name!r}: is also the name of {first}. Give each recipe its own name."
+            )
+        elif (first := endpoints.setdefault(recipe.endpoint.lower(), path)) != path:
+            refused[path] = (
+                f"{path}: endpoint = {recipe.endpoint!r}: is also the endpoint of {first}. Leave the key out, and "
+                "it is the recipe's own."
+            )
     return refused
 
 

@@ -44,4 +44,9 @@ class Split:
     def __post_init__(self) -> None:
         shares = {"train": self.train, "validation": self.validation, "test": self.test}
         total = sum(shares.values())
-        require(math.isclose(total, 1), "", shares, f"the three shares must add up to 1, they make {total:g}")
+        require(
+            math.isclose(total, 1, abs_tol=1e-6),
+            "",
+            shares,
+            f"the three shares must add up to 1, they make {total:.9g}",
+        )

@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from retraining.container_images import Images, has_gpu
+from retraining.container_images import Images
 from retraining.plan import Plan
 from retraining.recipe.deployment import Deployment
 from retraining.recipe.hyperparameters import as_text
+from retraining.recipe.machines import has_gpu
 from retraining.requests.debugger import managed_members, self_hosted_hyperparameters
 from retraining.tuning.warm_start import config as warm_start_config
 

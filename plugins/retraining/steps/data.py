@@ -110,6 +110,7 @@ def list_images(run: Run) -> dict[str, Any]:
 def sync_dataset(run: Run) -> dict[str, Any]:
     """The recipe's images, verified and divided, in S3."""
     synced = sync(run.plan, run.s3, found=_found(run))
+    run.recipe.require_classes(synced.version.classes)
     counted = {"uploaded": synced.uploaded, "read": synced.read}
     return as_fact(synced.version) | counted | {"changes": _changes_since_champion(run, synced.version)}
 
