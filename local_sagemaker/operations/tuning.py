@@ -12,7 +12,7 @@ from local_sagemaker.platform import Platform
 from local_sagemaker.state.store import AlreadyExistsError, Record, Store
 from local_sagemaker.tuning import child as child_jobs
 from local_sagemaker.tuning import tuning_job, warm_start
-from local_sagemaker.tuning.definition import resources
+from local_sagemaker.tuning.definition import described, resources
 from local_sagemaker.tuning.plan import Plan
 from local_sagemaker.wire.errors import not_stoppable, resource_in_use, resource_not_found, validation
 
@@ -39,7 +39,7 @@ def create_hyper_parameter_tuning_job(request: dict[str, Any], *, platform: Plat
 
 
 def describe_hyper_parameter_tuning_job(request: dict[str, Any], *, store: Store) -> dict[str, Any]:
-    return _find(store, request).describe
+    return described(_find(store, request).describe)
 
 
 def list_hyper_parameter_tuning_jobs(request: dict[str, Any], *, store: Store) -> dict[str, Any]:

@@ -46,7 +46,8 @@ class Definition:
 
     @property
     def static(self) -> dict[str, str]:
-        return dict(self.request.get("StaticHyperParameters", {}))
+        given = self.request.get("StaticHyperParameters", {})
+        return {name: value for name, value in given.items() if name != OBJECTIVE_HYPERPARAMETER}
 
     def training_request(self, name: str, tuned: dict[str, str], tags: list[dict[str, str]]) -> dict[str, Any]:
         """CreateTrainingJob for one trial."""
@@ -90,24 +91,44 @@ def parse_definitions(request: dict[str, Any]) -> list[Definition]:
     return definitions
 
 
-def resources(definition: dict[str, Any]) -> dict[str, Any]:
-    """ResourceConfig of a definition's training jobs.
+def described(job: dict[str, Any]) -> dict[str, Any]:
+    """A tuning job as AWS shows it: SDK v2 attaches to nothing that lacks what AWS adds to the definitions."""
+    if "TrainingJobDefinition" in job:
+        objective = job["HyperParameterTuningJobConfig"]["HyperParameterTuningJobObjective"]
+        return job | {"TrainingJobDefinition": _shown(job["TrainingJobDefinition"], objective)}
+    shown = [_shown(given, given["TuningObjective"]) for given in job["TrainingJobDefinitions"]]
+    return job | {"TrainingJobDefinitions": shown}
 
-    Of several InstanceConfigs the first is taken, as AllocationStrategy Prioritized says: capacity never lacks here.
-    """
-    if ("ResourceConfig" in definition) == ("HyperParameterTuningResourceConfig" in definition):
+
+def resources(definition: dict[str, Any]) -> dict[str, Any]:
+    """ResourceConfig of a definition's training jobs. Describe shows both members, and its answer may come back."""
+    both_ways = [definition.get("ResourceConfig"), _flexible(definition.get("HyperParameterTuningResourceConfig"))]
+    given = [config for config in both_ways if config is not None]
+    if not given or given[0] != given[-1]:
         raise validation(
             "A training job definition needs exactly one of ResourceConfig and HyperParameterTuningResourceConfig."
         )
-    if "ResourceConfig" in definition:
-        return dict(definition["ResourceConfig"])
-    given = definition["HyperParameterTuningResourceConfig"]
+    return dict(given[0])
+
+
+def _flexible(given: dict[str, Any] | None) -> dict[str, Any] | None:
+    """The ResourceConfig that a HyperParameterTuningResourceConfig comes to.
+
+    Of several InstanceConfigs the first is taken, as AllocationStrategy Prioritized says: capacity never lacks here.
+    """
+    if given is None:
+        return None
     both = [name for name in ("InstanceType", "InstanceCount", "VolumeSizeInGB") if name in given]
     if "InstanceConfigs" in given and both:
         raise validation(f"HyperParameterTuningResourceConfig: {both[0]} cannot be given with InstanceConfigs.")
     chosen = given | given.get("InstanceConfigs", [{}])[0]
     members = ("InstanceType", "InstanceCount", "VolumeSizeInGB", "VolumeKmsKeyId")
     return {member: chosen[member] for member in members if member in chosen}
+
+
+def _shown(given: dict[str, Any], objective: dict[str, str]) -> dict[str, Any]:
+    static = given.get("StaticHyperParameters", {}) | {OBJECTIVE_HYPERPARAMETER: objective["MetricName"]}
+    return given | {"StaticHyperParameters": static, "ResourceConfig": resources(given)}
 
 
 def _definition(

@@ -87,6 +87,12 @@ def test_the_best_estimator_can_be_had(outcome: Outcome) -> None:
     assert outcome["best"] in outcome["best_estimator"]
 
 
+@pytest.mark.program("sdk2/tune.py")
+def test_an_attached_tuner_knows_its_jobs(outcome: Outcome) -> None:
+    assert outcome["attached_best"] == outcome["best"]
+    assert sorted(outcome["attached_losses"]) == sorted(outcome["losses"])
+
+
 @pytest.mark.program("sdk2/analytics.py")
 def test_training_analytics_draw_the_metric_over_time(outcome: Outcome) -> None:
     assert outcome["metrics"] == ["train:loss"] and outcome["points"] >= 1

@@ -189,6 +189,36 @@ def test_definitions_share_the_trials_and_the_best_is_over_all(server: Server) -
     assert job["BestTrainingJob"]["FinalHyperParameterTuningJobObjectiveMetric"]["Value"] > 10
 
 
+def test_description_shows_what_attach_of_sdk_2_needs(server: Server, finished: Any) -> None:
+    shown = finished["TrainingJobDefinition"]
+    assert shown["StaticHyperParameters"]["_tuning_objective_metric"] == "score"
+    named = without(shown, "ResourceConfig") | {
+        "HyperParameterTuningResourceConfig": {"InstanceType": "ml.m5.large", "InstanceCount": 1, "VolumeSizeInGB": 10},
+        "StaticHyperParameters": {"sagemaker_program": "train.py"},
+        "DefinitionName": "named",
+        "HyperParameterRanges": {"ContinuousParameterRanges": [X_RANGE]},
+        "TuningObjective": {"Type": "Maximize", "MetricName": "score"},
+    }
+    request = tuning_request(server, "attach", ResourceLimits=limits(1, 1))
+    for member in ("HyperParameterTuningJobObjective", "ParameterRanges"):
+        del request["HyperParameterTuningJobConfig"][member]
+    run(server, without(request, "TrainingJobDefinition") | {"TrainingJobDefinitions": [named]})
+    (definition,) = describe(server, "attach")["TrainingJobDefinitions"]
+    assert definition["StaticHyperParameters"]["_tuning_objective_metric"] == "score"
+    assert definition["ResourceConfig"] == named["HyperParameterTuningResourceConfig"]
+
+
+def test_described_definition_may_come_back(server: Server, finished: Any) -> None:
+    request = tuning_request(server, "again", ResourceLimits=limits(1, 1))
+    definition = finished["TrainingJobDefinition"]
+    request["TrainingJobDefinition"] = definition | {"HyperParameterTuningResourceConfig": definition["ResourceConfig"]}
+    request["WarmStartConfig"] = {
+        "ParentHyperParameterTuningJobs": [{"HyperParameterTuningJobName": "tune"}],
+        "WarmStartType": "IdenticalDataAndAlgorithm",
+    }
+    assert run(server, request)["HyperParameterTuningJobStatus"] == "Completed"
+
+
 def test_early_stopping_gives_up_a_job_worse_than_the_median(server: Server) -> None:
     """The second job prints a bad value and would run for ten minutes."""
     script = """

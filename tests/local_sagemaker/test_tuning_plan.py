@@ -160,6 +160,10 @@ def test_hyperparameters_are_bounded_and_not_both_static_and_tuned() -> None:
     refused(asked, "lr are both static and tuned")
     asked["TrainingJobDefinition"]["StaticHyperParameters"] = {f"p{index}": "1" for index in range(99)}
     refused(asked, "are 101; a training job can have at most 100")
+    asked["TrainingJobDefinition"]["StaticHyperParameters"] = {f"p{index}": "1" for index in range(98)} | {
+        "_tuning_objective_metric": "score"
+    }
+    assert len(Plan.of(asked).definitions[0].static) == 98
     refused(request(ParameterRanges={}), "there is no range")
 
 

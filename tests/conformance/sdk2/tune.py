@@ -44,3 +44,7 @@ print(
     "RESULT", json.dumps({"best_is_least": frame.set_index("TrainingJobName")["FinalObjectiveValue"].idxmin() == best})
 )
 print("RESULT", json.dumps({"best_estimator": tuner.best_estimator().model_data}))
+
+attached = HyperparameterTuner.attach(tuner.latest_tuning_job.name)
+losses = attached.analytics().dataframe()["FinalObjectiveValue"].tolist()
+print("RESULT", json.dumps({"attached_best": attached.best_training_job(), "attached_losses": losses}))
