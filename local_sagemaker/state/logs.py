@@ -32,6 +32,8 @@ MAX_MESSAGE_BYTES = 262_144
 #: A stream that outgrows this loses its oldest quarter: an endpoint may print for months.
 MAX_STREAM_BYTES = 256 * 2**20
 
+# SQLite searches a table WITHOUT ROWID by whole rows: one that does not fit its page is read to its end at each step.
+# So a long message lies in a table searched by two numbers, and `events` has the empty blob in its place.
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS streams (
     id INTEGER PRIMARY KEY, log_group TEXT NOT NULL, name TEXT NOT NULL,
@@ -41,9 +43,19 @@ CREATE TABLE IF NOT EXISTS events (
     stream INTEGER NOT NULL, seq INTEGER NOT NULL, timestamp INTEGER NOT NULL, message TEXT NOT NULL,
     PRIMARY KEY (stream, seq)
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS long_messages (
+    stream INTEGER NOT NULL, seq INTEGER NOT NULL, message TEXT NOT NULL, PRIMARY KEY (stream, seq)
+);
 CREATE TABLE IF NOT EXISTS log_groups (name TEXT PRIMARY KEY, created INTEGER NOT NULL, retention_days INTEGER);
 INSERT OR IGNORE INTO log_groups SELECT log_group, MIN(created), NULL FROM streams GROUP BY log_group;
 """
+
+_MESSAGE = """CASE WHEN typeof(message) = 'text' THEN message ELSE (
+    SELECT m.message FROM long_messages m WHERE m.stream = events.stream AND m.seq = events.seq) END"""
+_IN_PLACE = b""
+_MAX_SHORT_BYTES = 900
+"""A row of at most 1,002 bytes fits its page, with SQLite's 4,096."""
+_SURELY_SHORT = _MAX_SHORT_BYTES // 4
 
 _CHUNK = 500
 _LINES_AT_ONCE = 5_000
@@ -108,9 +120,13 @@ class Logs:
         (seq,) = self._db.execute(
             "SELECT COALESCE(MAX(seq), -1) + 1 FROM events WHERE stream = ?", (stream_id,)
         ).fetchone()
+        long = {at: line for at, line in enumerate(lines, start=seq) if len(line) > _SURELY_SHORT and _is_long(line)}
         self._db.executemany(
             "INSERT INTO events VALUES (?, ?, ?, ?)",
-            [(stream_id, seq + offset, now, line) for offset, line in enumerate(lines)],
+            [(stream_id, at, now, _IN_PLACE if at in long else line) for at, line in enumerate(lines, start=seq)],
+        )
+        self._db.executemany(
+            "INSERT INTO long_messages VALUES (?, ?, ?)", [(stream_id, at, line) for at, line in long.items()]
         )
         size += sum(len(line) for line in lines)
         if size > MAX_STREAM_BYTES:
@@ -128,11 +144,14 @@ class Logs:
     def _trim(self, stream_id: int, seq: int) -> int:
         """Forget the oldest quarter of a stream's events; returns their size."""
         (first,) = self._db.execute("SELECT MIN(seq) FROM events WHERE stream = ?", (stream_id,)).fetchone()
-        old = (stream_id, first + (seq - first) // 4)
+        return sum(self._forget(table, stream_id, first + (seq - first) // 4) for table in ("events", "long_messages"))
+
+    def _forget(self, table: str, stream_id: int, stop: int) -> int:
+        old = (stream_id, stop)
         (size,) = self._db.execute(
-            "SELECT COALESCE(SUM(LENGTH(message)), 0) FROM events WHERE stream = ? AND seq < ?", old
+            f"SELECT COALESCE(SUM(LENGTH(message)), 0) FROM {table} WHERE stream = ? AND seq < ?", old
         ).fetchone()
-        self._db.execute("DELETE FROM events WHERE stream = ? AND seq < ?", old)
+        self._db.execute(f"DELETE FROM {table} WHERE stream = ? AND seq < ?", old)
         return int(size)
 
     def groups(self) -> list[dict[str, Any]]:
@@ -219,7 +238,7 @@ class Logs:
         first = max(start_seq, self._seq_at(stream_id, start_ms))
         stop = _FAR if end_ms is None else self._seq_at(stream_id, end_ms)
         rows = self._read(
-            "SELECT seq, timestamp, message FROM events WHERE stream = ? AND seq >= ? AND seq < ?"
+            f"SELECT seq, timestamp, {_MESSAGE} FROM events WHERE stream = ? AND seq >= ? AND seq < ?"
             f" ORDER BY seq {order} LIMIT ?",
             stream_id,
             first,
@@ -291,7 +310,7 @@ class Logs:
         """The events of one stream from start_ms on, and behind `after` in the order of all streams."""
         seq = self._seq_at(stream_id, start_ms)
         while rows := self._read(
-            "SELECT timestamp, seq, message FROM events WHERE stream = ? AND seq >= ? ORDER BY seq LIMIT ?",
+            f"SELECT timestamp, seq, {_MESSAGE} FROM events WHERE stream = ? AND seq >= ? ORDER BY seq LIMIT ?",
             stream_id,
             seq,
             _CHUNK,
@@ -316,7 +335,8 @@ class Logs:
             which, values = "log_group = ? AND ? IS NULL", (group, None)
         with self._write_lock, self._db:
             self._db.execute("BEGIN IMMEDIATE")
-            self._db.execute(f"DELETE FROM events WHERE stream IN (SELECT id FROM streams WHERE {which})", values)
+            for table in ("events", "long_messages"):
+                self._db.execute(f"DELETE FROM {table} WHERE stream IN (SELECT id FROM streams WHERE {which})", values)
             self._db.execute(f"DELETE FROM streams WHERE {which}", values)
             if stream is None:
                 self._db.execute("DELETE FROM log_groups WHERE name = ?", (group,))
@@ -334,13 +354,12 @@ class Logs:
             " WHERE g.retention_days IS NOT NULL"
         ):
             seq = self._seq_at(stream_id, now - days * _DAY_MS)
-            with self._write_lock:
-                # The last one stays, so that sequence numbers go on from it.
-                self._db.execute(
-                    "DELETE FROM events WHERE stream = ?1 AND seq < ?2"
-                    " AND seq < (SELECT MAX(seq) FROM events WHERE stream = ?1)",
-                    (stream_id, seq),
-                )
+            with self._write_lock, self._db:
+                self._db.execute("BEGIN IMMEDIATE")
+                (last,) = self._db.execute("SELECT MAX(seq) FROM events WHERE stream = ?", (stream_id,)).fetchone()
+                if last is not None:
+                    for table in ("events", "long_messages"):  # the last one stays: sequence numbers go on from it
+                        self._forget(table, stream_id, min(seq, last))
 
     def _seq_at(self, stream_id: int, at_ms: int) -> int:
         """The first sequence number with that time or a later one, found by halving, because a stream may be long."""
@@ -359,6 +378,10 @@ class Logs:
     def _read(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
         with self._read_lock:
             return self._reader.execute(sql, values).fetchall()
+
+
+def _is_long(message: str) -> bool:
+    return len(message.encode()) > _MAX_SHORT_BYTES
 
 
 def _push(heap: list[Any], name: str, events: Iterator[tuple[Place, str]]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
 import threading
 import time
 from collections.abc import Iterator
@@ -194,6 +196,38 @@ def test_stream_that_grows_without_end_loses_its_head(logs: Logs, monkeypatch: p
     kept = [int(message) for message in messages(get(logs))]
     assert kept == list(range(kept[0], 200))
     assert 50 < len(kept) < 110
+
+
+def test_long_lines_lengthen_no_search_of_others(logs: Logs) -> None:
+    """A row of `events` fits its page, whatever was printed: SQLite compares whole rows on its way to a place."""
+    lines = ["short", "x" * 900, "é" * 451, "y" * module.MAX_MESSAGE_BYTES, "last"]
+    logs.put(TRAINING_JOBS, "job/algo-1", lines)
+    assert logs._read("SELECT MAX(LENGTH(CAST(message AS BLOB))) FROM events") == [(900,)]
+    assert messages(get(logs)) == search(logs) == lines
+
+
+def test_long_lines_go_with_their_stream(logs: Logs, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_STREAM_BYTES", 10_000)
+    for number in range(50):
+        logs.put(TRAINING_JOBS, "job/algo-1", [f"{number:01000}"])
+    kept = [int(message) for message in messages(get(logs))]
+    assert kept == list(range(kept[0], 50)) and 5 < len(kept) <= 11
+    assert logs._read("SELECT COUNT(*) FROM long_messages") == [(len(kept),)]
+    logs.delete(TRAINING_JOBS, "job/algo-1")
+    assert logs._read("SELECT COUNT(*) FROM long_messages") == [(0,)]
+
+
+def test_lines_of_an_earlier_version_stay(tmp_path: Path) -> None:
+    """It kept long messages among the others."""
+    with contextlib.closing(sqlite3.connect(tmp_path / "logs.db")) as file, file:
+        file.executescript(module.SCHEMA)
+        file.execute("DROP TABLE long_messages")
+        file.execute("INSERT INTO streams VALUES (1, ?, 'job/algo-1', 1, 1, 1, 1002)", (TRAINING_JOBS,))
+        file.executemany("INSERT INTO events VALUES (1, ?, 1, ?)", enumerate(["before", "x" * 1000]))
+    logs = Logs(tmp_path / "logs.db")
+    logs.put(TRAINING_JOBS, "job/algo-1", ["y" * 1000, "after"])
+    assert messages(get(logs)) == search(logs) == ["before", "x" * 1000, "y" * 1000, "after"]
+    logs.close()
 
 
 # Over the wire.
