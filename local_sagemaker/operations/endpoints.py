@@ -35,8 +35,6 @@ def create_endpoint(
         modified=now,
     )
     deployment.request(record, wanted)
-    if store.find(KIND, name) is not None:  # a name is taken in any case of its letters, as on AWS
-        raise validation(f'Cannot create already existing endpoint "{arn}".')
     try:
         endpoints.carry(store.insert(KIND, name, record.describe, record.internal))
     except AlreadyExistsError:

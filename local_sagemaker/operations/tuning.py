@@ -27,9 +27,6 @@ def create_hyper_parameter_tuning_job(request: dict[str, Any], *, platform: Plat
     for name in warm_start.parents(request):
         parent = _get(platform.store, name)
         warm_start.check(request, plan, name, parent.describe, str(parent.status))
-    taken = platform.store.find(tuning_job.KIND, request["HyperParameterTuningJobName"])
-    if taken is not None:  # names are not case sensitive, as on AWS
-        raise resource_in_use(taken.describe["HyperParameterTuningJobArn"])
     try:
         record = tuning_job.create(platform, request)
     except AlreadyExistsError:

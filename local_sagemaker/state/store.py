@@ -29,6 +29,10 @@ STATUS_MEMBER = {
     "model-package": "ModelApprovalStatus",
 }
 
+#: Kinds whose names are told apart by their capitals. Of all others a name is taken in any case of its letters, as on
+#: AWS: SageMaker's ARNs are lower case.
+CASE_SENSITIVE = frozenset({"alarm", "scalable-target", "model-package-token"})
+
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS records (
     kind TEXT NOT NULL, name TEXT NOT NULL, parent TEXT, status TEXT,
@@ -36,6 +40,7 @@ CREATE TABLE IF NOT EXISTS records (
     PRIMARY KEY (kind, name)
 );
 CREATE INDEX IF NOT EXISTS by_creation ON records (kind, created);
+CREATE INDEX IF NOT EXISTS by_name ON records (kind, name COLLATE NOCASE);
 CREATE INDEX IF NOT EXISTS by_parent ON records (kind, parent) WHERE parent IS NOT NULL;
 """
 
@@ -201,6 +206,8 @@ class Store:
         )
         row = (kind, name, parent, record.status, record.created, now, json.dumps(describe), json.dumps(internal or {}))
         with self._transaction():
+            if kind not in CASE_SENSITIVE and self.find(kind, name) is not None:
+                raise AlreadyExistsError(f"{kind} '{name}'")
             try:
                 cursor = self._db.execute("INSERT INTO records VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
             except sqlite3.IntegrityError:

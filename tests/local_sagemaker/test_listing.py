@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
+import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +14,7 @@ import pytest
 
 from local_sagemaker.operations import listing
 from local_sagemaker.state.store import Store
-from tests.local_sagemaker.harness import BUCKET, IMAGE, ROLE, Server, training_request
+from tests.local_sagemaker.harness import BUCKET, IMAGE, ROLE, Server, error, training_request
 
 UTC = datetime.UTC
 
@@ -19,28 +22,68 @@ UTC = datetime.UTC
 @pytest.fixture(scope="module")
 def arns(server: Server) -> dict[str, str]:
     """One resource of each kind, named with capitals, as its ARN is not."""
-    sagemaker = server.sagemaker
     server.s3.put_object(Bucket=BUCKET, Key="listing/model.tar.gz", Body=b"x")
+    made = {kind: create(server, kind, "Tagged") for kind in KINDS}
+    return {
+        kind: next(str(value) for name, value in answer.items() if name.endswith("Arn"))
+        for kind, answer in made.items()
+    }
+
+
+KINDS = ("training", "model", "config", "group", "processing", "transform")
+
+
+def create(server: Server, kind: str, name: str) -> dict[str, Any]:
+    sagemaker = server.sagemaker
     container = {"Image": IMAGE, "ModelDataUrl": f"s3://{BUCKET}/listing/model.tar.gz"}
     variant = {"VariantName": "v", "ModelName": "Tagged", "InstanceType": "ml.m5.large", "InitialInstanceCount": 1}
-    made = {
-        "training": sagemaker.create_training_job(**training_request(server, "Tagged", "")),
-        "model": sagemaker.create_model(ModelName="Tagged", PrimaryContainer=container, ExecutionRoleArn=ROLE),
-        "config": sagemaker.create_endpoint_config(EndpointConfigName="Tagged", ProductionVariants=[variant]),
-        "group": sagemaker.create_model_package_group(ModelPackageGroupName="Tagged"),
-        "processing": sagemaker.create_processing_job(
-            ProcessingJobName="Tagged",
+    calls: dict[str, Callable[[], dict[str, Any]]] = {
+        "training": lambda: sagemaker.create_training_job(**training_request(server, name, "")),
+        "model": lambda: sagemaker.create_model(ModelName=name, PrimaryContainer=container, ExecutionRoleArn=ROLE),
+        "config": lambda: sagemaker.create_endpoint_config(EndpointConfigName=name, ProductionVariants=[variant]),
+        "group": lambda: sagemaker.create_model_package_group(ModelPackageGroupName=name),
+        "processing": lambda: sagemaker.create_processing_job(
+            ProcessingJobName=name,
             RoleArn=ROLE,
             AppSpecification={"ImageUri": IMAGE, "ContainerEntrypoint": ["true"]},
             ProcessingResources={
                 "ClusterConfig": {"InstanceType": "ml.m5.large", "InstanceCount": 1, "VolumeSizeInGB": 1}
             },
         ),
+        "transform": lambda: sagemaker.create_transform_job(
+            TransformJobName=name,
+            ModelName="Tagged",
+            TransformInput={
+                "DataSource": {"S3DataSource": {"S3DataType": "S3Prefix", "S3Uri": f"s3://{BUCKET}/none/"}}
+            },
+            TransformOutput={"S3OutputPath": f"s3://{BUCKET}/transformed"},
+            TransformResources={"InstanceType": "ml.m5.large", "InstanceCount": 1},
+        ),
     }
-    return {
-        kind: next(str(value) for name, value in answer.items() if name.endswith("Arn"))
-        for kind, answer in made.items()
-    }
+    return calls[kind]()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_name_is_taken_in_any_capitals(server: Server, arns: dict[str, str], kind: str) -> None:
+    """Else two resources would share an ARN, and its tags."""
+    said = error(lambda: create(server, kind, "TAGGED"))
+    assert said == error(lambda: create(server, kind, "Tagged"))
+    assert "exist" in said["Message"]
+
+
+def test_names_that_share_an_arn_stay_after_an_upgrade(tmp_path: Path) -> None:
+    """The versions before took both; each is still found by its own name."""
+    store = Store(tmp_path / "state.db")
+    store.insert("model", "ab", {"is": "ab"})
+    with contextlib.closing(sqlite3.connect(tmp_path / "state.db")) as file, file:
+        file.execute(
+            "INSERT INTO records SELECT kind, 'AB', parent, status, created, modified, describe, internal FROM records"
+        )
+    store.close()
+    store = Store(tmp_path / "state.db")
+    store.update("model", "AB", lambda record: record.describe.update({"is": "AB"}))
+    assert [record.describe["is"] for record in store.list("model")] == ["ab", "AB"]
+    store.close()
 
 
 def test_a_page_reads_no_more_records_than_it_shows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -68,7 +111,7 @@ def test_jobs_of_no_training_plan_are_not_listed(server: Server, arns: dict[str,
     assert other["TrainingJobSummaries"] == []
 
 
-@pytest.mark.parametrize("kind", ["training", "model", "config", "group", "processing"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_tags_of_every_kind_are_added_replaced_and_removed(server: Server, arns: dict[str, str], kind: str) -> None:
     arn = arns[kind]
     server.sagemaker.add_tags(ResourceArn=arn, Tags=[{"Key": "a", "Value": "1"}, {"Key": "b", "Value": "2"}])
