@@ -54,18 +54,18 @@ def page(
     """One page of a List* answer: `{member: [summary, …], "NextToken": …}`.
 
     Understands NameContains, StatusEquals, CreationTime and LastModifiedTime bounds, SortBy, SortOrder, MaxResults and
-    NextToken. A token holds the position and what it is a position in: the selection and its order. With another one it
-    is refused; MaxResults may change from page to page, as on AWS (Airflow asks for 100, then for what it still wants).
-    Straight out of the store (`platform.store.list(…)`) a page costs the same for ten records and for ten thousand, and
-    the pages together show each record once, whatever is created or deleted in between; `sort_keys` of an operation's
-    own are applied to all records, in memory.
+    NextToken. A token holds the position and what it is a position in: the list, the selection and its order. With
+    another one it is refused; MaxResults may change from page to page, as on AWS (Airflow asks for 100, then for what
+    it still wants). Straight out of the store (`platform.store.list(…)`) a page costs the same for ten records and for
+    ten thousand, and the pages together show each record once, whatever is created or deleted in between; `sort_keys`
+    of an operation's own are applied to all records, in memory.
     """
     request = {"SortBy": default_sort, "SortOrder": default_order, **request}
     sort, descending = request["SortBy"], request["SortOrder"] == "Descending"
-    limit, place = request.get("MaxResults", _DEFAULT_RESULTS), _place(request)
+    limit, at = request.get("MaxResults", _DEFAULT_RESULTS), place(request, member)
     if isinstance(records, Selection) and sort not in (sort_keys or {}):
         chosen = _filtered(records, request).page(
-            order=_COLUMNS[sort], descending=descending, after=place and (place[0], int(place[1])), limit=limit + 1
+            order=_COLUMNS[sort], descending=descending, after=at, limit=limit + 1
         )
         more = [_value(chosen[limit - 1], sort), chosen[limit - 1].row] if len(chosen) > limit else None
         shown = chosen[:limit]
@@ -74,11 +74,11 @@ def page(
         chosen.sort(key=(_SORT_KEYS | (sort_keys or {}))[sort], reverse=False)
         if descending:
             chosen.reverse()
-        start = int(place[1]) if place else 0
+        start = at[1] if at else 0
         shown = chosen[start : start + limit]
         more = ["", start + limit] if start + limit < len(chosen) else None
     answer: dict[str, Any] = {member: [summary(record) for record in shown]}
-    return answer | ({"NextToken": _token(request, more)} if more else {})
+    return answer | ({"NextToken": token(request, member, more)} if more else {})
 
 
 def _filtered(records: Selection, request: dict[str, Any]) -> Selection:
@@ -103,18 +103,13 @@ def _value(record: Record, sort: str) -> Any:
     return _SORT_KEYS[sort](record)
 
 
-def _question(request: dict[str, Any]) -> str:
-    asked = {key: value for key, value in request.items() if key not in _NOT_BOUND}
-    question = json.dumps(asked, sort_keys=True)
-    return hashlib.sha256(question.encode()).hexdigest()[:16]
+def token(request: dict[str, Any], member: str, at: list[Any]) -> str:
+    """Where a page ends: the value that it is sorted by and the row, or a number of records."""
+    return base64.urlsafe_b64encode(json.dumps([*at, _question(request, member)]).encode()).decode()
 
 
-def _token(request: dict[str, Any], place: list[Any]) -> str:
-    return base64.urlsafe_b64encode(json.dumps([*place, _question(request)]).encode()).decode()
-
-
-def _place(request: dict[str, Any]) -> tuple[Any, int] | None:
-    """Where the page before ended: the value it was sorted by and the row, or a number of records."""
+def place(request: dict[str, Any], member: str) -> tuple[Any, int] | None:
+    """What `token` was given for the page before. Raises a ValidationException for the token of another list."""
     if "NextToken" not in request:
         return None
     try:
@@ -123,6 +118,13 @@ def _place(request: dict[str, Any]) -> tuple[Any, int] | None:
             raise ValueError(value)
     except (ValueError, TypeError, RecursionError):
         raise validation("Invalid NextToken: it is not one that this service gave out") from None
-    if question != _question(request):
-        raise validation("Invalid NextToken: it belongs to a request with other filters, or in another order")
+    if question != _question(request, member):
+        raise validation("Invalid NextToken: it belongs to another list, to one with other filters or in another order")
     return value, int(position)
+
+
+def _question(request: dict[str, Any], member: str) -> str:
+    """`member`, where the answer stands, tells operations apart that are asked alike."""
+    asked = {key: value for key, value in request.items() if key not in _NOT_BOUND}
+    question = json.dumps([member, asked], sort_keys=True)
+    return hashlib.sha256(question.encode()).hexdigest()[:16]

@@ -156,6 +156,17 @@ def test_token_is_bound_to_selection_and_order(platform: Platform, other: dict[s
         function({"MaxResults": 3, "NextToken": token} | other)
 
 
+def test_token_of_another_list_is_refused(platform: Platform) -> None:
+    functions = app.operations()["sagemaker"]
+    ask = {name: app.bound(functions[name], vars(platform)) for name in functions if ("sagemaker", name) in paged()}
+    del ask["ListTags"]
+    tokens = {name: function(request(name) | {"MaxResults": 1})["NextToken"] for name, function in ask.items()}
+    for name, function in ask.items():
+        for other in tokens.keys() - {name}:
+            with pytest.raises(ApiError, match="Invalid NextToken"):
+                function(request(name) | {"NextToken": tokens[other]})
+
+
 def test_order_that_is_the_default_may_be_said(platform: Platform) -> None:
     function = app.bound(app.operations()["sagemaker"]["ListTrainingJobs"], vars(platform))
     token = function({"MaxResults": 3})["NextToken"]
