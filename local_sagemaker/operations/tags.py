@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from local_sagemaker.operations import listing
 from local_sagemaker.settings import Settings
 from local_sagemaker.state.store import Record, Store
 from local_sagemaker.wire.errors import validation
@@ -21,9 +22,10 @@ def list_tags(request: dict[str, Any], *, store: Store, settings: Settings) -> d
     tags = sorted(
         _find(store, settings, request["ResourceArn"]).internal.get("tags", []), key=lambda tag: str(tag["Key"])
     )
-    start, limit = request.get("NextToken"), request.get("MaxResults", _MAX_TAGS)
-    rest = [tag for tag in tags if start is None or tag["Key"] > start]
-    return {"Tags": rest[:limit]} | ({"NextToken": rest[limit - 1]["Key"]} if len(rest) > limit else {})
+    limit, at = request.get("MaxResults", _MAX_TAGS), listing.place(request, "Tags")
+    rest = [tag for tag in tags if at is None or tag["Key"] > at[0]]
+    more = listing.token(request, "Tags", [rest[limit - 1]["Key"], 0]) if len(rest) > limit else None
+    return {"Tags": rest[:limit]} | ({"NextToken": more} if more else {})
 
 
 def add_tags(request: dict[str, Any], *, store: Store, settings: Settings) -> dict[str, Any]:

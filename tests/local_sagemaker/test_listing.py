@@ -30,6 +30,7 @@ def arns(server: Server) -> dict[str, str]:
     }
 
 
+MODEL_ARN = "arn:aws:sagemaker:us-east-1:000000000000:model/tagged"
 KINDS = ("training", "model", "config", "group", "processing", "transform")
 
 
@@ -144,6 +145,7 @@ def test_fifty_tags_are_the_most(server: Server, arns: dict[str, str]) -> None:
         ("list_tags", {"ResourceArn": "arn:aws:sagemaker:us-east-1:000000000000:model/nobody"}, "Could not find"),
         ("list_tags", {"ResourceArn": "arn:aws:sagemaker:us-east-1:111111111111:model/tagged"}, "Could not find"),
         ("list_tags", {"ResourceArn": "model/tagged"}, "regular expression pattern"),
+        ("list_tags", {"ResourceArn": MODEL_ARN, "NextToken": "zzz###"}, "Invalid NextToken"),
         (
             "create_model_package_group",
             {"ModelPackageGroupName": "g", "Tags": [{"Key": "a", "Value": ""}] * 2},
