@@ -199,7 +199,7 @@ def environment(
     plain["TRAINING_ENV"] = {key.lower(): value for key, value in plain.items()} | details
     plain |= {f"CHANNEL_{key.upper()}": path for key, path in channels.items()}
     plain |= {f"HP_{key.upper()}": value for key, value in script.hyperparameters.items()}
-    variables = {f"SM_{key}": value if isinstance(value, str) else _compact(value) for key, value in plain.items()}
+    variables = {f"SM_{key}": _variable(value) for key, value in plain.items()}
     # The same switches the real containers have; debug and checkpoint libraries read their configuration there.
     for variable, file in (
         ("SMDEBUG_CONFIG_FILE_PATH", "debughookconfig"),
@@ -242,6 +242,12 @@ def _argument(value: Any) -> str:
     if isinstance(value, dict):
         return ",".join(f"{key}={item}" for key, item in value.items())
     return str(value)
+
+
+def _variable(value: Any) -> str:
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else _compact(value)
 
 
 def _compact(value: Any) -> str:

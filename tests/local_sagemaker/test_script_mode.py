@@ -65,6 +65,11 @@ def test_every_hyperparameter_is_a_variable_dashes_and_all(told: dict[str, Any])
     assert json.loads(environment["SM_HPS"])["on"] is True
 
 
+def test_null_hyperparameter_is_an_empty_variable(told: dict[str, Any]) -> None:
+    assert told["environment"]["SM_HP_NOTHING"] == ""
+    assert json.loads(told["environment"]["SM_HPS"])["nothing"] is None
+
+
 def test_environment_speaks_of_opt_ml_where_the_machine_can_show_it(told: dict[str, Any]) -> None:
     environment = told["environment"]
     base = environment["SAGEMAKER_BASE_DIR"]
