@@ -240,7 +240,7 @@ def _argument(value: Any) -> str:
     if value is None:
         return ""
     if isinstance(value, dict):
-        return ",".join(f"{key}={item}" for key, item in value.items())
+        return ",".join(f"{key}={item}" for key, item in sorted(value.items()))
     return str(value)
 
 

@@ -42,7 +42,14 @@ def seen(server: Server, request: dict[str, Any]) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def told(server: Server) -> dict[str, Any]:
     """What a script saw that came in a folder of the source, with SDK v2's JSON-encoded hyperparameters."""
-    values = {"batch-size": "32", "tags": '["a","b"]', "map": '{"k": 1}', "nothing": "null", "on": "true", "x": '"32"'}
+    values = {
+        "batch-size": "32",
+        "tags": '["a","b"]',
+        "map": '{"k": 1, "a": 2}',
+        "nothing": "null",
+        "on": "true",
+        "x": '"32"',
+    }
     request = with_source(server, "told", {"sub/train.py": TELL}, '"sub/train.py"', **values)
     request["HyperParameters"]["sagemaker_container_log_level"] = "10"
     request["HyperParameters"]["sagemaker_estimator_class_name"] = '"PyTorch"'
@@ -52,7 +59,7 @@ def told(server: Server) -> dict[str, Any]:
 
 def test_arguments_are_sorted_and_typed_as_the_toolkit_does(told: dict[str, Any]) -> None:
     assert told["argv"] == [
-        "sub/train.py", "--batch-size", "32", "--map", "k=1", "--nothing", "", "--on", "True",
+        "sub/train.py", "--batch-size", "32", "--map", "a=2,k=1", "--nothing", "", "--on", "True",
         "--tags", "['a', 'b']", "-x", "32",
     ]  # fmt: skip
 
@@ -60,7 +67,7 @@ def test_arguments_are_sorted_and_typed_as_the_toolkit_does(told: dict[str, Any]
 def test_every_hyperparameter_is_a_variable_dashes_and_all(told: dict[str, Any]) -> None:
     environment = told["environment"]
     assert environment["SM_HP_BATCH-SIZE"] == "32"
-    assert environment["SM_HP_MAP"] == '{"k":1}'
+    assert environment["SM_HP_MAP"] == '{"a":2,"k":1}'
     assert environment["SM_HP_X"] == "32"
     assert json.loads(environment["SM_HPS"])["on"] is True
 
