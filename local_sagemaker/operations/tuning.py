@@ -21,7 +21,8 @@ def create_hyper_parameter_tuning_job(request: dict[str, Any], *, platform: Plat
     """Refuses what cannot work before any training job has started."""
     plan = Plan.of(request)
     for definition in plan.definitions:
-        job = {**definition.request, "ResourceConfig": resources(definition.request)}
+        own = {"ResourceConfig": resources(definition.request), "StaticHyperParameters": definition.static}
+        job = definition.request | own
         check_definition(job)
         check_machine(job, platform.settings, platform.isolation, platform.patterns)
     for name in warm_start.parents(request):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from local_sagemaker.tuning.ranges import MAX_HYPERPARAMETERS, Range, parse
+from local_sagemaker.tuning import ranges
+from local_sagemaker.tuning.ranges import MAX_HYPERPARAMETERS, Range
 from local_sagemaker.wire.errors import ApiError, validation
 
 OBJECTIVE_HYPERPARAMETER = "_tuning_objective_metric"
@@ -43,11 +44,8 @@ class Definition:
     metric: str
     """The objective's."""
     maximize: bool
-
-    @property
-    def static(self) -> dict[str, str]:
-        given = self.request.get("StaticHyperParameters", {})
-        return {name: value for name, value in given.items() if name != OBJECTIVE_HYPERPARAMETER}
+    static: dict[str, str]
+    """Those given, and those that Autotune keeps as they are."""
 
     def training_request(self, name: str, tuned: dict[str, str], tags: list[dict[str, str]]) -> dict[str, Any]:
         """CreateTrainingJob for one trial."""
@@ -72,8 +70,8 @@ def parse_definitions(request: dict[str, Any]) -> list[Definition]:
                     f"{member} belongs to TrainingJobDefinitions; with one TrainingJobDefinition give "
                     "ParameterRanges and HyperParameterTuningJobObjective in HyperParameterTuningJobConfig."
                 )
-        ranges, objective = config.get("ParameterRanges"), config.get("HyperParameterTuningJobObjective")
-        return [_definition(given, ranges, objective, "HyperParameterTuningJobConfig", autotune)]
+        searched, objective = config.get("ParameterRanges"), config.get("HyperParameterTuningJobObjective")
+        return [_definition(given, searched, objective, "HyperParameterTuningJobConfig", autotune)]
     for member in ("ParameterRanges", "HyperParameterTuningJobObjective"):
         if member in config:
             raise validation(f"With TrainingJobDefinitions, {member} belongs into each definition.")
@@ -142,15 +140,25 @@ def _definition(
         raise validation(f"{where} needs the ranges to search and the objective.")
     if parameter_ranges.get("AutoParameters") and not autotune:
         raise validation('AutoParameters need Autotune {"Mode": "Enabled"}; without it, give ranges.')
+    static, kept = _static(given), ranges.kept(parameter_ranges)
+    if both := static.keys() & kept.keys():
+        raise validation(f"Hyperparameters {', '.join(sorted(both))} are both static and among the AutoParameters.")
     definition = Definition(
         name=given.get("DefinitionName"),
         request=given,
-        ranges=parse(parameter_ranges),
+        ranges=ranges.parse(parameter_ranges),
         metric=objective["MetricName"],
         maximize=objective["Type"] == "Maximize",
+        static=static | kept,
     )
     _check(definition, where)
     return definition
+
+
+def _static(given: dict[str, Any]) -> dict[str, str]:
+    """Without the objective, which Describe adds and a client may send back."""
+    static = given.get("StaticHyperParameters", {})
+    return {name: value for name, value in static.items() if name != OBJECTIVE_HYPERPARAMETER}
 
 
 def _check(definition: Definition, where: str) -> None:

@@ -148,13 +148,23 @@ def parse(parameter_ranges: dict[str, Any]) -> list[Range]:
     for item in parameter_ranges.get("CategoricalParameterRanges", []):
         ranges.append(_categorical(item))
     for item in parameter_ranges.get("AutoParameters", []):
-        ranges.append(around(item["Name"], item["ValueHint"]))
+        if _is_eligible(item):
+            ranges.append(around(item["Name"], item["ValueHint"]))
     names = [item.name for item in ranges]
     if repeated := {name for name in names if names.count(name) > 1}:
         raise validation(f"Hyperparameter ranges must have unique names; repeated: {', '.join(sorted(repeated))}.")
     if len(ranges) > MAX_TUNABLES:
         raise validation(f"ParameterRanges: at most {MAX_TUNABLES} hyperparameters can be searched, got {len(ranges)}.")
     return ranges
+
+
+def kept(parameter_ranges: dict[str, Any]) -> dict[str, str]:
+    """AutoParameters that are not eligible for Autotune, with their hints as values.
+
+    SDK v2 sends all hyperparameters of an estimator, the toolkit's own among them.
+    """
+    given = parameter_ranges.get("AutoParameters", [])
+    return {item["Name"]: item["ValueHint"] for item in given if not _is_eligible(item)}
 
 
 def combinations(ranges: Iterable[Range]) -> float:
@@ -171,16 +181,11 @@ def around(name: str, hint: str) -> Range:
     - other decimal: from a tenth to ten times, by the logarithm if it is positive; for 0.0, from 0 to 1;
     - true or false: both.
 
-    Raises a ValidationException for other text: it has no neighbourhood, so a categorical range must list the values.
+    Other text has no neighbourhood: it is `kept`.
     """
     if hint.lower() in {"true", "false"}:
         values = ("true", "false") if hint.islower() else ("True", "False")
         return Categorical(name, values)
-    if not _is_number(hint):
-        raise validation(
-            f"AutoParameters: '{name}' has the ValueHint '{hint}', which is neither a number nor true or false; "
-            "give CategoricalParameterRanges with the values to try."
-        )
     value = float(hint)
     if hint.lstrip("+-").isdigit():
         return _around_integer(name, int(hint))
@@ -191,6 +196,11 @@ def around(name: str, hint: str) -> Range:
     if value == 0:
         return Continuous(name, 0.0, 1.0, "Linear")
     return Continuous(name, value * 10, value / 10, "Linear")
+
+
+def _is_eligible(item: dict[str, str]) -> bool:
+    hint = item["ValueHint"]
+    return not item["Name"].startswith("sagemaker_") and (hint.lower() in {"true", "false"} or _is_number(hint))
 
 
 def _around_integer(name: str, value: int) -> Integer:

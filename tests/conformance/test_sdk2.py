@@ -93,6 +93,12 @@ def test_an_attached_tuner_knows_its_jobs(outcome: Outcome) -> None:
     assert sorted(outcome["attached_losses"]) == sorted(outcome["losses"])
 
 
+@pytest.mark.program("sdk2/autotune.py")
+def test_autotune_chooses_the_ranges_of_an_estimator(outcome: Outcome) -> None:
+    assert outcome["status"] == "Completed"
+    assert outcome["tuned"] == ["epochs", "learning-rate"]
+
+
 @pytest.mark.program("sdk2/analytics.py")
 def test_training_analytics_draw_the_metric_over_time(outcome: Outcome) -> None:
     assert outcome["metrics"] == ["train:loss"] and outcome["points"] >= 1

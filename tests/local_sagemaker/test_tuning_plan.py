@@ -136,6 +136,18 @@ def test_autotune_fills_in_what_is_not_given() -> None:
     refused(request(ParameterRanges=LR | hints), "AutoParameters need Autotune")
 
 
+def test_autotune_keeps_what_has_no_neighbourhood() -> None:
+    """All that SDK v2's PyTorch estimator has comes as AutoParameters, the toolkit's own hyperparameters too."""
+    own = {"sagemaker_program": '"train.py"', "sagemaker_container_log_level": "20", "optimizer": '"adam"'}
+    hints = [{"Name": name, "ValueHint": hint} for name, hint in (own | {"batch": "32"}).items()]
+    asked = request(ParameterRanges={"AutoParameters": hints}) | {"Autotune": {"Mode": "Enabled"}}
+    (found,) = Plan.of(asked).definitions
+    assert [item.name for item in found.ranges] == ["batch"]
+    assert found.training_request("job", {"batch": "8"}, [])["HyperParameters"].items() >= own.items()
+    asked["TrainingJobDefinition"]["StaticHyperParameters"] = {"optimizer": "sgd"}
+    refused(asked, "optimizer are both static and among the AutoParameters")
+
+
 def test_definitions_take_turns_and_skip_what_is_exhausted() -> None:
     two = {"CategoricalParameterRanges": [{"Name": "a", "Values": ["1", "2"]}]}
     plan = Plan.of(several(named("small", two), named("large")))
