@@ -155,7 +155,8 @@ def num_threads(handlers: Handlers) -> int:
 
 
 def refuse(reason: str) -> int:
-    print(f"serve.py: {reason}", file=sys.stderr, flush=True)
+    """Say it in one line, the last one of the log: that one is quoted first where an endpoint fails."""
+    print(f"serve.py: {' '.join(reason.split())}", file=sys.stderr, flush=True)
     return 1
 
 

@@ -31,7 +31,7 @@ STARTUP_TIMEOUT_S = 480.0
 
 _PING_TIMEOUT_S = 2.0
 _STOP_GRACE_S = 30.0
-_LAST_LINES = 12
+_LAST_LINES, _MAX_QUOTED = 12, 700
 
 # What is taken of its output at a time, in chunks: the thread that follows it has other work.
 _CHUNKS_AT_ONCE = 16
@@ -162,10 +162,17 @@ class ModelServer:
         self._platform.logs.put(*self._log, [f"[local_sagemaker] {message}"])
 
     def last_output(self) -> str:
-        """What it printed last, for a FailureReason; empty when it printed nothing."""
+        """What it printed last, for a FailureReason; empty when it printed nothing.
+
+        The last line comes first: it says what happened, and a console shows the beginning of a reason.
+        """
         self.follow(final=not self.running())
-        text = "\n".join(self._last_lines)
-        return f" Last output: {text[-700:]}" if text else ""
+        if not self._last_lines:
+            return ""
+        *before, last = self._last_lines
+        last, text = last[:_MAX_QUOTED], "\n".join(before)
+        text = text[max(0, len(text) + len(last) - _MAX_QUOTED) :]
+        return f" Last output: {last}" + (f"\nBefore that:\n{text}" if text else "")
 
     def end_reason(self) -> str:
         """Why it does not run any more."""

@@ -93,5 +93,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 if __name__ == "__main__":
     if MODEL.get("start") == "fail":
         sys.exit("no such weights: model.pth")
+    if MODEL.get("start") == "crash":
+        raise RuntimeError("no gpü")
     time.sleep(MODEL.get("start_s", 0))
     http.server.ThreadingHTTPServer(("127.0.0.1", int(os.environ["SAGEMAKER_BIND_TO_PORT"])), Handler).serve_forever()

@@ -193,6 +193,16 @@ def test_model_that_cannot_start_fails_with_its_last_words(server: Server) -> No
     wait_deleted(server, name)
 
 
+def test_reason_begins_with_the_last_line(server: Server) -> None:
+    name = unique("Endpoint")
+    config = create_config(server, create_model(server, version=1, start="crash"))
+    server.sagemaker.create_endpoint(EndpointName=name, EndpointConfigName=config)
+    reason = wait_endpoint(server, name)["FailureReason"]
+    first, _, rest = reason.partition("\n")
+    assert first.endswith("Last output: RuntimeError: no gpü")
+    assert rest.startswith("Before that:\nTraceback") and "model_server.py" in rest
+
+
 def test_image_without_a_stand_in_fails_with_the_way_out(server: Server) -> None:
     model = unique("Model")
     server.sagemaker.create_model(ModelName=model, PrimaryContainer={"Image": "111122223333.dkr.ecr/mine:1"})
