@@ -34,7 +34,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from dataset import array_cache, augment
-from dataset.channel import MEAN, STD, Channel, class_names, told
+from dataset.channel import Channel, class_names, told
 from network import model
 from profiler import system_metrics
 from recordings import notes
@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from typing import Any
 
+    from dataset.channel import Normalisation
     from training.distributed import Group
     from training.features import Features
     from training.settings import Computation, Folders, Network, Settings
@@ -105,6 +106,7 @@ def train(settings: Settings, group: Group) -> None:
     shape = network_shape(settings.network, classes)
     training = Training(settings, shape, len(classes), train_set, group)
     system_metrics.watch_share(training.times.folder)  # in each process
+    resumed = training.resume(ingredients)
     learnt_from: Channel | Features = train_set
     judged_by: Channel | Features = validation_set
     if features.usable(settings.network.trainable, settings.images, group.any(training.debugger.active)):
@@ -112,12 +114,11 @@ def train(settings: Settings, group: Group) -> None:
     for images in (learnt_from, judged_by):
         images.load(training.device)
     selection, serving = settings.selection, settings.computation.serving
-    resumed = training.resume(ingredients)
     stop, progress = StopOnSigterm(), training.progress
 
     def description() -> dict[str, Any]:
         assert progress.best is not None
-        return describe(settings, shape, classes, fingerprint, progress.best)
+        return describe(settings, shape, training.normalisation, classes, fingerprint, progress.best)
 
     if progress.best and group.first:  # an interrupted job starts again with an empty model folder
         training.best.go_on(description())
@@ -271,6 +272,7 @@ def network_shape(network: Network, classes: Sequence[str]) -> dict[str, Any]:
 def describe(
     settings: Settings,
     shape: Mapping[str, Any],
+    normalisation: Normalisation,
     classes: Sequence[str],
     fingerprint: str | None,
     best: Mapping[str, float],
@@ -280,8 +282,8 @@ def describe(
         "network": shape,
         "classes": classes,
         "image_size": settings.images.image_size,
-        "mean": MEAN,
-        "std": STD,
+        "mean": normalisation[0],
+        "std": normalisation[1],
         "best_epoch": best["epoch"],
         "metrics": {name: value for name, value in best.items() if ":" in name},
         "dataset_fingerprint": fingerprint,

@@ -24,6 +24,7 @@ from pictures.bad_image import BadImage
 from pictures.memory_gate import MemoryGate
 from pictures.picture import MEAN as MEAN  # training finds them here
 from pictures.picture import STD as STD
+from pictures.picture import Normalisation as Normalisation
 from pictures.picture import decode, to_pixels
 from pictures.picture import normalise as normalise
 

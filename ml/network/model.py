@@ -13,6 +13,7 @@ from torch import nn
 
 from network import artifact, weights
 from network.resnet import LAYERS, STEMS, ResNet
+from pictures.picture import MEAN, STD, Normalisation
 
 if TYPE_CHECKING:
     from typing import Any
@@ -27,6 +28,10 @@ TRAINABLE = {  # flag value -> the parts of the network that train, by name; Non
     "layer4": ("layer4",),
     "head": (),
 }
+# Networks whose weights in torchvision expect pixels from -1 to 1: by their transforms, or by `transform_input`, which
+# torchvision switches on only where it fills the network itself.
+SYMMETRIC = ("efficientnet_v2_l", "googlenet", "inception_v3")
+HALVES = (0.5, 0.5, 0.5)
 
 
 def architecture(name: str) -> str:
@@ -75,6 +80,11 @@ def torchvision_network(arch: str, num_outputs: int) -> nn.Module:
     extra = {"aux_logits": False, "init_weights": True} if arch in ("googlenet", "inception_v3") else {}
     network: nn.Module = models.get_model(arch, weights=None, num_classes=num_outputs, **extra)
     return network
+
+
+def normalisation(arch: str) -> Normalisation:
+    """What the network's pretrained weights expect; as good as any for training from scratch."""
+    return (HALVES, HALVES) if arch in SYMMETRIC else (MEAN, STD)
 
 
 def extend_head(network: nn.Module, hidden_units: int, dropout: float) -> None:

@@ -29,8 +29,10 @@ if TYPE_CHECKING:
     from PIL.ImageFile import ImageFile
     from torch import Tensor
 
-MEAN = (0.485, 0.456, 0.406)  # of ImageNet, which pretrained weights expect; as good as any for training from scratch
+MEAN = (0.485, 0.456, 0.406)  # of ImageNet, which most pretrained weights expect: see network.model.normalisation
 STD = (0.229, 0.224, 0.225)
+Normalisation = tuple[tuple[float, ...], tuple[float, ...]]
+"""Mean and standard deviation of red, green and blue, of values from 0 to 1."""
 MAX_PIXELS = 120_000_000  # a phone's 108 megapixels
 MAX_BYTES = 25 * 2**20  # of a file: a real-time endpoint takes no more
 # Scans times pixels: encoders write a progressive JPEG in about ten scans, but a few kilobytes can ask for thousands.

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from dataset.channel import Channel
+    from pictures.picture import Normalisation
     from training.frozen_part import FrozenPart, OpenVinoPart
     from training.settings import Images
 
@@ -111,8 +112,8 @@ class Features:
 class Extractor:
     """Turns channels into Features of one network; `prepare` makes the network's input of a batch of pixels.
 
-    `arch` and `precision` are those of the network and of `autocast`, a function that makes a context. `pixels` is how
-    many the network will see in all: OpenVINO is tried where they are worth it.
+    `arch`, `precision` and `normalisation` are those of the network, of `autocast`, which makes a context, and of
+    `prepare`. `pixels` is how many the network will see in all: OpenVINO is tried where they are worth it.
     """
 
     def __init__(
@@ -125,9 +126,10 @@ class Extractor:
         precision: torch.dtype,
         say: Callable[[str], object],
         pixels: int = 0,
+        normalisation: Normalisation = (MEAN, STD),
     ) -> None:
         self.network, self.head, self.prepare, self.autocast = network, head, prepare, autocast
-        self.arch, self.precision, self.say = arch, precision, say
+        self.arch, self.precision, self.say, self.normalisation = arch, precision, say, normalisation
         self.device = next(network.parameters()).device
         self.part: FrozenPart | OpenVinoPart = frozen_part.FrozenPart(network, head)
         on_processor = self.device.type == "cpu" and precision is torch.float32
@@ -180,7 +182,7 @@ class Extractor:
         torchvision = sys.modules.get("torchvision")
         return pixel_cache.name(
             "features",
-            *(VERSION, self.arch, channel.image_size, views, str(self.precision), MEAN, STD),
+            *(VERSION, self.arch, channel.image_size, views, str(self.precision), *self.normalisation),
             *(self.frozen_weights, hashlib.sha256(Path(resnet.__file__).read_bytes()).hexdigest()),
             *(torch.__version__, getattr(torchvision, "__version__", None), self.openvino, self.device_name()),
             *(pixel_cache.recipe(), channel.digests),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 import torch
 
 from dataset import augment
-from dataset.channel import balanced, normalise, shuffled
+from dataset.channel import MEAN, STD, balanced, normalise, shuffled
 from debugger.watcher import Debugger
 from network import model
 from profiler.phases import BACKWARD, FORWARD, OPTIMIZER, PREPARING
@@ -58,6 +58,7 @@ class Training:
         for message in model.load_weights(self.network, weights, arch, settings.folders.pretrained_dir):
             say(message)
         model.freeze(self.network, settings.network.trainable)
+        self.normalisation = model.normalisation(arch)
         self.network.to(self.device)
         criterion = make_loss(settings.loss, settings.network.head, train_set.labels, num_classes)
         self.criterion = criterion.to(self.device)
@@ -223,14 +224,22 @@ class Training:
         views = features.VIEWS[settings.images.augment]
         pixels = (len(train_set) * views + len(validation_set)) * settings.images.image_size**2
         extractor = features.Extractor(
-            self.network, head, self.normalised, self.autocast, settings.network.arch, self.precision, say, pixels
+            self.network,
+            head,
+            self.normalised,
+            self.autocast,
+            settings.network.arch,
+            self.precision,
+            say,
+            pixels,
+            self.normalisation,
         )
         seen = extractor.features(train_set, views), extractor.features(validation_set, 1)
         self.forward, self.prepare = head, lambda vectors: vectors
         return seen
 
     def normalised(self, pixels: Tensor) -> Tensor:
-        return normalise(pixels.to(self.device))
+        return normalise(pixels.to(self.device), *self.normalisation)
 
     def autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, self.precision, enabled=self.precision is not torch.float32)
@@ -254,6 +263,7 @@ class Training:
                 "run": self.run,
                 "debug_steps": self.debugger.steps,
                 "progress": vars(self.progress),
+                "normalisation": self.normalisation,
                 "network": self.network.state_dict(),
                 "best_weights": self.best.weights,
                 "optimizer": self.optimizer.state_dict(),
@@ -277,6 +287,7 @@ class Training:
         if state is None:
             return False
         self.run, self.progress = state["run"], Progress(**state["progress"])
+        self.normalisation = state.get("normalisation", (MEAN, STD))  # earlier releases had one for all networks
         self.debugger.go_on(state["debug_steps"])
         self.network.load_state_dict(state["network"])
         self.best.weights = state["best_weights"] if self.group.first else None

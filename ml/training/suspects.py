@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from dataset.channel import Channel
+    from pictures.picture import Normalisation
 
 NAME = "labels.json"
 FORMAT = 1
@@ -84,7 +85,7 @@ def judged(
     seen = [
         images.vectors[:, 0].cpu()
         if isinstance(images, Features)
-        else vectors(network.to(device), images, side, device)
+        else vectors(network.to(device), images, side, (description["mean"], description["std"]), device)
         for images in learnt
     ]
     votes = label_votes.vote(torch.cat(seen), labels, len(classes))
@@ -108,7 +109,9 @@ def judged(
     }
 
 
-def vectors(network: torch.nn.Module, channel: Channel, side: int, device: torch.device) -> Tensor:
+def vectors(
+    network: torch.nn.Module, channel: Channel, side: int, normalisation: Normalisation, device: torch.device
+) -> Tensor:
     """What enters the head for each image, (N, width) on the CPU; the logits of a network that has no such place."""
     head = features.head_of(network, side)
     part = network if head is None else frozen_part.FrozenPart(network, head)
@@ -116,6 +119,6 @@ def vectors(network: torch.nn.Module, channel: Channel, side: int, device: torch
     seen = []
     with torch.no_grad():
         for pixels, _ in channel.batches(BATCH):
-            images = augment.resized(normalise(pixels.to(device)), side)
+            images = augment.resized(normalise(pixels.to(device), *normalisation), side)
             seen.append(part(images).float().cpu())
     return torch.cat(seen)

@@ -1,5 +1,6 @@
 import argparse
 import importlib.util
+import inspect
 import pickle
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 import torch
 
 from network import artifact, model
+from pictures import picture
 
 
 def description(**changes):
@@ -25,6 +27,34 @@ def test_network_is_torchvisions(arch):
     image = torch.randn(1, 3, 64, 64)
     with torch.no_grad():
         torch.testing.assert_close(ours(image), theirs(image), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("arch", ["googlenet", "inception_v3"])
+def test_the_first_layer_sees_what_torchvisions_sees(arch):
+    """Which changes its input once it is built with weights."""
+    import torchvision
+
+    theirs = torchvision.models.get_model(arch, transform_input=True, aux_logits=False, init_weights=False)
+    ours = model.build(arch, 1000)
+    ours.load_state_dict(theirs.state_dict())
+    pixels, seen = torch.randint(0, 256, (2, 96, 96, 3), dtype=torch.uint8), []
+    for network, scale in ((theirs, (picture.MEAN, picture.STD)), (ours, model.normalisation(arch))):
+        first = next(module for module in network.modules() if isinstance(module, torch.nn.Conv2d))
+        first.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+        with torch.no_grad():
+            network.eval()(picture.normalise(pixels, *scale))
+    torch.testing.assert_close(seen[1], seen[0], rtol=0, atol=1e-5)
+
+
+def test_every_network_gets_its_weights_scale():
+    from torchvision import models
+
+    for arch in models.list_models(module=models):
+        transforms = models.get_model_weights(arch).DEFAULT.transforms()
+        expected = (tuple(transforms.mean), tuple(transforms.std))
+        if '"transform_input", True' in inspect.getsource(models.get_model_builder(arch)):
+            expected = ((0.5,) * 3, (0.5,) * 3)
+        assert model.normalisation(arch) == expected, arch
 
 
 def test_the_pipeline_knows_torchvisions_networks():

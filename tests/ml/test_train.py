@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 
 from network import artifact, model
+from pictures.picture import MEAN
 from tests.ml.conftest import SMALL, weights_of
 from tests.waiting import PATIENCE_S
 from training import features, flags, loop, metrics
@@ -54,6 +55,34 @@ def test_what_was_learnt_is_served(finished, images, monkeypatch):
     request = inference.input_fn((images / "train/red/0.png").read_bytes(), "image/png")
     answer = json.loads(inference.output_fn(inference.predict_fn(request, network), None)[0])
     assert (answer["label"], answer["index"]) == ("red", 0)
+
+
+def log_loss_as_served(folder, channel):
+    """The mean over a channel's images, by the code of an endpoint."""
+    import inference
+
+    served, losses = inference.model_fn(folder), []
+    for index, name in enumerate(served.description["classes"]):
+        for path in (channel / name).iterdir():
+            answer = inference.predict_fn(inference.input_fn(path.read_bytes(), "image/png"), served)
+            losses.append(-math.log(answer.probabilities[0, index]))
+    return sum(losses) / len(losses)
+
+
+def test_a_network_is_served_at_its_own_scale(main, job, images, tmp_path):
+    """GoogLeNet's pixels go from -1 to 1; one that began in an earlier release goes on with ImageNet's."""
+    place = tmp_path / "checkpoints"
+    options = ["--arch", "googlenet", "--stem", "standard", "--image-size", "32", "--epochs", "1"]
+    assert main([*SMALL, *options, "--checkpoint-dir", str(place)]) == 0
+    assert artifact.read_description(job.model_dir)["mean"] == [0.5] * 3
+    assert log_loss_as_served(job.model_dir, images / "validation") == pytest.approx(
+        history(job)[0]["validation:loss"], abs=1e-4
+    )
+    state = torch.load(place / "last.pt", weights_only=True)
+    del state["normalisation"]
+    torch.save(state, place / "last.pt")
+    assert main([*SMALL, *options, "--checkpoint-dir", str(place)]) == 0
+    assert artifact.read_description(job.model_dir)["mean"] == list(MEAN)
 
 
 def test_sigterm_keeps_the_best_so_far(job):
