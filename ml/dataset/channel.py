@@ -172,15 +172,24 @@ def ahead(work: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Res
         yield coming.result()
 
 
-def chunks(count: int, batch_size: int, order: Tensor | list[Tensor] | None = None) -> list[Tensor]:
+def chunks(count: int, batch_size: int, order: Tensor | list[Tensor] | None = None, least: int = 2) -> list[Tensor]:
     """The indices of each batch: of 0 to `count` in the given order, or in their own. A list is cut already."""
     if isinstance(order, list):
         return order
     order = torch.arange(count) if order is None else order
     parts = list(order.split(batch_size))
-    if len(parts) > 1 and len(parts[-1]) == 1:  # BatchNorm cannot learn from a batch of one
+    if len(parts) > num_chunks(len(order), batch_size, least):
         parts[-2:] = [torch.cat(parts[-2:])]
     return parts
+
+
+def num_chunks(count: int, batch_size: int, least: int = 2) -> int:
+    """How many batches `count` images make. A rest of fewer than `least` joins the batch before it.
+
+    BatchNorm cannot learn from a batch of one.
+    """
+    whole, rest = divmod(count, batch_size)
+    return max(1, whole + (rest >= least))
 
 
 def shuffled(labels: Tensor, generator: Generator) -> Tensor:

@@ -26,6 +26,8 @@ import torch
 from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
 
+from dataset.channel import chunks
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
@@ -81,9 +83,7 @@ class Group:
 
         A rest with fewer than two images for each process joins the batch before it.
         """
-        batches = list(order.split(batch_size))
-        if len(batches) > 1 and len(batches[-1]) < 2 * self.size:
-            batches[-2:] = [torch.cat(batches[-2:])]
+        batches = chunks(len(order), batch_size, order, 2 * self.size)
         return [batch.tensor_split(self.size)[self.rank] for batch in batches]
 
     def part(self, count: int, batch_size: int) -> list[Tensor]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 import torch
 
 from dataset import augment
-from dataset.channel import MEAN, STD, balanced, normalise, shuffled
+from dataset.channel import MEAN, STD, balanced, normalise, num_chunks, shuffled
 from debugger.watcher import Debugger
 from network import model
 from profiler.phases import BACKWARD, FORWARD, OPTIMIZER, PREPARING
@@ -79,7 +79,7 @@ class Training:
         self.randomness = torch.Generator().manual_seed(own_seed(seed, group.rank))
         if group.rank > 0:  # the first weights had to be the same everywhere, what is dropped out must not be
             torch.manual_seed(own_seed(seed, group.rank))
-        self.steps_per_epoch = max(1, math.ceil(len(train_set) / settings.loop.batch_size))
+        self.steps_per_epoch = num_chunks(len(train_set), settings.loop.batch_size, least=2 * group.size)
         model.pace_statistics(self.network, self.steps_per_epoch)
         self.progress = Progress()
         self.best = Best(settings.folders.model_dir, model.learning(self.network))

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 import train
+from dataset.channel import num_chunks
 from network import artifact, model
 from tests.waiting import PATIENCE_S
 from training import distributed, losses, metrics
@@ -212,6 +213,7 @@ def test_shares_make_up_each_batch(count, batch_size, size):
     assert torch.equal(torch.cat(batches), order)
     assert min(len(part) for parts in shares for part in parts) >= 2  # BatchNorm cannot learn from one image
     assert all(len(batch) == batch_size for batch in batches[:-1])
+    assert len(batches) == num_chunks(count, batch_size, least=2 * size)
 
 
 @pytest.mark.parametrize(("count", "size"), [(9, 2), (1, 2), (3, 4), (100, 3)])

@@ -290,6 +290,15 @@ def test_sagemakers_own_hyperparameters_are_passed_over():
     assert flags.parse([*own, *FOLDERS, "--lr", "0.1", "--sagemaker_job_name=x"], "").optimizer.lr == 0.1
 
 
+@pytest.mark.parametrize(("batch_size", "steps"), [(23, 1), (22, 2), (24, 1)])
+def test_schedules_reach_their_end(main, batch_size, steps, monkeypatch):
+    """Of 24 images one may be left over, which makes no step of its own."""
+    seen = set()
+    monkeypatch.setattr(loop, "rate", lambda schedule, position: seen.add(position) or 1.0)
+    assert main([*SMALL, "--batch-size", str(batch_size), "--check-labels", "false"]) == 0
+    assert sorted(seen) == [step / (2 * steps) for step in range(2 * steps)]
+
+
 def test_training_ends_early_without_gain(main, job, capsys):
     assert main([*SMALL, "--epochs", "50", "--patience", "2", "--min-delta", "0.5"]) == 0
     assert 3 <= len(history(job)) < 50
