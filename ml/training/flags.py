@@ -156,7 +156,8 @@ def add_selection(flag: Flag) -> None:
         "--objective",
         choices=tuple(metrics.OBJECTIVES),
         default="validation:accuracy",
-        help="what the best epoch is best in (default validation:accuracy; at equal values the lower loss)",
+        help="what the best epoch is best in (default validation:accuracy; at equal values the lower loss); "
+        "validation:loss is the log loss, whatever is minimised",
     )
     flag("--patience", type=number(int, 0, 1000), default=0, help="epochs without gain before it ends early; 0: off")
     flag("--min-delta", type=number(float, 0, 1), default=0.0, help="what counts as a gain for --patience (default 0)")

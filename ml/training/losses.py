@@ -34,6 +34,16 @@ def batch_weight(criterion: nn.Module, labels: Tensor) -> float:
     return float(len(labels) if weights is None else weights[labels].sum())
 
 
+def log_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """What networks are judged by, whatever they minimise: the mean of -log(probability of the right class), in nats.
+
+    `logits` are (N, classes), or (N, 1) of a binary head.
+    """
+    if logits.shape[1] == 1:
+        return functional.binary_cross_entropy_with_logits(logits.squeeze(1), labels.to(logits.dtype))
+    return functional.cross_entropy(logits, labels)
+
+
 class BinaryLoss(nn.modules.loss._Loss):  # of this class, or smdebug refuses to watch it
     """Cross entropy of one logit: logits (N, 1), labels (N,) of 0 and 1 -> a scalar."""
 

@@ -26,7 +26,7 @@ class Tally:
         self.predictions: list[int] = []
 
     def add(self, logits: Tensor, labels: Tensor, loss: float, weight: float) -> None:
-        """`loss` is a mean over the batch in which it counts `weight`, see losses.batch_weight."""
+        """`loss` is a mean over the batch in which it counts `weight`: its images, or see losses.batch_weight."""
         self.loss_sum += loss * weight
         self.weight_sum += weight
         self.labels += labels.tolist()

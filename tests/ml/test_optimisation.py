@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from training.losses import BinaryLoss, class_weights, make_loss
+from training.losses import BinaryLoss, class_weights, log_loss, make_loss
 from training.numerics import fast_in_bfloat16, precision
 from training.optimisation import Ema, make_optimizer, rate, uncompiled
 from training.settings import Images, Loss, Optimizer, Schedule
@@ -73,6 +73,14 @@ def test_one_logit_and_two_have_the_same_loss(smoothing):
     one, both = make_loss(loss, "binary", labels, 2), make_loss(loss, "softmax", labels, 2)
     assert isinstance(one, BinaryLoss)
     torch.testing.assert_close(one(logits, labels), both(two, labels))
+
+
+def test_log_loss_is_alike_for_both_heads():
+    logits, labels = 5 * torch.randn(16, 1), torch.randint(0, 2, (16,))
+    two = torch.cat([torch.zeros(16, 1), logits], 1)
+    expected = -two.double().softmax(1)[range(16), labels].log().mean()
+    torch.testing.assert_close(log_loss(logits, labels).double(), expected)
+    torch.testing.assert_close(log_loss(two, labels).double(), expected)
 
 
 @pytest.mark.parametrize(

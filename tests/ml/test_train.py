@@ -85,6 +85,15 @@ def test_a_network_is_served_at_its_own_scale(main, job, images, tmp_path):
     assert artifact.read_description(job.model_dir)["mean"] == list(MEAN)
 
 
+def test_validation_loss_is_the_plain_log_loss(main, two_classes, job, tmp_path):
+    """Whatever is minimised, so that trials with other criteria can be compared by it."""
+    for head in ("softmax", "binary"):
+        given = ["--head", head, "--label-smoothing", "0.4", "--class-weights", "balanced", "--batch-size", "3"]
+        assert main([*SMALL, *given, "--precision", "fp32", "--epochs", "1"]) == 0
+        served = log_loss_as_served(job.model_dir, tmp_path / "x-rays/validation")
+        assert history(job)[0]["validation:loss"] == pytest.approx(served, rel=1e-3)
+
+
 def test_sigterm_keeps_the_best_so_far(job):
     process = job.start(epochs=1000)
     for line in process.stdout:
