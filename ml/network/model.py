@@ -16,6 +16,7 @@ from network.resnet import LAYERS, STEMS, ResNet
 from pictures.picture import MEAN, STD, Normalisation
 
 if TYPE_CHECKING:
+    from collections.abc import Container
     from typing import Any
 
     from torch import Tensor
@@ -32,6 +33,7 @@ TRAINABLE = {  # flag value -> the parts of the network that train, by name; Non
 # torchvision switches on only where it fills the network itself.
 SYMMETRIC = ("efficientnet_v2_l", "googlenet", "inception_v3")
 HALVES = (0.5, 0.5, 0.5)
+STEM = ("conv1", "bn1")  # of a ResNet: scales and statistics of the second belong to the filters of the first
 
 
 def architecture(name: str) -> str:
@@ -119,16 +121,18 @@ def predictions(logits: Tensor) -> Tensor:
     return logits.argmax(1) if logits.shape[1] > 1 else (logits[:, 0] > 0).long()
 
 
-def load_weights(network: nn.Module, source: str, arch: str, pretrained_dir: Path | str | None = None) -> list[str]:
+def load_weights(
+    network: nn.Module, source: str, arch: str, pretrained_dir: Path | str | None = None
+) -> dict[str, str]:
     """Fill `network` from `source`: "none", "channel" (the one file of `pretrained_dir`) or "imagenet" (a download).
 
-    Returns messages that say which layers start from random weights all the same. Raises ValueError when the weights
-    are of another architecture.
+    Returns what starts from random values all the same: by the weight's name, a message that says why. Raises
+    ValueError when the weights are of another architecture.
     """
     if source == "none":
-        return []
+        return {}
     state = imagenet_state(arch) if source == "imagenet" else read_state(only_checkpoint(pretrained_dir))
-    own, head, messages = network.state_dict(), head_prefix(network), []
+    own, head, random = network.state_dict(), head_prefix(network), {}
     for name in list(state):
         # torchvision's networks with auxiliary heads keep those weights in the file.
         if name not in own and name.startswith((f"{head}.", "AuxLogits.", "aux1.", "aux2.")):
@@ -138,7 +142,7 @@ def load_weights(network: nn.Module, source: str, arch: str, pretrained_dir: Pat
         expected = name.startswith(f"{head}.") or name == "conv1.weight"
         if expected and (name not in state or state[name].shape != own[name].shape):
             theirs = tuple(state[name].shape) if name in state else "nothing"
-            messages.append(
+            random[name] = (
                 f"'{name}' starts from random values: {theirs} in the weights, {tuple(own[name].shape)} in this network"
             )
             state[name] = own[name]
@@ -147,7 +151,7 @@ def load_weights(network: nn.Module, source: str, arch: str, pretrained_dir: Pat
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:300]
         raise ValueError(f"the pretrained weights do not fit --arch {arch}: {reason}") from error
-    return messages
+    return random
 
 
 def only_checkpoint(folder: Path | str | None) -> Path:
@@ -187,17 +191,27 @@ def imagenet_state(arch: str) -> dict[str, Tensor]:
         ) from error
 
 
-def freeze(network: nn.Module, trainable: str) -> None:
-    """Let only the part named by `trainable` (a key of TRAINABLE) receive gradients; the head always does."""
+def freeze(network: nn.Module, trainable: str, random: Container[str] = ()) -> str:
+    """Let only the part named by `trainable` (a key of TRAINABLE) receive gradients; the head always does.
+
+    So does a first layer whose weights are among the `random` ones; returns a message that says so, else "".
+    """
     parts = TRAINABLE[trainable]
     if parts is None:
-        return
+        return ""
     missing = [part for part in parts if not hasattr(network, part)]
     if missing:
         raise ValueError(f"--trainable {trainable} is for ResNets; this network has no {missing[0]}. Use head or all")
-    learning = tuple(f"{part}." for part in (*parts, head_prefix(network)))
+    stem = STEM if "conv1.weight" in random else ()
+    learning = tuple(f"{part}." for part in (*stem, *parts, head_prefix(network)))
     for name, parameter in network.named_parameters():
         parameter.requires_grad_(name.startswith(learning))
+    return f"{' and '.join(stem)} learn as well: the weights have nothing for them to keep" if stem else ""
+
+
+def only_head_learns(network: nn.Module) -> bool:
+    head = f"{head_prefix(network)}."
+    return all(name.startswith(head) for name, parameter in network.named_parameters() if parameter.requires_grad)
 
 
 def pace_statistics(network: nn.Module, steps_per_epoch: int) -> None:

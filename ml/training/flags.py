@@ -82,7 +82,12 @@ def add_network(flag: Flag) -> None:
         default="none",
         help="where training starts (default none)",
     )
-    flag("--trainable", choices=tuple(model.TRAINABLE), default="all", help="the part that learns (default all)")
+    flag(
+        "--trainable",
+        choices=tuple(model.TRAINABLE),
+        default="all",
+        help="the part that learns; less than all needs weights to start from (default all)",
+    )
     flag(
         "--head",
         choices=model.HEADS,
@@ -251,6 +256,11 @@ def check(parser: argparse.ArgumentParser, settings: argparse.Namespace) -> None
         )
     if settings.serving == "openvino" and importlib.util.find_spec("openvino") is None:
         parser.error("argument --serving: openvino is not installed here; install it, or use auto or torch")
+    if settings.weights == "none" and settings.trainable != "all":
+        parser.error(
+            f"arguments --weights and --trainable: none and {settings.trainable} would freeze layers at random values; "
+            "use --weights channel or imagenet, or --trainable all"
+        )
     if settings.start_size > settings.image_size:
         parser.error(f"argument --start-size: {settings.start_size} is more than --image-size {settings.image_size}")
     if settings.augment != "none" and settings.image_size < 16 and "rand" in settings.augment:

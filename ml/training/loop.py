@@ -55,9 +55,10 @@ class Training:
         self.device = group.device
         self.network = model.build(**shape, blank=settings.network.weights != "none")
         weights, arch = settings.network.weights, settings.network.arch
-        for message in model.load_weights(self.network, weights, arch, settings.folders.pretrained_dir):
-            say(message)
-        model.freeze(self.network, settings.network.trainable)
+        random = model.load_weights(self.network, weights, arch, settings.folders.pretrained_dir)
+        for message in (*random.values(), model.freeze(self.network, settings.network.trainable, random)):
+            if message:
+                say(message)
         self.normalisation = model.normalisation(arch)
         self.network.to(self.device)
         criterion = make_loss(settings.loss, settings.network.head, train_set.labels, num_classes)
@@ -217,10 +218,10 @@ class Training:
     def look_once(self, train_set: Channel, validation_set: Channel) -> tuple[Channel | Features, Channel | Features]:
         """Let the frozen part see each image now; from here on vectors go into the head alone -> channels of vectors.
 
-        The same channels for a network that cannot be parted at its head.
+        The same channels for a network that cannot be parted at its head, or learns below it.
         """
         settings, head = self.settings, features.head_of(self.network, self.settings.images.image_size)
-        if head is None:
+        if head is None or not model.only_head_learns(self.network):
             return train_set, validation_set
         say("the network below the head is frozen: its view of each image is computed once")
         views = features.VIEWS[settings.images.augment]
@@ -288,6 +289,11 @@ class Training:
         state = self.group.from_first(lambda: checkpoint.load(folder, self.identity))
         if state is None:
             return False
+        if num_parameters(state["optimizer"]) != num_parameters(self.optimizer.state_dict()):
+            raise ValueError(
+                f"the checkpoint in '{folder}' is of an earlier release, which froze a random first layer; delete it "
+                "to start anew"
+            )
         self.run, self.progress = state["run"], Progress(**state["progress"])
         self.normalisation = state.get("normalisation", (MEAN, STD))  # earlier releases had one for all networks
         self.debugger.go_on(state["debug_steps"])
@@ -324,6 +330,11 @@ class Training:
 
 def finite(tensor: Tensor) -> bool:
     return not tensor.is_floating_point() or bool(torch.isfinite(tensor).all())
+
+
+def num_parameters(optimizer: Mapping[str, Any]) -> int:
+    """How many tensors an optimizer's state dict is about."""
+    return sum(len(group["params"]) for group in optimizer["param_groups"])
 
 
 def own_seed(seed: int, rank: int) -> int:

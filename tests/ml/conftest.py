@@ -11,6 +11,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+import torch
 from PIL import Image
 
 from tests.waiting import PATIENCE_S, wait_until
@@ -51,6 +52,17 @@ def images(tmp_path_factory):
                 pixels = bytes(min(255, value + noise.randrange(25)) for _ in range(256) for value in colour)
                 Image.frombytes("RGB", (16, 16), pixels).save(folder / f"{number}.png")
     return root
+
+
+@pytest.fixture(scope="session")
+def pretrained(tmp_path_factory):
+    """A folder with weights for the network of SMALL, where less than all of it is to learn."""
+    from network import model
+
+    folder = tmp_path_factory.mktemp("pretrained")
+    torch.manual_seed(0)
+    torch.save(model.build("resnet18", 3, "small").state_dict(), folder / "weights.pth")
+    return folder
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -23,6 +23,7 @@ from training.settings import Loss
 # Without random draws and with BatchNorm frozen, what two processes learn is what one does.
 EXACT = {
     "trainable": "head",
+    "weights": "channel",
     "start-size": 16,  # without effect, but the images then go through the whole network in each epoch
     "hidden-units": 8,
     "batch-size": 9,  # shares of 5 and 4; the last batch has 6
@@ -41,9 +42,9 @@ TORCHRUN = ("-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone")
 
 
 @pytest.fixture(scope="session")
-def together(debugged_job):
+def together(debugged_job, pretrained):
     """A whole training of two processes, watched by Debugger."""
-    return debugged_job(launcher=TORCHRUN, **EXACT)
+    return debugged_job(launcher=TORCHRUN, **EXACT | {"pretrained-dir": pretrained})
 
 
 @pytest.fixture
@@ -74,10 +75,10 @@ def main(job, monkeypatch):
 
 
 @pytest.mark.slow
-def test_two_processes_learn_what_one_does(together, main, job, monkeypatch):
+def test_two_processes_learn_what_one_does(together, main, job, pretrained, monkeypatch):
     """To rounding: 1e-5 in the weights. The whole batch's loss, order and clipping are those of one process."""
     monkeypatch.setenv("SM_CHANNEL_DATASET", together.environment["SM_CHANNEL_DATASET"])
-    assert main(EXACT | {"serving": "torch"}) == 0
+    assert main(EXACT | {"serving": "torch", "pretrained-dir": pretrained}) == 0
     one, other = weights_of(job.model_dir), weights_of(together.model_dir)
     for name, tensor in one.items():
         torch.testing.assert_close(other[name], tensor, rtol=1e-4, atol=1e-5)

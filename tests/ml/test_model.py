@@ -129,7 +129,7 @@ def test_weights_of_another_task_keep_all_but_the_head(tmp_path):
     pretrained = model.build("resnet18", 5, "standard")
     torch.save(pretrained.state_dict(), tmp_path / "five.pth")
     network = model.build("resnet18", 2, "standard")
-    messages = model.load_weights(network, "channel", "resnet18", tmp_path)
+    messages = [*model.load_weights(network, "channel", "resnet18", tmp_path).values()]
     assert len(messages) == 2
     assert "'fc.weight' starts from random values: (5, 512) in the weights, (2, 512)" in messages[0]
     assert torch.equal(network.layer4[1].conv2.weight, pretrained.layer4[1].conv2.weight)
@@ -199,7 +199,7 @@ def test_torchvisions_other_networks_learn_too(arch, tmp_path):
     network = model.build(arch, 3)
     pretrained = {"init_weights": False} if arch == "googlenet" else {}
     torch.save(torchvision.models.get_model(arch, **pretrained).state_dict(), tmp_path / "w.pth")
-    messages = model.load_weights(network, "channel", arch, tmp_path)
+    messages = model.load_weights(network, "channel", arch, tmp_path).values()
     assert messages and all("starts from random values: (1000" in message for message in messages)
     model.freeze(network, "head")
     learning = [name for name, parameter in network.named_parameters() if parameter.requires_grad]

@@ -72,15 +72,16 @@ TWO = ("-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone")
     ("how", "launcher"),
     [
         pytest.param({"augment": "shift"}, (), id="all"),
-        pytest.param({"trainable": "head"}, (), id="head"),
+        pytest.param({"trainable": "head", "weights": "channel"}, (), id="head"),
         pytest.param({"augment": "shift"}, TWO, id="two processes", marks=pytest.mark.slow),
     ],
 )
-def test_shards_train_the_same_model(job_class, images, shards, environment, tmp_path, how, launcher):
+def test_shards_train_the_same_model(job_class, images, shards, environment, pretrained, tmp_path, how, launcher):
     """Bit for bit, by the same measures, with the same labels in doubt; what reads a channel by names goes on."""
     jobs = []
     for name, root in (("files", images), ("shards", shards)):
         jobs.append(job_class(tmp_path / name, root, environment | {"RETRAINING_CACHE_DIR": str(tmp_path / name)}))
+        jobs[-1].environment["SM_CHANNEL_PRETRAINED"] = str(pretrained)
         (tmp_path / name).mkdir()
         jobs[-1].launcher = launcher
         status, stdout, stderr = jobs[-1].run(**{"deterministic": "true", "seed": 3} | how)

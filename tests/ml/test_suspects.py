@@ -58,9 +58,9 @@ def test_the_best_epoch_stays_the_last_line(job):
     assert run(job).splitlines()[-1].startswith("best epoch=")
 
 
-def test_a_frozen_network_looks_too(job):
+def test_a_frozen_network_looks_too(job, pretrained):
     """By the vectors that it trained on."""
-    stdout = run(job, trainable="head", augment="none")
+    stdout = run(job, trainable="head", augment="none", weights="channel", **{"pretrained-dir": pretrained})
     assert "its view of each image is computed once" in stdout
     assert told(job)["images"] == 3 * sum(COUNTS.values()) + 2
 

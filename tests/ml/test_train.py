@@ -227,6 +227,7 @@ FOLDERS = ["--train-dir", "t", "--validation-dir", "v", "--model-dir", "m"]
         (["--arch", "vgg1"], "--arch: 'vgg1' is no classification network of torchvision; vgg1"),
         (["--decay-all", "maybe"], "--decay-all: 'maybe' is neither true nor false"),
         (["--augment", "flip+turn"], "--augment: 'flip+turn' is neither none nor some of shift, "),
+        (["--trainable", "layer4"], "--weights and --trainable: none and layer4 would freeze layers at random values"),
         (["--start-size", "300"], "--start-size: 300 is more than --image-size 224"),
         (["--objective", "validation:recall"], "--objective: invalid choice: 'validation:recall'"),
         (["--learning-rate", "0.1"], "unrecognized arguments: --learning-rate 0.1"),
@@ -380,6 +381,38 @@ def test_a_head_learnt_from_vectors_is_the_one_learnt_the_long_way(main, job, op
         torch.testing.assert_close(fast[name], tensor, rtol=1e-3, atol=1e-4)
     for one, other in zip(fast_history, slow_history, strict=True):
         assert one["validation:loss"] == pytest.approx(other["validation:loss"], rel=1e-3)
+
+
+@pytest.fixture
+def standard_stem(tmp_path, monkeypatch):
+    """The file of weights in the channel: of a standard stem, whose first layer does not fit a small one."""
+    folder = tmp_path / "pretrained"
+    folder.mkdir()
+    torch.save(model.build("resnet18", 5).state_dict(), folder / "weights.pth")
+    monkeypatch.setenv("SM_CHANNEL_PRETRAINED", str(folder))
+    return folder / "weights.pth"
+
+
+HEAD_ONLY = [*SMALL, "--weights", "channel", "--trainable", "head"]
+
+
+@pytest.mark.parametrize("stem", ["small", "standard"])
+def test_a_random_first_layer_learns(main, job, stem, standard_stem, capsys):
+    assert main([*HEAD_ONLY, "--stem", stem]) == 0
+    said, learnt, first = capsys.readouterr().out, weights_of(job.model_dir), model.read_state(standard_stem)
+    changed = {name.split(".")[0] for name, tensor in learnt.items() if not torch.equal(tensor, first[name])}
+    assert changed == ({"conv1", "bn1", "fc"} if stem == "small" else {"fc"})
+    assert ("conv1 and bn1 learn as well" in said) == (stem == "small") == ("computed once" not in said)
+
+
+def test_a_checkpoint_of_a_frozen_random_layer_is_refused(main, job, standard_stem, monkeypatch, tmp_path):
+    """As earlier releases left one."""
+    options = [*HEAD_ONLY, "--epochs", "1", "--checkpoint-dir", str(tmp_path / "checkpoints")]
+    with monkeypatch.context() as earlier:
+        earlier.setattr(model, "STEM", ())
+        assert main(options) == 0
+    assert main(options) == 1
+    assert "is of an earlier release, which froze a random first layer; delete it" in job.failure
 
 
 @pytest.mark.parametrize(
