@@ -265,7 +265,7 @@ def check(parser: argparse.ArgumentParser, settings: argparse.Namespace) -> None
         parser.error(f"argument --start-size: {settings.start_size} is more than --image-size {settings.image_size}")
     if settings.augment != "none" and settings.image_size < 16 and "rand" in settings.augment:
         parser.error(f"argument --augment: rand needs --image-size of at least 16, got {settings.image_size}")
-    if settings.head == "binary" and settings.class_weights == "balanced" and settings.sampler == "balanced":
+    if settings.class_weights == "balanced" and settings.sampler == "balanced":
         parser.error("arguments --class-weights and --sampler: both balanced would count rare classes twice; keep one")
 
 

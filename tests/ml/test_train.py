@@ -213,6 +213,7 @@ def test_a_wrong_flag_fails_the_job_at_once(main, job):
     assert job.failure == "argument --lr: '1e999' is not a number above 0, at most 10"
 
 
+BALANCED = ["--class-weights", "balanced", "--sampler", "balanced"]
 FOLDERS = ["--train-dir", "t", "--validation-dir", "v", "--model-dir", "m"]
 
 
@@ -228,6 +229,11 @@ FOLDERS = ["--train-dir", "t", "--validation-dir", "v", "--model-dir", "m"]
         (["--decay-all", "maybe"], "--decay-all: 'maybe' is neither true nor false"),
         (["--augment", "flip+turn"], "--augment: 'flip+turn' is neither none nor some of shift, "),
         (["--trainable", "layer4"], "--weights and --trainable: none and layer4 would freeze layers at random values"),
+        (BALANCED, "--class-weights and --sampler: both balanced would count rare classes twice; keep one"),
+        (
+            [*BALANCED, "--head", "binary"],
+            "--class-weights and --sampler: both balanced would count rare classes twice",
+        ),
         (["--start-size", "300"], "--start-size: 300 is more than --image-size 224"),
         (["--objective", "validation:recall"], "--objective: invalid choice: 'validation:recall'"),
         (["--learning-rate", "0.1"], "unrecognized arguments: --learning-rate 0.1"),
