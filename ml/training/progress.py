@@ -29,15 +29,20 @@ class Progress:
     def add(self, values: Mapping[str, float], settings: Selection) -> bool:
         """Note the metrics of the epoch that has ended; returns whether it is the best, which takes finite numbers."""
         entry = {"epoch": self.epoch, **values}
-        self.history.append(entry)
         sign = metrics.OBJECTIVES[settings.objective]
-        bar = -math.inf if self.best is None else sign * self.best[settings.objective]
+        bar = -math.inf if self.counted is None else sign * self.counted[settings.objective]
         gain = not metrics.nonfinite(values) and sign * values[settings.objective] > bar + settings.min_delta
         self.stale = 0 if gain else self.stale + 1
+        self.history.append(entry)
         if not metrics.better(values, self.best, settings.objective):
             return False
         self.best = entry
         return True
+
+    @property
+    def counted(self) -> dict[str, float] | None:
+        """The epoch of the last gain; None: none yet. Not the best: small gains since then add up, as in Keras."""
+        return self.history[-1 - self.stale] if self.stale < len(self.history) else None
 
     def exhausted(self, settings: Selection) -> bool:
         return 0 < settings.patience <= self.stale

@@ -70,6 +70,20 @@ def test_an_epoch_without_numbers_is_never_better(objective, broken, where):
     assert metrics.nonfinite(bad | {"images_per_second": math.inf}) == [where]
 
 
+def test_small_gains_add_up_to_one():
+    """As in Keras and Lightning: an epoch is compared with the last one that counted, not with the best."""
+    settings, progress = Selection(objective="validation:loss", min_delta=0.01, patience=3), Progress()
+    stale = []
+    for epoch in range(12):
+        progress.epoch += 1
+        progress.add(VALUES | {"validation:loss": 1 - 0.006 * epoch}, settings)
+        stale.append(progress.stale)
+    assert stale == [0, 1] * 6 and not progress.exhausted(settings)
+    for _ in range(3):
+        progress.add(VALUES | {"validation:loss": 0.95}, settings)
+    assert progress.exhausted(settings)
+
+
 def test_a_broken_epoch_neither_becomes_the_best_nor_stays_it():
     settings = Selection(objective="validation:loss", min_delta=0.0, patience=2)
     progress, broken = Progress(), VALUES | {"validation:loss": math.nan}
