@@ -7,6 +7,7 @@ Reads what step_times.py writes, and what smdebug writes of training loops of ot
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections import defaultdict
 from dataclasses import dataclass, field
@@ -157,7 +158,8 @@ def collect(events: Iterable[Mapping[str, Any]], timeline: Timeline) -> dict[str
         elif event["ph"] == "X":
             phase = event["name"] if event["name"].startswith(STEP) else names.get(event["pid"], event["name"])
             number, pid = int(arguments.get("step_num", -1)), int(arguments.get("pid", 0))
-            rows[phase].append((base + event["ts"], event["dur"], number, pid))
+            if math.isfinite(event["ts"]) and math.isfinite(event["dur"]):
+                rows[phase].append((base + event["ts"], event["dur"], number, pid))
             if phase == LOADER and "num_workers" in arguments:
                 timeline.loaders = max(timeline.loaders or 0, int(arguments["num_workers"]))
                 timeline.pin_memory = bool(arguments.get("pin_memory"))

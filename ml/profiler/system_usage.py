@@ -7,6 +7,7 @@ system_metrics.py's own: what the processes of the training were given of the pr
 from __future__ import annotations
 
 import json
+import math
 import re
 import sys
 from collections import defaultdict
@@ -39,7 +40,7 @@ class Sample:
 
 
 def read_usage(folder: Path | str) -> dict[str, list[Sample]]:
-    """node ("algo-1") -> its samples. Empty if there are no files; a half-written last line is skipped."""
+    """node ("algo-1") -> its samples. Empty if there are no files; skipped are half-written lines, and NaN."""
     usage: defaultdict[str, list[Sample]] = defaultdict(list)
     for path in sorted(Path(folder).glob("system/incremental/*/*.json")):
         if FILE.fullmatch(path.name):
@@ -51,11 +52,11 @@ def read_usage(folder: Path | str) -> dict[str, list[Sample]]:
 def parse(line: str) -> dict[str, Any] | None:
     try:
         reading: dict[str, Any] = json.loads(line)
-        float(reading["Value"]), reading["NodeId"] + reading["Type"] + reading["Name"]  # numbers and texts, or an error
+        reading["NodeId"] + reading["Type"] + reading["Name"]  # texts, or an error
         reading["Timestamp"] = float(reading["Timestamp"])
+        return reading if math.isfinite(reading["Timestamp"]) and math.isfinite(float(reading["Value"])) else None
     except (ValueError, KeyError, TypeError):
         return None
-    return reading
 
 
 def add_samples(usage: defaultdict[str, list[Sample]], readings: Iterable[dict[str, Any]]) -> None:
@@ -123,6 +124,7 @@ def parse_share(line: str) -> dict[str, Any] | None:
     try:
         found = json.loads(line)
         numbers = {name: float(value) for name, value in found.items() if name not in ("NodeId", "Timestamp")}
-        return {"NodeId": str(found["NodeId"])} | numbers if numbers["Cores"] and numbers["Seconds"] >= 0 else None
+        usable = all(map(math.isfinite, numbers.values())) and numbers["Cores"] and numbers["Seconds"] >= 0
+        return {"NodeId": str(found["NodeId"])} | numbers if usable else None
     except (ValueError, KeyError, TypeError, AttributeError):
         return None

@@ -12,6 +12,7 @@ import pytest
 
 import evaluate_rules
 from profiler.rules import DEFAULTS
+from profiler.step_timeline import Timeline, collect
 from profiler.system_usage import read_usage
 from recordings.notes import give_up
 from tests.ml.profiles import START, write_machine, write_steps
@@ -281,6 +282,19 @@ def test_the_tables_beside_the_page_hold_every_step_and_reading(report, tmp_path
     system = list(csv.DictReader((folder / "system.csv").open()))
     assert len(system) == 200
     assert (system[0]["network"], system[0]["disk"], system[0]["gpu"]) == ("1000", "2e+06", "")
+
+
+def test_readings_of_nan_do_not_fail_the_report(report, tmp_path):
+    """As a driver gives them that cannot measure."""
+    unmeasured = '{"NodeId": "algo-1", "Cores": NaN, "Seconds": 1, "Used": 1}'
+    (tmp_path / "profiler/processor").mkdir(parents=True)
+    (tmp_path / "profiler/processor/algo-1-1.json").write_text(unmeasured)
+    write_machine(tmp_path / "profiler", 100, gpu=lambda i: float("nan"), cpu=lambda i: 50.0 if i % 9 else float("nan"))
+    verdict, reports, page = report(0, HEALTHY)
+    assert verdict["RuleEvaluationStatus"] != "Error", verdict["StatusDetails"]
+    assert reports["CPUBottleneck"] and page
+    event = {"ph": "X", "name": "Step:ModeKeys.TRAIN", "pid": 1, "ts": float("nan"), "dur": 1.0}
+    assert collect([event, event | {"ts": 2.0}], Timeline()) == {event["name"]: [(2.0, 1.0, -1, 0)]}
 
 
 def test_a_line_cut_short_is_skipped(tmp_path):

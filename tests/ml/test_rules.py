@@ -86,6 +86,9 @@ def test_a_healthy_training_has_no_issues(rule, training):
         ("PoorWeightInitialization", HEALTHY | {"gradients": [1e-5]}, 0, "every gradient lies within"),
         ("PoorWeightInitialization", {"losses": [2.0] * 20}, 5, "did not fall below 2"),
         ("LossSpike", {"losses": [*FALLING[:20], 5.0, *FALLING[20:]]}, 20, "times the median"),
+        ("LossSpike", {"losses": [1.0] * 5 + [float("nan")] + [1.0] * 20}, 5, "the training loss is nan"),
+        ("LossSpike", {"losses": [0.0] * 20 + [50.0]}, 20, "times the median 0 of the 10 steps before"),
+        ("Overfit", {"losses": [0.0] * 20, "validation": [5.0] * 5}, 9, "validation loss 5 exceeds training loss 0"),
     ],
 )
 def test_a_planted_fault_is_found(rule, fault, step, words, training):
@@ -153,6 +156,16 @@ def test_a_series_holds_what_json_can_say():
     assert (curve.as_dict()["values"], curve.as_dict()["threshold"]) == ([None], None)
 
 
+@pytest.mark.parametrize("rule", ["LossSpike", "Overfit"])
+def test_losses_of_nothing_are_no_issue(rule, training):
+    assert training([0.0] * 20, [0.0] * 5).judged(rule)["RuleEvaluationStatus"] == "NoIssuesFound"
+
+
+def test_gradients_of_nan_are_not_called_missing(training):
+    details = training(**HEALTHY | {"gradients": [float("nan")]}).judged("VanishingGradient")["StatusDetails"]
+    assert "the gradients are NaN at every step that was saved" in details
+
+
 def test_loss_is_compared_as_in_awss_example(training):
     """Losses saved at steps 0, 4, … 16, as AWS documents it: the rule fires at step 12."""
     tensors = training()
@@ -184,6 +197,7 @@ def test_evaluations_take_precedence_once_there_are_any(training):
         ("LossNotDecreasing", [1.0], "saved at 1 TRAIN step"),
         ("VanishingGradient", [], "the collection 'gradients' was not saved"),
         ("Overfit", FALLING, "in both modes, TRAIN and EVAL"),
+        ("LossSpike", [-1.0] * 20, "the losses are below zero"),
         ("LossSpike", [1.0] * 10, "saved at 10 TRAIN step(s), and 10 are needed"),
         ("PoorWeightInitialization", [], "matching '.*relu_input'"),
         ("DeadRelu", FALLING, "matching '.*relu_output' was not saved"),

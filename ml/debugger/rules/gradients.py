@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from debugger.rules.parameters import Parameter, number
 from debugger.rules.rule import Rule, Verdict, where, without_biases
+from debugger.tensors.steps import MissingTensors
 
 if TYPE_CHECKING:
     from debugger.tensors.steps import Step
@@ -27,12 +28,14 @@ class VanishingGradient(Rule):
 
     def prepare(self) -> None:
         self.selection = self.stream.selection(["gradients"])
+        self.looked_at = False
         self.smallest: tuple[float, int | None, str | None] = (float("inf"), None, None)
 
     def look(self, step: Step) -> Verdict | None:
         if step.mode != "TRAIN":
             return None
         for name in without_biases(self.selection.of(step)):
+            self.looked_at = True
             size = step.abs_mean(name)
             self.smallest = min(self.smallest, (size, step.number, name), key=lambda entry: entry[0])
             self.note(step.number, name, "mean absolute gradient", size, self.parameters.threshold)
@@ -45,5 +48,7 @@ class VanishingGradient(Rule):
 
     def end(self) -> Verdict:
         size, step, name = self.smallest
-        self.seen(name, str(self.selection))
+        self.seen(self.looked_at, str(self.selection))
+        if name is None:
+            raise MissingTensors("the gradients are NaN at every step that was saved; ExplodingTensor tells since when")
         return Verdict(evidence={"smallest_abs_mean": size, "tensor": name, "step": step})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from math import nan
+from math import inf, isfinite, nan
 from statistics import fmean, median
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 PRECEDENCE = ("EVAL", "TRAIN", "GLOBAL")
 LOSS_OF = {"EVAL": "validation loss", "TRAIN": "training loss", "GLOBAL": "loss"}
+RESOLUTION = 2.0**-23  # of a cross entropy in float32: the next smaller one is 0
 LOSS_OF |= {"validation": LOSS_OF["EVAL"], "train": LOSS_OF["TRAIN"]}
 
 
@@ -217,7 +218,7 @@ class Overfit(PhaseRule):
         self.evaluations += 1
         if phase.step < self.parameters.start_step:
             return None
-        ratio = (phase.loss - self.train) / self.train if self.train else 0.0
+        ratio = share_above(phase.loss, self.train)
         self.worst = ratio if self.worst is None else max(self.worst, ratio)
         exceeded = not ratio <= self.parameters.ratio_threshold
         what = "validation loss above training loss, as a share"
@@ -240,6 +241,13 @@ class Overfit(PhaseRule):
                 "losses must be saved in both modes, TRAIN and EVAL; lower train. and eval.save_interval"
             )
         return Verdict(evidence={"tensor": self.tensor(), "evaluations": self.evaluations, "largest_ratio": self.worst})
+
+
+def share_above(loss: float, other: float) -> float:
+    """By which share of the `other` a loss exceeds it; of nothing, any loss is infinitely more."""
+    if other:
+        return (loss - other) / other
+    return inf if loss > 0 else 0.0
 
 
 class Overtraining(PhaseRule):
@@ -291,7 +299,10 @@ class Overtraining(PhaseRule):
 
 
 class LossSpike(LossRule):
-    """The loss of a training step exceeds `factor` times the median of the `num_steps` before. SageMaker has none."""
+    """The loss of a training step exceeds `factor` times the median of the `num_steps` before, or is not finite.
+
+    A median below RESOLUTION counts as that; one below zero is compared with nothing. SageMaker has no such rule.
+    """
 
     ADVICE = "Look at the images of that step, clip the gradients (`clip-norm`), or warm up for longer (`warm-up`)."
     PARAMETERS = (
@@ -302,7 +313,7 @@ class LossSpike(LossRule):
     def prepare(self) -> None:
         super().prepare()
         self.window: deque[float] = deque(maxlen=self.parameters.num_steps)
-        self.compared, self.largest = 0, 0.0
+        self.saved, self.compared, self.largest = 0, 0, 0.0
 
     def look(self, step: Step) -> Verdict | None:
         if step.mode != "TRAIN" or not (losses := self.losses(step)):
@@ -310,25 +321,31 @@ class LossSpike(LossRule):
         loss, factor = fmean(losses), self.parameters.factor
         usual = median(self.window) if len(self.window) == self.parameters.num_steps else nan
         self.note(step.number, self.tensor(), "training loss", loss, factor * usual)
-        if usual > 0:
+        if not isfinite(loss):
+            return self.fire(step, f"the training loss is {loss}", loss, loss, usual)
+        if usual >= 0:
             self.compared += 1
-            ratio = loss / usual
-            if not ratio <= factor:  # NaN as well
+            ratio = loss / max(usual, RESOLUTION)
+            if ratio > factor:
                 issue = f"the training loss {loss:.4g} is {ratio:.3g} times the median {usual:.4g} of the"
-                evidence = {"tensor": self.tensor(), "value": ratio, "threshold": factor, "loss": loss, "median": usual}
-                num_steps = self.parameters.num_steps
-                return Verdict(
-                    f"{issue} {num_steps} steps before, over {factor:g} times", step.number, evidence | where(step)
-                )
+                issue = f"{issue} {self.parameters.num_steps} steps before, over {factor:g} times"
+                return self.fire(step, issue, ratio, loss, usual)
             self.largest = max(self.largest, ratio)
+        self.saved += 1
         self.window.append(loss)
         return None
 
+    def fire(self, step: Step, issue: str, value: float, loss: float, usual: float) -> Verdict:
+        evidence = {"tensor": self.tensor(), "value": value, "threshold": self.parameters.factor}
+        return Verdict(issue, step.number, evidence | {"loss": loss, "median": usual} | where(step))
+
     def end(self) -> Verdict:
         self.seen(self.names, str(self.selection))
+        if not self.compared and self.saved > self.parameters.num_steps:
+            raise MissingTensors("the losses are below zero, where none is a multiple of another")
         if not self.compared:
             raise MissingTensors(
-                f"losses were saved at {len(self.window)} TRAIN step(s), and {self.parameters.num_steps} are needed "
+                f"losses were saved at {self.saved} TRAIN step(s), and {self.parameters.num_steps} are needed "
                 "before the first comparison; lower num_steps or their save_interval"
             )
         return Verdict(evidence={"tensor": self.tensor(), "comparisons": self.compared, "largest_ratio": self.largest})
