@@ -73,4 +73,10 @@ def best_line(epoch: float, epochs: int, values: Mapping[str, float]) -> str:
 
 
 def metric_text(values: Mapping[str, float]) -> str:
-    return " ".join(f"{name}={values[name]:.4f}" for name in (*NAMES, *BINARY_NAMES) if name in values)
+    return " ".join(f"{name}={decimal(values[name])}" for name in (*NAMES, *BINARY_NAMES) if name in values)
+
+
+def decimal(value: float) -> str:
+    """Four decimals, and as many more as four significant digits take; never an exponent, which some patterns miss."""
+    decimals = 3 - math.floor(math.log10(abs(value))) if value else 0
+    return f"{value:.{max(4, decimals)}f}"
