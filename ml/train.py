@@ -120,8 +120,9 @@ def train(settings: Settings, group: Group) -> None:
         assert progress.best is not None
         return describe(settings, shape, training.normalisation, classes, fingerprint, progress.best)
 
-    if progress.best and group.first:  # an interrupted job starts again with an empty model folder
+    if progress.best and group.first:  # an interrupted job starts again with empty folders
         training.best.go_on(description())
+        write_history(settings.folders.output_data_dir, progress.history)
     with Tracking(training.run, follow=group.first) as tracking, closing(training):
         tracking.start(settings.hyperparameters, tags(os.environ, fingerprint), progress.best, resumed)
         learn(training, learnt_from, judged_by, stop, description, tracking)

@@ -67,14 +67,17 @@ def test_a_killed_training_ends_with_the_weights_of_one_that_was_not(job, never_
     assert [path.name for path in (job.output_dir / "checkpoints").iterdir()] == ["last.pt"]
 
 
-def test_a_finished_training_started_again_gives_its_model_again(main, job, tmp_path, capsys):
+def test_a_finished_training_gives_its_model_and_history_again(main, job, tmp_path, capsys):
     arguments = [*SMALL, "--checkpoint-dir", str(tmp_path / "checkpoints")]
     assert main(arguments) == 0
     first, said = weights_of(job.model_dir), capsys.readouterr().out.splitlines()[-1]
-    shutil.rmtree(job.model_dir)
+    history = (job.output_dir / "data/history.json").read_text()
+    for folder in (job.model_dir, job.output_dir):  # as on another machine
+        shutil.rmtree(folder)
     assert main(arguments) == 0
     assert capsys.readouterr().out.splitlines()[-1] == said
     assert all(torch.equal(tensor, first[name]) for name, tensor in weights_of(job.model_dir).items())
+    assert (job.output_dir / "data/history.json").read_text() == history
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["last.pt"]
 
 
