@@ -238,6 +238,11 @@ def check_processes(batch_size: int, group: Group, train_set: Channel) -> None:
 
 
 def check_classes(head: str, objective: str, classes: Sequence[str]) -> None:
+    if len(classes) == 1:
+        raise ValueError(
+            f"the data set has one class, {classes[0]!r}, and a classifier tells two or more apart; give each class a "
+            "folder of its images in the train channel"
+        )
     two = head == "binary" or objective == "validation:f1"
     if two and len(classes) != 2:
         flag = "--head binary" if head == "binary" else "--objective validation:f1"

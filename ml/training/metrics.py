@@ -78,5 +78,5 @@ def metric_text(values: Mapping[str, float]) -> str:
 
 def decimal(value: float) -> str:
     """Four decimals, and as many more as four significant digits take; never an exponent, which some patterns miss."""
-    decimals = 3 - math.floor(math.log10(abs(value))) if value else 0
+    decimals = 3 - math.floor(math.log10(abs(value))) if value and math.isfinite(value) else 0
     return f"{value:.{max(4, decimals)}f}"

@@ -26,13 +26,20 @@ def test_epoch_line_is_the_documented_one():
 
 @pytest.mark.parametrize(
     ("loss", "text"),
-    [(3.8e-6, "0.000003800"), (0.0123456, "0.01235"), (2.5, "2.5000"), (0.0, "0.0000"), (40, "40.0000")],
+    [
+        (3.8e-6, "0.000003800"),
+        (0.0123456, "0.01235"),
+        (2.5, "2.5000"),
+        (0.0, "0.0000"),
+        (40, "40.0000"),
+    ],
 )
 def test_small_losses_keep_their_digits(loss, text):
     """Trials of a search are compared by what is printed; and every pattern reads digits and a point."""
     line = metrics.best_line(1, 2, VALUES | {"validation:loss": loss})
     assert f"validation:loss={text} " in line
     assert re.search("validation:loss=([0-9.]+)", line)[1] == text
+    assert "validation:loss=nan " in metrics.best_line(1, 2, VALUES | {"validation:loss": float("nan")})
 
 
 def test_scores_count_each_class_alike():

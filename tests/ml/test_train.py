@@ -197,6 +197,14 @@ def test_a_class_without_images_is_refused_by_name(main, job, images, tmp_path, 
     )
 
 
+def test_one_class_alone_is_refused_by_name(main, job, images, tmp_path, monkeypatch):
+    for channel in ("train", "validation"):
+        shutil.copytree(images / channel / "red", tmp_path / channel / "red")
+        monkeypatch.setenv(f"SM_CHANNEL_{channel.upper()}", str(tmp_path / channel))
+    assert main(SMALL) == 1
+    assert job.failure.startswith("the data set has one class, 'red', and a classifier tells two or more apart; give")
+
+
 def test_a_class_that_only_validation_has_is_refused(main, job, images, tmp_path, monkeypatch):
     folder = shutil.copytree(images / "validation", tmp_path / "validation")
     (folder / "red").rename(folder / "violet")
