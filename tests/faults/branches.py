@@ -8,6 +8,7 @@ from __future__ import annotations
 import gc
 import os
 import pickle
+import tempfile
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -46,6 +47,7 @@ class Branches:
             return
         gc.disable()  # it would touch, and so copy, the parent's whole memory for a run of half a second
         os.close(read)
+        _keep_folders_of_the_parent()
         self.point, self._write = point, write
         act()
 
@@ -70,3 +72,14 @@ class Branches:
             if isinstance(found, BranchError):
                 raise found
             yield found
+
+
+def _keep_folders_of_the_parent() -> None:
+    """A branch that leaves a scratch folder would delete it for the run that it left, which is still in it."""
+    present, cleanup = set(os.listdir(tempfile.gettempdir())), tempfile.TemporaryDirectory.cleanup
+
+    def own(folder: tempfile.TemporaryDirectory[str]) -> None:
+        if os.path.basename(folder.name) not in present:
+            cleanup(folder)
+
+    tempfile.TemporaryDirectory.cleanup = own  # type: ignore[method-assign]

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from retraining.recipe import RecipeError, load_recipe, read_recipe
+from retraining.recipe import RecipeError, find_recipes, load_recipe, read_recipe
 from retraining.recipe.file import read_yaml
 
 ROOT = Path(__file__).parents[2]
@@ -98,6 +98,8 @@ def test_a_recipe_of_another_encoding_is_read(tmp_path: Path) -> None:
     path = tmp_path / "wide.yaml"
     path.write_bytes("name: käfer\n".encode("utf-16"))
     assert read_yaml(path) == {"name": "käfer"}
+    (tmp_path / "other.yaml").write_text("name: other  # as kafer was")
+    assert path in find_recipes([tmp_path], "kafer")
     path.write_text("\n \n")
     with pytest.raises(RecipeError, match=r"is empty\. A recipe has a name and a source"):
         load_recipe(path)

@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from itertools import product
 
 from retraining.recipe.hyperparameters import ARCHITECTURES, Value
@@ -28,6 +29,88 @@ ONLY_SIZE = tuple(arch for arch in ARCHITECTURES if arch.startswith(("vit", "max
 """Networks that take images of their SMALLEST, and no others."""
 RESNETS = frozenset(arch for arch in ARCHITECTURES if arch.startswith(("resnet", "resnext", "wide_resnet")))
 OWN_STEMS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
+"""Networks that `ml/network/resnet.py` builds."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Of some hyperparameters, in this order: when they do not go together, why, and the way out."""
+
+    names: tuple[str, ...]
+    broken_by: Callable[..., bool]
+    says: str
+    """Filled with the values, and with the network's `smallest` image."""
+    way_out: str
+
+
+RULES = (
+    Rule(
+        ("start-size", "image-size"),
+        lambda start, size: start > size,
+        "the images cannot begin larger than they become",
+        "Lower start-size, or raise image-size.",
+    ),
+    Rule(
+        ("augment", "image-size"),
+        lambda augment, size: "rand" in augment.split("+") and size < 16,
+        "rand needs images of 16 pixels at least",
+        "Raise image-size, or take another augment.",
+    ),
+    Rule(
+        ("class-weights", "sampler"),
+        lambda weights, sampler: weights == sampler == "balanced",
+        "both balanced would count rare classes twice",
+        "Keep one of them.",
+    ),
+    Rule(
+        ("arch", "stem"),
+        lambda arch, stem: stem == "small" and arch not in OWN_STEMS,
+        "{arch} has only its own stem",
+        f"Take one of {', '.join(OWN_STEMS)}, or stem: standard.",
+    ),
+    Rule(
+        ("arch", "trainable"),
+        lambda arch, part: part.startswith("layer") and arch not in RESNETS,
+        "{arch} has no layers of these names; they are a ResNet's",
+        "Set trainable to head or all.",
+    ),
+    Rule(
+        ("weights", "trainable"),
+        lambda weights, part: weights == "none" and part != "all",
+        "without weights to start from, layers would be frozen at random values",
+        "Set weights to imagenet or channel, or trainable to all.",
+    ),
+    Rule(
+        ("arch", "hidden-units", "dropout"),
+        lambda arch, units, share: arch.startswith("squeezenet") and bool(units or share),
+        "{arch} does not end in a linear layer, before which these could stand",
+        "Leave both at 0.",
+    ),
+    Rule(
+        ("arch", "image-size"),
+        lambda arch, size: size < SMALLEST.get(arch, 8),
+        "nothing is left of an image of {image-size} pixels in {arch}, which needs {smallest}",
+        "Raise image-size.",
+    ),
+    Rule(
+        ("arch", "image-size"),
+        lambda arch, size: arch in ONLY_SIZE and size != SMALLEST[arch],
+        "{arch} takes images of {smallest} pixels only",
+        "Set image-size to that.",
+    ),
+    Rule(
+        ("arch", "start-size"),
+        lambda arch, start: bool(start) and (arch in ONLY_SIZE or start < SMALLEST.get(arch, 8)),
+        "the network takes no image as small",
+        "Leave start-size at 0.",
+    ),
+)
+ON_CPU = Rule(
+    ("precision",),
+    lambda precision: precision == "fp16",
+    "fp16 needs a GPU, and training.instance_type has none",
+    "Take bf16, fp32 or auto, or an ml.g machine.",
+)
 
 
 def check_combinations(possible: Mapping[str, Iterable[Value]], gpu: bool) -> None:
@@ -35,65 +118,9 @@ def check_combinations(possible: Mapping[str, Iterable[Value]], gpu: bool) -> No
 
     `possible`: name → its one value, or those that a range is searched between; `gpu`: whether the machine has one.
     """
-    for names, wrong, rule, way_out in _rules(gpu):
-        for values in product(*(possible.get(name, (DEFAULTS[name],)) for name in names)):
-            if wrong(*values):
-                given = dict(zip(names, values, strict=True))
-                said = rule.format(**given, smallest=SMALLEST.get(str(given.get("arch"))))
-                raise RecipeError("hyperparameters", given, said, way_out)
-
-
-Rule = tuple[tuple[str, ...], Callable[..., bool], str, str]
-
-
-def _rules(gpu: bool) -> Iterator[Rule]:
-    """The hyperparameters that it is about, when they do not go together, why, and the way out."""
-    yield (
-        ("start-size", "image-size"), lambda start, size: start > size,
-        "the images cannot begin larger than they become", "Lower start-size, or raise image-size.",
-    )  # fmt: skip
-    yield (
-        ("augment", "image-size"), lambda augment, size: "rand" in str(augment).split("+") and size < 16,
-        "rand needs images of 16 pixels at least", "Raise image-size, or take another augment.",
-    )  # fmt: skip
-    yield (
-        ("class-weights", "sampler"), lambda weights, sampler: weights == sampler == "balanced",
-        "both balanced would count rare classes twice", "Keep one of them.",
-    )  # fmt: skip
-    yield (
-        ("arch", "stem"), lambda arch, stem: stem == "small" and arch not in OWN_STEMS,
-        "{arch} has only its own stem", f"Take one of {', '.join(OWN_STEMS)}, or stem: standard.",
-    )  # fmt: skip
-    yield (
-        ("arch", "trainable"), lambda arch, part: str(part).startswith("layer") and arch not in RESNETS,
-        "{arch} has no layers of these names; they are a ResNet's", "Set trainable to head or all.",
-    )  # fmt: skip
-    yield (
-        ("weights", "trainable"),
-        lambda weights, part: weights == "none" and part != "all",
-        "without weights to start from, layers would be frozen at random values",
-        "Set weights to imagenet or channel, or trainable to all.",
-    )
-    yield (
-        ("arch", "hidden-units", "dropout"),
-        lambda arch, units, share: str(arch).startswith("squeezenet") and bool(units or share),
-        "{arch} does not end in a linear layer, before which these could stand", "Leave both at 0.",
-    )  # fmt: skip
-    yield (
-        ("arch", "image-size"), lambda arch, size: size < SMALLEST.get(arch, 8),
-        "nothing is left of an image of {image-size} pixels in {arch}, which needs {smallest}", "Raise image-size.",
-    )  # fmt: skip
-    yield (
-        ("arch", "image-size"), lambda arch, size: arch in ONLY_SIZE and size != SMALLEST[arch],
-        "{arch} takes images of {smallest} pixels only", "Set image-size to that.",
-    )  # fmt: skip
-    yield (
-        ("arch", "start-size"),
-        lambda arch, start: bool(start) and (arch in ONLY_SIZE or start < SMALLEST.get(arch, 8)),
-        "the network takes no image as small", "Leave start-size at 0.",
-    )  # fmt: skip
-    if not gpu:
-        yield (
-            ("precision",), lambda precision: precision == "fp16",
-            "fp16 needs a GPU, and training.instance_type has none", "Take bf16, fp32 or auto, or an ml.g machine.",
-        )  # fmt: skip
+    for rule in RULES if gpu else (*RULES, ON_CPU):
+        for values in product(*(possible.get(name, (DEFAULTS[name],)) for name in rule.names)):
+            if rule.broken_by(*values):
+                given = dict(zip(rule.names, values, strict=True))
+                said = rule.says.format(**given, smallest=SMALLEST.get(str(given.get("arch"))))
+                raise RecipeError("hyperparameters", given, said, rule.way_out)

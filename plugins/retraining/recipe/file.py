@@ -17,6 +17,8 @@ MAX_BYTES = 64 * 1024
 MAX_DEPTH = 20
 """Of sections and lists in each other; a recipe has five."""
 MAX_ALIASES = 100
+UTF_16 = (b"\xff\xfe", b"\xfe\xff")
+"""What a text in it begins with."""
 NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
 ODD_NUMBER = re.compile(r"[-+]?(?:0[0-7_]+|[0-9_]+(?::[0-9_.]+)+)")
 MERGE = "tag:yaml.org,2002:merge"
@@ -32,7 +34,7 @@ def read_yaml(path: Path) -> object:
             content = file.read(MAX_BYTES + 1)
         if len(content) > MAX_BYTES:
             raise RecipeError("file", path.name, f"has more than {MAX_BYTES} bytes; a recipe is a few kilobytes")
-        text = content.decode("utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8")
+        text = content.decode("utf-16" if content.startswith(UTF_16) else "utf-8")
         if not text.strip():
             raise RecipeError("file", path.name, "is empty", "A recipe has a name and a source: see dags/recipes.")
         try:
@@ -52,7 +54,8 @@ def mentions(path: Path, text: str) -> bool:
     """Whether the text occurs in the file; also where that cannot be told."""
     try:
         with path.open("rb") as file:
-            return text.encode() in file.read(MAX_BYTES)
+            content = file.read(MAX_BYTES)
+            return text.encode() in content or content.startswith(UTF_16)
     except OSError:
         return True
 
