@@ -99,7 +99,7 @@ def test_equally_good_models_are_rarely_called_different(metric: str, monkeypatc
     """Of 400 pairs of equally good models at most 2.5 % may be called clearly better, and as many clearly worse."""
     monkeypatch.setattr(evidence, "RESAMPLES", 200)
     chance, rule = random.Random(3), Promotion(metric=metric, evidence="clearly_better")  # type: ignore[arg-type]
-    pairs = [(noisy("abcd" * 12, 0.2, chance), noisy("abcd" * 12, 0.2, chance)) for _ in range(400)]
+    pairs = [(noisy("abcd" * 13, 0.2, chance), noisy("abcd" * 13, 0.2, chance)) for _ in range(400)]
     better = sum(decide(ours, theirs, rule).promote for ours, theirs in pairs)
     spared = Promotion(metric=metric, evidence="not_clearly_worse", confidence=0.95)  # type: ignore[arg-type]
     worse = sum(not decide(ours, theirs, spared).promote for ours, theirs in pairs)
