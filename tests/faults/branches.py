@@ -79,7 +79,9 @@ def _keep_folders_of_the_parent() -> None:
     present, cleanup = set(os.listdir(tempfile.gettempdir())), tempfile.TemporaryDirectory.cleanup
 
     def own(folder: tempfile.TemporaryDirectory[str]) -> None:
-        if os.path.basename(folder.name) not in present:
+        if os.path.basename(folder.name) in present:
+            folder._finalizer.detach()  # type: ignore[attr-defined]
+        else:
             cleanup(folder)
 
     tempfile.TemporaryDirectory.cleanup = own  # type: ignore[method-assign]
