@@ -384,6 +384,13 @@ def test_what_nobody_approved_is_not_registered(runs: Runs, state: dict[str, Any
         task_requests.registration_request(run)
 
 
+def test_a_mark_is_nobodys_approval(runs: Runs) -> None:
+    run = runs(1)
+    run.recipe = replace(run.recipe, approval=True)
+    with pytest.raises(task_requests.NotPromoted, match=r"marked as a success.*Clear it, and answer it"):
+        task_requests.registration_request(run)
+
+
 def test_a_run_that_asked_nothing_has_nothing_to_take_back(runs: Runs) -> None:
     run = runs(1)
     register(run)

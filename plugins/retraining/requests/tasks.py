@@ -113,11 +113,17 @@ def registration_request(run: Run) -> dict[str, Any]:
         raise NotPromoted(f"The candidate stays out: {comparison['decision']['reason']}. Nothing is registered.")
     if run.find("shadow_requests", key="chosen") and not (run.find("shadow", key="found") or {}).get("accepted"):
         raise NotPromoted("The candidate was refused in the shadow, or never stood there. Nothing is registered.")
-    if rejects(run.find("approve")):
+    answer = run.find("approve")
+    if run.recipe.approval and not answer:
+        raise NotPromoted(
+            "Nobody answered: `approve` was marked as a success, which says nothing of who decided. Clear it, and "
+            "answer it. Nothing is registered."
+        )
+    if rejects(answer):
         raise NotPromoted("A person rejected the candidate, or nobody approved it in time. Nothing is registered.")
     facts = run.ingredients.as_dict() | {"test_accuracy": f"{comparison['candidate']['accuracy']:.6f}"}
     facts["tuning_job"] = run.fact("tune")["name"]
-    if who := person(run.find("approve")):
+    if who := person(answer):
         facts["approved_by"] = who
     if artifact := comparison.get("artifact"):
         require_unchanged(run.s3, artifact, "when it was scored")
