@@ -238,11 +238,10 @@ class DeployOperator(EndpointOperator):
                 f"Endpoint {self.config['EndpointName']} was to serve {wanted} and was deleted in the meantime. "
                 "Trigger a new run, which creates it."
             )
-        return (
-            f"Endpoint {endpoint['EndpointName']} was asked to serve {wanted} and serves "
-            f"{endpoint['EndpointConfigName']}: SageMaker rolled the update back, or somebody else changed it. "
-            f"Its reason: {endpoint.get('FailureReason', 'none given')}"
-        )
+        serves = f"Endpoint {endpoint['EndpointName']} serves {endpoint['EndpointConfigName']}"
+        if reason := endpoint.get("FailureReason"):  # first, for that is what a list of runs has room for
+            return f"SageMaker rolled the update back. {reason.strip().rstrip('.')}. {serves}; asked for was {wanted}."
+        return f"{serves}; asked for was {wanted}. SageMaker rolled the update back, or somebody else changed it."
 
 
 class RollbackOperator(EndpointOperator):
