@@ -13,6 +13,7 @@ from retraining.dataset.convert import format_of, opened
 from retraining.dataset.limits import MAX_PIXELS
 from retraining.dataset.orientation import upright
 from retraining.dataset.png import SIGNATURE
+from retraining.dataset.thumb import on_white
 
 RULES = "glimpse-1"
 """Of this file; other rules make other pictures."""
@@ -84,10 +85,8 @@ def _eight_bits(image: Any) -> Any:
 
 
 def _packed(small: Any) -> bytes:
-    from PIL import Image
-
     if small.mode in ("LA", "RGBA"):
-        small = Image.alpha_composite(Image.new("RGBA", small.size, "white"), small.convert("RGBA"))
+        small = on_white(small)
     for quality in QUALITIES:
         made = io.BytesIO()
         small.convert("RGB").save(made, "JPEG", quality=quality)

@@ -14,6 +14,7 @@ from itertools import islice, zip_longest
 from typing import Any
 
 from retraining.dataset.orientation import upright
+from retraining.dataset.thumb import on_white
 from retraining.promotion.scores import Evaluation
 
 log = logging.getLogger(__name__)
@@ -69,12 +70,8 @@ class Thumbnails:
 
 def small(body: bytes) -> bytes:
     """A JPEG of 128 pixels at most, upright, of an image that sync has let through."""
-    from PIL import Image
-
-    picture = small_picture(body, SIDE)
-    white = Image.new("RGBA", picture.size, "white")
     made = io.BytesIO()
-    Image.alpha_composite(white, picture).convert("RGB").save(made, "JPEG", quality=85)
+    on_white(small_picture(body, SIDE)).save(made, "JPEG", quality=85)
     return made.getvalue()
 
 
