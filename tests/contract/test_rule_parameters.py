@@ -76,9 +76,12 @@ def test_each_parameter_is_read_alike(rules: Mapping[str, Any]) -> None:
     [
         ("LossNotDecreasing", {"num_step": 80}, r"rule_parameters\.LossNotDecreasing = 'num_step'.*mean num_steps"),
         ("LossNotDecreasing", {"num_steps": 0}, r"num_steps = '0': must be a whole number of at least 1"),
+        ("LossNotDecreasing", {"num_steps": "9" * 5000}, r"must be a whole number of at least 1"),
         ("LossNotDecreasing", {"num_steps": "abc"}, r"must be a whole number of at least 1"),
         ("TensorVariance", {"tensor_regex": ".*"}, r"rules = 'TensorVariance': needs max_threshold or min_threshold"),
         ("AllZero", {}, r"needs collection_names or tensor_regex"),
+        ("ExplodingTensor", {"tensor_regex": "(" * 1200 + ")" * 1200}, r"must be one or several regular expressions"),
+        ("ExplodingTensor", {"tensor_regex": "a{99999999999}"}, r"must be one or several regular expressions"),
         ("ExplodingTensor", {"tensor_regex": "("}, r"must be one or several regular expressions"),
     ],
 )  # fmt: skip

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 from retraining.recipe.hook_collection import check_collection
-from retraining.recipe.hyperparameters import Value, as_text
+from retraining.recipe.hyperparameters import HYPERPARAMETER_LIMIT, Value, as_text
 from retraining.recipe.machines import InstanceType
 from retraining.recipe.refusal import RecipeError, did_you_mean, require
 from retraining.recipe.rule_parameters import check_rule
@@ -28,9 +28,6 @@ ALL_RULES = tuple(sorted(DEBUGGER_RULES + OWN_RULES))
 
 Mode = Literal["managed", "self_hosted", "off"]
 """How one training is really watched; a recipe may also say auto."""
-
-HYPERPARAMETER_LIMIT = 2500
-"""Characters of one hyperparameter's value: SageMaker's limit."""
 
 
 @dataclass(frozen=True, kw_only=True)

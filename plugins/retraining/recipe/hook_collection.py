@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from retraining.recipe.pattern import are_patterns
 from retraining.recipe.refusal import require
 
 BUILT_IN = ("all", "default", "weights", "biases", "gradients", "losses")
@@ -24,7 +25,7 @@ def check_collection(name: str, parameters: Mapping[str, str]) -> None:
     require(bool(expressions) or name in BUILT_IN, "collections", name, "names no tensors", "Give it an include_regex.")
     for expression in expressions:
         where = f"collections.{name}.include_regex"
-        require(_is_regex(expression), where, expression, "must be regular expressions with commas between them")
+        require(are_patterns([expression]), where, expression, "must be regular expressions with commas between them")
     for key, text in parameters.items():
         least, where = LEAST.get(key.rpartition(".")[2]), f"collections.{name}.{key}"
         if least is not None and text:
@@ -47,13 +48,5 @@ def _words(text: str) -> list[str]:
 
 
 def _is_whole(text: str, least: int | None = None) -> bool:
-    whole = re.fullmatch(r"\s*[-+]?\d+\s*", text) is not None
+    whole = re.fullmatch(r"\s*[-+]?\d{1,18}\s*", text) is not None
     return whole and (least is None or int(text) >= least)
-
-
-def _is_regex(text: str) -> bool:
-    try:
-        re.compile(text)
-    except re.error:
-        return False
-    return True

@@ -13,6 +13,9 @@ from typing import Any
 
 Value = str | int | float | bool
 
+HYPERPARAMETER_LIMIT = 2500
+"""Characters of one hyperparameter's value: SageMaker's limit."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Hyperparameter:

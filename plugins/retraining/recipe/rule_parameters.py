@@ -11,6 +11,8 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from retraining.recipe.hyperparameters import HYPERPARAMETER_LIMIT
+from retraining.recipe.pattern import are_patterns
 from retraining.recipe.refusal import RecipeError, did_you_mean
 
 ENGINE = ("rule_to_invoke", "action_json")
@@ -27,7 +29,7 @@ class Kind:
 
 def _whole(least: int) -> Kind:
     def accepts(text: str) -> bool:
-        return re.fullmatch(r"\s*[+-]?\d+(?:_\d+)*\s*", text) is not None and int(text) >= least
+        return re.fullmatch(r"\s*[+-]?\d{1,18}(?:_\d{1,3}){0,6}\s*", text) is not None and int(text) >= least
 
     return Kind(f"a whole number of at least {least}", accepts)
 
@@ -46,22 +48,16 @@ def _number(least: float = -math.inf, most: float = math.inf) -> Kind:
     )
 
 
-def _is_regex(text: str) -> bool:
-    try:
-        re.compile(text)
-    except re.error:
-        return False
-    return True
-
-
 def _are_regexes(text: str) -> bool:
     """Commas separate expressions, except within brackets or braces."""
-    return all(_is_regex(part.strip()) for part in re.split(r",(?![^{}\[\]()]*[}\])])", text))
+    return len(text) <= HYPERPARAMETER_LIMIT and are_patterns(
+        [part.strip() for part in re.split(r",(?![^{}\[\]()]*[}\])])", text)]
+    )
 
 
 FLAG = Kind("True or False", lambda text: text.lower() in ("true", "false"))
 TEXT = Kind("a text", lambda _: True)
-REGEX = Kind("a regular expression", _is_regex)
+REGEX = Kind("a regular expression", lambda text: are_patterns([text]))
 REGEXES = Kind("one or several regular expressions with commas between them", _are_regexes)
 NAMES = Kind("one or several names with commas between them", lambda _: True)
 MODE = Kind("one of EVAL, TRAIN, GLOBAL", lambda text: text.upper() in ("EVAL", "TRAIN", "GLOBAL"))

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-import re
 from dataclasses import dataclass
 from typing import Annotated
 
+from retraining.recipe.pattern import groups
 from retraining.recipe.refusal import require
 from retraining.recipe.rules import SECTION, Where
 
@@ -14,17 +14,8 @@ MAX_PATTERN = 500
 """Characters: each may be a class of all letters there are, and Airflow compiles a recipe's pattern at every parse."""
 
 
-def _has_one_group(pattern: str) -> bool:
-    if len(pattern) > MAX_PATTERN:
-        return False
-    try:
-        return re.compile(pattern).groups == 1
-    except (re.error, RecursionError, OverflowError):  # nested too deeply; a repetition too large
-        return False
-
-
 _RULE = f"must be a regular expression with one (group), and have at most {MAX_PATTERN} characters"
-Group = Annotated[str, Where(_has_one_group, _RULE)]
+Group = Annotated[str, Where(lambda pattern: groups(pattern, MAX_PATTERN) == 1, _RULE)]
 Share = Annotated[float, Where(lambda share: 0 < share < 1, "must be a share between 0 and 1")]
 
 
