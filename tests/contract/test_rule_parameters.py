@@ -80,7 +80,7 @@ def test_each_parameter_is_read_alike(rules: Mapping[str, Any]) -> None:
         ("LossNotDecreasing", {"num_steps": "abc"}, r"must be a whole number of at least 1"),
         ("TensorVariance", {"tensor_regex": ".*"}, r"rules = 'TensorVariance': needs max_threshold or min_threshold"),
         ("AllZero", {}, r"needs collection_names or tensor_regex"),
-        ("ExplodingTensor", {"tensor_regex": "(" * 1200 + ")" * 1200}, r"must be one or several regular expressions"),
+        ("ExplodingTensor", {"tensor_regex": "(" * 101 + ")" * 101}, r"must be one or several regular expressions"),
         ("ExplodingTensor", {"tensor_regex": "a{99999999999}"}, r"must be one or several regular expressions"),
         ("ExplodingTensor", {"tensor_regex": "("}, r"must be one or several regular expressions"),
     ],
