@@ -43,6 +43,7 @@ ALLOWED = {
         "sklearn",
         "croniter",
         "numpy",
+        "pyarrow",  # only while a hub's data set is imported
         "rich",
         "PIL",
         "yaml",

@@ -6,24 +6,27 @@ python -m retraining.dataset sync RECIPE                      bring a recipe's s
 python -m retraining.dataset diff RECIPE [SINCE [NOW]]        what is other since the champion's data, image by image
 python -m retraining.dataset gc RECIPE [--yes]                what nothing needs any more; --yes deletes it
 python -m retraining.dataset labels RECIPE                    labels in doubt; --relabel, --keep, --remove decide
-python -m retraining.dataset import NAME [SOURCE] TARGET      write a public data set as a folder of class folders
+python -m retraining.dataset import NAME [SOURCE] TARGET      write a public or a hub's set as a folder of class folders
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import logging
 import os
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from botocore.exceptions import BotoCoreError, ClientError
 
 from retraining.dataset.archive import ArchiveError
 from retraining.dataset.check import check
+from retraining.dataset.hub_parquet import Columns
 from retraining.dataset.progress import at_terminal
-from retraining.dataset.public import IMPORTERS
+from retraining.dataset.public import IMPORTERS, import_parquet
 from retraining.dataset.sources import SourceError
 from retraining.environment import dags_folder
 from retraining.recipe import RecipeError
@@ -37,6 +40,8 @@ def main() -> int:
     importing.add_argument("name", choices=list(IMPORTERS), help="which data set")
     importing.add_argument("source", nargs="?", help="an https address, an archive or a folder (not for digits)")
     importing.add_argument("target", type=Path, help="the folder to write: a new or an empty one")
+    importing.add_argument("--image", metavar="COLUMN", help="of parquet files, that of the pictures")
+    importing.add_argument("--label", metavar="COLUMN", help="of parquet files, that of the classes")
     checking = commands.add_parser(
         "check", help="what a sync would say of a source; exit status 1 if it would refuse it"
     )
@@ -70,7 +75,18 @@ def main() -> int:
         return _check(arguments.source, arguments.html, names=arguments.names)
     if arguments.command in ("sync", "diff", "gc", "labels"):
         return _of_recipe(arguments)
+    return _import(parser, arguments)
+
+
+def _import(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> int:
+    _log_to_stderr()
     target: Path = arguments.target
+    importer = IMPORTERS[arguments.name]
+    if arguments.name == "parquet":
+        columns = Columns(image=arguments.image, label=arguments.label)
+        importer = functools.partial(import_parquet, columns=columns)
+    elif arguments.image or arguments.label:
+        parser.error(f"{arguments.name} has no columns; --image and --label are of parquet files")
     if target.exists() and not target.is_dir():
         parser.error(f"{target} is not a folder; name a new or an empty folder")
     if target.is_dir() and any(target.iterdir()):
@@ -78,7 +94,7 @@ def main() -> int:
     # Written beside its place and then renamed: a half-written folder would look like a small data set.
     unfinished = target.absolute().with_name(f".{target.absolute().name}.unfinished")
     try:
-        count = _write(arguments.name, arguments.source, unfinished, target)
+        count = _write(importer, arguments.source, unfinished, target)
     except (SourceError, ArchiveError, OSError) as error:
         tell(f"python -m retraining.dataset: {error}", error=True)
         return 1
@@ -140,11 +156,11 @@ def _log_to_stderr() -> None:
     logging.getLogger("botocore").setLevel(logging.WARNING)
 
 
-def _write(name: str, source: str | None, unfinished: Path, target: Path) -> int:
+def _write(importer: Callable[[str | None, Path], int], source: str | None, unfinished: Path, target: Path) -> int:
     shutil.rmtree(unfinished, ignore_errors=True)  # of a run that was killed
     unfinished.mkdir(parents=True)
     try:
-        count = IMPORTERS[name](source, unfinished)
+        count = importer(source, unfinished)
         if target.exists():
             target.rmdir()
         unfinished.rename(target)

@@ -79,7 +79,7 @@ def unpack(archive: Path, target: Path) -> int:
                     _require_bounded(archive.name, packed, total)
                     if total - looked >= LOOK_BYTES:
                         looked = total
-                        _require_room(archive.name, target)
+                        require_room(archive.name, target)
                     out.write(block)
     except FileExistsError as error:
         twice = printable(str(Path(error.filename).relative_to(target)))
@@ -103,7 +103,8 @@ def _require_bounded(name: str, packed: int, total: int) -> None:
         raise ArchiveError(f"{name} unpacks to more than {MAX_RATIO} times its {packed} bytes, which images do not")
 
 
-def _require_room(name: str, target: Path) -> None:
+def require_room(name: str, target: Path) -> None:
+    """Raises ArchiveError where the disk of `target` is nearly full. `name`: of what is written there."""
     free = shutil.disk_usage(target).free
     if free < KEPT_FREE_BYTES + LOOK_BYTES:
         raise ArchiveError(

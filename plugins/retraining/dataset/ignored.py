@@ -16,7 +16,7 @@ SYSTEM = {
 NOTES = (
     ".txt", ".md", ".rst", ".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".xml", ".yaml", ".yml", ".toml", ".ini",
     ".log", ".html", ".htm", ".pdf", ".docx", ".xlsx", ".py", ".ipynb", ".mat", ".npy", ".npz", ".pkl", ".h5",
-    ".parquet", ".lst", ".manifest", ".db", ".lnk", ".url", ":zone.identifier",
+    ".parquet", ".cls", ".lst", ".manifest", ".db", ".lnk", ".url", ":zone.identifier",
 )  # fmt: skip
 UNFINISHED = (".part", ".crdownload", ".tmp", "~")
 

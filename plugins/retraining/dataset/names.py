@@ -55,6 +55,13 @@ def require_class_names(source: str, folders: Iterable[tuple[str, str]]) -> None
             raise SourceError(f"{source}: classes {twin!r} and {name!r} differ only in case; rename or merge them.")
 
 
+def as_class_name(text: str) -> str:
+    """The nearest name that a class can have: `a/b` → `a_b`."""
+    kept = "".join(letter if _may_be_in_class(letter) else "_" for letter in class_name(text))
+    kept = kept if kept[:1] and unicodedata.category(kept[0])[0] in "LN" else f"class {kept.lstrip(' ')}"
+    return kept[:MAX_CHARACTERS].encode()[:MAX_NAME_BYTES].decode(errors="ignore").rstrip(" ")
+
+
 def _is_class_name(name: str) -> bool:
     return (
         bool(name)
@@ -62,8 +69,12 @@ def _is_class_name(name: str) -> bool:
         and not name.endswith(" ")
         and len(name) <= MAX_CHARACTERS
         and len(name.encode("utf-8", "surrogateescape")) <= MAX_NAME_BYTES
-        and all(letter in SIGNS | WITHIN_WORDS | JOINERS or unicodedata.category(letter)[0] in "LMN" for letter in name)
+        and all(map(_may_be_in_class, name))
     )
+
+
+def _may_be_in_class(letter: str) -> bool:
+    return letter in SIGNS | WITHIN_WORDS | JOINERS or unicodedata.category(letter)[0] in "LMN"
 
 
 def _folded(name: str) -> str:

@@ -1,4 +1,4 @@
-"""Public data sets in the form their makers publish them, written out as a folder of class folders.
+"""Data sets in the form their makers or hubs publish them, written out as a folder of class folders.
 
 Nothing is decided here that `sync` decides: images are copied as they are, verified, quarantined and divided later.
 """
@@ -14,7 +14,9 @@ from tempfile import TemporaryDirectory
 
 from retraining.dataset.cifar100 import write_cifar100
 from retraining.dataset.digits import write_digits
+from retraining.dataset.hub_parquet import Columns, write_parquet
 from retraining.dataset.sources import SourceError, fetched
+from retraining.dataset.webdataset import write_webdataset
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png"}
 
@@ -59,11 +61,27 @@ def import_chest_xray(source: str | None, target: Path) -> int:
         )
 
 
+def import_parquet(source: str | None, target: Path, columns: Columns | None = None) -> int:
+    """A data set of a hub: train-00000-of-00004.parquet and so on, with pictures and labels in them."""
+    if source is not None and source.endswith(".parquet") and (file := Path(source).expanduser()).is_file():
+        return write_parquet(file, target, columns or Columns())
+    with _opened("parquet", source) as root:
+        return write_parquet(root, target, columns or Columns())
+
+
+def import_webdataset(source: str | None, target: Path) -> int:
+    """Shards in WebDataset's layout: train-000000.tar and so on, or what was in them."""
+    with _opened("webdataset", source) as root:
+        return write_webdataset(root, target)
+
+
 IMPORTERS: dict[str, Callable[[str | None, Path], int]] = {
     "digits": import_digits,
     "dogs": import_dogs,
     "cifar100": import_cifar100,
     "chest_xray": import_chest_xray,
+    "parquet": import_parquet,
+    "webdataset": import_webdataset,
 }
 
 

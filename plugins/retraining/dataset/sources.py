@@ -152,9 +152,16 @@ def _require_classes(source: str, understood: Understood) -> None:
     beside = "".join(
         f"\n    {why}: {some.files} files ({', '.join(some.examples)})" for why, some in understood.left_out.items()
     )
-    examples = (name for some in understood.left_out.values() for name in some.examples)
+    examples = [name for some in understood.left_out.values() for name in some.examples]
     if packed := next((name for name in examples if is_archive(PurePath(name))), None):
         beside += f"\n    {packed} is not looked into: name it itself as the source, or unpack it."
+    for kind, ending in (("parquet", ".parquet"), ("webdataset", ".cls"), ("webdataset", ".tar")):
+        if found := next((name for name in examples if name.lower().endswith(ending)), None):
+            beside += (
+                f"\n    {found}: if pictures and classes are in such files, write them as class folders first: "
+                f"python -m retraining.dataset import {kind} {source} FOLDER."
+            )
+            break
     beside += "".join(f"\n    {reason}" for reason in understood.refused)
     if not labels:
         raise SourceError(
