@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from retraining.account_rules import NO_RULES, AccountRules
+
 AWS_CONN_ID = "aws_default"
 REPOSITORY = Path(__file__).resolve().parents[2]
 IN_WHEEL = Path(__file__).resolve().parent / "shipped"
@@ -46,6 +48,7 @@ class Environment:
     allow_unpatched_images: bool = False
     """Whether runs on AWS may use container images that AWS no longer patches."""
     poll_seconds: float = 30
+    account_rules: AccountRules = NO_RULES
 
     @property
     def account(self) -> str:
@@ -67,6 +70,10 @@ class Environment:
         role_arn = need("RETRAINING_ROLE_ARN", "arn:aws:iam::111122223333:role/sagemaker")
         if not re.fullmatch(r"arn:aws[a-z-]*:iam::\d{12}:role/.+", role_arn):
             raise ConfigurationError(f"RETRAINING_ROLE_ARN = {role_arn!r}: must be the full ARN of an IAM role.")
+        try:
+            account_rules = AccountRules.of(environ)
+        except ValueError as error:
+            raise ConfigurationError(str(error)) from None
         return cls(
             local=kind == "local",
             bucket=need("RETRAINING_BUCKET", "my-retraining-bucket"),
@@ -83,6 +90,7 @@ class Environment:
             serving_instance_type=environ.get("RETRAINING_SERVING_INSTANCE_TYPE") or None,
             allow_unpatched_images=environ.get("RETRAINING_ALLOW_UNPATCHED_IMAGES", "0") not in ("", "0"),
             poll_seconds=poll_seconds(environ),
+            account_rules=account_rules,
         )
 
 

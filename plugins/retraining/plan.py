@@ -101,7 +101,11 @@ class Plan:
     @property
     def tags(self) -> list[dict[str, str]]:
         """Of everything that a run makes in SageMaker."""
-        return [*self.deployment_tags, {"Key": "retraining:run", "Value": self.run_name}]
+        return [
+            *self.deployment_tags,
+            {"Key": "retraining:run", "Value": self.run_name},
+            *self.environment.account_rules.tag_list,
+        ]
 
     @property
     def deployment_tags(self) -> list[dict[str, str]]:

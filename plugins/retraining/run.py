@@ -11,6 +11,7 @@ from typing import Any
 
 from airflow.sdk import Context
 
+from retraining.account_rules import AccountRules
 from retraining.container_images import Images
 from retraining.environment import AWS_CONN_ID, Environment
 from retraining.fingerprint import Ingredients, recipe_fingerprint
@@ -19,6 +20,7 @@ from retraining.recipe import Recipe
 from retraining.release.intent import Intents
 from retraining.s3.connections import keeping_many
 from retraining.s3.documents import read_document
+from retraining.s3.encryption import encrypting
 
 
 class RecipeChanged(ValueError):
@@ -154,7 +156,8 @@ def client(service: str, config: Any = None) -> Any:
 
     hook: AwsGenericHook[Any] = AwsGenericHook(aws_conn_id=AWS_CONN_ID, client_type=service)
     ours = keeping_many().merge(hook.config)
-    return hook.get_client_type(config=ours.merge(config) if config else ours)
+    made = hook.get_client_type(config=ours.merge(config) if config else ours)
+    return encrypting(made, AccountRules.of(os.environ)) if service == "s3" else made
 
 
 def request(recipe: Recipe, build: Callable[[Run], dict[str, Any]]) -> Any:

@@ -22,6 +22,7 @@ from retraining.release.rollback import NoWayBack, Rollback
 from retraining.release.scaling import SERVICE
 from retraining.release.serving import RollbackFailed
 from retraining.s3.connections import keeping_many
+from retraining.s3.encryption import encrypting
 from retraining.telling import tell
 
 REFUSALS = (
@@ -167,4 +168,5 @@ def clients_of(plan: Plan) -> dict[str, Any]:
 
 
 def client_of(plan: Plan, service: str) -> Any:
-    return boto3.client(service, region_name=plan.environment.region, config=keeping_many())
+    made = boto3.client(service, region_name=plan.environment.region, config=keeping_many())
+    return encrypting(made, plan.environment.account_rules) if service == "s3" else made

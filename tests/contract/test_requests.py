@@ -120,9 +120,9 @@ def problems(operation: str, request: dict[str, Any]) -> list[str]:
     return [report.generate_report()] if report.has_errors() else list(violations(shape, request, operation))
 
 
-def every_request(recipe: Any) -> dict[str, dict[str, Any]]:
-    plan = Plan.of(recipe, ENVIRONMENT, datetime(2026, 11, 21, 3, tzinfo=UTC), "scheduled__2026-11-21T03:00:00+00:00")
-    images = resolve_images(recipe, ENVIRONMENT)
+def every_request(recipe: Any, environment: Environment = ENVIRONMENT) -> dict[str, dict[str, Any]]:
+    plan = Plan.of(recipe, environment, datetime(2026, 11, 21, 3, tzinfo=UTC), "scheduled__2026-11-21T03:00:00+00:00")
+    images = resolve_images(recipe, environment)
     source = plan.uri(plan.source_key("0123456789abcdef"))
     artifact = plan.uri(f"{plan.run_key}/training/{plan.training_job}/output/model.tar.gz")
     role = "arn:aws:sagemaker:us-east-1:000000000000:training-job/" + plan.training_job

@@ -7,14 +7,17 @@ s3://bucket/recipe. S3 is reached as by every AWS client: AWS_ENDPOINT_URL_S3, A
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import tempfile
 from pathlib import Path
 
+from retraining.account_rules import AccountRules
 from retraining.download import DownloadError
 from retraining.pretrained.staging import Target, TargetError, stage
 from retraining.pretrained.torchvision import ALTERNATIVE, default_python, fetch_torchvision
 from retraining.pretrained.weights_file import WeightsError, WeightsFile, read_weights_file
+from retraining.s3.encryption import encrypting
 from retraining.telling import tell
 
 OF_TORCHVISION = "torchvision:"
@@ -73,7 +76,8 @@ def _to_s3(weights: WeightsFile, name: str, target: Target) -> str:
     from botocore.exceptions import BotoCoreError, ClientError
 
     try:
-        staged = stage(weights, name, target, boto3.client("s3"))
+        s3 = encrypting(boto3.client("s3"), AccountRules.of(os.environ))
+        staged = stage(weights, name, target, s3)
     except (Boto3Error, BotoCoreError, ClientError) as error:
         raise TargetError(f"s3://{target.bucket} cannot be written: {error}") from error
     tell("uploaded" if staged.uploaded else "it was there already", error=True)

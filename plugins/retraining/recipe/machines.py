@@ -90,6 +90,14 @@ class Serving:
         return self.autoscaling.min if self.autoscaling else self.instance_count
 
 
+def has_local_storage(instance_type: str) -> bool:
+    """Whether its disks are part of the machine: those with a d in their name, and newer ones with GPUs or Trainium.
+
+    https://docs.aws.amazon.com/sagemaker/latest/dg/host-instance-storage.html
+    """
+    return re.match(r"ml\.([a-z]+\d+[a-z]*d[a-z]*|g[56]\w*|gr6\w*|p[4-9]\w*|trn\d\w*)[.-]", instance_type) is not None
+
+
 def has_gpu(instance_type: str) -> bool:
     """The first letter of the family tells: ml.g5 and ml.p4d have NVIDIA GPUs."""
     return re.match(r"ml\.[gp]\d", instance_type) is not None

@@ -10,10 +10,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from retraining.account_rules import AccountRules
 from retraining.container_images import Images
 from retraining.debugger.mode import HOOK_HYPERPARAMETER, PROFILE_HYPERPARAMETER
 from retraining.plan import Plan
 from retraining.recipe.hyperparameters import Value, as_text
+from retraining.requests.account import as_account_asks
 
 Request = dict[str, Any]
 
@@ -109,6 +111,7 @@ def rule_output_key(plan: Plan, training_job: str) -> str:
     return f"{plan.run_key}/training/{training_job}/rule-output"
 
 
+@as_account_asks(AccountRules.of_processing)
 def evaluation_job(plan: Plan, images: Images, source_uri: str, training_job: str) -> Request:
     """CreateProcessingJob: the rules of a self-hosted training, evaluated by the training's own code."""
     inputs = {

@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from retraining.account_rules import AccountRules
 from retraining.container_images import Images
 from retraining.plan import Plan
 from retraining.recipe.deployment import Deployment
 from retraining.recipe.hyperparameters import as_text
 from retraining.recipe.machines import has_gpu
+from retraining.requests.account import as_account_asks
 from retraining.requests.debugger import managed_members, self_hosted_hyperparameters
 from retraining.tuning.warm_start import config as warm_start_config
 
@@ -39,6 +41,7 @@ SERVING_ENVIRONMENT = {
 GPU_AMI, BATCH_GPU_AMI = "al2-ami-sagemaker-inference-gpu-3-1", "al2-ami-sagemaker-batch-gpu-535"
 
 
+@as_account_asks(AccountRules.of_tuning)
 def tuning_job(
     plan: Plan, images: Images, fingerprint: str, source_uri: str, warm_start: Mapping[str, Any] | None = None
 ) -> Request:
@@ -78,6 +81,7 @@ def tuning_job(
     }
 
 
+@as_account_asks(AccountRules.of_training)
 def training_job(
     plan: Plan, images: Images, fingerprint: str, source_uri: str, hyperparameters: Mapping[str, str]
 ) -> Request:
@@ -109,6 +113,7 @@ def training_job(
     return request
 
 
+@as_account_asks(AccountRules.of_model)
 def model(plan: Plan, name: str, image: str, model_data_url: str) -> Request:
     """CreateModel: the artifact with its own inference code, in the serving image. Its answers tell its name."""
     container = serving_container(plan, image, model_data_url)
@@ -134,6 +139,7 @@ def serving_container(plan: Plan, image: str, model_data_url: str) -> Request:
     }
 
 
+@as_account_asks(AccountRules.of_transform)
 def transform_job(plan: Plan, name: str, model_name: str, manifest_key: str) -> Request:
     """CreateTransformJob: the images of a manifest through the serving code, one request per image."""
     return {
@@ -169,6 +175,7 @@ def transform_job(plan: Plan, name: str, model_name: str, manifest_key: str) -> 
     }
 
 
+@as_account_asks(AccountRules.of_endpoint_config)
 def endpoint_config(plan: Plan) -> Request:
     """CreateEndpointConfig: one variant that takes all traffic."""
     return {
@@ -220,6 +227,7 @@ def model_package_group(plan: Plan) -> Request:
     return {
         "ModelPackageGroupName": plan.model_package_group,
         "ModelPackageGroupDescription": f"Classifiers retrained by the DAG retrain_{plan.recipe.name}",
+        **({"Tags": plan.environment.account_rules.tag_list} if plan.environment.account_rules.tags else {}),
     }
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from retraining.account_rules import AccountRules
 from retraining.container_images import Images
 from retraining.plan import Plan
+from retraining.requests.account import as_account_asks
 
 Request = dict[str, Any]
 
@@ -26,6 +28,7 @@ SPACE, LEAST_GB = 4, 20
 """Disk in multiples of the files' size: a converted picture may be larger than it was."""
 
 
+@as_account_asks(AccountRules.of_processing)
 def verification_job(plan: Plan, images: Images, divided: Mapping[str, Any] | None) -> Request:
     """`divided`: a Division as a dict; None where only the most that it may cost is asked for."""
     sync = plan.recipe.sync
