@@ -69,7 +69,6 @@ from local_sagemaker.tuning import tuning_job
 from local_sagemaker.wire import service_model
 from local_sagemaker.wire.authentication import Admission
 from local_sagemaker.wire.errors import ApiError, unknown_operation
-from local_sagemaker.wire.large_requests import LargeRequests
 from local_sagemaker.wire.protocol import Call
 
 Operation = Callable[..., dict[str, Any]]
@@ -211,7 +210,7 @@ def create_app(platform: Platform, hosting: Hosting) -> Starlette:
         for service, found in (operations() | {admin.SERVICE: admin.OPERATIONS}).items()
     }
     data_plane = DataPlane(platform, hosting.endpoints, hosting.async_inference, hosting.data_capture)
-    admission, large_requests = Admission(platform.settings), LargeRequests()
+    admission = Admission(platform.settings)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -224,19 +223,17 @@ def create_app(platform: Platform, hosting: Hosting) -> Starlette:
         call = Call(service="unknown", operation="", request={}, style="json")
         try:
             call = Call.parse(request.url.path, request.headers, b"")
-            body = await admission.body(request)
-            async with large_requests.turn(request.headers, body):
-                call = Call.parse(request.url.path, request.headers, body)
-                function = implemented.get(call.service, {}).get(call.operation)
-                if function is None or request.method != "POST":
-                    raise unknown_operation(call.service, call.operation)
-                checked = call.request
-                if call.service != admin.SERVICE:
-                    checked = service_model.check_request(call.service, call.operation, call.request)
-                if call.service == "sagemaker":
-                    service_model.check_text(checked)
-                    tags.check(checked.get("Tags", []))
-                return call.response(await run_in_threadpool(_carry_out, function, checked))
+            call = Call.parse(request.url.path, request.headers, await admission.body(request))
+            function = implemented.get(call.service, {}).get(call.operation)
+            if function is None or request.method != "POST":
+                raise unknown_operation(call.service, call.operation)
+            checked = call.request
+            if call.service != admin.SERVICE:
+                checked = service_model.check_request(call.service, call.operation, call.request)
+            if call.service == "sagemaker":
+                service_model.check_text(checked)
+                tags.check(checked.get("Tags", []))
+            return call.response(await run_in_threadpool(_carry_out, function, checked))
         except ApiError as error:
             return call.error(error)
         except ClientDisconnect:
