@@ -3,6 +3,8 @@
 python -m retraining lint [FILE…]     tell everything that is wrong with recipes; without files those Airflow reads
 python -m retraining init FOLDER      write the DAG files, and a first recipe, into a DAGs folder
 python -m retraining source           where ml/ lies, the code that SageMaker runs
+python -m retraining policy airflow|role|trust
+                                      the IAM policy that Airflow, or the execution role, needs, as JSON
 python -m retraining champions NAME   which models of a recipe were champion, and which one its endpoint serves
 python -m retraining rollback NAME --reason TEXT [--to RUN] [--dry-run]
                                       let the champion before, or another one, serve again
@@ -12,13 +14,15 @@ from __future__ import annotations
 
 import argparse
 import getpass
+import json
 import os
 import shutil
 import sys
 from pathlib import Path
 
-from retraining.environment import dags_folder, recipe_folders, shipped
-from retraining.recipe import check_recipes, find_recipes
+from retraining import policy
+from retraining.environment import ConfigurationError, Environment, dags_folder, recipe_folders, shipped
+from retraining.recipe import RecipeError, check_recipes, find_recipes, load_recipe
 from retraining.telling import tell
 
 
@@ -30,6 +34,8 @@ def main(arguments: list[str] | None = None) -> int:
     init = commands.add_parser("init", help="write the DAG files, and a first recipe, into a DAGs folder")
     init.add_argument("folder", type=Path, help="Airflow's dags_folder")
     commands.add_parser("source", help="where ml/ lies, the code that SageMaker runs")
+    policies = commands.add_parser("policy", help="the IAM policy that Airflow, or the execution role, needs, as JSON")
+    policies.add_argument("of", choices=["airflow", "role", "trust"], help="trust: who may take the execution role")
     champions = commands.add_parser("champions", help="which models were champion, and which one the endpoint serves")
     rollback = commands.add_parser("rollback", help="let the champion before, or another one, serve again")
     champion = commands.add_parser("champion", help="find a lost champion.json again, by the endpoint and the registry")
@@ -60,6 +66,8 @@ def main(arguments: list[str] | None = None) -> int:
         if options.command == "drill":
             return terminal.drill(options.name, options.to, options.reason, by, folder, dry_run=options.dry_run)
         return terminal.roll_back(options.name, options.to, options.reason, by, folder, dry_run=options.dry_run)
+    if options.command == "policy":
+        return _policy(options.of)
     if options.command == "init":
         _init(options.folder)
     else:
@@ -77,6 +85,26 @@ def _lint(files: list[Path]) -> int:
     if not files:
         tell("there is no recipe", error=True)
     return 1 if refused else 0
+
+
+def _policy(of: str) -> int:
+    """Of the environment's bucket, role and account, and of what the recipes there read from S3."""
+    try:
+        environment = Environment.of(os.environ)
+    except ConfigurationError as error:
+        tell(f"python -m retraining: {error}", error=True)
+        return 1
+    sources = set[str]()
+    for path in find_recipes(recipe_folders(os.environ, dags_folder(os.environ))):
+        try:
+            recipe = load_recipe(path)
+        except RecipeError as error:
+            tell(f"{error}\nWhat it reads from is not in the policy.", error=True)
+            continue
+        sources |= {address for address in (recipe.source, recipe.pretrained or "") if address.startswith("s3://")}
+    make = {"airflow": policy.of_airflow, "role": policy.of_role, "trust": lambda *_: policy.trust()}
+    print(json.dumps(make[of](environment, sources), indent=1))
+    return 0
 
 
 def _init(folder: Path) -> None:
