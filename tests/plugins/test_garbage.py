@@ -184,6 +184,24 @@ def test_memories_of_other_sources_are_forgotten_with_it(
     data.require_whole()
 
 
+def test_memories_of_sources_that_left_go(data: Data, make_plan: Callable[..., Plan], tmp_path: Path) -> None:
+    """A dated export each week, or a presigned address, is a source of its own; its memory and thumbs are large."""
+    data.sync()
+    for week in range(3):
+        shutil.copytree(data.folder, tmp_path / f"export{week}")
+        sync_dataset(
+            make_plan(data.bucket, name=data.plan.recipe.name, source=str(tmp_path / f"export{week}")), data.s3
+        )
+    seen = {key for key in keys(data.s3, data.bucket) if "/data/seen/" in key}
+    assert len(seen) == 8
+    time.sleep(1.1)  # S3 tells whole seconds
+    data.collect()
+    own = memory_key(data.plan.root, data.plan.recipe.source)
+    left = {key for key in keys(data.s3, data.bucket) if "/data/seen/" in key}
+    assert {key.partition(".")[0] for key in left} == {own.partition(".")[0]}
+    data.require_whole()
+
+
 @pytest.mark.parametrize("after", [0, 1, 2, 5])
 def test_one_that_dies_leaves_whole_versions(data: Data, after: int, monkeypatch: pytest.MonkeyPatch) -> None:
     data.sync()

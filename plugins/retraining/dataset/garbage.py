@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from retraining.dataset.memory import memory_key, recall
+from retraining.dataset.memory import ENDING, memory_key, recall
 from retraining.dataset.versions import Versions
 from retraining.plan import Plan
 from retraining.promotion.champion import own_champion
@@ -86,8 +86,12 @@ class Collector:
         documents, objects, size, memories = list[str](), list[str](), 0, list[str]()
         for key, written, size_bytes in self._listed():
             kind, _, name = key.partition("/")
-            if kind == "seen" and key.endswith(".jsonl.gz") and f"{self.plan.data_key}{key}" != own:
-                memories.append(key)
+            if kind == "seen" and not f"{self.plan.data_key}{key}".startswith(own.removesuffix(ENDING)):
+                if written < old:  # of a source that nobody syncs any more; should it come back, it is read once more
+                    objects.append(key)
+                    size += size_bytes
+                elif key.endswith(ENDING):
+                    memories.append(key)
             elif kind == "versions" and written < old and name.partition("/")[0] not in kept:
                 documents.append(key)
                 size += size_bytes

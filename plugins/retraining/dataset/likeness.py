@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from retraining.dataset.memory import Memory, Near
+from retraining.dataset.memory import ENDING, Memory, Near
 from retraining.dataset.store import Forgotten
 from retraining.dataset.thumb import BYTES
 from retraining.dataset.thumbs import Thumbs
@@ -31,7 +31,7 @@ MAX_COMPARED = 200_000
 
 def thumbs_key(memory_key: str) -> str:
     """Beside the memory of a source."""
-    return memory_key.replace(".jsonl.gz", ".thumbs.npy")
+    return memory_key.removesuffix(ENDING) + ".thumbs.npy"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,6 +24,7 @@ from retraining.s3.documents import read_document
 log = logging.getLogger(__name__)
 
 FORMAT = 1
+ENDING = ".jsonl.gz"
 MAX_BYTES = 2 * 1024**3
 """Unpacked; a million files take about 300 MB."""
 
@@ -87,7 +88,7 @@ class Memory:
 
 def memory_key(root: str, source: str) -> str:
     """Of the source of a recipe whose objects lie under `root`."""
-    return f"{root}/data/seen/{hashlib.sha256(source.encode(errors='surrogateescape')).hexdigest()[:20]}.jsonl.gz"
+    return f"{root}/data/seen/{hashlib.sha256(source.encode(errors='surrogateescape')).hexdigest()[:20]}{ENDING}"
 
 
 def recall(s3: Any, bucket: str, key: str) -> Memory:
