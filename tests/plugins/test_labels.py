@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from retraining.dataset.summary import summary
 from retraining.dataset.sync import as_fact, sync_dataset
@@ -257,7 +258,28 @@ def test_decisions_about_images_that_left_are_told(s3: Any, plan: Plan) -> None:
     (Path(plan.recipe.source) / "cat/3.png").unlink()
     after = sync_dataset(plan, s3).version
     assert after.corrections.out_of_date == 1
-    assert "1 about images that are not there any more" in "\n".join(summary(as_fact(after)))
+    assert "1 about images that are gone, or in another class by now" in "\n".join(summary(as_fact(after)))
+
+
+def test_decisions_outlive_another_packing(
+    bucket: str, s3: Any, make_plan: Callable[..., Plan], tmp_path: Path
+) -> None:
+    """A converted image is named by its PNG, which the next zlib packs otherwise; the picture is the same."""
+    write_classes(tmp_path / "in", {"cat": 20, "dog": 20})
+    for path in (tmp_path / "in").rglob("*.png"):
+        Image.open(path).save(path.with_suffix(".webp"), lossless=True)
+        path.unlink()
+    plan = make_plan(bucket, source=str(tmp_path / "in"))
+    before = sync_dataset(plan, s3).version
+    image = next(image for image in before.images if image.file.name == "cat/3.webp")
+    folder, packed = plan.version_key("earlier"), f"cat/{'f' * 20}.png"
+    original = before.originals[image.entry]
+    for name, document in (("dataset.json", {}), ("originals.json", {packed: original})):
+        s3.put_object(Bucket=bucket, Key=f"{folder}/{name}", Body=json.dumps(document).encode())
+    decide(s3, plan, [replace(about(plan, before, "cat/3.webp"), image=packed)])
+    after = sync_dataset(plan, s3).version
+    assert {i.label for i in after.images if i.file.name == "cat/3.webp"} == {"dog"}
+    assert after.corrections.counts() == {"relabelled": 1, "removed": 0, "out_of_date": 0}
 
 
 def test_a_class_that_is_not_there_is_refused(s3: Any, plan: Plan) -> None:
@@ -315,6 +337,16 @@ def test_a_saved_sheet_is_taken_back(s3: Any, plan: Plan, doubted: Any, tmp_path
     sheet.write_text(re.sub(r",,,$", ",remove,ann,2026-11-29", sheet.read_text(), flags=re.MULTILINE))
     list(labels(s3, plan, Asked(take=sheet)))
     assert [one.what for one in read_decisions(s3, plan)] == ["remove", "remove"]
+
+
+def test_what_is_doubted_no_longer_can_be_decided_anew(s3: Any, plan: Plan, doubted: Any) -> None:
+    list(labels(s3, plan, Asked(relabel=["cat/3.png"], by="ann")))
+    key = plan.proposals_key(doubted.fingerprint)
+    s3.put_object(Bucket=plan.environment.bucket, Key=key, Body=proposals([], doubted.names).encode())
+    text = "\n".join(labels(s3, plan, Asked()))
+    assert "1 decided so far, of images that are doubted no longer:\n  relabel  cat → dog  cat/3.png  by ann, " in text
+    list(labels(s3, plan, Asked(keep=["cat/3.png"], by="bob")))
+    assert [(one.what, one.now, one.by) for one in read_decisions(s3, plan)] == [("keep", "cat", "bob")]
 
 
 @pytest.mark.parametrize("asked", [Asked(keep=["cat/9.png"]), Asked(relabel=["cat/3.png=cat"])])

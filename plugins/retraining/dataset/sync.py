@@ -30,7 +30,8 @@ from retraining.dataset.summary import summary
 from retraining.dataset.thumbs import Thumbs
 from retraining.dataset.verify_pool import verify_files
 from retraining.dataset.version import Version, as_json, make_version
-from retraining.labels.corrections import corrected
+from retraining.dataset.versions import Versions
+from retraining.labels.corrections import corrected, forgotten
 from retraining.labels.store import read_decisions
 from retraining.plan import Plan
 from retraining.web_address import without_secrets
@@ -70,7 +71,10 @@ def _sync(plan: Plan, s3: Any, memory: Memory, key: str, progress: Progress, fou
         files = held.enter_context(open_source(plan.recipe.source, s3, plan.recipe.layout, known))
         thumbs = held.enter_context(closing(Thumbs(files.scratch / "thumbs")))
         judged, seen = verify(files, known, thumbs, progress)
-        judged, corrections = corrected(judged, read_decisions(s3, plan))
+        decisions = read_decisions(s3, plan)
+        unknown = forgotten(judged, decisions)
+        originals = Versions(s3=s3, plan=plan).originals(unknown) if unknown else {}
+        judged, corrections = corrected(judged, decisions, originals)
         alike = likeness((verdict for _, verdict in judged), thumbs, memory, s3, bucket, thumbs_key(key))
         version = make_version(judged, source, plan.recipe.split, files.understood.as_dict(), alike.clusters)
         version = replace(version, corrections=corrections)

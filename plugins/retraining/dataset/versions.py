@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Set
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -55,6 +56,18 @@ class Versions:
     def images(self, fingerprint: str) -> set[str]:
         """Names of all its images. Raises NoVersion."""
         return {name for names in self.manifests(fingerprint).values() for name in names}
+
+    def originals(self, contents: Set[str]) -> dict[str, str]:
+        """Content of a converted image (see labels.suspects) → SHA-256 of the file it was; of those that are known."""
+        found: dict[str, str] = {}
+        for kept in self.all():
+            body, _ = read_document(self.s3, self.bucket, f"{self.plan.version_key(kept.fingerprint)}/originals.json")
+            for name, original in json.loads(body or b"{}").items():
+                if (content := name.rpartition("/")[2].partition(".")[0]) in contents:
+                    found.setdefault(content, original["sha256"])
+            if found.keys() >= contents:
+                break
+        return found
 
     def strips(self, fingerprint: str) -> set[str]:
         """Keys below `data/` of the strips that show its classes; none where they cannot be told."""

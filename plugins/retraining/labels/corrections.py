@@ -15,8 +15,10 @@ DIGITS = 20
 TOLD = {
     "relabelled": "in another class than the folder's",
     "removed": "left out",
-    "out_of_date": "about images that are not there any more",
+    "out_of_date": "about images that are gone, or in another class by now",
 }
+
+NO_ORIGINALS: Mapping[str, str] = {}
 
 Judged = list[tuple[SourceFile, VerifiedImage | Rejected]]
 
@@ -56,16 +58,30 @@ class Corrections:
         return self.counts() | {"decisions": rows}
 
 
-def corrected(judged: Judged, decisions: Iterable[Decision]) -> tuple[Judged, Corrections]:
-    """Verified files as the decisions have them; SheetError for a class that the source does not have."""
+def forgotten(judged: Judged, decisions: Iterable[Decision]) -> set[str]:
+    """Contents of decisions that no image has by now, where some were converted: another zlib packs these otherwise."""
+    verified = [verdict for _, verdict in judged if isinstance(verdict, VerifiedImage)]
+    if not any(verdict.original for verdict in verified):
+        return set()
+    return {one.content for one in decisions} - {verdict.sha256[:DIGITS] for verdict in verified}
+
+
+def corrected(
+    judged: Judged, decisions: Iterable[Decision], originals: Mapping[str, str] = NO_ORIGINALS
+) -> tuple[Judged, Corrections]:
+    """Verified files as the decisions have them; SheetError for a class that the source does not have.
+
+    `originals`: content of a converted image that a decision is about → SHA-256 of the file it was.
+    """
     by_content = {one.content: one for one in decisions}
     if not by_content:
         return judged, Corrections()
+    by_original = {originals[content]: one for content, one in by_content.items() if content in originals}
     classes = {file.label for file, _ in judged}
     found: Judged = []
     relabelled, removed, fits = dict[str, Decision](), dict[str, Decision](), set[str]()
     for file, verdict in judged:
-        one = by_content.get(verdict.sha256[:DIGITS]) if isinstance(verdict, VerifiedImage) else None
+        one = _about(verdict, by_content, by_original) if isinstance(verdict, VerifiedImage) else None
         if one is None or file.label != one.label or one.what == "keep":
             if one is not None and file.label == one.now:
                 fits.add(one.content)
@@ -88,6 +104,14 @@ def corrected(judged: Judged, decisions: Iterable[Decision]) -> tuple[Judged, Co
         removed=list(removed.values()),
         out_of_date=len(by_content.keys() - known),
     )
+
+
+def _about(
+    verdict: VerifiedImage, by_content: Mapping[str, Decision], by_original: Mapping[str, Decision]
+) -> Decision | None:
+    if (one := by_content.get(verdict.sha256[:DIGITS])) or verdict.original is None:
+        return one
+    return by_original.get(verdict.original.sha256)
 
 
 def told(counts: Mapping[str, int]) -> list[str]:

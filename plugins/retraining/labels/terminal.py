@@ -48,7 +48,7 @@ def labels(s3: Any, plan: Plan, asked: Asked) -> Iterator[str]:
         asked.save.write_text(text, encoding="utf-8")
         yield f"{asked.save}: {len(rows)} doubted labels. Fill in decision, by and when, then --take it."
     if asked.decides:
-        new = _filled(asked) + _single(asked, rows, where)
+        new = _filled(asked) + _single(asked, [*rows, *_decided(rows, read_decisions(s3, plan))], where)
         every = decide(s3, plan, new)
         yield f"{len(new)} decided, {len(every)} in all: {plan.uri(plan.decisions_key)}. The next sync goes by them."
     elif not asked.save:
@@ -64,6 +64,16 @@ def _newest(s3: Any, plan: Plan) -> tuple[str, str]:
     raise NoVersion(
         f"no run of {plan.recipe.name} has looked for wrong labels yet; a run does once it scored its model"
     )
+
+
+def _decided(rows: Sequence[Mapping[str, str]], decisions: Sequence[Decision]) -> list[dict[str, str]]:
+    """Decisions about images that the sheet no longer doubts, as its lines: they can be changed, too."""
+    doubted = {content(row["image"]) for row in rows}
+    return [
+        {"image": one.image, "class": one.label, "likely": one.now, "file": one.file}
+        for one in decisions
+        if one.content not in doubted
+    ]
 
 
 def _filled(asked: Asked) -> list[Decision]:
@@ -106,11 +116,15 @@ def _row(text: str, rows: Sequence[Mapping[str, str]], where: str, what: str) ->
             )
         if fitting:
             return fitting[0], label or fitting[0]["likely"]
-    raise SheetError(f"{text!r} is no doubted image of {where}; `labels` without options lists them.")
+    raise SheetError(
+        f"{text!r} is no doubted image of {where}, and nothing is decided of it; `labels` without options lists both."
+    )
 
 
 def _table(rows: Sequence[Mapping[str, str]], where: str, decisions: Sequence[Decision]) -> Iterator[str]:
     decided = {one.content: one for one in decisions}
+    doubted = {content(row["image"]) for row in rows}
+    others = [one for one in decisions if one.content not in doubted]
     yield f"{len(rows)} labels are doubted ({where})" + (", the surest first:" if rows else ".")
     for row in rows[:SHOWN]:
         one = decided.get(content(row["image"]))
@@ -118,4 +132,7 @@ def _table(rows: Sequence[Mapping[str, str]], where: str, decisions: Sequence[De
         yield f"  {row['gap']}  {row['class']} → {row['likely']}  {printable(row['file'] or row['image'])}{said}"
     if len(rows) > SHOWN:
         yield f"  {len(rows) - SHOWN} more; --save FILE writes them all."
-    yield f"{len(decisions)} decided so far."
+    yield f"{len(decisions)} decided so far" + (", of images that are doubted no longer:" if others else ".")
+    for one in others[:SHOWN]:
+        now = f" → {one.now}" if one.what == "relabel" else ""
+        yield f"  {one.what}  {one.label}{now}  {printable(one.file or one.image)}  by {one.by}, {one.when}"
