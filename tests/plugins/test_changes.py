@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from retraining.dataset.changes import Manifests, changes
+import pytest
+
+from retraining.dataset.changes import Manifests, changes, shrunk
 from retraining.dataset.summary import notes_on
 
 BEFORE: Manifests = {
@@ -35,6 +37,31 @@ def test_every_kind_of_change_is_counted() -> None:
         "Since the champion's data `f`: 2 added (dog 1, eel 1), 1 removed (dog 1), 1 relabelled (cat → dog 1), "
         "2 in another split."
     )
+
+
+def of(counts: dict[str, int], first: int = 0) -> Manifests:
+    return {"train": [f"{label}/{first + n}.png" for label, count in counts.items() for n in range(count)]}
+
+
+@pytest.mark.parametrize(
+    ("now", "lost"),
+    [
+        ({"cat": 3, "dog": 3}, [f"{now} images {of}, where there were {was}" for now, of, was in (
+            (6, "in all", 400), (3, "of class 'cat'", 200), (3, "of class 'dog'", 200))]),
+        ({"cat": 200, "dog": 99}, ["99 images of class 'dog', where there were 200"]),
+        ({"cat": 100, "dog": 100}, []),
+        ({"cat": 300, "dog": 300}, []),
+        ({"cat": 200}, []),  # a class that is gone is told elsewhere
+        ({"cat": 199}, ["199 images in all, where there were 400"]),
+    ],
+)  # fmt: skip
+def test_data_that_is_gone_is_told(now: dict[str, int], lost: list[str]) -> None:
+    assert shrunk(of({"cat": 200, "dog": 200}), of(now, 9000), 0.5) == lost
+    assert shrunk(of({"cat": 200, "dog": 200}), of(now, 9000), 0) == []
+
+
+def test_a_few_images_say_nothing() -> None:
+    assert shrunk(of({"cat": 21}), of({"cat": 2}), 0.5) == []
 
 
 def test_a_hundred_classes_are_summed_up() -> None:

@@ -10,6 +10,8 @@ from typing import Any
 from retraining.dataset.split import SplitName
 
 EXAMPLES = 3
+FEW = 20
+"""Images whose loss says nothing."""
 
 Manifests = Mapping[SplitName, Sequence[str]]
 """Split → names `<class>/<digest>.<extension>`."""
@@ -48,6 +50,20 @@ def changes(since: str, before: Manifests, now: Manifests) -> Changes:
         examples=[f"{is_[image][0]}/{image}" for image in relabelled[:EXAMPLES]],
         moved=sum(was[image][1] != is_[image][1] for image in both),
     )
+
+
+def shrunk(before: Manifests, now: Manifests, min_share: float) -> list[str]:
+    """Where much of the data is gone, as a folder that is half mounted or half uploaded looks; numbers, not images, so
+    that a source whose files were all saved anew has lost nothing. A class that is gone whole is told elsewhere."""
+    was, is_ = (Counter(name.rpartition("/")[0] for names in each.values() for name in names) for each in (before, now))
+    places = [("in all", was.total(), is_.total())] + [
+        (f"of class {label!r}", was[label], is_[label]) for label in sorted(was)
+    ]
+    return [
+        f"{many_now} images {where}, where there were {many}"
+        for where, many, many_now in places
+        if many_now and many - many_now >= FEW and many_now < min_share * many
+    ]
 
 
 def _places(manifests: Manifests) -> dict[str, tuple[str, str]]:

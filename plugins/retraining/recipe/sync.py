@@ -23,6 +23,8 @@ class Sync:
     max_runtime_seconds: Annotated[int, Between(60, 432_000, " (5 days)")] = 3600
     shards: Annotated[Literal["off", "File", "FastFile"], BareOff("off")] = "off"
     """Tar shards beside the single images, and the input mode in which trainings read them."""
+    min_share: Annotated[float, Between(0, 1)] = 0.5
+    """Of the images of the champion's data, in all and of each class, that a source must still have."""
 
     @property
     def may_have_a_job(self) -> bool:

@@ -14,14 +14,13 @@ from botocore.exceptions import ClientError
 
 from retraining.container_images import require_patched, resolve_images, rule_image
 from retraining.cost.ceiling import ceiling, require_within_budget
-from retraining.dataset.changes import changes
+from retraining.dataset.changes import Manifests, changes, shrunk
 from retraining.dataset.processing.divide import divide
 from retraining.dataset.processing.found import Found, read_found
 from retraining.dataset.split import SPLITS
 from retraining.dataset.summary import notes_on
 from retraining.dataset.sync import as_fact
 from retraining.dataset.sync import sync_dataset as sync
-from retraining.dataset.version import Version
 from retraining.debugger.memory import recall_refusal
 from retraining.debugger.mode import Decision, decide_mode, in_mode
 from retraining.environment import ConfigurationError
@@ -43,6 +42,10 @@ log = logging.getLogger(__name__)
 
 
 FIRST_PROMOTION = "trigger the DAG with first_promotion, and the floors of the recipe alone decide"
+
+
+class DataLost(ValueError):
+    """Much of the data that the champion was trained on is gone."""
 
 
 class ClassesChanged(ValueError):
@@ -112,7 +115,14 @@ def sync_dataset(run: Run) -> dict[str, Any]:
     synced = sync(run.plan, run.s3, found=_found(run))
     run.recipe.require_classes(synced.version.classes)
     counted = {"uploaded": synced.uploaded, "read": synced.read}
-    return as_fact(synced.version) | counted | {"changes": _changes_since_champion(run, synced.version)}
+    now = {split: synced.version.manifest(split, "")[1:] for split in SPLITS}
+    found = None
+    if known := _champions_data(run):
+        since, before = known
+        _require_whole(run, before, now)
+        found = changes(since, before, now).as_dict()
+        log.info("%s", "\n".join(notes_on({"changes": found})))
+    return as_fact(synced.version) | counted | {"changes": found}
 
 
 def _found(run: Run) -> Found | None:
@@ -124,21 +134,28 @@ def _found(run: Run) -> Found | None:
     return read_found(run.s3, run.environment.bucket, run.plan.work_key(run.fact("list_images")["digest"]), output)
 
 
-def _changes_since_champion(run: Run, version: Version) -> dict[str, Any] | None:
-    """For people: whether there is a champion to trust is decided later, and by others."""
+def _champions_data(run: Run) -> tuple[str, Manifests] | None:
+    """Its fingerprint and what is in it. Whether there is a champion to trust is decided later, and by others."""
     try:
         document = own_champion(run.s3, run.plan).document
         if document is None:
             return None
         since = document["ingredients"]["dataset"]
-        before = {split: run.read_json(run.plan.manifest_key(since, split))[1:] for split in SPLITS}
+        return since, {split: run.read_json(run.plan.manifest_key(since, split))[1:] for split in SPLITS}
     except (ChampionUnusable, ClientError, KeyError, TypeError, ValueError) as error:
         log.info("What changed since the champion is not known: %s: %s.", type(error).__name__, error)
         return None
-    now = {split: version.manifest(split, "")[1:] for split in SPLITS}
-    found = changes(since, before, now).as_dict()
-    log.info("%s", "\n".join(notes_on({"changes": found})))
-    return found
+
+
+def _require_whole(run: Run, before: Manifests, now: Manifests) -> None:
+    """DataLost where so much of the champion's data is gone that the source is more likely broken than smaller."""
+    share = run.recipe.sync.min_share
+    if lost := shrunk(before, now, share):
+        raise DataLost(
+            f"The source has {'; '.join(lost)} when the champion was trained: less than sync.min_share of the recipe, "
+            f"{share:g}. Is it mounted, uploaded, unpacked whole? Nothing was paid for. If it is meant to be so small, "
+            "set sync.min_share lower."
+        )
 
 
 def needs_retraining(run: Run) -> bool:
