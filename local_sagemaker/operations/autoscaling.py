@@ -27,12 +27,17 @@ _POLICIES_OF_A_TARGET = 50
 def register_scalable_target(
     request: dict[str, Any], *, autoscaling: Autoscaling, store: Store, settings: Settings
 ) -> dict[str, Any]:
-    """The target with new bounds where there is one; what is not named stays."""
+    """The target with new bounds where there is one, which takes no tags here; what is not named stays.
+
+    Source of the refusal: AWS's own words, in issue 31839 of terraform-provider-aws.
+    """
     name = _resource(request)
     _check_variant(store, name)
     now = time.time()
     arn = f"arn:aws:application-autoscaling:{settings.region}:{settings.account}:scalable-target/"
     known = store.get(KIND, name)
+    if known and request.get("Tags"):
+        raise _tagged_already()
     before = known.describe if known else {}
     both = ((member, request.get(member, before.get(member))) for member in ("MinCapacity", "MaxCapacity"))
     bounds: dict[str, Any] = {member: value for member, value in both if value is not None}
@@ -57,6 +62,8 @@ def register_scalable_target(
     try:
         record = store.insert(KIND, name, describe | bounds, internal)
     except AlreadyExistsError:
+        if request.get("Tags"):
+            raise _tagged_already() from None
         record = store.update(KIND, name, change)
     autoscaling.wake()
     return {"ScalableTargetARN": record.describe["ScalableTargetARN"]}
@@ -206,6 +213,13 @@ def _tracking(request: dict[str, Any]) -> dict[str, Any]:
     if not config or config["TargetValue"] <= 0:
         raise validation("TargetValue must be above 0.")
     return dict(config)
+
+
+def _tagged_already() -> ApiError:
+    return validation(
+        "The scalable target that you tried to tag already exists. To update tags on an existing scalable target, use "
+        "the TagResource API."
+    )
 
 
 def _no_target(name: str) -> ApiError:

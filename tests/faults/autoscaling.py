@@ -32,6 +32,8 @@ class Autoscaling:
             self._deregister_scalable_target({"ResourceId": resource})
 
     def _register_scalable_target(self, request: Mapping[str, Any]) -> Document:
+        if request.get("Tags") and request["ResourceId"] in self.targets:
+            raise Refusal("ValidationException", "The scalable target that you tried to tag already exists.")
         self.targets[request["ResourceId"]] = dict(request)
         return {"ScalableTargetARN": f"arn:aws:application-autoscaling:us-east-1:0:{request['ResourceId']}"}
 

@@ -107,6 +107,18 @@ def test_bounds_hold_without_a_policy(server: Server, scaling: Any, endpoint: st
     assert (known["MinCapacity"], known["MaxCapacity"]) == (1, 2)
 
 
+def test_only_a_new_target_takes_tags(server: Server, scaling: Any, endpoint: str) -> None:
+    target = target_of(server, endpoint)
+    scaling.register_scalable_target(MinCapacity=1, MaxCapacity=1, Tags={"team": "vision"}, **target)
+    with pytest.raises(ClientError, match=r"that you tried to tag already exists.*TagResource") as caught:
+        scaling.register_scalable_target(MinCapacity=1, MaxCapacity=2, Tags={"team": "vision"}, **target)
+    assert caught.value.response["Error"]["Code"] == "ValidationException"
+    (known,) = scaling.describe_scalable_targets(ServiceNamespace="sagemaker", ResourceIds=[target["ResourceId"]])[
+        "ScalableTargets"
+    ]
+    assert known["MaxCapacity"] == 1
+
+
 def test_an_update_may_keep_what_was_scaled(server: Server, scaling: Any, endpoint: str) -> None:
     target = target_of(server, endpoint)
     scaling.register_scalable_target(MinCapacity=2, MaxCapacity=3, **target)

@@ -11,7 +11,7 @@ from botocore.exceptions import ClientError
 
 from retraining.environment import ConfigurationError
 from retraining.recipe.machines import Autoscaling
-from retraining.release.scaling import require_scaling_rights
+from retraining.release.scaling import require_scaling_rights, scale
 from retraining.release.serving import Serving
 from retraining.requests import tasks as task_requests
 from retraining.requests.autoscaling import scaling, variant_of
@@ -63,6 +63,33 @@ def test_a_served_endpoint_has_the_recipes_bounds(runs: Runs) -> None:
     assert policy["TargetTrackingScalingPolicyConfiguration"]["TargetValue"] == 1000
     deploy(scaled(runs(2), max=3))
     assert bounds_of(run) == (1, 3)
+
+
+def test_tags_are_worth_no_release(runs: Runs) -> None:
+    """RegisterScalableTarget with tags needs the right to TagResource, too."""
+    run = scaled(runs(1))
+    deploy(run)
+    run.scaling.deregister_scalable_target(**variant_of(run.plan.endpoint))
+    denied = {"Error": {"Code": "AccessDeniedException", "Message": "not authorized: TagResource"}}
+
+    def refuse(params: dict[str, Any], **_: Any) -> None:
+        if "Tags" in params:
+            raise ClientError(denied, "RegisterScalableTarget")
+
+    event = "provide-client-params.application-autoscaling.RegisterScalableTarget"
+    run.scaling.meta.events.register(event, refuse)
+    scale(run.scaling, scaling(run.plan))
+    assert bounds_of(run) == (1, 2)
+
+
+def test_going_back_brings_the_bounds_of_now(runs: Runs) -> None:
+    before, run = scaled(runs(1)), scaled(runs(2), max=3)
+    deploy(before)
+    with pytest.raises(AirflowFailException, match="SageMaker rolled the update back"):
+        deploy(run, refuses="yes")
+    with pytest.raises(AirflowSkipException, match="nothing to roll back"):
+        roll_back(run)
+    assert (served(run), bounds_of(run)) == (before.plan.endpoint_config, (1, 3))
 
 
 def test_without_the_key_nobody_is_asked(runs: Runs) -> None:

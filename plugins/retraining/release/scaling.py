@@ -28,9 +28,22 @@ def scale(scaling: Any, asked: Mapping[str, Any] | None) -> None:
     if not asked:
         return
     bounds = asked["RegisterScalableTarget"]
-    scaling.register_scalable_target(**bounds)
+    _register(scaling, bounds)
     scaling.put_scaling_policy(**asked["PutScalingPolicy"])
     log.info("%s has %d to %d instances.", bounds["ResourceId"], bounds["MinCapacity"], bounds["MaxCapacity"])
+
+
+def _register(scaling: Any, bounds: Mapping[str, Any]) -> None:
+    """Tags are for whoever looks at the bill: only a new target takes them, and a right of their own it needs.
+
+    Nothing here goes by them, so they are worth no release.
+    """
+    try:
+        scaling.register_scalable_target(**bounds)
+    except ClientError as error:
+        if error.response["Error"]["Code"] not in ("ValidationException", *DENIED):
+            raise
+        scaling.register_scalable_target(**{key: value for key, value in bounds.items() if key != "Tags"})
 
 
 def scale_if_possible(scaling: Any, asked: Mapping[str, Any] | None) -> None:
