@@ -5,6 +5,7 @@ One operator and one trigger wait for all of them; what differs is in this table
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,9 @@ UPDATE_LIMIT_SECONDS = 3600
 DENIED = ("AccessDenied", "AccessDeniedException")
 
 RULES_DONE = ("NoIssuesFound", "IssuesFound", "Error", "Stopped")
+
+# The last one is the registry's, of a package or a group of them.
+ABSENT = re.compile(r"Requested resource not found|Could not find|Model ?Package.* does not exist")
 
 # Failures of the platform, not of what it ran: worth another job. (The beginning of AWS's FailureReason.)
 PLATFORM_FAILURES = ("InternalServerError", "CapacityError", "ServiceUnavailable", "ThrottlingException")
@@ -121,15 +125,14 @@ def rule_statuses(description: Description) -> dict[str, str]:
 
 
 def is_missing(error: ClientError) -> bool:
-    """Whether an error of a Describe call means that the thing does not exist.
+    """Whether an error of a call about one thing means that the thing does not exist.
 
     SageMaker answers most of these with ValidationException, which also means many other things, so the text decides.
     """
     code, message = (str(error.response["Error"].get(key, "")) for key in ("Code", "Message"))
     if code == "ResourceNotFound":
         return True
-    absent = ("Requested resource not found", "Could not find")
-    return code == "ValidationException" and message.startswith(absent)
+    return code == "ValidationException" and ABSENT.match(message) is not None
 
 
 def already_exists(error: ClientError) -> bool:

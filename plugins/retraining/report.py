@@ -206,8 +206,10 @@ def as_markdown(report: Mapping[str, Any]) -> str:
 def serves_said(serves: Mapping[str, Any]) -> str:
     """What a release that failed has left behind its endpoint."""
     if serves["config"] is None:
-        return f"There is no endpoint {serves['name']}: none served before this run."
-    return f"The endpoint {serves['name']} serves {serves['config']}, not this run's model."
+        said = f"There is no endpoint {serves['name']}: none served before this run."
+    else:
+        said = f"The endpoint {serves['name']} serves {serves['config']}, not this run's model."
+    return " ".join(filter(None, [said, serves.get("registry")]))
 
 
 def canary_said(found: Mapping[str, Any]) -> str:

@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, TaskDeferred
+from botocore.exceptions import ClientError
 
 from retraining.identity import NameTaken
 from retraining.recipe.capture import Capture
+from retraining.release import package
 from retraining.release.artifact import ArtifactChanged
 from retraining.release.intent import Intent, Intents
 from retraining.release.package import PackageRejected
@@ -318,14 +320,17 @@ def test_a_release_of_an_earlier_version_is_taken_back(runs: Runs) -> None:
         assert roll_back(run)["config"] == back_to == served(run)
 
 
-def test_a_closed_registry_does_not_stop_a_rollback(runs: Runs) -> None:
-    """As where the credentials lack sagemaker:UpdateModelPackage, or somebody deleted the package."""
+def test_a_closed_registry_does_not_stop_a_rollback(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where the credentials lack sagemaker:UpdateModelPackage."""
     before, failed = runs(1), runs(2)
     deploy(before)
     deploy(failed)
-    failed.sagemaker.delete_model_package(ModelPackageName=failed.fact("register")["arn"])
-    with pytest.raises(failed.sagemaker.exceptions.ClientError, match="DescribeModelPackage"):
-        roll_back(failed)
+
+    def denied(*_: Any) -> None:
+        raise ClientError({"Error": {"Code": "AccessDeniedException", "Message": "no"}}, "UpdateModelPackage")
+
+    monkeypatch.setattr(package, "reject", denied)
+    assert roll_back(failed)["registry"] == "The registry was not told: no"
     assert served(failed) == before.plan.endpoint_config
 
 
@@ -436,6 +441,28 @@ def test_a_package_whose_release_failed_is_rejected(runs: Runs) -> None:
     deploy(run)
     roll_back(run)
     assert approval(run) == "Rejected"
+
+
+def test_a_deleted_package_stops_no_way_back(runs: Runs) -> None:
+    champion, run = runs(1), runs(2)
+    promote(champion)
+    deploy(run)
+    arn = run.fact("register")["arn"]
+    run.sagemaker.delete_model_package(ModelPackageName=arn)
+    told = roll_back(run)
+    assert told["registry"] == f"The registry was not told: ModelPackage {arn} does not exist."
+    assert served(run) == champion.plan.endpoint_config
+    with pytest.raises(AirflowSkipException, match="nothing to roll back"):
+        roll_back(run)  # cleared
+
+
+def test_a_package_deleted_during_the_release_is_not_promoted(runs: Runs) -> None:
+    run = runs(1)
+    deploy(run)
+    run.sagemaker.delete_model_package(ModelPackageName=run.fact("register")["arn"])
+    for step in (update_champion, task_requests.endpoint_request):
+        with pytest.raises(PackageRejected, match=r"was deleted from the registry, so its model is not deployed"):
+            step(run)
 
 
 def test_a_package_rejected_during_the_release_is_not_promoted(runs: Runs) -> None:

@@ -221,5 +221,7 @@ def test_a_release_taken_back_tells_what_serves() -> None:
     text = as_markdown(run_report(back))
     assert "The endpoint shop serves before, not this run's model." in text
     assert f"serves `{PROMOTED.endpoint['config'] if PROMOTED.endpoint else ''}`" not in text
+    untold = replace(back, serves={"name": "shop", "config": "before", "registry": "It was not told."})
+    assert "not this run's model. It was not told." in as_markdown(run_report(untold))
     gone = replace(back, serves={"name": "shop", "config": None})
     assert "There is no endpoint shop: none served before this run." in as_markdown(run_report(gone))

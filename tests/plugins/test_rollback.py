@@ -90,6 +90,44 @@ def test_the_registry_follows_the_endpoint(promoted: Promoted) -> None:
     assert (approval(promoted.first), approval(promoted.second)) == ("Rejected", "Approved")
 
 
+@pytest.mark.parametrize("to", ["", "named"])
+@pytest.mark.parametrize("gone", ["first", "second"])
+def test_a_deleted_package_stops_no_rollback(promoted: Promoted, gone: str, to: str) -> None:
+    run: Run = getattr(promoted, gone)
+    arn = run.fact("register")["arn"]
+    run.sagemaker.delete_model_package(ModelPackageName=arn)
+    done = promoted.go_back(promoted.first.plan.run_name if to else "")
+    assert done["registry"] == [f"The registry was not told: ModelPackage {arn} does not exist."]
+    assert served(promoted.first) == promoted.first.plan.endpoint_config
+    assert promoted.champion["run_name"] == promoted.first.plan.run_name
+
+
+def test_a_closed_registry_stops_no_rollback(promoted: Promoted, monkeypatch: pytest.MonkeyPatch) -> None:
+    back = promoted.back()
+
+    def denied(**_: Any) -> Any:
+        raise ClientError({"Error": {"Code": "AccessDeniedException", "Message": "no"}}, "UpdateModelPackage")
+
+    monkeypatch.setattr(back.sagemaker, "update_model_package", denied)
+    done = back.go_back(back.choose(), reason="bad", by="ada")
+    assert done["registry"] == ["The registry was not told: no"] * 2
+    assert promoted.champion["run_name"] == promoted.first.plan.run_name
+
+
+def test_a_no_while_it_changes_names_what_serves(promoted: Promoted) -> None:
+    back, first = promoted.back(), promoted.first
+
+    def reject() -> None:
+        arn = first.fact("register")["arn"]
+        first.sagemaker.update_model_package(ModelPackageArn=arn, ModelApprovalStatus="Rejected")
+
+    with (
+        between_look_and_request(back.sagemaker, "UpdateEndpoint", reject),
+        pytest.raises(RollbackFailed, match=r"is Rejected.*serves r\S+ now, and champion.json does not name it"),
+    ):
+        back.go_back(back.choose(), reason="bad", by="ada")
+
+
 def test_what_was_left_is_not_trained_again(promoted: Promoted) -> None:
     promoted.go_back()
     run = promoted.second

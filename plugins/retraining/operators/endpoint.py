@@ -11,6 +11,7 @@ import time
 from collections.abc import Mapping
 from copy import deepcopy
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from airflow.providers.amazon.aws.operators.sagemaker import SageMakerEndpointOperator
@@ -272,8 +273,7 @@ class RollbackOperator(EndpointOperator):
         if endpoint is None or (not concerned and endpoint["EndpointStatus"] == "InService"):
             self._end_watch()
             self._scale_again(endpoint)
-            self._clear_away()
-            self._tell(context, endpoint)
+            self._tell(context, endpoint, self._clear_away())
             raise AirflowSkipException("The endpoint does not serve this run's model; there is nothing to roll back.")
         return self.ensure(context, requested=False)
 
@@ -293,13 +293,11 @@ class RollbackOperator(EndpointOperator):
             return self._wait(endpoint, requested)
         self._end_watch()
         if endpoint is None:
-            self._clear_away()
-            return self._tell(context, None)
+            return self._tell(context, None, self._clear_away())
         served = endpoint["EndpointConfigName"]
         if served != failed and endpoint["EndpointStatus"] == "InService":
             self._scale_again(endpoint)
-            self._clear_away()
-            return self._tell(context, endpoint) | {"arn": endpoint["EndpointArn"]}
+            return self._tell(context, endpoint, self._clear_away()) | {"arn": endpoint["EndpointArn"]}
         if requested:
             reason = endpoint.get("FailureReason", "no reason given")
             raise AirflowException(f"Endpoint {name} is {endpoint['EndpointStatus']} on {served} still: {reason}")
@@ -341,16 +339,27 @@ class RollbackOperator(EndpointOperator):
                 f"python -m retraining rollback {self.config['Recipe']} --to RUN"
             ) from error
 
-    def _tell(self, context: Context, endpoint: Mapping[str, Any] | None) -> dict[str, Any]:
-        """What serves now, for the report, also of a task that will be skipped; a config of None is no endpoint."""
+    def _tell(self, context: Context, endpoint: Mapping[str, Any] | None, untold: str = "") -> dict[str, Any]:
+        """What serves now, for the report, also of a task that will be skipped; a config of None is no endpoint.
+
+        `untold` is why the registry knows nothing of it.
+        """
         serves = {"name": self.config["EndpointName"], "config": endpoint and endpoint["EndpointConfigName"]}
+        serves |= {"registry": untold} if untold else {}
         context["ti"].xcom_push(key="serves", value=serves)
         return serves
 
-    def _clear_away(self) -> None:
-        """Last: what is served matters more than what the registry says, which may be closed to us or be gone."""
+    def _clear_away(self) -> str:
+        """Last: what is served matters more than what the registry says, which may be closed to us or be gone.
+
+        Returns why it was not told; empty when it was.
+        """
+        untold = ""
         if arn := self.config["Package"]:
-            package.reject(self.hook.conn, arn, f"The release of {self.config['Failed']} failed and was taken back.")
+            why = f"The release of {self.config['Failed']} failed and was taken back."
+            untold = package.told(partial(package.reject, self.hook.conn, arn, why))
+        if untold:
+            self.log.warning("%s", untold)
         try:
             # An attempt of `deploy` that stalled before it asked, and wakes hours later, asks for what is gone.
             delete_once(self.hook.conn.delete_endpoint_config, {"EndpointConfigName": self.config["Failed"]})
@@ -358,6 +367,7 @@ class RollbackOperator(EndpointOperator):
             if error.response["Error"]["Code"] not in DENIED:
                 raise
             self.log.warning("What was made for %s stays: %s", self.config["Failed"], error)
+        return untold
 
     def _scale_again(self, endpoint: Mapping[str, Any] | None) -> None:
         """The attempt that failed may have made way for another instance type."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from botocore.exceptions import ClientError
 
-from retraining.job_kinds import is_missing
+from retraining.job_kinds import DENIED, is_missing
 from retraining.plan import Plan
 
 ROLLED_BACK = "Rolled back to "
@@ -15,7 +15,7 @@ ROLLED_BACK = "Rolled back to "
 
 
 class PackageRejected(ValueError):
-    """Somebody rejected the model package in the registry."""
+    """Somebody rejected the model package in the registry, or deleted it there before its model was promoted."""
 
 
 def approved_packages(sagemaker: Any, plan: Plan) -> Iterator[dict[str, Any]]:
@@ -35,13 +35,23 @@ def _packages(sagemaker: Any, plan: Plan, which: Mapping[str, str]) -> Iterator[
     )
     try:
         for summary in (summary for page in pages for summary in page["ModelPackageSummaryList"]):
-            package = sagemaker.describe_model_package(ModelPackageName=str(summary["ModelPackageArn"]))
-            if artifact_of(package).startswith(plan.uri("")):
+            package = _describe(sagemaker, str(summary["ModelPackageArn"]))
+            if package and artifact_of(package).startswith(plan.uri("")):
                 yield package
     except ClientError as error:
         # The first run makes the group.
-        if not (is_missing(error) or "does not exist" in error.response["Error"]["Message"]):
+        if not is_missing(error):
             raise
+
+
+def _describe(sagemaker: Any, arn: str) -> dict[str, Any] | None:
+    """None where it was deleted."""
+    try:
+        return dict(sagemaker.describe_model_package(ModelPackageName=arn))
+    except ClientError as error:
+        if not is_missing(error):
+            raise
+        return None
 
 
 def artifact_of(package: Mapping[str, Any]) -> str:
@@ -52,7 +62,11 @@ def artifact_of(package: Mapping[str, Any]) -> str:
 
 def require_not_rejected(sagemaker: Any, arn: str) -> None:
     """A person's word in the registry, at any moment before the promotion, keeps a model from serving."""
-    package = sagemaker.describe_model_package(ModelPackageName=arn)
+    package = _describe(sagemaker, arn)
+    if package is None:
+        raise PackageRejected(
+            f"Model package {arn} was deleted from the registry, so its model is not deployed. Trigger a new run."
+        )
     if package.get("ModelApprovalStatus") == "Rejected":
         why = package.get("ApprovalDescription") or "no reason given"
         raise PackageRejected(
@@ -90,6 +104,20 @@ def reject(sagemaker: Any, arn: str, reason: str) -> None:
     """What was rejected before keeps its reason."""
     if sagemaker.describe_model_package(ModelPackageName=arn).get("ModelApprovalStatus") != "Rejected":
         _set(sagemaker, arn, "Rejected", reason)
+
+
+def told(tell: Callable[[], None]) -> str:
+    """Tells the registry; what kept it from hearing, for lack of the package or of a right, empty when it heard.
+
+    For what must not fail by it: what is served matters more.
+    """
+    try:
+        tell()
+    except ClientError as error:
+        if not (is_missing(error) or error.response["Error"]["Code"] in DENIED):
+            raise
+        return f"The registry was not told: {error.response['Error']['Message']}"
+    return ""
 
 
 def _set(sagemaker: Any, arn: str, status: str, reason: str) -> None:

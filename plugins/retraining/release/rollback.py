@@ -32,7 +32,15 @@ from retraining.promotion.history import keep, past_champions, recall
 from retraining.promotion.rejections import Rejection, remember_rejection
 from retraining.release.artifact import ArtifactChanged, require_champions
 from retraining.release.endpoint import describe_endpoint, pending_config
-from retraining.release.package import ROLLED_BACK, approve_again, persons_rejection, reject, rejection
+from retraining.release.package import (
+    ROLLED_BACK,
+    PackageRejected,
+    approve_again,
+    persons_rejection,
+    reject,
+    rejection,
+    told,
+)
 from retraining.release.serving import RollbackFailed, Serving
 
 log = logging.getLogger(__name__)
@@ -83,7 +91,10 @@ class Rollback:
         return target
 
     def go_back(self, to: str, *, reason: str, by: str) -> dict[str, Any]:
-        """The model that `choose` names serves, and is the champion. Returns what was done, with seconds for it."""
+        """The model that `choose` names serves, and is the champion. Returns what was done, with seconds for it.
+
+        Its "registry" is what the registry could not be told, for lack of a package or of a right.
+        """
         to = self.choose(to)
         champion = self._champion(to)
         document = self.document(champion, to)
@@ -91,15 +102,17 @@ class Rollback:
         leaving = champion.document if champion.document and champion.document["run_name"] != to else None
         began = time.monotonic()
         done = self.serving.serve(document, leaving)
-        note = f"{ROLLED_BACK}{to} by {by}: {reason}"
+        note, untold = f"{ROLLED_BACK}{to} by {by}: {reason}", []
         if arn := document.get("model_package_arn"):
-            self._registry(partial(approve_again, self.sagemaker, arn, f"Serves again, by {by}: {reason}"))
+            again = partial(approve_again, self.sagemaker, arn, f"Serves again, by {by}: {reason}")
+            untold += self._tell_registry(again, document)
         if leaving:
-            self._leave(leaving, to, note)
+            untold += self._leave(leaving, to, note)
         if leaving or champion.document is None:
             self._point(champion, document, leaving, {"reason": reason, "by": by})
         record = {"run_name": to, "left": leaving and leaving["run_name"], "reason": reason, "by": by}
-        return record | done | {"seconds": round(time.monotonic() - began, 1)}
+        told = {"registry": untold} if untold else {}
+        return record | done | told | {"seconds": round(time.monotonic() - began, 1)}
 
     @property
     def serving(self) -> Serving:
@@ -183,9 +196,11 @@ class Rollback:
             ) from error
         self.say(f"{self.plan.uri(key)} names {document['run_name']}.")
 
-    def _leave(self, leaving: Mapping[str, Any], to: str, note: str) -> None:
+    def _leave(self, leaving: Mapping[str, Any], to: str, note: str) -> list[str]:
+        """What the registry could not be told."""
+        untold = []
         if arn := leaving.get("model_package_arn"):
-            self._registry(partial(reject, self.sagemaker, arn, note))
+            untold = self._tell_registry(partial(reject, self.sagemaker, arn, note), leaving)
         rejection = Rejection(
             run_name=leaving["run_name"],
             ingredients=leaving["ingredients"],
@@ -195,9 +210,27 @@ class Rollback:
         )
         bucket, key = self.plan.environment.bucket, self.plan.rejections_key
         remember_rejection(self.s3, bucket, key, self.plan.recipe.name, rejection)
+        return untold
+
+    def _tell_registry(self, tell: Callable[[], None], document: Mapping[str, Any]) -> list[str]:
+        """What it could not be told: where the endpoint is changed already, champion.json has to follow.
+
+        RollbackFailed where a person has said no since `choose`.
+        """
+        try:
+            problem = told(tell)
+        except PackageRejected as error:
+            raise RollbackFailed(
+                f"{error} That was said while the endpoint changed: {self.plan.endpoint} serves "
+                f"{document['endpoint_config']} now, and champion.json does not name it. Approve the package and "
+                "repeat this, or name another run that is to serve."
+            ) from error
+        if problem:
+            self.say(problem)
+        return [problem] if problem else []
 
     def _registry(self, ask: Callable[[], Any]) -> Any:
-        """What is served matters more than what the registry says, which may have lost the package."""
+        """None where the registry has lost the package: what is served matters more than what it says."""
         try:
             return ask()
         except ClientError as error:
