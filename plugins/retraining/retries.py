@@ -18,6 +18,7 @@ from botocore.exceptions import (
 )
 
 from retraining.promotion.champion import ChampionMoved
+from retraining.quota import Quota, quota_of
 
 # An error in what we were given is as true the second time.
 FINAL_ERRORS = (ValueError, LookupError, ParamValidationError, ChampionMoved)
@@ -31,6 +32,10 @@ WEATHER = {
 # An hour of throttling, a token that somebody has to renew: 16 tries wait for nearly two hours together, in no slot.
 WEATHER_RETRIES = 16
 FIRST_DELAY, LONGEST_DELAY = timedelta(seconds=15), timedelta(minutes=10)
+# A quota that others use, hopefully not for longer than jobs take: 16 tries wait for six hours. Endpoints do not end;
+# another one's update, which takes instances twice, does: seven tries wait for an hour.
+FIRST_QUOTA_DELAY, LONGEST_QUOTA_DELAY = timedelta(minutes=1), timedelta(minutes=30)
+ENDPOINT_RETRIES = 6
 # All else (a process that died, a message that is not understood) may pass, but hardly a third time.
 OTHER_RETRIES = 2
 
@@ -41,6 +46,8 @@ class Patience(RetryPolicy):
     def evaluate(self, exception: BaseException, try_number: int, max_tries: int, context: Any = None) -> RetryDecision:
         """`try_number` counts from 1, on through every time that the task was cleared, and max_tries grows with it."""
         used = try_number - (max_tries - WEATHER_RETRIES)
+        if (quota := _quota(exception)) is not None:
+            return _wait_for(quota, used)
         if any(is_weather(error) for error in _causes(exception)):
             delay = min(LONGEST_DELAY, FIRST_DELAY * 2 ** max(0, used - 1))
             return RetryDecision.retry(delay, reason="the service is busy or away, or credentials have expired")
@@ -49,6 +56,19 @@ class Patience(RetryPolicy):
         if used > OTHER_RETRIES:
             return RetryDecision.fail(reason=f"tried {used} times")
         return RetryDecision(action=RetryAction.DEFAULT)
+
+
+def _wait_for(quota: Quota, used: int) -> RetryDecision:
+    if quota.never_enough:
+        return RetryDecision.fail(reason=f"the account's quota '{quota.name}' is {quota.limit}, less than it takes")
+    if quota.of_endpoints and used > ENDPOINT_RETRIES:
+        return RetryDecision.fail(reason=f"the quota '{quota.name}' is in use still after {used} tries")
+    delay = min(LONGEST_QUOTA_DELAY, FIRST_QUOTA_DELAY * 2 ** max(0, used - 1))
+    return RetryDecision.retry(delay, reason=f"the quota '{quota.name}' of {quota.limit} is in use")
+
+
+def _quota(exception: BaseException) -> Quota | None:
+    return next((quota for error in _causes(exception) if (quota := quota_of(error))), None)
 
 
 def is_weather(error: BaseException) -> bool:
@@ -70,7 +90,10 @@ def _causes(exception: BaseException) -> Iterator[BaseException]:
 
 def remember_failure(context: Any) -> None:
     """on_failure_callback: leave the reason where the report finds it."""
-    context["ti"].xcom_push(key="failure", value=str(context.get("exception") or "no reason given")[:4000])
+    exception = context.get("exception")
+    quota = _quota(exception) if exception else None
+    said = str(exception or "no reason given")[:4000]
+    context["ti"].xcom_push(key="failure", value=f"{said} {quota.way_out}" if quota else said)
 
 
 RETRIES: dict[str, Any] = {

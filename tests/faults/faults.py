@@ -26,6 +26,15 @@ Weather = tuple[str, tuple[str, str, int]]
 THROTTLED: Weather = "sagemaker.", ("ThrottlingException", "Rate exceeded", 400)
 STORE_AWAY: Weather = "s3.", ("SlowDown", "Please reduce your request rate.", 503)
 EXPIRED: Weather = "", ("ExpiredToken", "The security token is expired", 400)
+OCCUPIED: Weather = (
+    "sagemaker.CreateT",
+    (
+        "ResourceLimitExceeded",
+        "The account-level service limit 'ml.m5.large for transform job usage' is 1 Instances, with current "
+        "utilization of 1 Instances and a request delta of 1 Instances.",
+        400,
+    ),
+)
 STALLS = ("signing", "before")
 """Hooks of a World: where an attempt may stall, before its request is signed and before it is sent."""
 
@@ -164,6 +173,11 @@ def expired_hour(laboratory: Laboratory, scenario: Scenario, step: int = 1) -> I
     yield from _weather(laboratory, scenario, EXPIRED, HOUR_S, step=step)
 
 
+def occupied(laboratory: Laboratory, scenario: Scenario) -> Iterator[Finding]:
+    """Four hours, as long as a transform job may take, in which another one has the account's quota."""
+    yield from _weather(laboratory, scenario, OCCUPIED, 4 * HOUR_S)
+
+
 def zombies(laboratory: Laboratory, scenario: Scenario) -> Iterator[Finding]:
     """An attempt stalls before it signs a mutating call, or before it sends it, and wakes when its task, its run or
     next week's run has ended."""
@@ -268,7 +282,7 @@ KINDS: dict[str, Faults] = {
     faults.__name__: faults
     for faults in (
         kills, lost_replies, single_errors, throttling, throttling_hour, store_away, store_away_hour, expired,
-        expired_hour, zombies, clears, marks, interleaved, namesakes, pointer_moved,
+        expired_hour, occupied, zombies, clears, marks, interleaved, namesakes, pointer_moved,
     )
 }  # fmt: skip
 

@@ -38,6 +38,12 @@ def test_an_hour_of_weather_loses_no_run(laboratory: Laboratory, weather: str) -
     assert [finding for finding in found if finding.harmful or finding.lost] == []
 
 
+def test_a_quota_in_use_loses_no_run(laboratory: Laboratory) -> None:
+    found = list(KINDS["occupied"](laboratory, SCENARIOS["update-good"]))
+    assert len(found) > 1
+    assert [finding for finding in found if finding.harmful or finding.lost] == []
+
+
 def test_two_runs_at_once_harm_nothing(laboratory: Laboratory) -> None:
     found = list(KINDS["interleaved"](laboratory, SCENARIOS["first-wrong"], range(1, 9)))
     assert [finding for finding in found if finding.harmful] == []

@@ -10,12 +10,24 @@ from airflow.sdk import RetryAction
 from botocore.exceptions import ClientError, EndpointConnectionError, ReadTimeoutError
 
 from retraining.environment import ConfigurationError
+from retraining.job_kinds import TRANSFORM_LIMIT_SECONDS, UPDATE_LIMIT_SECONDS
 from retraining.retries import RETRIES, WEATHER_RETRIES, Patience, remember_failure
+from tests.plugins.release_run import Facts
 
 
-def refused(code: str, status: int = 400) -> ClientError:
-    answer: Any = {"Error": {"Code": code, "Message": "m"}, "ResponseMetadata": {"HTTPStatusCode": status}}
+def refused(code: str, status: int = 400, message: str = "m") -> ClientError:
+    answer: Any = {"Error": {"Code": code, "Message": message}, "ResponseMetadata": {"HTTPStatusCode": status}}
     return ClientError(answer, "DescribeEndpoint")
+
+
+def short_of(limit: int, used: int, asked: int = 1, what: str = "transform job") -> ClientError:
+    """In AWS's words."""
+    return refused(
+        "ResourceLimitExceeded",
+        message=f"The account-level service limit 'ml.m5.large for {what} usage' is {limit} Instances, with current "
+        f"utilization of {used} Instances and a request delta of {asked} Instances. Please use AWS Service Quotas to "
+        "request an increase for this quota.",
+    )
 
 
 def decide(error: BaseException, try_number: int = 1, max_tries: int = WEATHER_RETRIES) -> Any:
@@ -48,6 +60,41 @@ def test_a_refusal_that_stands_on_bad_weather_waits_too() -> None:
     refusal = ConfigurationError("Bucket b cannot be used (503).")
     refusal.__cause__ = refused("503", 503)
     assert decide(refusal).action is RetryAction.RETRY
+
+
+def test_a_quota_in_use_is_waited_for() -> None:
+    tries = [decide(short_of(limit=1, used=1), number) for number in range(1, WEATHER_RETRIES + 1)]
+    assert all(told.action is RetryAction.RETRY for told in tries)
+    delays = [told.retry_delay for told in tries]
+    assert (delays[0], max(delays)) == (timedelta(minutes=1), timedelta(minutes=30))
+    assert sum(delays, timedelta()) > timedelta(seconds=TRANSFORM_LIMIT_SECONDS)
+
+
+def test_endpoints_that_hold_a_quota_are_waited_for_shortly() -> None:
+    error = short_of(limit=1, used=1, what="endpoint")
+    tried = [decide(error, number) for number in range(1, 8)]
+    assert [told.action for told in tried] == [RetryAction.RETRY] * 6 + [RetryAction.FAIL]
+    waited = sum((told.retry_delay for told in tried[:-1]), timedelta())
+    assert waited >= timedelta(seconds=UPDATE_LIMIT_SECONDS)
+
+
+@pytest.mark.parametrize(("limit", "asked"), [(0, 1), (1, 2)])
+def test_a_quota_that_never_is_enough_is_refused_at_once(limit: int, asked: int) -> None:
+    assert decide(short_of(limit, 0, asked)).action is RetryAction.FAIL
+
+
+def test_a_limit_without_numbers_is_no_quota() -> None:
+    """As that a tuning job can have so many trials at most."""
+    error = refused("ResourceLimitExceeded", message="A tuning job can have at most 750 training jobs.")
+    assert [decide(error, number).action for number in (1, 3)] == [RetryAction.DEFAULT, RetryAction.FAIL]
+
+
+def test_who_lacks_a_quota_is_told_the_way_out() -> None:
+    ti = Facts()
+    remember_failure({"ti": ti, "exception": short_of(limit=0, used=0)})
+    assert "Ask for 1 or more of 'ml.m5.large for transform job usage' in Service Quotas" in ti.known["pushed.failure"]
+    remember_failure({"ti": ti, "exception": short_of(limit=4, used=3, asked=2)})
+    assert "Ask for 5 or more" in ti.known["pushed.failure"]
 
 
 @pytest.mark.parametrize("error", [ValueError("x"), KeyError("x"), ConfigurationError("x")], ids=repr)
