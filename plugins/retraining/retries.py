@@ -14,9 +14,15 @@ from botocore.exceptions import (
     CredentialRetrievalError,
     HTTPClientError,
     IncompleteReadError,
+    MetadataRetrievalError,
+    NoCredentialsError,
     ParamValidationError,
+    PartialCredentialsError,
+    SSOError,
+    TokenRetrievalError,
 )
 
+from retraining.environment import AWS_CONN_ID
 from retraining.promotion.champion import ChampionMoved
 from retraining.quota import Quota, quota_of
 
@@ -26,9 +32,22 @@ FINAL_ERRORS = (ValueError, LookupError, ParamValidationError, ChampionMoved)
 WEATHER = {
     "ExpiredToken", "ExpiredTokenException", "InternalError", "InternalFailure", "InternalServerError",
     "PriorRequestNotComplete", "RequestExpired", "RequestLimitExceeded", "RequestThrottled", "RequestTimeout",
-    "ServiceUnavailable", "SlowDown", "Throttling", "ThrottledException", "ThrottlingException",
-    "TooManyRequestsException",
+    "RequestTimeTooSkewed", "ServiceUnavailable", "SlowDown", "Throttling", "ThrottledException",
+    "ThrottlingException", "TokenRefreshRequired", "TooManyRequestsException",
 }  # fmt: skip
+# Credentials that are not there, or that AWS does not know: the metadata service is away, keys were replaced, a clock
+# went wrong. These pass where an earlier task of the run had some. The first ones of a run tell whether there are any.
+UNKNOWN = {
+    "InvalidAccessKeyId", "InvalidClientTokenId", "InvalidSignatureException", "InvalidToken", "SignatureDoesNotMatch",
+    "UnrecognizedClientException",
+}  # fmt: skip
+NO_CREDENTIALS = (
+    MetadataRetrievalError, NoCredentialsError, PartialCredentialsError, SSOError, TokenRetrievalError,
+)  # fmt: skip
+NO_CREDENTIALS_WAY_OUT = (
+    "Give every Airflow process credentials that AWS knows (environment, instance role, or the connection "
+    f"{AWS_CONN_ID}), and see that its clock is right."
+)
 # An hour of throttling, a token that somebody has to renew: 16 tries wait for nearly two hours together, in no slot.
 WEATHER_RETRIES = 16
 FIRST_DELAY, LONGEST_DELAY = timedelta(seconds=15), timedelta(minutes=10)
@@ -48,9 +67,9 @@ class Patience(RetryPolicy):
         used = try_number - (max_tries - WEATHER_RETRIES)
         if (quota := _quota(exception)) is not None:
             return _wait_for(quota, used)
-        if any(is_weather(error) for error in _causes(exception)):
+        if any(map(is_weather, _causes(exception))) or (_lacks_credentials(exception) and not _is_first(context)):
             delay = min(LONGEST_DELAY, FIRST_DELAY * 2 ** max(0, used - 1))
-            return RetryDecision.retry(delay, reason="the service is busy or away, or credentials have expired")
+            return RetryDecision.retry(delay, reason="the service is busy or away, or credentials are not valid now")
         if isinstance(exception, FINAL_ERRORS):
             return RetryDecision.fail(reason="it would be as true the second time")
         if used > OTHER_RETRIES:
@@ -80,6 +99,21 @@ def is_weather(error: BaseException) -> bool:
     return isinstance(error, ConnectionError | HTTPClientError | IncompleteReadError | CredentialRetrievalError)
 
 
+def _lacks_credentials(exception: BaseException) -> bool:
+    """Whether an error tells of credentials that are not there, or that AWS does not know or not take."""
+    return any(
+        isinstance(error, NO_CREDENTIALS)
+        or (isinstance(error, ClientError) and error.response.get("Error", {}).get("Code") in UNKNOWN)
+        for error in _causes(exception)
+    )
+
+
+def _is_first(context: Any) -> bool:
+    """Whether no task of the run went before this one, so that nobody has seen credentials that were good."""
+    task = (context or {}).get("task")
+    return task is not None and not task.upstream_task_ids
+
+
 def _causes(exception: BaseException) -> Iterator[BaseException]:
     """The exception and those it was raised from: a refusal in our words may stand on a service that was away."""
     error: BaseException | None = exception
@@ -91,9 +125,15 @@ def _causes(exception: BaseException) -> Iterator[BaseException]:
 def remember_failure(context: Any) -> None:
     """on_failure_callback: leave the reason where the report finds it."""
     exception = context.get("exception")
-    quota = _quota(exception) if exception else None
-    said = str(exception or "no reason given")[:4000]
-    context["ti"].xcom_push(key="failure", value=f"{said} {quota.way_out}" if quota else said)
+    said = [str(exception or "no reason given")[:4000], _way_out(exception) if exception else ""]
+    context["ti"].xcom_push(key="failure", value=" ".join(filter(None, said)))
+
+
+def _way_out(exception: BaseException) -> str:
+    """Of what AWS's own words leave open."""
+    if quota := _quota(exception):
+        return quota.way_out
+    return NO_CREDENTIALS_WAY_OUT if _lacks_credentials(exception) else ""
 
 
 RETRIES: dict[str, Any] = {

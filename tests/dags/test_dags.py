@@ -77,6 +77,13 @@ def test_each_recipe_is_a_dag_of_the_same_shape(dags: Any) -> None:
         assert set(dag.task_ids) == (TASKS if name.startswith("retrain_") else {"choose", "go_back"})
 
 
+def test_credentials_are_first_looked_at_by_one_task(dags: Any) -> None:
+    """What its retries go by: who never had credentials is told at once."""
+    for name, dag in dags.items():
+        first = [task.task_id for task in dag.tasks if not task.upstream_task_ids]
+        assert first == (["preflight"] if name.startswith("retrain_") else ["choose"])
+
+
 def test_going_back_asks_for_a_reason(dags: Any) -> None:
     back = dags["rollback_digits"]
     assert back.params.get_param("reason").schema["minLength"] == 1

@@ -188,7 +188,7 @@ class DagRun:
         delay = task.retry_delay
         final = number > most or isinstance(error, AirflowFailException)
         if error is not None and not final and task.retry_policy:
-            decision = task.retry_policy.evaluate(error, number, most)
+            decision = task.retry_policy.evaluate(error, number, most, self.context(task))
             final = decision.action == RetryAction.FAIL
             delay = decision.retry_delay or delay
         if final:

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from airflow.sdk import RetryAction
-from botocore.exceptions import ClientError, EndpointConnectionError, ReadTimeoutError
+from botocore.exceptions import (
+    ClientError,
+    EndpointConnectionError,
+    MetadataRetrievalError,
+    NoCredentialsError,
+    PartialCredentialsError,
+    ReadTimeoutError,
+    UnauthorizedSSOTokenError,
+)
 
 from retraining.environment import ConfigurationError
 from retraining.job_kinds import TRANSFORM_LIMIT_SECONDS, UPDATE_LIMIT_SECONDS
-from retraining.retries import RETRIES, WEATHER_RETRIES, Patience, remember_failure
+from retraining.retries import RETRIES, UNKNOWN, WEATHER_RETRIES, Patience, remember_failure
 from tests.plugins.release_run import Facts
 
 
@@ -30,8 +39,8 @@ def short_of(limit: int, used: int, asked: int = 1, what: str = "transform job")
     )
 
 
-def decide(error: BaseException, try_number: int = 1, max_tries: int = WEATHER_RETRIES) -> Any:
-    return Patience().evaluate(error, try_number, max_tries)
+def decide(error: BaseException, try_number: int = 1, max_tries: int = WEATHER_RETRIES, context: Any = None) -> Any:
+    return Patience().evaluate(error, try_number, max_tries, context)
 
 
 @pytest.mark.parametrize(
@@ -42,6 +51,8 @@ def decide(error: BaseException, try_number: int = 1, max_tries: int = WEATHER_R
         refused("SlowDown", 503),
         refused("SomethingNew", 500),
         refused("Busy", 429),
+        refused("RequestTimeTooSkewed", 403),
+        refused("TokenRefreshRequired"),
         EndpointConnectionError(endpoint_url="https://sagemaker"),
         ReadTimeoutError(endpoint_url="https://sagemaker"),
     ],
@@ -53,6 +64,38 @@ def test_bad_weather_is_waited_for(error: BaseException) -> None:
     assert delays[:3] == [timedelta(seconds=15), timedelta(seconds=30), timedelta(seconds=60)]
     assert max(delays) == timedelta(minutes=10)
     assert sum(delays, timedelta()) > timedelta(minutes=70)
+
+
+LACKING = [
+    NoCredentialsError(),
+    PartialCredentialsError(provider="env", cred_var="aws_secret_access_key"),
+    MetadataRetrievalError(error_msg="timed out"),
+    UnauthorizedSSOTokenError(),
+    *(refused(code) for code in sorted(UNKNOWN)),
+]
+
+
+def followed(*before: str) -> dict[str, Any]:
+    return {"task": SimpleNamespace(upstream_task_ids=set(before))}
+
+
+@pytest.mark.parametrize("error", LACKING, ids=str)
+def test_credentials_that_went_away_are_waited_for(error: BaseException) -> None:
+    told = [decide(error, number, context=followed("preflight")) for number in range(1, WEATHER_RETRIES + 1)]
+    assert all(one.action is RetryAction.RETRY for one in told)
+
+
+@pytest.mark.parametrize("error", LACKING, ids=str)
+def test_credentials_that_never_were_are_not(error: BaseException) -> None:
+    actions = [decide(error, number, context=followed()).action for number in (1, 2, 3)]
+    assert actions == [RetryAction.DEFAULT, RetryAction.DEFAULT, RetryAction.FAIL]
+    ti = Facts()
+    remember_failure({"ti": ti, "exception": error})
+    assert "Give every Airflow process credentials that AWS knows" in ti.known["pushed.failure"]
+
+
+def test_an_expired_token_is_waited_for_at_first_too() -> None:
+    assert decide(refused("ExpiredTokenException"), 9, context=followed()).action is RetryAction.RETRY
 
 
 def test_a_refusal_that_stands_on_bad_weather_waits_too() -> None:
