@@ -96,6 +96,7 @@ def run_report(found: Findings) -> dict[str, Any]:
                 "job": found.tuning["name"],
                 "best": found.tuning["best"],
                 "warm_start": found.tuning.get("warm_start"),
+                "stopped": found.tuning.get("stopped"),
                 "trials": [dict(t) for t in found.trials],
                 "inherited": [dict(t) for t in found.inherited],
             }
@@ -179,7 +180,8 @@ def as_markdown(report: Mapping[str, Any]) -> str:
     if shadow := report.get("shadow"):
         lines += ["", f"**Shadow** {shadow['said']}"]
     if tuning := report["tuning"]:
-        lines += ["", f"**Tuning** `{tuning['job']}`, begun from {_beginning(tuning)}.", ""]
+        stopped = f", stopped {tuning['stopped']}" if tuning.get("stopped") else ""
+        lines += ["", f"**Tuning** `{tuning['job']}`, begun from {_beginning(tuning)}{stopped}.", ""]
         lines += ["| trial | status | objective | hyperparameters |", "|---|---|---|---|"]
         for trial in tuning["trials"]:
             star = " ★" if trial["name"] == tuning["best"] else ""

@@ -215,6 +215,12 @@ def test_a_canary_that_was_wrong_is_told() -> None:
     assert "the smoke test was the first" not in text
 
 
+def test_a_search_that_was_stopped_tells_how_far_it_came() -> None:
+    stopped = {"name": "r", "best": "r-001", "stopped": "after 3 of 8 trials"}
+    text = as_markdown(run_report(replace(PROMOTED, tuning=stopped)))
+    assert "begun from nothing, stopped after 3 of 8 trials." in text
+
+
 def test_a_release_taken_back_tells_what_serves() -> None:
     states = PROMOTED.states | {"smoke_test": "failed", "rollback": "success"}
     back = replace(PROMOTED, states=states, serves={"name": "shop", "config": "before"})

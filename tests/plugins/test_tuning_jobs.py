@@ -8,6 +8,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from airflow.sdk.exceptions import AirflowFailException
 from botocore.exceptions import ClientError
 
 from retraining.environment import AWS_CONN_ID
@@ -17,6 +18,7 @@ from retraining.steps.findings import inherited_trials
 from retraining.tuning.history import earlier_searches
 from retraining.tuning.warm_start import config
 from tests.plugins.task_run import IMAGE, ROLE, archive, context, finish
+from tests.waiting import wait_until
 
 SCRIPT = "print('validation:accuracy=0.9')"
 
@@ -82,6 +84,39 @@ def test_a_search_tells_what_it_really_began_from(sagemaker: Any, tune: Tune) ->
     # The same decision, sent after the parent was deleted: a gift that is gone fails nobody.
     for _ in range(2):
         assert finish(tune(orphan, **warm(parent)), context())["warm_start"] is None
+
+
+def test_the_best_of_a_stopped_search_is_used(sagemaker: Any, s3: Any, bucket: str, tune: Tune) -> None:
+    """As by a person in SageMaker's console, when enough was paid."""
+    name, operator = unique("stopped"), tune(unique("stopped"))
+    operator.config["HyperParameterTuningJobName"] = name
+    operator.config["HyperParameterTuningJobConfig"]["ResourceLimits"]["MaxNumberOfTrainingJobs"] = 3
+    slow = (
+        f"import os, time\n{SCRIPT}\ntime.sleep(0 if os.environ['TRAINING_JOB_NAME'].startswith('{name}-001') else 60)"
+    )
+    s3.put_object(Bucket=bucket, Key="sourcedir.tar.gz", Body=archive(train_py=slow))
+    sagemaker.create_hyper_parameter_tuning_job(**operator.config)
+
+    def completed() -> int:
+        job = sagemaker.describe_hyper_parameter_tuning_job(HyperParameterTuningJobName=name)
+        return int(job["TrainingJobStatusCounters"]["Completed"])
+
+    wait_until(lambda: completed() == 1)
+    sagemaker.stop_hyper_parameter_tuning_job(HyperParameterTuningJobName=name)
+    for _ in range(2):  # the second is a cleared task
+        found = finish(operator, context())
+        assert (found["stopped"], found["best"][: len(name) + 4]) == ("after 1 of 3 trials", f"{name}-001")
+        assert "lr" in found["hyperparameters"]
+
+
+def test_a_search_stopped_before_its_first_trial_fails(sagemaker: Any, s3: Any, bucket: str, tune: Tune) -> None:
+    name = unique("early")
+    s3.put_object(Bucket=bucket, Key="sourcedir.tar.gz", Body=archive(train_py="import time\ntime.sleep(60)"))
+    operator = tune(name)
+    sagemaker.create_hyper_parameter_tuning_job(**operator.config)
+    sagemaker.stop_hyper_parameter_tuning_job(HyperParameterTuningJobName=name)
+    with pytest.raises(AirflowFailException, match=rf"Tuning job {name} is Stopped"):
+        finish(operator, context())
 
 
 def test_what_else_is_refused_stays_refused(sagemaker: Any, tune: Tune) -> None:

@@ -9,6 +9,7 @@ from airflow.providers.amazon.aws.operators.sagemaker import (
     SageMakerTransformOperator,
     SageMakerTuningOperator,
 )
+from airflow.sdk import Context
 from airflow.sdk.exceptions import AirflowFailException
 from botocore.exceptions import ClientError
 
@@ -18,7 +19,11 @@ from retraining.operators.durable import DurableJob, log_tail
 
 
 class TuningOperator(DurableJob, SageMakerTuningOperator):
-    """A hyperparameter tuning job → its best trial and that trial's full hyperparameters."""
+    """A hyperparameter tuning job → its best trial and that trial's full hyperparameters.
+
+    One that was stopped, in SageMaker's console or by its time limit, is as good as the trials that it has ended: the
+    best of them is trained once more and judged like any other. Its record has {"stopped": how far it came}.
+    """
 
     kind = KINDS["tuning"]
 
@@ -36,6 +41,13 @@ class TuningOperator(DurableJob, SageMakerTuningOperator):
                 raise
             self.log.warning("SageMaker refuses the warm start; the search begins from nothing: %s", message)
             super()._send({member: value for member, value in request.items() if member != "WarmStartConfig"})
+
+    def ended_badly(self, context: Context, job: Mapping[str, Any]) -> dict[str, Any]:
+        if self.kind.status(job) != "Stopped" or not _has_result(job):
+            return super().ended_badly(context, job)
+        stopped = _how_far(job)
+        self.log.warning("Tuning job %s was stopped %s; it goes on with the best.", job[self.kind.name_key], stopped)
+        return self.result(job) | {"stopped": stopped}
 
     def result(self, job: Mapping[str, Any]) -> dict[str, Any]:
         best = job.get("BestTrainingJob")
@@ -86,6 +98,17 @@ class TransformOperator(DurableJob, SageMakerTransformOperator):
             "input_uri": job["TransformInput"]["DataSource"]["S3DataSource"]["S3Uri"],
             "output_uri": job["TransformOutput"]["S3OutputPath"],
         }
+
+
+def _has_result(job: Mapping[str, Any]) -> bool:
+    return "FinalHyperParameterTuningJobObjectiveMetric" in (job.get("BestTrainingJob") or {})
+
+
+def _how_far(job: Mapping[str, Any]) -> str:
+    """In words, such as "after 3 of 8 trials"."""
+    limit = job["HyperParameterTuningJobConfig"]["ResourceLimits"].get("MaxNumberOfTrainingJobs")
+    ended = job["TrainingJobStatusCounters"].get("Completed", 0)
+    return f"after {ended} of {limit} trials" if limit else f"after {ended} trials"
 
 
 def _warm_start(job: Mapping[str, Any]) -> dict[str, Any] | None:

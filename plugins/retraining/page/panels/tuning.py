@@ -22,6 +22,7 @@ def view(run: Documents) -> Mapping[str, Any] | None:
         "trials": tuning["trials"],
         "names": names,
         "warm": warm,
+        "stopped": tuning.get("stopped"),
         "chart": parallel(tuning["trials"], tuning.get("inherited") or (), str(tuning["best"])),
     }
 
