@@ -216,6 +216,8 @@ def serves_said(serves: Mapping[str, Any]) -> str:
 
 def canary_said(found: Mapping[str, Any]) -> str:
     """How the new model answered while the one before still served."""
+    if found.get("missed"):
+        return "The update ended before golden images could be asked: the smoke test was the first to ask them."
     answers = ", ".join(f"{count} as {way}" for way, count in found["answered"].items() if count) or "none"
     sent = f"({found['requests']} requests sent)"
     said = [f"While the update baked, it answered golden images rightly: {answers} {sent}."]

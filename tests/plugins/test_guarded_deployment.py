@@ -19,15 +19,17 @@ from PIL import Image
 
 from retraining import operators, requests
 from retraining.environment import AWS_CONN_ID, ConfigurationError
-from retraining.operators.endpoint import RollbackOperator
+from retraining.operators.endpoint import DeployOperator, RollbackOperator
 from retraining.recipe.deployment import Deployment
 from retraining.release import canary, watch
 from retraining.release.alarms import require_alarm_rights, require_alarms
+from retraining.release.canary import MISSED
 from retraining.release.endpoint import describe_endpoint, is_baking
 from retraining.release.golden import Golden
 from retraining.release.questions import questions
 from retraining.release.watch import Watch, remove_alarms
 from retraining.requests import tasks as task_requests
+from retraining.requests.sagemaker import deployment_config
 from retraining.run import Run, client
 from tests.plugins.release_run import Runs, deploy, deploying, register, roll_back, served
 from tests.plugins.task_run import context, finish
@@ -127,6 +129,28 @@ def test_a_long_bake_is_waited_for(runs: Runs) -> None:
     run.recipe = replace(run.recipe, deployment=Deployment(bake_seconds=3600, termination_wait_seconds=3600))
     register(run)
     assert deploying(run).limit_seconds > 7200 + 1800
+
+
+def test_a_short_bake_is_looked_for_often() -> None:
+    def polls(bake: int, poll: float = 30) -> float:
+        request = {"DeploymentConfig": deployment_config(Deployment(strategy="canary", bake_seconds=bake))}
+        operator = DeployOperator(task_id="t", config=request, aws_conn_id=AWS_CONN_ID, poll_seconds=poll)
+        return operator.bake_poll_seconds
+
+    assert [polls(bake) for bake in (1, 60, 300)] == [5, 10, 30]
+    assert polls(60, poll=2) == 2
+
+
+def test_a_bake_that_was_missed_is_told(runs: Runs) -> None:
+    """As by an attempt that was away until the update had ended."""
+    deploy(runs(1), label="a")
+    run = guarded(runs(2), bake_seconds=1)
+    register(run, label="a")
+    with pytest.raises(TaskDeferred):
+        deploying(run).execute(context())
+    run.sagemaker.get_waiter("endpoint_in_service").wait(EndpointName=run.plan.endpoint, WaiterConfig={"Delay": 1})
+    left = context()
+    assert deploying(run).execute(left)["canary"] == MISSED == left["ti"].pushed["canary"]
 
 
 # --- golden images while it bakes -----------------------------------------------------------------------------------

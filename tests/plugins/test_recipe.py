@@ -164,8 +164,12 @@ def test_what_is_left_out_has_its_default(recipe: Recipe) -> None:
         ),
         (put("deployment.max_latency_ratio", 0.9), r"deployment\.max_latency_ratio = 0\.9: must be 1 to 100"),
         (
-            put("deployment", {"bake_seconds": 30, "max_5xx_percent": 1}),
-            r"bake_seconds = 30: CloudWatch judges max_5xx_percent by the minute\. Bake 60 seconds or more",
+            put("deployment", {"bake_seconds": 0, "max_5xx_percent": 1}),
+            r"bake_seconds = 0: CloudWatch judges max_5xx_percent by the minute\. Bake 60 seconds or more",
+        ),
+        (
+            put("deployment", {"bake_seconds": 59}),
+            r"bake_seconds = 59: in so short a time nobody notices .* Bake 60 seconds or more, or 0",
         ),
         (
             put("deployment", {"max_4xx_percent": 1, "alarms": list("abcdefghi")}),

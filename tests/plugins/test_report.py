@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from retraining.release.canary import MISSED
 from retraining.report import Findings, as_markdown, run_report
 
 GREEN = {"preflight": "success", "train": "success", "update_champion": "success", "rollback": "skipped"}
@@ -204,6 +205,11 @@ def test_a_watched_update_tells_its_answers() -> None:
     assert report["canary"] == canary
     assert "golden images rightly: 2 as image/png, 1 as application/json (31 requests sent)." in as_markdown(report)
     assert "By 1 as application/json it was not reached" in as_markdown(report)
+
+
+def test_a_bake_that_was_missed_is_told() -> None:
+    text = as_markdown(run_report(replace(PROMOTED, canary=MISSED)))
+    assert "**Canary** The update ended before golden images could be asked" in text
 
 
 def test_a_canary_that_was_wrong_is_told() -> None:

@@ -26,12 +26,16 @@ from retraining.operators.durable import log_tail
 from retraining.release import package
 from retraining.release.artifact import ArtifactChanged, require_unchanged
 from retraining.release.asking import NotAsSeen, ask_as_seen
+from retraining.release.canary import MISSED
 from retraining.release.endpoint import describe_endpoint, is_baking, pending_config
 from retraining.release.intent import Intent, Intents
 from retraining.release.scaling import SERVICE, make_way, scale, scale_if_possible
 from retraining.release.watch import Watch, end_watch, take_back
 from retraining.run import client
 from retraining.triggers import DeploymentTrigger, SageMakerJobTrigger
+
+# Of a bake: until it is noticed. Asking SageMaker more often than this would be throttled.
+NOTICED_WITHIN, SHORTEST_POLL_SECONDS = 1 / 6, 5
 
 
 class EndpointOperator(SageMakerEndpointOperator):
@@ -92,7 +96,7 @@ class EndpointOperator(SageMakerEndpointOperator):
                 kind="endpoint",
                 name=self.config["EndpointName"],
                 deadline=time.time() + self.limit_seconds,
-                poll_seconds=self.poll_seconds,
+                poll_seconds=self.bake_poll_seconds if trigger is DeploymentTrigger else self.poll_seconds,
                 aws_conn_id=self.aws_conn_id or "",
                 region_name=self.region_name,
             ),
@@ -101,6 +105,13 @@ class EndpointOperator(SageMakerEndpointOperator):
             timeout=timedelta(seconds=self.limit_seconds + 600),
         )
         raise AssertionError("defer() does not return")
+
+    @property
+    def bake_poll_seconds(self) -> float:
+        """Often enough to notice a bake early."""
+        policy = self.config.get("DeploymentConfig", {}).get("BlueGreenUpdatePolicy", {})
+        bake = float(policy.get("TrafficRoutingConfiguration", {}).get("WaitIntervalInSeconds", 0))
+        return min(self.poll_seconds, max(SHORTEST_POLL_SECONDS, bake * NOTICED_WITHIN))
 
     @property
     def limit_seconds(self) -> int:
@@ -170,6 +181,8 @@ class DeployOperator(EndpointOperator):
             scale(self.scaling, self.config.get("Scaling"))
             if canary and canary["wrong"]:
                 raise AirflowFailException(f"{canary['wrong']} The update had ended before it could be taken back.")
+            if canary is None and self.watch and intent and intent.before:
+                canary = self._missed(context)
             served = {"name": name, "config": wanted, "arn": endpoint["EndpointArn"]}
             return served | ({"canary": canary} if canary else {})
         if intent is None:
@@ -192,6 +205,13 @@ class DeployOperator(EndpointOperator):
         if not self.ask("update_endpoint", endpoint, **self._watched_deployment()):
             return self.ensure(context)
         return self.wait(DeploymentTrigger if self.watch else SageMakerJobTrigger)
+
+    def _missed(self, context: Context) -> dict[str, Any]:
+        self.log.warning(
+            "The update to %s ended before golden images could be asked.", self.config["EndpointConfigName"]
+        )
+        context["ti"].xcom_push(key="canary", value=MISSED)
+        return MISSED
 
     def _require_as_it_began(self, endpoint: Mapping[str, Any] | None) -> None:
         """What this run found out holds for what served then; one that is gone can be made again."""

@@ -14,6 +14,7 @@ from retraining.recipe.rules import SECTION, Between, Where
 LEAST_SECONDS, MOST_SECONDS, START_SECONDS = 600, 28_800, 1800
 MAX_ALARMS = 10
 BOUNDS = ("max_5xx_percent", "max_4xx_percent", "max_model_error_percent", "max_latency_ratio")
+# CloudWatch's shortest period, and what it takes until a run that waits is woken and asks golden images.
 LEAST_BAKE_SECONDS = 60
 MIN_SHADOW = 20
 BAKE_SECONDS = 300
@@ -43,7 +44,18 @@ class Deployment:
     strategy: Literal["all_at_once", "canary", "linear"] = "all_at_once"
     percent: Annotated[int, Between(1, 50, " percent")] | None = None
     """Of the instances: the canary's, or those of each linear step. 10 for a canary and 25 for a step when left out."""
-    bake_seconds: Annotated[int, Between(0, 3600)] | None = None
+    bake_seconds: (
+        Annotated[
+            int,
+            Between(0, 3600),
+            Where(
+                lambda seconds: seconds == 0 or seconds >= LEAST_BAKE_SECONDS,
+                "in so short a time nobody notices that it bakes, and no golden image is asked",
+                f"Bake {LEAST_BAKE_SECONDS} seconds or more, or 0.",
+            ),
+        ]
+        | None
+    ) = None
     """How long the alarms are watched after each shift. 300 when left out, 0 for all_at_once without alarms."""
     termination_wait_seconds: Annotated[int, Between(0, 3600)] = 0
     """How long the fleet that served stays, paid for, after the last shift, while the alarms are still watched."""

@@ -20,6 +20,11 @@ MAX_REQUESTS, MAX_SECONDS = 1000, 120
 LOOK_SECONDS = 5
 MAX_FAILURES, SAID_LETTERS = 3, 500
 
+MISSED: dict[str, Any] = {
+    "requests": 0, "answered": {}, "unanswered": {}, "others_failed": 0, "wrong": None, "missed": True,
+}  # fmt: skip
+"""What is told of an update that baked, and was over before it could be asked."""
+
 
 def try_canary(
     runtime: Any,
