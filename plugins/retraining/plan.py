@@ -274,6 +274,11 @@ class Plan:
         return self.environment.serving_instance_type or self.recipe.serving.instance_type
 
     @property
+    def scoring_instance_type(self) -> str:
+        """Of the batch transforms."""
+        return self.recipe.scoring_instance_type(self.serving_instance_type) or self.serving_instance_type
+
+    @property
     def tuning_limit_seconds(self) -> int:
         """How long the whole search may take: its rounds of parallel trials, with ten minutes for each to start."""
         tuning = self.recipe.tuning

@@ -31,7 +31,7 @@ from retraining.run import Run
 from tests.local_sagemaker.harness import Server
 from tests.object_store import CLIENT, KEY_ID, SECRET, delete_bucket, free_ports
 from tests.plugins.release_run import ARN, IMAGES, Facts, Runs
-from tests.plugins.task_run import IMAGE, ROLE, archive
+from tests.plugins.task_run import IMAGE, ROLE, TaskInstance, archive
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -174,6 +174,22 @@ def training(s3: Any, bucket: str) -> Callable[[str], TrainingOperator]:
         return TrainingOperator(
             task_id="train", config=config | members, refused=refused, aws_conn_id=AWS_CONN_ID, poll_seconds=0.1
         )
+
+    return make
+
+
+@pytest.fixture
+def run_of(bucket: str, recipe_data: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Run]:
+    """run_of(params, budget=…): a run of the small recipe that nothing has been done for."""
+    monkeypatch.setenv("RETRAINING_ENVIRONMENT", "local")
+    monkeypatch.setenv("RETRAINING_BUCKET", bucket)
+    monkeypatch.setenv("RETRAINING_ROLE_ARN", ROLE)
+
+    def make(params: dict[str, Any] | None = None, **changes: Any) -> Run:
+        recipe: Recipe = read_recipe(recipe_data | changes, where="test")
+        dag_run = SimpleNamespace(run_after=datetime(2026, 11, 21, 3, tzinfo=UTC), run_id=f"manual__{bucket}")
+        context: Any = {"ti": TaskInstance(), "params": params or {}, "dag_run": dag_run}
+        return Run(recipe, context)
 
     return make
 

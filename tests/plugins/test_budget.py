@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,10 +13,9 @@ from retraining.container_images import resolve_images
 from retraining.cost.ceiling import BudgetExceeded, Ceiling, ceiling, require_within_budget
 from retraining.debugger.mode import in_mode
 from retraining.plan import Plan
-from retraining.recipe import Recipe, RecipeError, read_recipe
+from retraining.recipe import RecipeError
 from retraining.run import Run
 from retraining.steps import preflight
-from tests.plugins.task_run import ROLE, TaskInstance
 
 PRICES = {"ml.m5.xlarge": 0.23, "ml.m5.large": 0.115, "ml.t3.medium": 0.05}
 TRAINING = 3600 + 120  # its time limit, and what SageMaker gives it to stop
@@ -160,22 +157,6 @@ def test_the_stored_form_is_json(make_plan: MakePlan) -> None:
 
 
 # --- where it is asked ------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def run_of(bucket: str, recipe_data: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Run]:
-    """run_of(params, budget=…): a run of the small recipe that nothing has been done for."""
-    monkeypatch.setenv("RETRAINING_ENVIRONMENT", "local")
-    monkeypatch.setenv("RETRAINING_BUCKET", bucket)
-    monkeypatch.setenv("RETRAINING_ROLE_ARN", ROLE)
-
-    def make(params: dict[str, Any] | None = None, **changes: Any) -> Run:
-        recipe: Recipe = read_recipe(recipe_data | changes, where="test")
-        dag_run = SimpleNamespace(run_after=datetime(2026, 11, 21, 3, tzinfo=UTC), run_id=f"manual__{bucket}")
-        context: Any = {"ti": TaskInstance(), "params": params or {}, "dag_run": dag_run}
-        return Run(recipe, context)
-
-    return make
 
 
 def test_preflight_refuses_before_any_job_is_created(sagemaker: Any, run_of: Callable[..., Run]) -> None:

@@ -43,6 +43,13 @@ def test_the_embedded_recipe_is_valid() -> None:
     assert (recipe.name, recipe.endpoint) == ("digits", "retraining-digits")
 
 
+def test_a_newer_machine_is_taken_by_name(recipe_data: dict[str, Any]) -> None:
+    """Of whichever job: AWS has machines that a release before them cannot know."""
+    new = {"instance_type": "ml.m99.large"}
+    recipe = recipe_data | {"new_instance_types": ["ml.m99.large"], "training": new, "serving": new, "sync": new}
+    assert read_recipe(recipe, where="test").scoring_instance_type("ml.m99.large") == "ml.m99.large"
+
+
 def test_what_is_left_out_has_its_default(recipe: Recipe) -> None:
     assert (recipe.endpoint, recipe.training.volume_size_gb, recipe.split.test) == ("retraining-shapes", 30, 0.15)
 
@@ -61,6 +68,26 @@ def test_what_is_left_out_has_its_default(recipe: Recipe) -> None:
         (put("hyperparameters.epochs", "1e1"), r"YAML reads this as a text\. .* whole numbers without an e"),
         (put("training.max_runtime_seconds", "1e4"), r"must be a whole number\. YAML reads this as a text"),
         (put("hyperparameters.seed", 2**31), r"must be a whole number from 0 to 2147483647"),
+        (
+            put("training.instance_type", "ml.m5.larg"),
+            r"no such machine for training and tuning jobs\. Did you mean ml\.m5",
+        ),
+        (put("training.instance_type", "ml.t2.large"), r"no such machine for training .* jobs, only for endpoints\."),
+        (put("serving.instance_type", "ml.t3.medium"), r"no such machine for endpoints, only for training and tuning"),
+        (
+            put("scoring.instance_type", "ml.c5.large"),
+            r"for batch transform jobs.*xlarge\?.* add it to new_instance_types",
+        ),
+        (put("debugger.instance_type", "ml.t2.medium"), r"debugger\.instance_type = .* no such machine for processing"),
+        (put("sync.instance_type", "ml.c6i.large"), r"sync\.instance_type = .* no such machine for processing jobs"),
+        (
+            put("serving.instance_type", "ml.c7g.large"),
+            r"scoring\.instance_type = None: batch transform, .* has no ml\.c7g",
+        ),
+        (
+            put("serving", {"instance_type": "ml.t2.large", "autoscaling": {"max": 2, "invocations_per_instance": 9}}),
+            r"serving\.instance_type = 'ml\.t2\.large': SageMaker does not scale endpoints of burstable machines",
+        ),
         (put("description", "a\0b"), r"description = 'a\\x00b': may hold no control characters"),
         (put("description", "a\udcffb"), r"description = 'a\\udcffb': may hold no control characters"),
         (put("tuning.ranges", {}), r"tuning\.ranges = {}: tuning needs at least one range"),

@@ -65,7 +65,7 @@ class Autoscaling:
 
 @dataclass(frozen=True, kw_only=True)
 class Serving:
-    """What answers requests, and also what scores the test set."""
+    """What answers requests."""
 
     __pydantic_config__ = SECTION
 
@@ -82,6 +82,13 @@ class Serving:
             "instance_count",
             self.instance_count,
             f"a new endpoint begins with it, within autoscaling.min and max ({bounds and (bounds.min, bounds.max)})",
+        )
+        require(
+            bounds is None or not self.instance_type.startswith("ml.t2."),
+            "instance_type",
+            self.instance_type,
+            "SageMaker does not scale endpoints of burstable machines",
+            "Take another, such as ml.m5.large, or leave out autoscaling.",
         )
 
     @property

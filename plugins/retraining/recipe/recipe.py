@@ -21,13 +21,15 @@ from retraining.recipe.debugger import Debugger
 from retraining.recipe.deployment import Deployment
 from retraining.recipe.file import mentions, read_yaml
 from retraining.recipe.hyperparameters import HYPERPARAMETERS, Value
+from retraining.recipe.instance_types import Kind, problem, transform_type
 from retraining.recipe.layout import Layout
-from retraining.recipe.machines import Serving, Training, has_gpu
+from retraining.recipe.machines import InstanceType, Serving, Training, has_gpu
 from retraining.recipe.promotion import Promotion
 from retraining.recipe.reading import read_section
 from retraining.recipe.refusal import RecipeError, did_you_mean, refuse_secret, require, way_out_of_exponent
 from retraining.recipe.rules import SECTION, Matching, Where
 from retraining.recipe.schedule import is_asset, is_schedule
+from retraining.recipe.scoring import Scoring
 from retraining.recipe.split import Split
 from retraining.recipe.sync import Sync
 from retraining.recipe.tracking import Tracking
@@ -91,6 +93,7 @@ class Recipe:
     """Of Airflow: whoever has new data tells so by an event of one of them."""
     training: Training = field(default_factory=Training)
     serving: Serving = field(default_factory=Serving)
+    scoring: Scoring = field(default_factory=Scoring)
     hyperparameters: dict[str, Value]
     tuning: Tuning
     debugger: Debugger = field(default_factory=Debugger)
@@ -102,6 +105,8 @@ class Recipe:
     approval: bool = False
     endpoint: EndpointName = ""
     pretrained: Weights | None = None
+    new_instance_types: list[InstanceType] = field(default_factory=list)
+    """That AWS has for whichever job, and `instance_types` does not know yet."""
 
     def __post_init__(self) -> None:
         require(bool(self.source.strip()), "source", self.source, "must say where the images are")
@@ -115,6 +120,7 @@ class Recipe:
         if not self.endpoint:
             object.__setattr__(self, "endpoint", f"retraining-{self.name}")
         self._check_sync()
+        self._check_machines()
         self._check_hyperparameters()
         self._check_batches()
         self._check_debugger()
@@ -130,6 +136,26 @@ class Recipe:
             f"a job divides the objects below an s3:// prefix, and source is {without_secrets(self.source)}",
             "Put the images there (aws s3 sync FOLDER s3://BUCKET/FOLDER), or let the worker verify them: "
             "sync.where: worker.",
+        )
+
+    def _check_machines(self) -> None:
+        """Before the search is paid for: what only scoring or serving needs would be refused hours later."""
+        asked: dict[str, tuple[str | None, Kind]] = {
+            "training": (self.training.instance_type, "training"),
+            "serving": (self.serving.instance_type, "hosting"),
+            "scoring": (self.scoring.instance_type, "transform"),
+            "debugger": (self.debugger.instance_type, "processing"),
+            "sync": (self.sync.instance_type, "processing"),
+        }
+        for section, (instance_type, kind) in asked.items():
+            if instance_type and (found := problem(instance_type, kind, self.new_instance_types)):
+                raise RecipeError(f"{section}.instance_type", instance_type, *found)
+        require(
+            self.scoring_instance_type(self.serving.instance_type) is not None,
+            "scoring.instance_type",
+            self.scoring.instance_type,
+            f"batch transform, which scores the test set, has no {self.serving.instance_type} and none like it",
+            "Name one on which the serving container runs, such as ml.m5.large or ml.g5.xlarge.",
         )
 
     def _check_hyperparameters(self) -> None:
@@ -198,7 +224,10 @@ class Recipe:
         """Of every machine that the jobs of a run may be given; not of the endpoint, which is no job."""
         if self.budget.max_usd is None:
             return
-        used = {self.training.instance_type: "training", self.serving.instance_type: "serving"}
+        scoring = self.scoring_instance_type(self.serving.instance_type)
+        used = {self.training.instance_type: "training"}
+        if scoring is not None:
+            used.setdefault(scoring, "serving" if scoring == self.serving.instance_type else "scoring")
         if self.may_evaluate_rules:
             used.setdefault(self.debugger.instance_type, "debugger")
         if self.may_verify_in_a_job:
@@ -210,6 +239,10 @@ class Recipe:
                 f"has no price for {missing}, the instance_type of {used[missing]}, and max_usd is set",
                 f"Add {missing} with what an hour of it costs in your region.",
             )
+
+    def scoring_instance_type(self, serving: str) -> str | None:
+        """Of the batch transforms of an endpoint of type `serving`; None where a person has to name one."""
+        return self.scoring.instance_type or transform_type(serving)
 
     @property
     def in_captured_shadow(self) -> bool:

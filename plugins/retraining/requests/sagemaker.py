@@ -167,9 +167,9 @@ def transform_job(plan: Plan, name: str, model_name: str, manifest_key: str) -> 
             "AssembleWith": "None",
         },
         "TransformResources": {
-            "InstanceType": plan.serving_instance_type,
+            "InstanceType": plan.scoring_instance_type,
             "InstanceCount": 1,
-            **({"TransformAmiVersion": BATCH_GPU_AMI} if has_gpu(plan.serving_instance_type) else {}),
+            **({"TransformAmiVersion": BATCH_GPU_AMI} if has_gpu(plan.scoring_instance_type) else {}),
         },
         "Tags": plan.tags,
     }
@@ -247,7 +247,7 @@ def model_package(
             "SupportedContentTypes": [*IMAGE_TYPES, "application/x-image", "application/json"],
             "SupportedResponseMIMETypes": ["application/json"],
             "SupportedRealtimeInferenceInstanceTypes": [plan.serving_instance_type],
-            "SupportedTransformInstanceTypes": [plan.serving_instance_type],
+            "SupportedTransformInstanceTypes": [plan.scoring_instance_type],
         },
         "ModelMetrics": {
             "ModelQuality": {"Statistics": {"ContentType": "application/json", "S3Uri": evaluation_uri}},

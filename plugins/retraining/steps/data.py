@@ -37,6 +37,7 @@ from retraining.release.scaling import SERVICE, require_scaling_rights
 from retraining.requests.autoscaling import scaling
 from retraining.run import Run, client
 from retraining.source import Source
+from retraining.steps.place import require_machines
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +64,7 @@ def preflight(run: Run) -> dict[str, Any]:
             f"RETRAINING_ENVIRONMENT is {where}, but SageMaker's address is {address}. "
             "Set or unset AWS_ENDPOINT_URL (or the endpoint of the Airflow connection aws_default) accordingly."
         )
+    require_machines(run.plan)
     owner = {"ExpectedBucketOwner": environment.bucket_owner} if environment.bucket_owner else {}
     try:
         run.s3.head_bucket(Bucket=environment.bucket, **owner)

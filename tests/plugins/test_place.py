@@ -1,0 +1,36 @@
+"""A run begins only where its environment and its recipe say."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from retraining.environment import ConfigurationError
+from retraining.run import Run
+from retraining.steps import preflight
+
+RunOf = Callable[..., Run]
+
+
+@pytest.mark.parametrize(
+    ("variable", "instance_type", "complaint"),
+    [
+        ("TRAINING", "ml.t2.medium", r"no such machine for training and tuning jobs, only for endpoints\."),
+        (
+            "SERVING",
+            "ml.m5.larg",
+            r"no such machine for endpoints\. Did you mean ml\.m5\.\w*large\?.*Or unset",
+        ),
+        ("SERVING", "ml.c7g.large", r"batch transform, .* has no machine like it\. Name one as scoring\.instance_type"),
+    ],
+)
+def test_machines_of_the_environment_exist(
+    sagemaker: Any, run_of: RunOf, monkeypatch: pytest.MonkeyPatch, variable: str, instance_type: str, complaint: str
+) -> None:
+    monkeypatch.setenv(f"RETRAINING_{variable}_INSTANCE_TYPE", instance_type)
+    with pytest.raises(
+        ConfigurationError, match=f"RETRAINING_{variable}_INSTANCE_TYPE = '{instance_type}': .*{complaint}"
+    ):
+        preflight(run_of())
