@@ -16,6 +16,8 @@ from retraining.recipe import Recipe
 
 # A tuning job's name may have 32 characters: 9 for the recipe, 20 for the run, 3 for "-g2", a second generation.
 MAX_PREFIX = 9
+# Half a year: what SageMaker takes as a tuning job's MaxRuntimeInSeconds.
+MAX_TUNING_SECONDS = 15_768_000
 
 
 def name_prefix(recipe_name: str) -> str:
@@ -280,7 +282,10 @@ class Plan:
 
     @property
     def tuning_limit_seconds(self) -> int:
-        """How long the whole search may take: its rounds of parallel trials, with ten minutes for each to start."""
+        """How long the whole search may take: its rounds of parallel trials, with ten minutes for each to start.
+
+        Half a year at most: few trials take all their time, and the search keeps what it has found by then.
+        """
         tuning = self.recipe.tuning
         rounds = -(-tuning.max_jobs // tuning.max_parallel_jobs)
-        return rounds * (self.recipe.training.max_runtime_seconds + 600)
+        return min(MAX_TUNING_SECONDS, rounds * (self.recipe.training.max_runtime_seconds + 600))

@@ -43,6 +43,12 @@ def test_the_embedded_recipe_is_valid() -> None:
     assert (recipe.name, recipe.endpoint) == ("digits", "retraining-digits")
 
 
+def test_self_hosted_rules_take_longer_texts(recipe_data: dict[str, Any]) -> None:
+    """Which SageMaker never sees as parameters."""
+    long = {"LossNotDecreasing": {"tensor_regex": "a|" * 150}}
+    read_recipe(recipe_data | {"debugger": {"mode": "self_hosted", "rule_parameters": long}}, where="test")
+
+
 def test_a_newer_machine_is_taken_by_name(recipe_data: dict[str, Any]) -> None:
     """Of whichever job: AWS has machines that a release before them cannot know."""
     new = {"instance_type": "ml.m99.large"}

@@ -25,6 +25,10 @@ OWN_RULES = ("LossSpike",)
 """Rules that SageMaker Debugger does not have, judged in the mode self_hosted only."""
 ALL_RULES = tuple(sorted(DEBUGGER_RULES + OWN_RULES))
 """What ml/debugger/rules/catalogue.py judges."""
+MAX_COLLECTIONS = MAX_PARAMETERS = 20
+SETTING = re.compile(r"[^\n\r\u0085\u2028\u2029]{0,256}")
+"""What SageMaker takes as a parameter of a rule or a collection. Source: CollectionConfigurations, CollectionParameters
+and ConfigValue of its service model."""
 
 Mode = Literal["managed", "self_hosted", "off"]
 """How one training is really watched; a recipe may also say auto."""
@@ -80,6 +84,7 @@ class Debugger:
             check_collection(collection["CollectionName"], collection["CollectionParameters"])
         self._check_stop_training()
         self._check_hook_config()
+        self._check_managed()
 
     def _check_stop_training(self) -> None:
         for rule in self.stop_training:
@@ -115,6 +120,38 @@ class Debugger:
                 f"make a hook configuration of {size} characters; SageMaker takes {HYPERPARAMETER_LIMIT}",
                 "Describe fewer collections, or choose the mode managed.",
             )
+
+    def _check_managed(self) -> None:
+        """In the modes that send it to SageMaker, which would refuse the final training when the search is paid for."""
+        if self.mode not in ("auto", "managed"):
+            return
+        way_out = "{}, or set mode to self_hosted."
+        saved = self.saved_collections()
+        require(
+            len(saved) <= MAX_COLLECTIONS,
+            "collections",
+            list(self.collections),
+            f"make {len(saved)} with those that the rules read; SageMaker Debugger takes {MAX_COLLECTIONS}",
+            way_out.format("Leave some out"),
+        )
+        settings = {f"rule_parameters.{rule}": given for rule, given in self.rule_parameters.items()}
+        settings |= {f"collections.{each['CollectionName']}": each["CollectionParameters"] for each in saved}
+        for where, given in settings.items():
+            require(
+                len(given) <= MAX_PARAMETERS or where.startswith("rule"),
+                where,
+                list(given),
+                f"are {len(given)} parameters; SageMaker Debugger takes {MAX_PARAMETERS}",
+                way_out.format("Leave some out"),
+            )
+            for name, value in given.items():
+                require(
+                    bool(name) and all(SETTING.fullmatch(text) for text in (name, as_text(value))),
+                    f"{where}.{name}",
+                    value,
+                    "SageMaker Debugger takes names and texts of one line and at most 256 characters",
+                    way_out.format("Shorten it"),
+                )
 
     def saved_collections(self) -> list[dict[str, Any]]:
         """The CollectionConfigurations: what the rules read, and what the recipe adds."""

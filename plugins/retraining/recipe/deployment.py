@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
@@ -62,7 +63,10 @@ class Deployment:
     alarms: Annotated[
         list[str],
         Where(lambda names: len(names) <= MAX_ALARMS, f"SageMaker watches {MAX_ALARMS} alarms at most"),
-        Where(lambda names: all(name.strip() for name in names), "must be names of CloudWatch alarms"),
+        Where(
+            lambda names: all(name.strip() and re.fullmatch(r".{1,255}", name) for name in names),
+            "must be names of CloudWatch alarms, of one line and at most 255 characters",
+        ),
     ] = field(default_factory=list)
     """CloudWatch alarms of your own: one that goes off takes all requests back to the model that served."""
     max_5xx_percent: Annotated[float, Between(0, 100, " percent")] | None = None

@@ -69,8 +69,8 @@ EndpointName = Annotated[
 Weights = Annotated[
     str,
     Matching(
-        r"s3://[^/]+/.+\.(pth|safetensors)",
-        "must look like s3://bucket/folder/weights.pth or .safetensors",
+        r"(?=.{0,1024}$)s3://[^/]+/.+\.(pth|safetensors)",
+        "must look like s3://bucket/folder/weights.pth or .safetensors, with at most 1024 characters",
         "`python -m retraining.pretrained FILE s3://bucket/folder` puts a file there and prints the line.",
     ),
 ]

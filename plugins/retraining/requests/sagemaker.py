@@ -61,7 +61,7 @@ def tuning_job(
             "ResourceLimits": {
                 "MaxNumberOfTrainingJobs": tuning.max_jobs,
                 "MaxParallelTrainingJobs": tuning.max_parallel_jobs,
-                "MaxRuntimeInSeconds": max(120, plan.tuning_limit_seconds),
+                "MaxRuntimeInSeconds": plan.tuning_limit_seconds,
             },
             "ParameterRanges": _parameter_ranges(plan),
             "TrainingJobEarlyStoppingType": tuning.early_stopping,
