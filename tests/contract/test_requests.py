@@ -262,6 +262,17 @@ def test_trials_keep_the_epoch_that_is_best_in_what_they_are_compared_by() -> No
     assert definition["StaticHyperParameters"]["objective"] == DIGITS_RECIPE.tuning.objective
 
 
+def test_trials_have_the_final_trainings_machines() -> None:
+    """And both sections of the documents that say how many say so."""
+    made = every_request(LONG_RECIPE)
+    trial = made["CreateHyperParameterTuningJob"]["TrainingJobDefinition"]["ResourceConfig"]
+    assert trial == made["CreateTrainingJob"]["ResourceConfig"]
+    assert (trial["InstanceCount"], trial["InstanceType"]) == (2, "ml.g5.xlarge")
+    document = (DIGITS.parents[2] / "docs/recipe.md").read_text()
+    told = re.findall(r"^\| `training\.instance_(?:type|count)` \|.*$", document, re.MULTILINE)
+    assert ["each trial and of the final training" in row for row in told] == [True, True]
+
+
 def test_debugger_off_sends_no_debugger_members() -> None:
     assert not [key for key in every_request(LONG_RECIPE)["CreateTrainingJob"] if key.startswith(("Debug", "Profiler"))]
 

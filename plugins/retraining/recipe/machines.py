@@ -26,6 +26,7 @@ class Training:
     max_runtime_seconds: Annotated[int, Between(60, 432_000, " (5 days)")] = 3600
     spot: bool = False
     instance_count: Annotated[int, Between(1, 64)] = 1
+    """Of each trial as of the final training: what a search finds on one machine need not hold on several."""
     distribution: Literal["none", "torchrun"] = "none"
     """torchrun: one process for each GPU of each instance, which train one model together."""
     keep_alive_seconds: Annotated[int, Between(0, 21_600)] = 0

@@ -25,7 +25,7 @@ FIELDS: dict[str, tuple[str, str, str]] = {
     "training_instance_type": ("Training", "Instance type", ""),
     "max_runtime_seconds": ("Training", "Time limit of one job, in seconds", ""),
     "spot": ("Training", "Use spot capacity", ""),
-    "training_instance_count": ("Training", "Instances of one job", ""),
+    "training_instance_count": ("Training", "Instances of one job", "Of each trial and of the final training."),
     "distribution": (
         "Training",
         "Processes that train together",
