@@ -86,6 +86,11 @@ def names_of(document: Mapping[str, Any] | None) -> dict[str, Any] | None:
     return {key: document[key] for key in ("run_name", "model", "endpoint_config")} if document else None
 
 
+def unfinished_drill(document: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """The champion that a drill, which is under way or was killed, has to come back to."""
+    return ((document or {}).get("drill") or {}).get("back_to")
+
+
 def replace_champion(s3: Any, bucket: str, key: str, before: Champion, document: dict[str, Any]) -> None:
     """Make `document` the champion, unless the pointer is no longer what it was.
 

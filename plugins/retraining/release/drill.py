@@ -20,6 +20,7 @@ from retraining.promotion.champion import (
     names_of,
     own_champion,
     replace_champion,
+    unfinished_drill,
 )
 from retraining.promotion.history import keep
 from retraining.release.artifact import ArtifactChanged, require_champions
@@ -39,7 +40,7 @@ class Drill:
         NoWayBack tells what speaks against it: more than against a rollback, for the champion has to come back.
         """
         pointer = self._pointer()
-        if _home(pointer.document):
+        if unfinished_drill(pointer.document):
             assert pointer.document
             return str(pointer.document["run_name"])  # a drill that was killed is ended
         target = self.rollback.choose(to)
@@ -59,7 +60,7 @@ class Drill:
         if once and last.get("once") == once and "back_at" in last:
             assert pointer.document
             return _record(last, pointer.document)
-        if not _home(pointer.document):
+        if not unfinished_drill(pointer.document):
             pointer = self._leave(pointer, to, {"reason": reason, "by": by})
         return self._return(pointer, {"once": once} if once else {})
 
@@ -74,7 +75,7 @@ class Drill:
         return self._pointer()
 
     def _return(self, pointer: Champion, whose: Mapping[str, str]) -> dict[str, Any]:
-        began, home, away = time.monotonic(), _home(pointer.document), pointer.document or {}
+        began, home, away = time.monotonic(), unfinished_drill(pointer.document), pointer.document or {}
         assert home  # perform() left from there
         try:
             require_champions(self.rollback.s3, home)
@@ -133,11 +134,6 @@ class Drill:
 def _record(note: Mapping[str, Any], home: Mapping[str, Any]) -> dict[str, Any]:
     """Of a drill that is over, by what champion.json tells of it."""
     return {**note, "run_name": home["run_name"], "drilled": note["run_name"]}
-
-
-def _home(document: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """The champion that an unfinished drill has to come back to."""
-    return ((document or {}).get("drill") or {}).get("back_to")
 
 
 def _now() -> str:

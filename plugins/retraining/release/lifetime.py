@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
 from retraining.plan import Plan
-from retraining.promotion.champion import ChampionUnusable, own_champion
+from retraining.promotion.champion import ChampionUnusable, own_champion, unfinished_drill
 from retraining.release.asking import NotAsSeen, ask_as_seen
 from retraining.release.endpoint import describe_endpoint
 from retraining.s3.documents import read_document, write_document
@@ -95,7 +95,7 @@ class Lifetime:
         served = endpoint["EndpointConfigName"]
         if served != champion.get("endpoint_config"):
             return f"it serves {served}, which is not the champion's"
-        if champion.get("drill", {}).get("back_to"):
+        if unfinished_drill(champion):
             return "a drill is under way"
         config = sagemaker.describe_endpoint_config(EndpointConfigName=served)
         pages = sagemaker.get_paginator("list_tags").paginate(ResourceArn=config["EndpointConfigArn"])

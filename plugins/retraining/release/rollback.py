@@ -27,6 +27,7 @@ from retraining.promotion.champion import (
     names_of,
     own_champion,
     replace_champion,
+    unfinished_drill,
 )
 from retraining.promotion.history import keep, past_champions, recall
 from retraining.promotion.rejections import Rejection, remember_rejection
@@ -99,16 +100,18 @@ class Rollback:
         champion = self._champion(to)
         document = self.document(champion, to)
         assert document is not None  # choose() refuses it
-        leaving = champion.document if champion.document and champion.document["run_name"] != to else None
+        served, home = champion.document, unfinished_drill(champion.document)
+        judged = home or served  # a drill's former champion is nobody's choice, and is not rejected
+        leaving = judged if judged and judged["run_name"] != to else None
         began = time.monotonic()
-        done = self.serving.serve(document, leaving)
+        done = self.serving.serve(document, served if served and served["run_name"] != to else None)
         note, untold = f"{ROLLED_BACK}{to} by {by}: {reason}", []
         if arn := document.get("model_package_arn"):
             again = partial(approve_again, self.sagemaker, arn, f"Serves again, by {by}: {reason}")
             untold += self._tell_registry(again, document)
         if leaving:
             untold += self._leave(leaving, to, note)
-        if leaving or champion.document is None:
+        if leaving or home or served is None:
             self._point(champion, document, leaving, {"reason": reason, "by": by})
         record = {"run_name": to, "left": leaving and leaving["run_name"], "reason": reason, "by": by}
         told = {"registry": untold} if untold else {}

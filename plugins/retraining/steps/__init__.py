@@ -1,6 +1,6 @@
 """The bodies of the DAG's plain tasks: each reads its facts from the run, does one thing, returns a small record.
 
-data, search, comparison, shadow, release   the DAG's own boxes
+data, champion, search, comparison, shadow, release   the DAG's own boxes
 back                                  the DAG that goes back to a former champion
 findings                              what all tasks left behind → the report
 janitor                               the DAG that deletes endpoints which nobody uses

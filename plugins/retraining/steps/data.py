@@ -28,21 +28,18 @@ from retraining.fingerprint import gate_fingerprint, recipe_fingerprint
 from retraining.labels.store import read_decisions
 from retraining.pretrained.staging import require_staged
 from retraining.promotion.champion import Champion, ChampionUnusable, own_champion
-from retraining.promotion.first import UncomparedPromotion, signs_of_a_champion
+from retraining.promotion.first import UncomparedPromotion
 from retraining.promotion.rejections import Rejection, recall_rejections
 from retraining.release.alarms import require_alarm_rights, require_alarms
-from retraining.release.artifact import ArtifactChanged, require_champions
 from retraining.release.endpoint import describe_endpoint
 from retraining.release.scaling import SERVICE, require_scaling_rights
 from retraining.requests.autoscaling import scaling
 from retraining.run import Run, client
 from retraining.source import Source
+from retraining.steps.champion import FIRST_PROMOTION, find_champion
 from retraining.steps.place import require_machines
 
 log = logging.getLogger(__name__)
-
-
-FIRST_PROMOTION = "trigger the DAG with first_promotion, and the floors of the recipe alone decide"
 
 
 class DataLost(ValueError):
@@ -162,9 +159,9 @@ def _require_whole(run: Run, before: Manifests, now: Manifests) -> None:
 
 def needs_retraining(run: Run) -> bool:
     """Is anything new since the champion, and not yet tried in vain? False skips the rest of the run."""
-    champion, uncompared = _champion(run)
-    run.push("champion", {"document": champion.document, "etag": champion.etag})
     endpoint = describe_endpoint(run.sagemaker, run.plan.endpoint)
+    champion, uncompared = find_champion(run, endpoint)
+    run.push("champion", {"document": champion.document, "etag": champion.etag})
     run.push("serves", {"config": endpoint and endpoint["EndpointConfigName"]})
     changed = run.ingredients.changed_since(champion.document)
     tried = _tried_in_vain(run, champion) if changed else None
@@ -236,33 +233,6 @@ def _tried_in_vain(run: Run, champion: Champion) -> Rejection | None:
     serving = (champion.document or {}).get("run_name")
     about = (run.ingredients.as_dict(), gate_fingerprint(run.recipe), serving)
     return next((one for one in reversed(known) if one.is_about(*about)), None)
-
-
-def _champion(run: Run) -> tuple[Champion, list[str]]:
-    """The champion, and what was found that speaks against there being none; UncomparedPromotion unless that is meant.
-
-    Refused here because nothing has been paid for yet.
-    """
-    found: list[str] = []
-    try:
-        champion = own_champion(run.s3, run.plan)
-        require_champions(run.s3, champion.document)
-    except ChampionUnusable as error:
-        champion, found = Champion(document=None, etag=error.etag), [str(error)]
-    except ArtifactChanged as error:
-        champion, found = Champion(document=None, etag=champion.etag), [str(error)]
-    if champion.document is None:
-        found += signs_of_a_champion(run.sagemaker, run.plan)
-    if found and not run.params.get("first_promotion"):
-        raise UncomparedPromotion(
-            f"There is no champion by {run.plan.uri(run.plan.champion_key)}, so a candidate would serve without being "
-            f"compared with anything. But {'; '.join(found)}. A pointer that was lost is found again by `python -m "
-            f"retraining champion {run.recipe.name} --rebuild`; an artifact has to be put back. If it is meant, "
-            f"{FIRST_PROMOTION}."
-        )
-    for sign in found:
-        log.warning("A first promotion was asked for, although %s.", sign)
-    return champion, found
 
 
 def _changed_classes(run: Run, champion: Champion) -> list[str]:

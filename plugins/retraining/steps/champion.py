@@ -1,0 +1,111 @@
+"""The champion that a run compares with: named by champion.json, served by the endpoint, and there to be scored.
+
+All that speaks against it is found here, before anything is paid for.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from retraining.job_kinds import KINDS
+from retraining.promotion.champion import Champion, ChampionUnusable, own_champion, unfinished_drill
+from retraining.promotion.first import UncomparedPromotion, signs_of_a_champion
+from retraining.promotion.history import past_champions
+from retraining.release.agreement import disagreement
+from retraining.release.artifact import ArtifactChanged, require_champions
+from retraining.release.endpoint import describe_endpoint
+from retraining.run import Run
+
+log = logging.getLogger(__name__)
+
+SHOWN = 5
+"""Former champions that a refusal names."""
+FIRST_PROMOTION = "trigger the DAG with first_promotion, and the floors of the recipe alone decide"
+
+
+class DrillUnderWay(ValueError):
+    """The champion of the moment is a former one, which serves only to see that it could."""
+
+
+class EndpointBroken(ValueError):
+    """SageMaker can neither serve with the endpoint nor update it."""
+
+
+def find_champion(run: Run, endpoint: Mapping[str, Any] | None) -> tuple[Champion, list[str]]:
+    """The champion, and what was found that speaks against there being none, or against its being what serves.
+
+    `endpoint` is DescribeEndpoint's answer about the recipe's. UncomparedPromotion where something was found, unless a
+    first promotion is meant; DrillUnderWay and EndpointBroken whatever is meant.
+    """
+    _require_usable(endpoint)
+    found: list[str] = []
+    try:
+        champion = own_champion(run.s3, run.plan)
+        _require_no_drill(run, champion.document)
+        require_champions(run.s3, champion.document)
+    except ChampionUnusable as error:
+        champion, found = Champion(document=None, etag=error.etag), [str(error)]
+    except ArtifactChanged as error:
+        champion, found = Champion(document=None, etag=champion.etag), [str(error)]
+    if champion.document is not None:
+        if not (sign := _disagreement(run, champion.document, endpoint)):
+            return champion, []
+        names, found = champion.document["run_name"], [sign]
+        champion = Champion(document=None, etag=champion.etag)
+        refusal = (
+            f"{run.plan.uri(run.plan.champion_key)} names {names}, but {sign}: a candidate would be compared with the "
+            f"one and replace the other. {_ways_out(run, names)}"
+        )
+    else:
+        found += signs_of_a_champion(run.sagemaker, run.plan)
+        refusal = (
+            f"There is no champion by {run.plan.uri(run.plan.champion_key)}, so a candidate would serve without being "
+            f"compared with anything. But {'; '.join(found)}. A pointer that was lost is found again by `python -m "
+            f"retraining champion {run.recipe.name} --rebuild`; an artifact has to be put back. If it is meant, "
+            f"{FIRST_PROMOTION}."
+        )
+    if found and not run.params.get("first_promotion"):
+        raise UncomparedPromotion(refusal)
+    for sign in found:
+        log.warning("A first promotion was asked for, although %s.", sign)
+    return champion, found
+
+
+def _require_usable(endpoint: Mapping[str, Any] | None) -> None:
+    if endpoint and endpoint["EndpointStatus"] != "InService" and not KINDS["endpoint"].in_progress(endpoint):
+        name, why = endpoint["EndpointName"], endpoint.get("FailureReason", "no reason given")
+        raise EndpointBroken(
+            f"Endpoint {name} is {endpoint['EndpointStatus']}: {why} SageMaker cannot update it, so nothing is trained "
+            f"for it. Delete it and run again: aws sagemaker delete-endpoint --endpoint-name {name}"
+        )
+
+
+def _require_no_drill(run: Run, champion: Mapping[str, Any] | None) -> None:
+    if champion is not None and (home := unfinished_drill(champion)):
+        name = run.recipe.name
+        raise DrillUnderWay(
+            f"A drill is under way, or was killed: {champion['run_name']} serves until it comes back to the champion "
+            f"{home.get('run_name')}, with which a candidate has to be compared. Wait for it, or let the same drill "
+            f"end it: `python -m retraining drill {name} --reason …`, or the DAG rollback_{name} with drill. Then "
+            "trigger a new run."
+        )
+
+
+def _disagreement(run: Run, champion: Mapping[str, Any], endpoint: Mapping[str, Any] | None) -> str:
+    """Where the recipe's endpoint got another name, and is not there yet, the former one serves."""
+    former = champion.get("endpoint")
+    if endpoint is None and former and former != run.plan.endpoint:
+        endpoint = describe_endpoint(run.sagemaker, str(former))
+    return disagreement(run.sagemaker, champion, endpoint)
+
+
+def _ways_out(run: Run, named: str) -> str:
+    known = ", ".join(past["run_name"] for past in past_champions(run.s3, run.plan)[:SHOWN]) or named
+    return (
+        "Where it is being changed, wait until it is InService, and trigger a new run. Else let one model be both: "
+        f"`python -m retraining rollback {run.recipe.name} --to RUN --reason …` lets the champion of RUN serve and "
+        f"names it, {named} or another one of {known}. If what serves is to be replaced without a comparison, "
+        f"{FIRST_PROMOTION}."
+    )
