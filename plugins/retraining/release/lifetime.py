@@ -17,6 +17,7 @@ from retraining.plan import Plan
 from retraining.promotion.champion import ChampionUnusable, own_champion, unfinished_drill
 from retraining.release.asking import NotAsSeen, ask_as_seen
 from retraining.release.endpoint import describe_endpoint
+from retraining.release.tags import is_ours
 from retraining.s3.documents import read_document, write_document
 
 GRACE = timedelta(hours=24)
@@ -98,9 +99,7 @@ class Lifetime:
         if unfinished_drill(champion):
             return "a drill is under way"
         config = sagemaker.describe_endpoint_config(EndpointConfigName=served)
-        pages = sagemaker.get_paginator("list_tags").paginate(ResourceArn=config["EndpointConfigArn"])
-        tags = [tag for page in pages for tag in page["Tags"]]
-        if any(tag not in tags for tag in self.plan.deployment_tags):
+        if not is_ours(sagemaker, self.plan, config["EndpointConfigArn"]):
             return f"{served} is not of this deployment, by its tags"
         requests = _requests(cloudwatch, self.plan.endpoint, config, now - unused, now)
         return f"it had {requests:.0f} requests since {_text(now - unused)}" if requests else ""

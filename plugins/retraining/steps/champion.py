@@ -16,6 +16,7 @@ from retraining.promotion.history import past_champions
 from retraining.release.agreement import disagreement
 from retraining.release.artifact import ArtifactChanged, require_champions
 from retraining.release.endpoint import describe_endpoint
+from retraining.release.tags import foreign_bucket
 from retraining.run import Run
 
 log = logging.getLogger(__name__)
@@ -29,6 +30,10 @@ class DrillUnderWay(ValueError):
     """The champion of the moment is a former one, which serves only to see that it could."""
 
 
+class EndpointForeign(ValueError):
+    """Another deployment of the account serves its models with it."""
+
+
 class EndpointBroken(ValueError):
     """SageMaker can neither serve with the endpoint nor update it."""
 
@@ -37,9 +42,10 @@ def find_champion(run: Run, endpoint: Mapping[str, Any] | None) -> tuple[Champio
     """The champion, and what was found that speaks against there being none, or against its being what serves.
 
     `endpoint` is DescribeEndpoint's answer about the recipe's. UncomparedPromotion where something was found, unless a
-    first promotion is meant; DrillUnderWay and EndpointBroken whatever is meant.
+    first promotion is meant; DrillUnderWay, EndpointForeign and EndpointBroken whatever is meant.
     """
     _require_usable(endpoint)
+    _require_own(run, endpoint)
     found: list[str] = []
     try:
         champion = own_champion(run.s3, run.plan)
@@ -79,6 +85,17 @@ def _require_usable(endpoint: Mapping[str, Any] | None) -> None:
         raise EndpointBroken(
             f"Endpoint {name} is {endpoint['EndpointStatus']}: {why} SageMaker cannot update it, so nothing is trained "
             f"for it. Delete it and run again: aws sagemaker delete-endpoint --endpoint-name {name}"
+        )
+
+
+def _require_own(run: Run, endpoint: Mapping[str, Any] | None) -> None:
+    if endpoint and (foreign := foreign_bucket(run.sagemaker, run.plan, endpoint)):
+        name, (bucket, arn), own = endpoint["EndpointName"], foreign, run.environment.bucket
+        raise EndpointForeign(
+            f"Endpoint {name} serves {endpoint['EndpointConfigName']} of another deployment, whose bucket is {bucket}; "
+            f"this one's is {own}. Its model is not replaced: give the recipe an endpoint of its own, for example "
+            f"`endpoint: {name}-2`. If {bucket} is this deployment's former bucket, say so: aws sagemaker add-tags "
+            f"--resource-arn {arn} --tags Key=retraining:bucket,Value={own}"
         )
 
 

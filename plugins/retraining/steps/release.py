@@ -14,6 +14,7 @@ from retraining.promotion.history import keep
 from retraining.release.golden import choose, read_image
 from retraining.release.package import approve
 from retraining.release.served import require_served
+from retraining.release.tags import is_ours
 from retraining.release.trial import try_endpoint
 from retraining.requests.tasks import require_scored_model
 from retraining.run import Run
@@ -92,16 +93,9 @@ def prune(run: Run) -> dict[str, Any]:
         arns = {item[f"{noun}Name"]: item[f"{noun}Arn"] for page in pages for item in page[f"{noun}s"]}
         # The names of a recipe's runs sort by time.
         named = sorted((name for name in arns if plan.owns(name)), reverse=True)
-        ours = [name for name in named if _is_ours(run, arns[name])]
+        ours = [name for name in named if is_ours(sagemaker, plan, arns[name])]
         removed[noun] = [name for name in ours[KEEP_RELEASES:] if name not in needed]
         for name in removed[noun]:
             log.info("Deleting %s %s.", noun, name)
             delete_once(delete, {f"{noun}Name": name})
     return removed
-
-
-def _is_ours(run: Run, arn: str) -> bool:
-    """By its tags; what was made before there was a tag for the deployment is left to a person."""
-    pages = run.sagemaker.get_paginator("list_tags").paginate(ResourceArn=arn)
-    tags = [tag for page in pages for tag in page["Tags"]]
-    return all(tag in tags for tag in run.plan.deployment_tags)
