@@ -44,6 +44,13 @@ def gate_fingerprint(recipe: Recipe) -> str:
     return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:20]
 
 
+def shadow_fingerprint(recipe: Recipe) -> str:
+    """Digest of the gate with the shadow behind it, in which a candidate may be refused as well."""
+    shadow = recipe.deployment.shadow
+    asked = [gate_fingerprint(recipe), asdict(shadow) if shadow else None]
+    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:20]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Ingredients:
     """The three digests a model is made from."""

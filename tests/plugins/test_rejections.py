@@ -64,13 +64,19 @@ def test_of_two_writers_neither_is_lost(s3: Any, bucket: str) -> None:
 
 @pytest.mark.parametrize(
     "other",
-    [{"ingredients": INGREDIENTS | {"dataset": "d2"}}, {"gate": "g2"}, {"champion": "run-9"}, {"champion": None}],
+    [{"ingredients": INGREDIENTS | {"dataset": "d2"}}, {"gates": ("g2",)}, {"champion": "run-9"}, {"champion": None}],
     ids=["data", "gate", "champion", "no champion"],
 )
 def test_it_is_about_the_same_case_alone(other: dict[str, Any]) -> None:
-    same = {"ingredients": dict(INGREDIENTS), "gate": "g", "champion": "run-0"}
+    same = {"ingredients": dict(INGREDIENTS), "gates": ("g", "shadow"), "champion": "run-0"}
     assert ONE.is_about(**same)
     assert not ONE.is_about(**same | other)
+
+
+def test_a_persons_no_holds_whoever_is_champion() -> None:
+    persons = replace(ONE, by="ann")
+    assert persons.is_about(dict(INGREDIENTS), ("g2",), "run-9")
+    assert not persons.is_about(INGREDIENTS | {"dataset": "d2"}, ("g",), "run-0")
 
 
 @pytest.mark.parametrize(

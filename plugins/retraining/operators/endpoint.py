@@ -376,7 +376,7 @@ class RollbackOperator(EndpointOperator):
         """
         untold = ""
         if arn := self.config["Package"]:
-            why = f"The release of {self.config['Failed']} failed and was taken back."
+            why = f"{package.TAKEN_BACK}{self.config['Failed']} failed and was taken back."
             untold = package.told(partial(package.reject, self.hook.conn, arn, why))
         if untold:
             self.log.warning("%s", untold)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -35,10 +35,16 @@ class Rejection:
     champion: str | None
     """The run of the champion that stayed; None when there was none, and the candidate alone was not good enough."""
     reason: str
+    by: str | None = None
+    """The person who said no; None for a gate's no."""
 
-    def is_about(self, ingredients: Mapping[str, str], gate: str, champion: str | None) -> bool:
-        """Whether a candidate of these ingredients would be weighed in the same way against the same champion."""
-        return (self.ingredients, self.gate, self.champion) == (ingredients, gate, champion)
+    def is_about(self, ingredients: Mapping[str, str], gates: Collection[str], champion: str | None) -> bool:
+        """Whether a candidate of these ingredients would be weighed in the same way against the same champion.
+
+        A person's no holds whoever is champion by now, and whatever a gate says.
+        """
+        weighed_alike = self.gate in gates and self.champion == champion
+        return self.ingredients == ingredients and (self.by is not None or weighed_alike)
 
 
 def recall_rejections(s3: Any, bucket: str, key: str, recipe: str) -> list[Rejection]:
@@ -91,5 +97,6 @@ def _parse(document: Any, recipe: str) -> list[Rejection]:
 
 def _write(s3: Any, bucket: str, key: str, recipe: str, rejections: Sequence[Rejection], etag: str | None) -> bool:
     """False when somebody else has written since it was read."""
-    document = {"format": FORMAT, "recipe": recipe, "candidates": [asdict(one) for one in rejections[-KEPT:]]}
+    candidates = [{key: what for key, what in asdict(one).items() if key != "by" or what} for one in rejections[-KEPT:]]
+    document = {"format": FORMAT, "recipe": recipe, "candidates": candidates}
     return write_document(s3, bucket, key, document, etag)

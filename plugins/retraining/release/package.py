@@ -12,6 +12,8 @@ from retraining.plan import Plan
 
 ROLLED_BACK = "Rolled back to "
 """What our own rejections of a former champion begin with: they, unlike a person's, may be undone."""
+TAKEN_BACK = "The release of "
+"""What our own rejection of a candidate begins with whose release failed."""
 
 
 class PackageRejected(ValueError):
@@ -79,6 +81,14 @@ def persons_rejection(sagemaker: Any, arn: str) -> str | None:
     """Why a person rejected the package; None where nobody did, or where it only was rolled back."""
     said = rejection(sagemaker, arn)
     return None if said and said.startswith(ROLLED_BACK) else said
+
+
+def candidates_rejection(sagemaker: Any, arn: str) -> str | None:
+    """Why a person rejected a candidate's package; None where nobody did, or where it was deleted."""
+    package = _describe(sagemaker, arn) or {}
+    said = str(package.get("ApprovalDescription") or "no reason given")
+    is_persons = package.get("ModelApprovalStatus") == "Rejected" and not said.startswith((ROLLED_BACK, TAKEN_BACK))
+    return said if is_persons else None
 
 
 def rejection(sagemaker: Any, arn: str) -> str | None:

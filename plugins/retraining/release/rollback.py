@@ -30,7 +30,7 @@ from retraining.promotion.champion import (
     unfinished_drill,
 )
 from retraining.promotion.history import keep, past_champions, recall
-from retraining.promotion.rejections import Rejection, remember_rejection
+from retraining.promotion.rejections import Rejection, recall_rejections, remember_rejection
 from retraining.release.artifact import ArtifactChanged, require_champions
 from retraining.release.endpoint import describe_endpoint, pending_config
 from retraining.release.package import (
@@ -110,7 +110,7 @@ class Rollback:
             again = partial(approve_again, self.sagemaker, arn, f"Serves again, by {by}: {reason}")
             untold += self._tell_registry(again, document)
         if leaving:
-            untold += self._leave(leaving, to, note)
+            untold += self._leave(leaving, to, note, by)
         if leaving or home or served is None:
             self._point(champion, document, leaving, {"reason": reason, "by": by})
         record = {"run_name": to, "left": leaving and leaving["run_name"], "reason": reason, "by": by}
@@ -137,7 +137,7 @@ class Rollback:
         now = champion.document
         if now is None:
             raise NoWayBack(f"{self.plan.recipe.name} has no champion, so there is none before it. Name the run.")
-        previous = (now.get("previous") or {}).get("run_name")
+        previous = self._previous(now)
         if endpoint and endpoint["EndpointConfigName"] != now["endpoint_config"]:
             raise NoWayBack(
                 f"Endpoint {self.plan.endpoint} serves {endpoint['EndpointConfigName']}, and the champion is "
@@ -145,8 +145,26 @@ class Rollback:
                 f"champion{f', {previous} for the one before it' if previous else ''}."
             )
         if previous is None:
-            raise NoWayBack(f"{now['run_name']} is the first champion of {self.plan.recipe.name}: none came before it.")
-        return str(previous)
+            left = (now.get("previous") or {}).get("run_name")
+            came = f"{left} was turned down, and none came before it that may serve" if left else "none came before it"
+            raise NoWayBack(
+                f"{now['run_name']} is the first champion of {self.plan.recipe.name}: {came}."
+                f"{f' Name {left} if it is to serve all the same.' if left else ''}"
+            )
+        return previous
+
+    def _previous(self, now: Mapping[str, Any]) -> str | None:
+        """The champion before; not one that a person has left already, as where two in a row are bad."""
+        turned_down = {one.run_name for one in self._rejections() if one.by or one.reason.startswith(ROLLED_BACK)}
+        named = (now.get("previous") or {}).get("run_name")
+        if named and named not in turned_down:
+            return str(named)
+        runs = [str(past["run_name"]) for past in past_champions(self.s3, self.plan)]
+        return next((run for run in runs if run < now["run_name"] and run not in turned_down), None)
+
+    def _rejections(self) -> list[Rejection]:
+        key = self.plan.rejections_key
+        return recall_rejections(self.s3, self.plan.environment.bucket, key, self.plan.recipe.name)
 
     def document(self, champion: Champion, run_name: str) -> dict[str, Any] | None:
         """How the run was promoted. The champion's own is the pointer, where an earlier version kept no other."""
@@ -199,7 +217,7 @@ class Rollback:
             ) from error
         self.say(f"{self.plan.uri(key)} names {document['run_name']}.")
 
-    def _leave(self, leaving: Mapping[str, Any], to: str, note: str) -> list[str]:
+    def _leave(self, leaving: Mapping[str, Any], to: str, note: str, by: str) -> list[str]:
         """What the registry could not be told."""
         untold = []
         if arn := leaving.get("model_package_arn"):
@@ -210,6 +228,7 @@ class Rollback:
             gate=gate_fingerprint(self.plan.recipe),
             champion=to,
             reason=note,
+            by=by,
         )
         bucket, key = self.plan.environment.bucket, self.plan.rejections_key
         remember_rejection(self.s3, bucket, key, self.plan.recipe.name, rejection)

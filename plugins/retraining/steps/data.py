@@ -24,7 +24,7 @@ from retraining.dataset.sync import sync_dataset as sync
 from retraining.debugger.memory import recall_refusal
 from retraining.debugger.mode import Decision, decide_mode, in_mode
 from retraining.environment import ConfigurationError
-from retraining.fingerprint import gate_fingerprint, recipe_fingerprint
+from retraining.fingerprint import gate_fingerprint, recipe_fingerprint, shadow_fingerprint
 from retraining.labels.store import read_decisions
 from retraining.pretrained.staging import require_staged
 from retraining.promotion.champion import Champion, ChampionUnusable, own_champion
@@ -168,6 +168,7 @@ def needs_retraining(run: Run) -> bool:
     forced = bool(run.params.get("force"))
     if tried is not None:
         stayed = f"champion {tried.champion} stayed" if tried.champion else "it was not good enough to serve"
+        stayed = f"{tried.by} turned its model down" if tried.by else stayed
         reason = f"run {tried.run_name} already tried this data, code and recipe, and {stayed} ({tried.reason})"
         reason += "; retraining was forced" if forced else "; trigger with force to try again"
     elif champion.document is None:
@@ -178,8 +179,9 @@ def needs_retraining(run: Run) -> bool:
         reason = f"data, code and recipe are those of champion {champion.document['run_name']}"
         reason += " (rules, gates and machines make no other model)"
         reason += "; retraining was forced" if forced else "; trigger with force to retrain anyway"
-    uncompared += _changed_classes(run, champion)
     needed = forced or (bool(changed) and tried is None)
+    if needed:
+        uncompared += _changed_classes(run, champion)
     run.push("need", {"needed": needed, "reason": reason, "uncompared": uncompared})
     log.info("%s: %s.", "Retraining" if needed else "Nothing to do", reason)
     return needed
@@ -231,7 +233,8 @@ def _tried_in_vain(run: Run, champion: Champion) -> Rejection | None:
     """The newest rejection of just this candidate, by this gate and against this champion."""
     known = recall_rejections(run.s3, run.environment.bucket, run.plan.rejections_key, run.recipe.name)
     serving = (champion.document or {}).get("run_name")
-    about = (run.ingredients.as_dict(), gate_fingerprint(run.recipe), serving)
+    gates = (gate_fingerprint(run.recipe), shadow_fingerprint(run.recipe))
+    about = (run.ingredients.as_dict(), gates, serving)
     return next((one for one in reversed(known) if one.is_about(*about)), None)
 
 

@@ -13,13 +13,14 @@ from retraining.cost.paid_jobs import bill
 from retraining.debugger.advice import with_advice
 from retraining.debugger.series import read_series
 from retraining.epochs import read_epochs
-from retraining.fingerprint import gate_fingerprint
+from retraining.fingerprint import gate_fingerprint, shadow_fingerprint
 from retraining.promotion.approval import person, rejects
 from retraining.promotion.rejections import Rejection, remember_rejection
 from retraining.release.lifetime import Lifetime
+from retraining.release.package import candidates_rejection
 from retraining.report import Findings, as_markdown, gather, judge, run_report
 from retraining.requests.debugger import rule_output_key
-from retraining.run import Run, client
+from retraining.run import RecipeChanged, Run, client
 
 log = logging.getLogger(__name__)
 
@@ -77,8 +78,7 @@ def report(run: Run) -> dict[str, Any]:
     run.s3.put_object(Bucket=run.environment.bucket, Key=page, Body=text.encode(), ContentType="text/markdown")
     log.info("%s\n%s", uri, text)
     _keep_page(run, document)
-    if document["outcome"] == "kept" and not _unanswered(found.approval):
-        _remember(run, document["reason"])
+    _remember(run, document, found)
     return {"outcome": document["outcome"], "reason": document["reason"], "uri": uri}
 
 
@@ -116,21 +116,35 @@ def _keep_page(run: Run, document: Mapping[str, Any]) -> None:
         log.exception("The page of run %s cannot be kept as a file.", run.plan.run_name)
 
 
-def _remember(run: Run, reason: str) -> None:
-    """A decision for the champion, so that the same candidate is not trained again next week."""
+def _remember(run: Run, document: Mapping[str, Any], found: Findings) -> None:
+    """A decision against the candidate, so that the same is not trained again next week: a gate's or the shadow's for
+    the champion that stayed, or a person's, in the run or in the registry. Failures are none."""
+    by, reason, gate = None, document["reason"], gate_fingerprint(run.recipe)
+    arn = document["model_package_arn"]
+    if document["outcome"] != "promoted" and arn and (said := candidates_rejection(run.sagemaker, arn)):
+        by, reason = "a person in the registry", said
+    elif document["outcome"] == "kept" and rejects(found.approval):
+        by = person(found.approval)
+        if by is None:  # the time to answer ran out: nobody has decided anything
+            return
+    elif found.shadow and not found.shadow.get("accepted"):
+        gate = shadow_fingerprint(run.recipe)
+    elif document["outcome"] != "kept":
+        return
+    try:
+        ingredients = run.ingredients.as_dict()
+    except RecipeChanged as error:
+        log.warning("%s What was decided of its model is not remembered.", error)
+        return
     rejection = Rejection(
         run_name=run.plan.run_name,
-        ingredients=run.ingredients.as_dict(),
-        gate=gate_fingerprint(run.recipe),
+        ingredients=ingredients,
+        gate=gate,
         champion=(run.champion or {}).get("run_name"),
         reason=reason,
+        by=by,
     )
     remember_rejection(run.s3, run.environment.bucket, run.plan.rejections_key, run.recipe.name, rejection)
-
-
-def _unanswered(approval: Mapping[str, Any] | None) -> bool:
-    """Whether the time to answer ran out: nobody has decided anything then."""
-    return rejects(approval) and person(approval) is None
 
 
 def _verdicts(run: Run) -> list[dict[str, str]]:
