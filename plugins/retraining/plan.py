@@ -16,8 +16,8 @@ from retraining.recipe import Recipe
 
 # A tuning job's name may have 32 characters: 9 for the recipe, 20 for the run, 3 for "-g2", a second generation.
 MAX_PREFIX = 9
-# Half a year: what SageMaker takes as a tuning job's MaxRuntimeInSeconds.
-MAX_TUNING_SECONDS = 15_768_000
+# Of ResourceLimits.MaxRuntimeInSeconds, in SageMaker's API reference; the longer one is half a year.
+MIN_TUNING_SECONDS, MAX_TUNING_SECONDS = 120, 15_768_000
 
 
 def name_prefix(recipe_name: str) -> str:
@@ -281,11 +281,18 @@ class Plan:
         return self.recipe.scoring_instance_type(self.serving_instance_type) or self.serving_instance_type
 
     @property
+    def spot_wait_seconds(self) -> int | None:
+        """How long SageMaker may wait for spot capacity and train, together; None without spot instances."""
+        training = self.recipe.training
+        return 2 * training.max_runtime_seconds if training.spot else None
+
+    @property
     def tuning_limit_seconds(self) -> int:
         """How long the whole search may take: its rounds of parallel trials, with ten minutes for each to start.
 
-        Half a year at most: few trials take all their time, and the search keeps what it has found by then.
+        Within SageMaker's bounds: few trials take all their time, and the search keeps what it has found by then.
         """
         tuning = self.recipe.tuning
         rounds = -(-tuning.max_jobs // tuning.max_parallel_jobs)
-        return min(MAX_TUNING_SECONDS, rounds * (self.recipe.training.max_runtime_seconds + 600))
+        longest = self.spot_wait_seconds or self.recipe.training.max_runtime_seconds
+        return min(MAX_TUNING_SECONDS, max(MIN_TUNING_SECONDS, rounds * (longest + 600)))

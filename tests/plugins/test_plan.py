@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
 
 import pytest
 
@@ -52,3 +53,18 @@ def test_everything_of_a_run_lies_below_its_recipe(make_plan: Callable[..., Plan
 
 def test_a_tuning_job_has_time_for_all_its_rounds(make_plan: Callable[..., Plan]) -> None:
     assert make_plan().tuning_limit_seconds == 2 * (3600 + 600)
+
+
+def test_a_search_on_spot_has_time_to_wait(make_plan: Callable[..., Plan]) -> None:
+    """As long as SageMaker lets each trial wait for capacity and train."""
+    plan = make_plan(training={"spot": True, "max_runtime_seconds": 3600})
+    assert plan.spot_wait_seconds == 7200
+    assert plan.tuning_limit_seconds == 2 * (7200 + 600)
+
+
+def test_a_search_has_no_longer_than_sagemaker_gives(
+    make_plan: Callable[..., Plan], recipe_data: dict[str, Any]
+) -> None:
+    tuning = recipe_data["tuning"] | {"max_jobs": 750, "max_parallel_jobs": 1}
+    plan = make_plan(training={"max_runtime_seconds": 432_000}, tuning=tuning)
+    assert plan.tuning_limit_seconds == 15_768_000

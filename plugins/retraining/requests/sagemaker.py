@@ -340,11 +340,10 @@ def _machine(plan: Plan) -> Request:
     training = plan.recipe.training
     stopping = {"MaxRuntimeInSeconds": training.max_runtime_seconds}
     checkpoints = {}
-    if training.spot:
+    if plan.spot_wait_seconds is not None:
         # An interrupted job starts again on another machine; ml/train.py goes on from what lies here under its name.
         checkpoints = {"CheckpointConfig": {"S3Uri": plan.uri(f"{plan.run_key}/checkpoints")}}
-        # How long SageMaker may wait for spot capacity and run, together.
-        stopping["MaxWaitTimeInSeconds"] = 2 * training.max_runtime_seconds
+        stopping["MaxWaitTimeInSeconds"] = plan.spot_wait_seconds
     return {
         "ResourceConfig": {
             "InstanceType": plan.training_instance_type,
