@@ -47,6 +47,8 @@ class JobKind:
     create: str | None = None
     stop: str | None = None
     log_group: str | None = None
+    own_log_group: bool = False
+    """Whether each has a log group of its own in that one, with a stream for each instance, and not streams in it."""
 
     def status(self, description: Description) -> str:
         """SageMaker's own status word. For rules, whose statuses are a list, Completed once all have ended."""
@@ -56,6 +58,12 @@ class JobKind:
 
     def in_progress(self, description: Description) -> bool:
         return self.status(description) in IN_PROGRESS
+
+    def log_streams(self, name: str) -> dict[str, Any]:
+        """DescribeLogStreams: the newest ones of an endpoint, which has those of all its instances ever."""
+        if self.own_log_group:
+            return {"logGroupName": f"{self.log_group}/{name}", "orderBy": "LastEventTime", "descending": True}
+        return {"logGroupName": self.log_group, "logStreamNamePrefix": f"{name}/"}
 
     def generation(self, name: str, number: int) -> str:
         """The name of the n-th job made for one purpose; only failures of the platform lead to a second."""
@@ -109,6 +117,7 @@ KINDS: dict[str, JobKind] = {
             describe="describe_endpoint",
             status_key="EndpointStatus",
             log_group="/aws/sagemaker/Endpoints",
+            own_log_group=True,
         ),
         # The rule evaluations of a training job, which end minutes after the job itself.
         JobKind(

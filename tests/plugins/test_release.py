@@ -77,7 +77,9 @@ def test_an_update_that_was_rolled_back_is_a_failure(runs: Runs) -> None:
     good, bad = runs(1), runs(2)
     deploy(good)
     serves = f"serves {good.plan.model}; asked for was {bad.plan.model}"
-    told = rf"(?s)^SageMaker rolled the update back\. .*refuses to start.* {serves}\.$"
+    told = (
+        rf"(?s)^SageMaker rolled the update back\. .*refuses to start.* {serves}\.\n    this model refuses to start\n"
+    )
     with pytest.raises(AirflowFailException, match=told):
         deploy(bad, refuses="yes")
 
@@ -318,6 +320,12 @@ def test_a_release_of_an_earlier_version_is_taken_back(runs: Runs) -> None:
         deploy(run)
         run.s3.delete_object(Bucket=run.environment.bucket, Key=run.plan.release_key)
         assert roll_back(run)["config"] == back_to == served(run)
+
+
+def test_the_log_of_a_failed_endpoint_is_shown(runs: Runs) -> None:
+    run = runs(1)
+    with pytest.raises(AirflowFailException, match=r"is Failed: .*\n    this model refuses to start\n"):
+        deploy(run, refuses="yes")
 
 
 def test_a_closed_registry_does_not_stop_a_rollback(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:

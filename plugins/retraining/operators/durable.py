@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, ClassVar
 
 from airflow.providers.amazon.aws.operators.sagemaker import SageMakerBaseOperator
 from airflow.sdk import Context
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError
 
 from retraining.identity import require_own
 from retraining.job_kinds import (
@@ -30,7 +30,8 @@ from retraining.links import JOB_LINKS
 from retraining.run import client
 from retraining.triggers import SageMakerJobTrigger
 
-LOG_LINES = 20
+LOG_LINES, LOG_STREAMS = 20, 5
+MOST_STREAMS = 50  # of one answer of CloudWatch Logs
 
 
 class DurableJob(SageMakerBaseOperator):
@@ -162,17 +163,22 @@ class DurableJob(SageMakerBaseOperator):
         getattr(self.hook.conn, self.kind.stop)(**{self.kind.name_key: name})
 
 
-def log_tail(kind: JobKind, name: str) -> list[str]:
-    """The last lines a job logged, or nothing: a failure must be told even when its log cannot be read."""
-    logs = client("logs")
+def log_tail(kind: JobKind, name: str, since: datetime | None = None) -> list[str]:
+    """The last lines a job logged, or nothing: a failure must be told even when its log cannot be read.
+
+    Of an endpoint those of its newest instances, with `since` of those that began after it.
+    """
+    logs, lines = client("logs"), []
+    asked = kind.log_streams(name)
     try:
-        streams = logs.describe_log_streams(logGroupName=kind.log_group, logStreamNamePrefix=f"{name}/", limit=5)
-        lines: list[str] = []
-        for stream in streams["logStreams"]:
+        found = logs.describe_log_streams(**asked, limit=MOST_STREAMS)["logStreams"]
+        began = since.timestamp() * 1000 if since else 0
+        new = [stream for stream in found if stream.get("creationTime", 0) >= began]
+        for stream in sorted(new, key=lambda one: one.get("creationTime", 0))[-LOG_STREAMS:]:
             events = logs.get_log_events(
-                logGroupName=kind.log_group, logStreamName=stream["logStreamName"], limit=LOG_LINES
+                logGroupName=asked["logGroupName"], logStreamName=stream["logStreamName"], limit=LOG_LINES
             )
-            lines += [event["message"] for event in events["events"]]
-        return lines[-LOG_LINES:]
-    except ClientError:
-        return []
+            lines += [str(event["message"]) for event in events["events"]]
+    except (BotoCoreError, ClientError):
+        pass
+    return lines[-LOG_LINES:]

@@ -196,7 +196,7 @@ class DeployOperator(EndpointOperator):
             if endpoint and canary and canary["wrong"]:
                 serves = f"{name} serves {endpoint['EndpointConfigName']}"
                 raise AirflowFailException(f"{canary['wrong']} The update to {wanted} was taken back: {serves}.")
-            raise AirflowFailException(" ".join([self._not_served(endpoint, wanted), *rang]))
+            raise AirflowFailException(" ".join([self._not_served(endpoint, wanted), *rang]) + self._log_of_new(wanted))
         if endpoint is None:
             self.log.info("Creating endpoint %s on %s.", name, wanted)
             return self.wait() if self.ask("create_endpoint", None) else self.ensure(context)
@@ -252,6 +252,15 @@ class DeployOperator(EndpointOperator):
 
     def _end_watch(self) -> list[str]:
         return end_watch(self.watch.config) if self.watch else []
+
+    def _log_of_new(self, wanted: str) -> str:
+        """Of the instances that the update to a configuration began: those that are younger than it."""
+        try:
+            made = self.hook.conn.describe_endpoint_config(EndpointConfigName=wanted)["CreationTime"]
+        except ClientError:  # gone, or closed to us: what failed is told without it
+            return ""
+        tail = log_tail(KINDS["endpoint"], self.config["EndpointName"], made)
+        return "".join(f"\n    {line}" for line in tail)
 
     def _not_served(self, endpoint: Mapping[str, Any] | None, wanted: str) -> str:
         if endpoint is None:
