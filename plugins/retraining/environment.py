@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,13 +56,23 @@ class Environment:
         return self.role_arn.split(":")[4]
 
     @classmethod
-    def of(cls, environ: Mapping[str, str]) -> Environment:
-        """The environment described by RETRAINING_* and AWS_* variables; ConfigurationError names what is missing."""
+    def of(cls, environ: Mapping[str, str], else_region: Callable[[], str | None] = lambda: None) -> Environment:
+        """The environment described by RETRAINING_* and AWS_* variables; ConfigurationError names what is missing.
+
+        The region is that of AWS_DEFAULT_REGION, which boto3 goes by too (and not by AWS_REGION), or, where that is not
+        set, of `else_region`.
+        """
 
         def need(name: str, example: str) -> str:
             if value := environ.get(name):
                 return value
             raise ConfigurationError(f"{name} is not set. Set it on every Airflow process, for example to {example}.")
+
+        def need_region() -> str:
+            if region := environ.get("AWS_DEFAULT_REGION") or else_region():
+                return region
+            other = environ.get("AWS_REGION")
+            return need("AWS_DEFAULT_REGION", f"{other}; boto3 does not read AWS_REGION" if other else "us-east-1")
 
         kind = environ.get("RETRAINING_ENVIRONMENT", "aws")
         if kind not in ("local", "aws"):
@@ -78,7 +88,7 @@ class Environment:
             local=kind == "local",
             bucket=need("RETRAINING_BUCKET", "my-retraining-bucket"),
             role_arn=role_arn,
-            region=environ.get("AWS_REGION") or need("AWS_DEFAULT_REGION", "us-east-1"),
+            region=need_region(),
             source_dir=Path(environ.get("RETRAINING_SOURCE_DIR") or shipped("ml")),
             bucket_owner=environ.get("RETRAINING_BUCKET_OWNER") or None,
             endpoint_url=environ.get("AWS_ENDPOINT_URL_SAGEMAKER") or environ.get("AWS_ENDPOINT_URL") or None,

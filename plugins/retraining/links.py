@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -41,8 +40,10 @@ class SageMakerJobLink(BaseOperatorLink):
     def get_link(self, operator: BaseOperator, *, ti_key: Any) -> str:
         from airflow.sdk.bases.xcom import BaseXCom
 
+        from retraining.run import here
+
         job = BaseXCom.get_value(ti_key=ti_key, key="job")
-        return job_url(job["kind"], job["name"], Environment.of(os.environ)) if job else ""
+        return job_url(job["kind"], job["name"], here()) if job else ""
 
 
 JOB_LINKS: Any = (SageMakerJobLink(),)

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import Context
 
@@ -22,6 +22,9 @@ from retraining.s3.connections import keeping_many
 from retraining.s3.documents import read_document
 from retraining.s3.encryption import encrypting
 
+if TYPE_CHECKING:
+    from airflow.providers.amazon.aws.hooks.base_aws import AwsGenericHook
+
 
 class RecipeChanged(ValueError):
     """What a run would make is not what it began to make."""
@@ -34,7 +37,7 @@ class Run:
         self.context = context
         self.params: dict[str, Any] = dict(context["params"])
         self.recipe = recipe.with_params(self.params)
-        self.environment = Environment.of(os.environ)
+        self.environment = here()
         dag_run = context["dag_run"]
         # run_after exists for every kind of run; logical_date does not.
         plan = Plan.of(self.recipe, self.environment, dag_run.run_after, dag_run.run_id)
@@ -150,14 +153,23 @@ class Run:
         return self.plan.uri(key)
 
 
+def here() -> Environment:
+    """The environment of this process; its region is that of `client`, also where only the connection names one."""
+    return Environment.of(os.environ, lambda: _hook("sts").get_session().region_name)
+
+
 def client(service: str, config: Any = None) -> Any:
     """A boto3 client of the one AWS connection this package uses; `config` goes before that of the connection."""
-    from airflow.providers.amazon.aws.hooks.base_aws import AwsGenericHook
-
-    hook: AwsGenericHook[Any] = AwsGenericHook(aws_conn_id=AWS_CONN_ID, client_type=service)
+    hook = _hook(service)
     ours = keeping_many().merge(hook.config)
     made = hook.get_client_type(config=ours.merge(config) if config else ours)
     return encrypting(made, AccountRules.of(os.environ)) if service == "s3" else made
+
+
+def _hook(service: str) -> AwsGenericHook[Any]:
+    from airflow.providers.amazon.aws.hooks.base_aws import AwsGenericHook
+
+    return AwsGenericHook(aws_conn_id=AWS_CONN_ID, client_type=service)
 
 
 def request(recipe: Recipe, build: Callable[[Run], dict[str, Any]]) -> Any:

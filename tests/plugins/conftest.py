@@ -44,7 +44,10 @@ def kept_clients() -> Iterator[None]:
         if deferrable:
             return make(hook, region_name, config, deferrable)
         asked = repr(config and sorted(config._user_provided_options.items()))
-        variables = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+        variables = (
+            *("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"),
+            *("AWS_DEFAULT_REGION", "AIRFLOW_CONN_AWS_DEFAULT"),
+        )
         key = (hook.client_type, hook.aws_conn_id, region_name, asked, *map(os.environ.get, variables))
         if key not in made:
             made[key] = make(hook, region_name, config)

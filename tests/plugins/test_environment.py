@@ -45,6 +45,16 @@ def test_a_wrong_variable_is_explained(change: dict[str, str], complaint: str) -
         Environment.of(AWS | change)
 
 
+def test_what_boto3_does_not_read_is_no_region() -> None:
+    """Its requests would have none, or another."""
+    platform = {name: value for name, value in AWS.items() if name != "AWS_DEFAULT_REGION"} | {
+        "AWS_REGION": "us-east-1"
+    }
+    with pytest.raises(ConfigurationError, match=r"AWS_DEFAULT_REGION is not set\. .* boto3 does not read AWS_REGION"):
+        Environment.of(platform)
+    assert Environment.of(AWS | {"AWS_REGION": "us-east-1"}).region == "eu-central-1"
+
+
 def test_a_local_server_is_asked_often() -> None:
     assert (poll_seconds(LOCAL), poll_seconds(LOCAL | {"RETRAINING_POLL_SECONDS": "0.5"})) == (2, 0.5)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -17,7 +16,7 @@ from fastapi import Depends, FastAPI, HTTPException, Query
 from fastapi.responses import HTMLResponse, Response
 
 from retraining.dataset.strips import MOST_CLASSES
-from retraining.environment import ConfigurationError, Environment
+from retraining.environment import ConfigurationError
 from retraining.epochs import read_epochs
 from retraining.page import airflow_runs, rendering
 from retraining.page.access import may_see_dag, seen_by, signed_in
@@ -32,6 +31,7 @@ from retraining.page.panels import section_of
 from retraining.page.panels.lately import MOST as MOST_BESIDE
 from retraining.page.trying import router as trying
 from retraining.page.weeks import MOST, read_weeks
+from retraining.run import here
 
 log = logging.getLogger(__name__)
 
@@ -144,7 +144,7 @@ def models(user: Annotated[Any, Depends(signed_in)], dag_id: str = Query("", max
 
     def make(shelf: Shelf) -> HTMLResponse:
         sagemaker = kept_client("sagemaker", HASTE)
-        line = way_back_in(Environment.of(os.environ))
+        line = way_back_in(here())
         hasty = replace(shelf, s3=kept_client("s3", HASTE))
         read = partial(read_model, hasty, sagemaker, way_back=line)
         return models_page(read_models(wanted[:MOST_MODELS], read), wanted[MOST_MODELS:], only=bool(dag_id))
@@ -167,7 +167,7 @@ _trainings: Kept[dict[str, Any] | None] = Kept(most=100, seconds=10)
 def _from_store(make: Callable[[Shelf], Answer]) -> Answer | HTMLResponse:
     """What is made from documents in S3, or a page that says why there is nothing."""
     try:
-        return make(Shelf(s3=kept_client("s3", PATIENCE), bucket=Environment.of(os.environ).bucket))
+        return make(Shelf(s3=kept_client("s3", PATIENCE), bucket=here().bucket))
     except (ConfigurationError, TooLarge) as error:
         return page("message.html", 503, title="The report cannot be read", text=str(error))
     except (BotoCoreError, ClientError) as error:

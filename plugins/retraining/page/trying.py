@@ -7,7 +7,6 @@ and whoever may start a training may ask what came of it.
 from __future__ import annotations
 
 import logging
-import os
 import re
 import threading
 from collections.abc import Mapping
@@ -19,7 +18,7 @@ from fastapi import APIRouter, Depends, HTTPException, Query, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import HTMLResponse, JSONResponse, Response
 
-from retraining.environment import ConfigurationError, Environment
+from retraining.environment import ConfigurationError
 from retraining.page import airflow_runs, rendering
 from retraining.page.access import may_see_dag, may_trigger_dag, signed_in, triggered_by
 from retraining.page.asking import ask
@@ -31,6 +30,7 @@ from retraining.page.same_site import require_same_site
 from retraining.page.sent import Refusal, body_of, limit_of, pictures_of
 from retraining.release.endpoint import describe_endpoint
 from retraining.release.golden import MAX_BODY_BYTES, MAX_INSTANCES
+from retraining.run import here
 
 log = logging.getLogger(__name__)
 
@@ -223,7 +223,7 @@ def _champion(shelf: Shelf, recipe: str) -> dict[str, Any] | None:
 
 
 def _shelf() -> Shelf:
-    return Shelf(s3=kept_client("s3", HASTE), bucket=Environment.of(os.environ).bucket)
+    return Shelf(s3=kept_client("s3", HASTE), bucket=here().bucket)
 
 
 def _problem(status: int, text: str) -> JSONResponse:

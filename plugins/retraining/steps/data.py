@@ -37,7 +37,7 @@ from retraining.requests.autoscaling import scaling
 from retraining.run import Run, client
 from retraining.source import Source
 from retraining.steps.champion import FIRST_PROMOTION, find_champion
-from retraining.steps.place import require_machines
+from retraining.steps.place import require_machines, require_region
 
 log = logging.getLogger(__name__)
 
@@ -61,6 +61,7 @@ def preflight(run: Run) -> dict[str, Any]:
             f"RETRAINING_ENVIRONMENT is {where}, but SageMaker's address is {address}. "
             "Set or unset AWS_ENDPOINT_URL (or the endpoint of the Airflow connection aws_default) accordingly."
         )
+    require_region(environment, run.sagemaker.meta.region_name)
     require_machines(run.plan)
     owner = {"ExpectedBucketOwner": environment.bucket_owner} if environment.bucket_owner else {}
     try:

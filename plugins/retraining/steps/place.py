@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
-from retraining.environment import ConfigurationError
+from retraining.environment import AWS_CONN_ID, ConfigurationError, Environment
 from retraining.plan import Plan
 from retraining.recipe.instance_types import Kind, problem
+
+
+def require_region(environment: Environment, requests: str) -> None:
+    """ConfigurationError where requests go to another region than jobs, images and links are named for."""
+    if environment.region != requests:
+        raise ConfigurationError(
+            f"AWS_DEFAULT_REGION is {environment.region}, but by the Airflow connection {AWS_CONN_ID} requests go to "
+            f"{requests}. Set both to one region, or unset one of them; `python -m retraining` reads the variable."
+        )
 
 
 def require_machines(plan: Plan) -> None:
