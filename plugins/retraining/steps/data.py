@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import urlparse
 
 from botocore.exceptions import ClientError
 
@@ -37,7 +36,7 @@ from retraining.requests.autoscaling import scaling
 from retraining.run import Run, client
 from retraining.source import Source
 from retraining.steps.champion import FIRST_PROMOTION, find_champion
-from retraining.steps.place import require_machines, require_region
+from retraining.steps.place import require_buckets, require_machines, require_region, require_side
 
 log = logging.getLogger(__name__)
 
@@ -53,24 +52,11 @@ class ClassesChanged(ValueError):
 def preflight(run: Run) -> dict[str, Any]:
     """Are we where we think we are? Nothing has been paid for yet."""
     environment = run.environment
-    address = urlparse(run.sagemaker.meta.endpoint_url).hostname or ""
-    on_aws = address.endswith((".amazonaws.com", ".amazonaws.com.cn", ".api.aws"))
-    if environment.local == on_aws:
-        where = "local" if environment.local else "aws"
-        raise ConfigurationError(
-            f"RETRAINING_ENVIRONMENT is {where}, but SageMaker's address is {address}. "
-            "Set or unset AWS_ENDPOINT_URL (or the endpoint of the Airflow connection aws_default) accordingly."
-        )
+    address = run.sagemaker.meta.endpoint_url
+    require_side(environment, address)
     require_region(environment, run.sagemaker.meta.region_name)
     require_machines(run.plan)
-    owner = {"ExpectedBucketOwner": environment.bucket_owner} if environment.bucket_owner else {}
-    try:
-        run.s3.head_bucket(Bucket=environment.bucket, **owner)
-    except ClientError as error:
-        raise ConfigurationError(
-            f"Bucket {environment.bucket} cannot be used ({error.response['Error']['Code']}). Create it, grant "
-            "s3:ListBucket on it, or correct RETRAINING_BUCKET and RETRAINING_BUCKET_OWNER."
-        ) from error
+    require_buckets(run.s3, run.plan)
     account = client("sts").get_caller_identity()["Account"]
     if f"::{account}:" not in environment.role_arn:
         raise ConfigurationError(
