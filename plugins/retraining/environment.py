@@ -36,7 +36,7 @@ class Environment:
     bucket_owner: str | None = None
     """12-digit account that must own the bucket; not checked when unset."""
     endpoint_url: str | None = None
-    """Where the SageMaker API is; None on AWS."""
+    """Where the variables say that the SageMaker API is: a local server, or on AWS a VPC endpoint."""
     jobs_url: str | None = None
     """Where a browser finds the pages of that server, if it must not go where Airflow does."""
     shell: str | None = None
@@ -54,6 +54,11 @@ class Environment:
     def account(self) -> str:
         """The 12-digit account that the role belongs to; preflight checks that the credentials do too."""
         return self.role_arn.split(":")[4]
+
+    @property
+    def partition(self) -> str:
+        """Of AWS that the role belongs to: aws, aws-cn, aws-us-gov, …"""
+        return self.role_arn.split(":")[1]
 
     @classmethod
     def of(cls, environ: Mapping[str, str], else_region: Callable[[], str | None] = lambda: None) -> Environment:

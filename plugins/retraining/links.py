@@ -12,6 +12,13 @@ from retraining.environment import Environment
 if TYPE_CHECKING:
     from airflow.sdk import BaseOperator
 
+CONSOLES = {
+    "aws": "console.aws.amazon.com",
+    "aws-cn": "console.amazonaws.cn",
+    "aws-eusc": "console.amazonaws-eusc.eu",
+    "aws-us-gov": "console.amazonaws-us-gov.com",
+}
+"""By partition, those that are public."""
 CONSOLE_PAGES = {
     "tuning": "hyper-tuning-jobs",
     "training": "jobs",
@@ -22,14 +29,14 @@ CONSOLE_PAGES = {
 
 
 def job_url(kind: str, name: str, environment: Environment) -> str:
-    """The page of one job, for a person."""
-    if environment.endpoint_url:
+    """The page of one job, for a person; empty where none is known."""
+    if environment.local:
         pages = environment.jobs_url or environment.endpoint_url
-        return f"{pages.rstrip('/')}/jobs/{kind}/{quote(name)}"
-    region = environment.region
-    return (
-        f"https://{region}.console.aws.amazon.com/sagemaker/home?region={region}#/{CONSOLE_PAGES[kind]}/{quote(name)}"
-    )
+        return f"{pages.rstrip('/')}/jobs/{kind}/{quote(name)}" if pages else ""
+    region, console = environment.region, CONSOLES.get(environment.partition)
+    if console is None:
+        return ""
+    return f"https://{region}.{console}/sagemaker/home?region={region}#/{CONSOLE_PAGES[kind]}/{quote(name)}"
 
 
 class SageMakerJobLink(BaseOperatorLink):

@@ -71,6 +71,33 @@ def test_links_lead_to_the_console_or_to_the_local_server() -> None:
     assert job_url("training", "j", Environment.of(LOCAL)) == "http://127.0.0.1:14330/jobs/training/j"
 
 
+@pytest.mark.parametrize(
+    ("partition", "region", "console"),
+    [
+        ("aws-cn", "cn-north-1", "console.amazonaws.cn"),
+        ("aws-us-gov", "us-gov-west-1", "console.amazonaws-us-gov.com"),
+        ("aws-eusc", "eusc-de-east-1", "console.amazonaws-eusc.eu"),
+    ],
+)
+def test_each_partition_has_its_own_console(partition: str, region: str, console: str) -> None:
+    role = f"arn:{partition}:iam::111122223333:role/sagemaker"
+    there = Environment.of(AWS | {"AWS_DEFAULT_REGION": region, "RETRAINING_ROLE_ARN": role})
+    assert job_url("training", "j", there) == f"https://{region}.{console}/sagemaker/home?region={region}#/jobs/j"
+
+
+def test_no_link_is_better_than_a_wrong_one() -> None:
+    """Of a partition whose console is not public, and of a server whose address only the connection knows."""
+    iso = {"AWS_DEFAULT_REGION": "us-iso-east-1", "RETRAINING_ROLE_ARN": "arn:aws-iso:iam::111122223333:role/r"}
+    assert job_url("training", "j", Environment.of(AWS | iso)) == ""
+    assert job_url("training", "j", Environment.of(AWS | {"RETRAINING_ENVIRONMENT": "local"})) == ""
+
+
+def test_a_vpc_endpoint_has_no_pages() -> None:
+    endpoint = "https://vpce-0abc-xyz.api.sagemaker.eu-central-1.vpce.amazonaws.com"
+    environment = Environment.of(AWS | {"AWS_ENDPOINT_URL_SAGEMAKER": endpoint})
+    assert job_url("training", "j", environment).startswith("https://eu-central-1.console.aws.amazon.com/")
+
+
 def test_a_browser_may_need_another_address() -> None:
     containers = {"AWS_ENDPOINT_URL": "http://local-sagemaker:14330", "RETRAINING_JOBS_URL": "http://127.0.0.1:15000/"}
     assert job_url("tuning", "j", Environment.of(LOCAL | containers)) == "http://127.0.0.1:15000/jobs/tuning/j"
