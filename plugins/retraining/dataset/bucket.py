@@ -11,6 +11,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError, IncompleteReadError, ReadTimeoutError, ResponseStreamingError
 
+from retraining.dataset.archived import LISTED_WITH, UNREADABLE, is_archived, require_restored
 from retraining.dataset.limits import MAX_BYTES
 from retraining.dataset.names import printable
 from retraining.dataset.source_error import SourceError
@@ -60,7 +61,7 @@ class ObjectSource:
 
         Objects land under numbers: a key may be any text, and no text of a stranger becomes a path.
         """
-        tree = Tree()
+        tree, archived = Tree(), set()
         for entry in self._listed(s3):
             name = entry["Key"].removeprefix(self.prefix)
             if name.endswith("/") or not name:  # how consoles mark a folder
@@ -72,12 +73,16 @@ class ObjectSource:
                 rejected=too_big if entry["Size"] > MAX_BYTES else None,
                 stamp=stamp_of_object(entry["Size"], entry["ETag"]),
             )
+            if is_archived(entry):
+                archived.add(name)
+        tree.archived = frozenset(archived)
         tree.bring = lambda names: self._fetch(s3, tree, names)
         return tree
 
     def _listed(self, s3: Any) -> Iterator[dict[str, Any]]:
         try:
-            for page in s3.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=self.prefix):
+            listing = s3.get_paginator("list_objects_v2")
+            for page in listing.paginate(Bucket=self.bucket, Prefix=self.prefix, **LISTED_WITH):
                 yield from page.get("Contents", [])
         except ClientError as error:  # what else there is may pass, and is waited for by its code
             if error.response["Error"].get("Code") != "NoSuchBucket":
@@ -85,6 +90,7 @@ class ObjectSource:
             raise SourceError(f"{self.uri}: there is no bucket {self.bucket!r}; correct the name or make it.") from None
 
     def _fetch(self, s3: Any, tree: Tree, names: Sequence[str]) -> None:
+        require_restored(printable(self.uri), tree.archived.intersection(names))
         log.info("Fetching %d of %d objects from %s.", len(names), len(tree.leaves), printable(self.uri))
         with ThreadPoolExecutor(connections(s3)) as pool:
             list(pool.map(lambda name: self._fetch_one(s3, name, tree.leaves[name]), names))
@@ -98,6 +104,8 @@ class ObjectSource:
                 leaf.path.write_bytes(answer["Body"].read())
                 return
             except ClientError as error:
+                if error.response["Error"]["Code"] == UNREADABLE:
+                    require_restored(printable(self.uri), [name])
                 if error.response["Error"]["Code"] not in (*CHANGED, *MISSING):
                     raise
                 raise moved(listed) from None

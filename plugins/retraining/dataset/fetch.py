@@ -16,6 +16,7 @@ from botocore.exceptions import ClientError
 
 from retraining.dataset.archive import MAX_TOTAL_BYTES, unpack
 from retraining.dataset.archive_names import KINDS, is_archive, is_prefix
+from retraining.dataset.archived import UNREADABLE, is_archived, require_restored
 from retraining.dataset.bucket import ObjectSource
 from retraining.dataset.digits import SIDE, write_digits
 from retraining.dataset.memory import Memory
@@ -143,6 +144,7 @@ def _archive_in_s3(source: str, scratch: Path, s3: Any, memory: Memory) -> Tree:
     archive = scratch / PurePosixPath(key).name[-60:]
 
     def fetch() -> Path:
+        require_restored(f"s3://{bucket}", [key] if is_archived(found) else ())
         s3.download_file(bucket, key, str(archive))
         return _unpacked(archive, scratch)
 
@@ -150,4 +152,6 @@ def _archive_in_s3(source: str, scratch: Path, s3: Any, memory: Memory) -> Tree:
         found = s3.head_object(Bucket=bucket, Key=key)
         return _whole(stamp_of_object(found["ContentLength"], found["ETag"]), memory, fetch)
     except ClientError as error:
+        if error.response["Error"].get("Code") == UNREADABLE:
+            require_restored(f"s3://{bucket}", [key])
         raise SourceError(f"{source} cannot be fetched: {error.response['Error'].get('Message')}.") from error

@@ -59,6 +59,8 @@ class SourceFiles(list[SourceFile]):
     """Where all of it changes as one."""
     taken_ns: int = 0
     """When the source was listed."""
+    archived: frozenset[str] = frozenset()
+    """Keys of what S3 does not give before a restore."""
     scratch: Path
     """A folder for what is made of them, removed with what had to be fetched."""
 
@@ -82,7 +84,7 @@ def open_source(
         files = _files(without_secrets(source), tree, layout)
         if fetch:
             tree.bring([file.key for file in files.unread(known)])
-        files.taken_ns, files.scratch = taken_ns, scratch / "made"
+        files.taken_ns, files.scratch, files.archived = taken_ns, scratch / "made", tree.archived
         files.scratch.mkdir()
         if tree.whole:
             names, empty = sorted(tree.leaves), sorted(tree.empty)

@@ -43,6 +43,8 @@ class Tree:
     """Of the archive or address that all of it comes from."""
     texts: dict[str, str] = field(default_factory=dict)
     """Of the tables that were read, by their names."""
+    archived: frozenset[str] = frozenset()
+    """Names of what S3 does not give before a restore."""
     bring: Callable[[Sequence[str]], None] = lambda names: None
     """Sees to it that the files of these names are where their leaves say."""
 

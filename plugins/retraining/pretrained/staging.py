@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlparse
 
+from retraining.dataset.archived import is_archived
 from retraining.pretrained.weights_file import WeightsFile
 
 MISSING = ("404", "NoSuchKey", "NotFound")
@@ -57,7 +58,10 @@ def require_staged(uri: str, s3: Any) -> None:
 
     bucket, _, key = uri.removeprefix("s3://").partition("/")
     try:
-        why = None if _stored_bytes(s3, bucket, key) else "there is no such object"
+        found = _head(s3, bucket, key)
+        why = None if found and found["ContentLength"] else "there is no such object"
+        if found and is_archived(found):
+            why = "S3 keeps it in an archive (Glacier), where no job can read it; restore it (aws s3api restore-object)"
     except ClientError as error:
         why = f"it cannot be read ({error.response['Error']['Code']})"
     if why:
@@ -68,10 +72,15 @@ def require_staged(uri: str, s3: Any) -> None:
 
 
 def _stored_bytes(s3: Any, bucket: str, key: str) -> int | None:
+    found = _head(s3, bucket, key)
+    return int(found["ContentLength"]) if found else None
+
+
+def _head(s3: Any, bucket: str, key: str) -> dict[str, Any] | None:
     from botocore.exceptions import ClientError
 
     try:
-        return int(s3.head_object(Bucket=bucket, Key=key)["ContentLength"])
+        return dict(s3.head_object(Bucket=bucket, Key=key))
     except ClientError as error:
         if error.response["Error"]["Code"] in MISSING:
             return None

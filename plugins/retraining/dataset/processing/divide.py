@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from retraining.dataset.archive_names import is_prefix
+from retraining.dataset.archived import require_restored
 from retraining.dataset.bucket import ObjectSource
 from retraining.dataset.likeness import thumbs_key
 from retraining.dataset.memory import Memory, memory_key, recall, remember
@@ -50,6 +51,7 @@ def divide(plan: Plan, s3: Any) -> Division:
         return Division(job=False)
     with open_source(source, s3, plan.recipe.layout, fetch=False) as files:
         unread = _unread(plan, s3, files)
+        require_restored(without_secrets(source), files.archived.intersection(file.key for file in unread))
         work = Work.of(ObjectSource.of(source), unread)
         known = len(files) - len(unread)
     log.info("%d files are new, %d known; a job can take %d of the new ones.", len(unread), known, len(work.files))
