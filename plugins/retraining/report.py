@@ -119,12 +119,19 @@ def run_report(found: Findings) -> dict[str, Any]:
         "confused_pairs": list(comparison.get("confused_pairs", ())),
         "endpoint": {key: found.endpoint[key] for key in ("name", "config")} if found.endpoint else None,
         "serves": dict(found.serves) if found.serves else None,
+        "nothing_serves": _nothing_serves(found),
         "canary": dict(found.canary) if found.canary else None,
         "smoke_test": dict(found.smoke_test) if found.smoke_test else None,
         "model_package_arn": found.model_package["arn"] if found.model_package else None,
         "ceiling": dict(found.ceiling) if found.ceiling else None,
         "billed": dict(found.billed) if found.billed else None,
     }
+
+
+def _nothing_serves(found: Findings) -> str:
+    """That no endpoint serves, where this run has made none; a run without a need of training says so in its reason."""
+    need = found.need or {}
+    return str(need.get("nothing_serves") or "") if need.get("needed") and not found.endpoint else ""
 
 
 def judge(found: Findings) -> tuple[Outcome, str]:
@@ -160,6 +167,8 @@ def as_markdown(report: Mapping[str, Any]) -> str:
         "",
         f"Run `{report['run_name']}`.",
     ]
+    if absent := report.get("nothing_serves"):
+        lines += ["", f"**Endpoint** {absent}."]
     if report["approved_by"]:
         lines += ["", f"Approved by {report['approved_by']}."]
     if uncompared := report["uncompared"]:

@@ -99,7 +99,11 @@ def list_champions(name: str, dags_folder: Path) -> int:
         tell(f"{name} has had no champion.")
     if now and endpoint.get("EndpointConfigName") != now["endpoint_config"]:
         found = endpoint.get("EndpointConfigName", "does not exist")
-        tell(f"endpoint {plan.endpoint}: {found}, and not {now['endpoint_config']}, the champion's", error=True)
+        tell(
+            f"endpoint {plan.endpoint}: {found}, and not {now['endpoint_config']}, the champion's; to have it serve: "
+            f"python -m retraining rollback {name} --to {now['run_name']} --reason …",
+            error=True,
+        )
         return 1
     return 0
 

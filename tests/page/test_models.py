@@ -118,7 +118,14 @@ def shelf(s3_endpoint: str) -> Shelf:
 
 
 def test_what_sagemaker_says_stands_beside_what_was_promoted(sagemaker: Any, shelf: Shelf, tmp_path: Path) -> None:
-    assert read_model(shelf, sagemaker, "digits", way_back).word[0] == "bad"
+    absent = read_model(shelf, sagemaker, "digits", way_back)
+    assert absent.word[0] == "bad"
+    ours = next(row["line"] for row in absent.past if row["champion"])
+    assert ours == f"python -m retraining rollback digits --to {CHAMPION['run_name']} --reason 'why'"
+    lifetime = b'{"extended": "2026-11-01", "told": null, "deleted": "2026-11-02T03:00"}'
+    shelf.s3.put_object(Bucket=shelf.bucket, Key="digits/endpoint-lifetime.json", Body=lifetime)
+    told = "Nobody used endpoint retraining-digits: it was deleted at 2026-11-02T03:00, nothing serves."
+    assert read_model(shelf, sagemaker, "digits", way_back).word == ("warned", told)
     shelf.s3.put_object(Bucket=shelf.bucket, Key="model.tar.gz", Body=archive())
     container = {"Image": IMAGE, "ModelDataUrl": f"s3://{shelf.bucket}/model.tar.gz"}
     sagemaker.create_model(ModelName="m", ExecutionRoleArn=ROLE, PrimaryContainer=container)
@@ -137,7 +144,7 @@ def test_what_sagemaker_says_stands_beside_what_was_promoted(sagemaker: Any, she
         (BEFORE["run_name"], False, True),
     ]
     lines = [row["line"] for row in model.past]
-    assert lines == ["", "", f"python -m retraining rollback digits --to {config} --reason 'why'"]
+    assert lines == ["", ours, f"python -m retraining rollback digits --to {config} --reason 'why'"]
 
 
 def test_the_way_back_is_a_line_for_where_airflow_runs() -> None:

@@ -76,6 +76,16 @@ def test_the_champion_of_a_deleted_endpoint_serves_again(run: Run) -> None:
     assert look(run, IDLE + 26 * HOUR).done == "told"  # of this one nothing has been told
 
 
+def test_who_deletes_what_was_made_again_is_no_janitor(run: Run) -> None:
+    look(run, IDLE)
+    look(run, IDLE + 25 * HOUR)
+    wait(run, "endpoint_deleted")
+    assert lifetime(run).deleted == (IDLE + 25 * HOUR).isoformat(timespec="seconds")
+    deploy(run)
+    look(run, IDLE + 26 * HOUR)
+    assert lifetime(run).deleted is None
+
+
 def test_a_request_keeps_an_endpoint(run: Run) -> None:
     lifetime(run).extend(NOW - timedelta(days=9))
     assert look(run, NOW - timedelta(days=2)).done == "told"

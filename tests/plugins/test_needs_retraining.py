@@ -60,7 +60,8 @@ def trigger(sagemaker: Any, bucket: str, recipe_data: dict[str, Any], monkeypatc
 
 def asked(run: Run) -> tuple[bool, str]:
     needed = needs_retraining(run)
-    return needed, run.find("needs_retraining", key="need")["reason"]
+    reason: str = run.find("needs_retraining", key="need")["reason"]
+    return needed, reason.partition("; nothing serves: ")[0]
 
 
 def finish(run: Run, comparison: dict[str, Any], approval: dict[str, Any] | None = None) -> Run:
@@ -77,6 +78,8 @@ def serve(run: Run, name: str = "run-0", **ingredients: str) -> None:
     document = {"run_name": name, "classes": ["a"], "model": name, "endpoint_config": name}
     document["ingredients"] = {"dataset": "d0"} | ingredients
     run.write_json(run.plan.champion_key, document)
+    # There is no endpoint here, and that is meant.
+    run.write_json(run.plan.lifetime_key, {"extended": "2026-11-01", "told": None, "deleted": "2026-11-01"})
 
 
 def test_what_the_gate_refused_is_not_tried_again(trigger: Trigger) -> None:

@@ -80,6 +80,13 @@ def test_skipped() -> None:
     assert outcome(replace(PROMOTED, need={"needed": False, "reason": "unchanged"})) == ("skipped", "unchanged")
 
 
+def test_a_run_that_kept_tells_that_nothing_serves() -> None:
+    need = {"needed": True, "reason": "new", "nothing_serves": "nothing serves: endpoint e does not exist"}
+    kept = replace(PROMOTED, need=need, endpoint=None, states=GREEN | {"update_champion": "skipped"})
+    assert "**Endpoint** nothing serves: endpoint e does not exist." in as_markdown(run_report(kept))
+    assert run_report(replace(PROMOTED, need=need))["nothing_serves"] == ""
+
+
 def test_failed_names_the_task_that_failed_first() -> None:
     failed = replace(PROMOTED, states=UPSTREAM, failures={"train": "exit code 1"})
     assert outcome(failed) == ("failed", "train: exit code 1")

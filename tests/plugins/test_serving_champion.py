@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -14,11 +15,12 @@ from retraining.promotion.first import UncomparedPromotion
 from retraining.release.agreement import disagreement
 from retraining.release.drill import Drill
 from retraining.release.endpoint import describe_endpoint
+from retraining.release.lifetime import Lifetime
 from retraining.release.rollback import Rollback
 from retraining.run import Run
 from retraining.steps import needs_retraining
-from retraining.steps.champion import DrillUnderWay, EndpointBroken
-from tests.plugins.release_run import Runs, approval, deploy, promote, served
+from retraining.steps.champion import DrillUnderWay, EndpointBroken, NothingServes
+from tests.plugins.release_run import Runs, approval, delete_endpoint, deploy, promote, served
 from tests.plugins.task_run import IMAGE, ROLE
 
 
@@ -129,6 +131,48 @@ def test_an_endpoint_that_failed_is_trained_for_no_more(runs: Runs) -> None:
     ):
         needs_retraining(runs(2))
     run.sagemaker.delete_endpoint(EndpointName=run.plan.endpoint)
+
+
+# --- no endpoint ----------------------------------------------------------------------------------------------------
+
+
+def unchanged(run: Run, before: Run) -> Run:
+    """A run that finds nothing new since the champion `before`."""
+    facts: Any = run.context["ti"]
+    facts.known["preflight.return_value"]["code"] = before.ingredients.code
+    return run
+
+
+def test_a_champion_without_an_endpoint_is_no_green_week(champions: tuple[Run, Run], runs: Runs) -> None:
+    run = champions[1]
+    delete_endpoint(run)
+    told = (
+        rf"^Nothing serves: endpoint {run.plan.endpoint} does not exist. `(python -m retraining rollback .*) --reason"
+    )
+    with pytest.raises(NothingServes, match=told) as refusal:
+        needs_retraining(unchanged(runs(3), run))
+    assert f"--to {run.plan.run_name}" in str(refusal.value)
+    back(run).go_back(run.plan.run_name, reason="it is missed", by="ada")
+    assert served(run) == run.plan.endpoint_config
+    assert needs_retraining(unchanged(runs(3), run)) is False
+
+
+def test_new_data_make_an_endpoint_again(champions: tuple[Run, Run], runs: Runs) -> None:
+    delete_endpoint(champions[1])
+    run = runs(3)
+    assert needs_retraining(run)
+    assert pushed(run, "need")["nothing_serves"].startswith("nothing serves: endpoint ")
+
+
+def test_an_endpoint_that_the_janitor_deleted_is_meant(champions: tuple[Run, Run], runs: Runs) -> None:
+    run, lifetime = champions[1], Lifetime(s3=champions[1].s3, plan=champions[1].plan)
+    delete_endpoint(run)
+    run.write_json(run.plan.lifetime_key, {"extended": "2026-11-01", "told": None, "deleted": "2026-11-02T03:00"})
+    for _ in range(2):  # weeks
+        week = unchanged(runs(3), run)
+        assert needs_retraining(week) is False
+        assert "nothing serves: the janitor deleted endpoint" in pushed(week, "need")["reason"]
+        lifetime.extend(datetime.now(UTC))
 
 
 # --- a drill that was killed half way -------------------------------------------------------------------------------

@@ -102,6 +102,10 @@ def champion_key(recipe: str) -> str:
     return f"{recipe}/champion.json"
 
 
+def lifetime_key(recipe: str) -> str:
+    return f"{recipe}/endpoint-lifetime.json"
+
+
 def name_of(record: RunRecord, bucket: str, began_as: str | None = None) -> str:
     """The run's name: what its first task said, or what follows from its id."""
     return began_as or run_name(record.recipe or "", record.run_after, record.run_id, bucket)

@@ -15,7 +15,7 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 from retraining.environment import Environment
-from retraining.page.documents import Shelf, TooLarge, champion_key
+from retraining.page.documents import Shelf, TooLarge, champion_key, lifetime_key
 from retraining.page.figures import number
 from retraining.page.kept import Kept
 from retraining.release.endpoint import describe_endpoint, pending_config
@@ -45,13 +45,15 @@ class Model:
     past: Sequence[Mapping[str, Any]] = ()
     """Champions, the newest run first, each with `registry`, `serves` and the `line` that goes back to it."""
     endpoint: Mapping[str, Any] | None = None
+    deleted: str = ""
+    """When the janitor deleted the endpoint, where it did."""
     problems: Sequence[str] = ()
     """What could not be asked, in words."""
 
     @property
     def word(self) -> tuple[str, str]:
         """(good, dim, warned or bad; what to know first)."""
-        return judge(self.champion, self.endpoint, asked=not self.problems)
+        return judge(self.champion, self.endpoint, asked=not self.problems, deleted=self.deleted)
 
 
 def read_models(recipes: Sequence[str], read: Callable[[str], Model], seconds: float = SECONDS) -> list[Model]:
@@ -99,6 +101,7 @@ def read_model(shelf: Shelf, sagemaker: Any, recipe: str, way_back: Callable[[st
     past = ask("S3", lambda: _past_champions(shelf, recipe), [])
     name = str((champion or {}).get("endpoint") or "")
     endpoint = ask("SageMaker", lambda: describe_endpoint(sagemaker, name), None) if name else None
+    lifetime = ask("S3", lambda: shelf.optional(lifetime_key(recipe)), None) if name and endpoint is None else None
     states = ask("SageMaker", lambda: _registry(sagemaker, recipe), {}) if champion or past else {}
     return Model(
         recipe=recipe,
@@ -108,16 +111,26 @@ def read_model(shelf: Shelf, sagemaker: Any, recipe: str, way_back: Callable[[st
             for document in _merged(champion, past)
         ],
         endpoint=endpoint and told(endpoint),
+        deleted=str((lifetime or {}).get("deleted") or ""),
         problems=tuple(dict.fromkeys(problems)),
     )
 
 
 def judge(
-    champion: Mapping[str, Any] | None, endpoint: Mapping[str, Any] | None, *, asked: bool = True
+    champion: Mapping[str, Any] | None,
+    endpoint: Mapping[str, Any] | None,
+    *,
+    asked: bool = True,
+    deleted: str = "",
 ) -> tuple[str, str]:
-    """How loud, and what. Pure. `asked`: whether every question was answered."""
+    """How loud, and what. Pure. `asked`: whether every question was answered; `deleted`: when the janitor did it."""
     if not champion:
         return ("dim", "No champion yet.") if asked else ("warned", "It is not known who is the champion.")
+    if not endpoint and deleted:
+        return (
+            "warned",
+            f"Nobody used endpoint {champion.get('endpoint')}: it was deleted at {deleted}, nothing serves.",
+        )
     if not endpoint:
         text = f"Endpoint {champion.get('endpoint')} does not exist: nothing serves."
         return ("bad", text) if asked else ("warned", "It is not known what serves.")
@@ -197,6 +210,7 @@ def _row(
 ) -> dict[str, Any]:
     name, scores = str(document["run_name"]), document.get("metrics") or {}
     is_champion = bool(champion) and document["run_name"] == (champion or {}).get("run_name")
+    serves = bool(endpoint) and document.get("endpoint_config") == (endpoint or {}).get("EndpointConfigName")
     return {
         "run_name": name,
         "at": _moment(document.get("run_after")),
@@ -205,9 +219,9 @@ def _row(
         "reason": str((document.get("rolled_back") or {}).get("reason") or document.get("reason") or ""),
         "back": document.get("rolled_back"),
         "champion": is_champion,
-        "serves": bool(endpoint) and document.get("endpoint_config") == (endpoint or {}).get("EndpointConfigName"),
+        "serves": serves,
         "registry": states.get(str(document.get("model_package_arn")), ""),
-        "line": way_back(name) if RUN_NAME.fullmatch(name) and not is_champion else "",
+        "line": way_back(name) if RUN_NAME.fullmatch(name) and not (is_champion and serves) else "",
     }
 
 

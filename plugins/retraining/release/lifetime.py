@@ -39,11 +39,17 @@ class Lifetime:
     s3: Any
     plan: Plan
 
+    @property
+    def deleted(self) -> str | None:
+        """When the janitor deleted the endpoint, ISO 8601; None where it did not, or where one was made since."""
+        known, _ = self._read()
+        return (known or {}).get("deleted")
+
     def extend(self, now: datetime) -> None:
         """A run was successful: the time begins anew, whatever was told."""
-        _, etag = self._read()
+        known, etag = self._read()
         # Another task that was faster has said the same.
-        self._write({"extended": _text(now), "told": None}, etag)
+        self._write({**(known or {}), "extended": _text(now), "told": None}, etag)
 
     def look(self, sagemaker: Any, cloudwatch: Any, now: datetime) -> Look:
         """Once an hour or so. Whatever is uncertain keeps the endpoint."""
@@ -52,6 +58,11 @@ class Lifetime:
             return Look(done="kept", why="the recipe sets no serving.ttl_hours")
         known, etag = self._read()
         endpoint = describe_endpoint(sagemaker, self.plan.endpoint)
+        if known and known.get("deleted") and endpoint and endpoint["EndpointStatus"] == "InService":
+            # Made again. If a person deletes that one, it was not the janitor.
+            known = {key: value for key, value in known.items() if key != "deleted"}
+            self._write(known, etag)
+            known, etag = self._read()
         if why := self._in_use(endpoint, sagemaker, cloudwatch, now, timedelta(hours=hours)):
             if known and known["told"]:
                 self._write(known | {"told": None}, etag)  # what is told once more is told a day before

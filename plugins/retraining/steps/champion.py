@@ -16,6 +16,7 @@ from retraining.promotion.history import past_champions
 from retraining.release.agreement import disagreement
 from retraining.release.artifact import ArtifactChanged, require_champions
 from retraining.release.endpoint import describe_endpoint
+from retraining.release.lifetime import Lifetime
 from retraining.release.tags import foreign_bucket
 from retraining.run import Run
 
@@ -36,6 +37,10 @@ class EndpointForeign(ValueError):
 
 class EndpointBroken(ValueError):
     """SageMaker can neither serve with the endpoint nor update it."""
+
+
+class NothingServes(ValueError):
+    """There is a champion, and no endpoint: nobody has meant that, and nothing that this run does will change it."""
 
 
 def find_champion(run: Run, endpoint: Mapping[str, Any] | None) -> tuple[Champion, list[str]]:
@@ -77,6 +82,25 @@ def find_champion(run: Run, endpoint: Mapping[str, Any] | None) -> tuple[Champio
     for sign in found:
         log.warning("A first promotion was asked for, although %s.", sign)
     return champion, found
+
+
+def nothing_serves(
+    run: Run, champion: Mapping[str, Any] | None, endpoint: Mapping[str, Any] | None
+) -> tuple[str, bool]:
+    """That no endpoint serves the champion, with the way to have one; empty where one does. And whether it is meant."""
+    if champion is None or (endpoint and endpoint["EndpointStatus"] != "Deleting"):
+        return "", False
+    name, former = run.plan.endpoint, str(champion.get("endpoint") or run.plan.endpoint)
+    deleted = Lifetime(s3=run.s3, plan=run.plan).deleted
+    if former != name:
+        found = "still runs, and is paid" if describe_endpoint(run.sagemaker, former) else "does not exist either"
+        why = f"the recipe's endpoint is {name} now, and does not exist; the champion's, {former}, {found}"
+    elif deleted:
+        why = f"the janitor deleted endpoint {name} at {deleted}, because nobody used it (serving.ttl_hours)"
+    else:
+        why = f"endpoint {name} does not exist"
+    back = f"python -m retraining rollback {run.recipe.name} --to {champion['run_name']} --reason …"
+    return f"nothing serves: {why}. `{back}` makes it without a training, the next promotion too", bool(deleted)
 
 
 def _require_usable(endpoint: Mapping[str, Any] | None) -> None:

@@ -35,7 +35,7 @@ from retraining.release.scaling import SERVICE, require_scaling_rights
 from retraining.requests.autoscaling import scaling
 from retraining.run import Run, client
 from retraining.source import Source
-from retraining.steps.champion import FIRST_PROMOTION, find_champion
+from retraining.steps.champion import FIRST_PROMOTION, NothingServes, find_champion, nothing_serves
 from retraining.steps.place import require_buckets, require_machines, require_region, require_side
 
 log = logging.getLogger(__name__)
@@ -145,7 +145,10 @@ def _require_whole(run: Run, before: Manifests, now: Manifests) -> None:
 
 
 def needs_retraining(run: Run) -> bool:
-    """Is anything new since the champion, and not yet tried in vain? False skips the rest of the run."""
+    """Is anything new since the champion, and not yet tried in vain? False skips the rest of the run.
+
+    NothingServes where nothing is new and the champion has no endpoint, unless the janitor deleted it.
+    """
     endpoint = describe_endpoint(run.sagemaker, run.plan.endpoint)
     champion, uncompared = find_champion(run, endpoint)
     run.push("champion", {"document": champion.document, "etag": champion.etag})
@@ -169,8 +172,16 @@ def needs_retraining(run: Run) -> bool:
     needed = forced or (bool(changed) and tried is None)
     if needed:
         uncompared += _changed_classes(run, champion)
-    run.push("need", {"needed": needed, "reason": reason, "uncompared": uncompared})
-    log.info("%s: %s.", "Retraining" if needed else "Nothing to do", reason)
+    absent, meant = nothing_serves(run, champion.document, endpoint)
+    if absent and not needed:
+        reason = f"{reason}; {absent}"
+    need = {"needed": needed, "reason": reason, "uncompared": uncompared, "nothing_serves": absent}
+    run.push("need", need)
+    log.log(logging.WARNING if absent else logging.INFO, "%s: %s.", "Retraining" if needed else "Nothing to do", reason)
+    if absent and needed:
+        log.warning("%s.", absent[0].upper() + absent[1:])
+    if absent and not needed and not meant:
+        raise NothingServes(f"{absent[0].upper()}{absent[1:]}. Nothing is trained: {reason.removesuffix(absent)[:-2]}.")
     return needed
 
 
