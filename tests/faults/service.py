@@ -89,6 +89,8 @@ class SageMaker:
                 "ResourceInUse", "Job name must be unique within an AWS account and region, and a job with this name "
                 f"already exists ({self.jobs[kind][name][key]})",
             )  # fmt: skip
+        if kind == "TransformJob":
+            self._describe_model(request)
         if "DebugHookConfig" in request and not self.debugger_open:
             raise Refusal("ValidationException", "SageMaker Debugger is not available for this account.")
         arn = f"{ARN}{JOBS[kind]}/{name.lower()}"
@@ -274,7 +276,8 @@ class SageMaker:
     def _update_endpoint(self, request: Mapping[str, Any]) -> Document:
         name, config = request["EndpointName"], request["EndpointConfigName"]
         endpoint = self._settled(name)
-        self._describe_endpoint_config(request)
+        for variant in self._describe_endpoint_config(request)["ProductionVariants"]:
+            self._describe_model(variant)
         if self.scaling.of(name) and self._instance(config) != self._instance(endpoint["EndpointConfigName"]):
             raise Refusal("ValidationException", f"Endpoint {name} has variants that are scalable targets.")
         rollout = Rollout.of(config, self.clock.now, request.get("DeploymentConfig", {}))

@@ -12,6 +12,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, T
 from botocore.exceptions import ClientError
 
 from retraining.identity import NameTaken
+from retraining.promotion.champion import own_champion
 from retraining.recipe.capture import Capture
 from retraining.release import package
 from retraining.release.artifact import ArtifactChanged
@@ -37,7 +38,7 @@ from tests.plugins.release_run import (
     rolling_back,
     served,
 )
-from tests.plugins.task_run import archive, context, finish, wait_for
+from tests.plugins.task_run import IMAGE, ROLE, archive, context, finish, wait_for
 from tests.waiting import wait_until
 
 # --- deploy ---------------------------------------------------------------------------------------------------------
@@ -292,10 +293,44 @@ def test_an_endpoint_of_this_run_is_withdrawn(runs: Runs) -> None:
     assert served(run) is None
 
 
-def test_a_champion_whose_configuration_is_gone_is_not_asked_for(runs: Runs) -> None:
+@pytest.mark.parametrize("removed", [("endpoint_config",), ("endpoint_config", "model"), ("model",)])
+def test_a_champion_that_was_removed_is_made_again(runs: Runs, removed: tuple[str, ...]) -> None:
+    champion, failed = runs(1), runs(2)
+    deploy(champion)
+    update_champion(champion)
+    deploy(failed)
+    sagemaker, name = failed.sagemaker, champion.plan.run_name
+    made = sagemaker.describe_model(ModelName=name)["PrimaryContainer"]
+    if "endpoint_config" in removed:
+        sagemaker.delete_endpoint_config(EndpointConfigName=name)
+    if "model" in removed:
+        sagemaker.delete_model(ModelName=name)
+    assert roll_back(failed)["config"] == name == served(failed)
+    assert sagemaker.describe_model(ModelName=name)["PrimaryContainer"] == made
+
+
+def test_another_model_of_that_name_is_not_gone_back_to(runs: Runs) -> None:
+    champion, failed = runs(1), runs(2)
+    deploy(champion)
+    update_champion(champion)
+    deploy(failed)
+    sagemaker, name = failed.sagemaker, champion.plan.run_name
+    sagemaker.delete_model(ModelName=name)
+    other = {"Image": IMAGE, "ModelDataUrl": failed.model_data_url}
+    sagemaker.create_model(ModelName=name, ExecutionRoleArn=ROLE, PrimaryContainer=other)
+    with pytest.raises(
+        AirflowFailException, match=f"does not go back to {name}, and {failed.plan.run_name} serves still"
+    ):
+        roll_back(failed)
+
+
+def test_a_champion_of_an_early_version_is_asked_for_if_it_is_there(runs: Runs) -> None:
+    """Its document does not tell of what it was made."""
     lost, before, failed = runs(1), runs(2), runs(3)
     deploy(lost)
     update_champion(lost)
+    known = own_champion(lost.s3, lost.plan).document or {}
+    lost.write_json(lost.plan.champion_key, known | {"image": None})
     deploy(before)
     deploy(failed)
     failed.sagemaker.delete_endpoint_config(EndpointConfigName=lost.plan.endpoint_config)

@@ -20,6 +20,7 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException, Airfl
 from botocore.exceptions import ClientError
 
 from retraining.creation import delete_once
+from retraining.identity import NameTaken
 from retraining.job_kinds import DENIED, KINDS, UPDATE_LIMIT_SECONDS
 from retraining.links import JOB_LINKS
 from retraining.operators.durable import log_tail
@@ -29,6 +30,7 @@ from retraining.release.asking import NotAsSeen, ask_as_seen
 from retraining.release.canary import MISSED
 from retraining.release.endpoint import describe_endpoint, is_baking, pending_config
 from retraining.release.intent import Intent, Intents
+from retraining.release.resources import have_endpoint_config, have_model
 from retraining.release.scaling import SERVICE, make_way, scale, scale_if_possible
 from retraining.release.watch import Watch, end_watch, take_back
 from retraining.run import client
@@ -277,11 +279,11 @@ class DeployOperator(EndpointOperator):
 class RollbackOperator(EndpointOperator):
     """After a release that failed: back to what served well, and no endpoint at all where this run made it.
 
-    `config` names this run's configuration as `Failed`, where to go back to as `EndpointConfigName` (None: nowhere) and
-    the `Artifact` of the champion whose that is, whether this run `Created` the endpoint, and the run's `Package`,
-    which is rejected. Without an `EndpointName` there is nothing to take back. Whether that is so is read from
-    SageMaker and S3, never from the states of other tasks, which a person can set. The alarms of a `Watched` update
-    end here whatever became of it.
+    `config` names this run's configuration as `Failed`, where to go back to as `EndpointConfigName` (None: nowhere),
+    the `Artifact` of the champion whose that is, `Resources` that make its Model and configuration again, whether
+    this run `Created` the endpoint, and the run's `Package`, which is rejected. Without an `EndpointName` there is
+    nothing to take back. Whether that is so is read from SageMaker and S3, never from the states of other tasks, which
+    a person can set. The alarms of a `Watched` update end here whatever became of it.
     """
 
     def execute(self, context: Context) -> dict[str, Any]:
@@ -332,6 +334,7 @@ class RollbackOperator(EndpointOperator):
             raise AirflowException(f"Endpoint {name} is {endpoint['EndpointStatus']} on {served} still: {reason}")
         if back_to is not None and endpoint["EndpointStatus"] == "InService":
             self._require_artifact(served)
+            self._have_resources(served)
             self.log.warning("Updating endpoint %s from %s, which failed, back to %s.", name, served, back_to)
             self.make_way(served, back_to)
             asked = self.ask("update_endpoint", endpoint, **self.config.get("Retained", {}))
@@ -365,6 +368,21 @@ class RollbackOperator(EndpointOperator):
             raise AirflowFailException(
                 f"{error}. So endpoint {name} does not go back to {back_to}, and {served} serves still, which failed. "
                 "Put the artifact back and clear rollback, or choose a champion of before: "
+                f"python -m retraining rollback {self.config['Recipe']} --to RUN"
+            ) from error
+
+    def _have_resources(self, served: str) -> None:
+        """What somebody removed; of the artifact that was just found to be the champion's."""
+        if not (resources := self.config.get("Resources")):
+            return
+        try:
+            have_model(self.hook.conn, resources["Model"], self.log.warning)
+            have_endpoint_config(self.hook.conn, resources["EndpointConfig"], self.log.warning)
+        except NameTaken as error:
+            back_to = self.config["EndpointConfigName"]
+            raise AirflowFailException(
+                f"{self.config['EndpointName']} does not go back to {back_to}, and {served} serves still, which "
+                f"failed: {error} Delete what stands there and clear rollback, or choose a champion of before: "
                 f"python -m retraining rollback {self.config['Recipe']} --to RUN"
             ) from error
 

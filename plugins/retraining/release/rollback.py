@@ -43,6 +43,7 @@ from retraining.release.package import (
     told,
 )
 from retraining.release.serving import RollbackFailed, Serving
+from retraining.requests import champion as champion_requests
 
 log = logging.getLogger(__name__)
 
@@ -182,6 +183,10 @@ class Rollback:
         try:
             require_champions(self.s3, document)
         except ArtifactChanged as error:
+            wrong.append(str(error))
+        try:
+            champion_requests.model(self.plan, document)
+        except ValueError as error:
             wrong.append(str(error))
         if arn := document.get("model_package_arn"):
             said = self._registry(partial(persons_rejection, self.sagemaker, arn))

@@ -5,22 +5,22 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from botocore.exceptions import ClientError
 
-from retraining.creation import create_once
-from retraining.identity import require_own
-from retraining.job_kinds import KINDS, UPDATE_LIMIT_SECONDS, is_missing
+from retraining.identity import NameTaken
+from retraining.job_kinds import KINDS, UPDATE_LIMIT_SECONDS
 from retraining.plan import Plan
 from retraining.release.artifact import ArtifactChanged, require_champions
 from retraining.release.asking import NotAsSeen, ask_as_seen
 from retraining.release.endpoint import describe_endpoint
 from retraining.release.golden import Golden, choose, read_image
+from retraining.release.resources import have_endpoint_config, have_model
 from retraining.release.scaling import make_way, scale_if_possible
 from retraining.release.trial import try_endpoint
-from retraining.requests import sagemaker as requests
+from retraining.requests import champion as champion_requests
 from retraining.requests.autoscaling import retained, scaling
 from retraining.s3.documents import MISSING
 
@@ -66,28 +66,13 @@ class Serving:
 
     def _make_resources(self, document: Mapping[str, Any]) -> None:
         """What `prune` may have removed; made of the artifact that served then, or refused."""
-        plan = replace(self.plan, run_name=document["run_name"])
-        model = requests.model(plan, document["model"], document["image"], document["model_data_url"])
-        config = requests.endpoint_config(plan) | {"EndpointConfigName": document["endpoint_config"]}
-        for kind, name, create, describe, request in (
-            ("model", "ModelName", self.sagemaker.create_model, self.sagemaker.describe_model, model),
-            (
-                "endpoint config",
-                "EndpointConfigName",
-                self.sagemaker.create_endpoint_config,
-                self.sagemaker.describe_endpoint_config,
-                config,
-            ),
-        ):
-            try:
-                found = describe(**{name: request[name]})
-            except ClientError as error:
-                if not is_missing(error):
-                    raise
-                self.say(f"{request[name]} ({kind}) was removed; it is made again.")
-                create_once(create, request)
-                found = describe(**{name: request[name]})
-            require_own(kind, request[name], request, found)
+        try:
+            have_model(self.sagemaker, champion_requests.model(self.plan, document), self.say)
+            have_endpoint_config(self.sagemaker, champion_requests.endpoint_config(self.plan, document), self.say)
+        except NameTaken as error:
+            raise RollbackFailed(
+                f"{error} Nothing was changed; delete what stands there, or name another run."
+            ) from error
 
     def _bring(self, config: str) -> str | None:
         """The endpoint to a configuration → the one that served before, None where there was no endpoint.

@@ -5,6 +5,7 @@ An empty request means that there is nothing to do in this run; its task is skip
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -19,6 +20,7 @@ from retraining.release.artifact import require_own_model, require_unchanged
 from retraining.release.endpoint import describe_endpoint, pending_config
 from retraining.release.intent import Intent
 from retraining.release.package import require_not_rejected
+from retraining.requests import champion as champion_requests
 from retraining.requests import debugger as debugger_requests
 from retraining.requests import sagemaker as requests
 from retraining.requests import verification as verification_requests
@@ -174,10 +176,11 @@ def rollback_request(run: Run) -> dict[str, Any]:
     champion = _champion_now(run)
     if champion.get("run_name") == run.plan.run_name:
         return watch
-    back_to = _first_existing(run, champion.get("endpoint_config"), intent.before)
+    back_to, resources = _way_back(run, champion, intent.before)
     return watch | {
         "EndpointName": intent.endpoint,
         "EndpointConfigName": back_to,
+        "Resources": resources,
         "Artifact": champion.get("artifact") if back_to == champion.get("endpoint_config") else None,
         "Recipe": run.recipe.name,
         "Failed": intent.config,
@@ -238,6 +241,21 @@ def _unwritten_intent(run: Run) -> Intent | None:
     made = run.sagemaker.describe_endpoint_config(EndpointConfigName=config)["CreationTime"]
     before = None if endpoint["CreationTime"] >= made else str(served)
     return Intent(endpoint=run.plan.endpoint, config=config, before=before, last_modified=None)
+
+
+def _way_back(
+    run: Run, champion: Mapping[str, Any], before: str | None
+) -> tuple[str | None, dict[str, dict[str, Any]] | None]:
+    """The endpoint configuration to go back to, and what makes it and its Model again where they were removed."""
+    if champion:
+        try:
+            model = champion_requests.model(run.plan, champion)
+        except ValueError:  # a document of an early version
+            pass
+        else:
+            config = champion_requests.endpoint_config(run.plan, champion)
+            return str(champion["endpoint_config"]), {"Model": model, "EndpointConfig": config}
+    return _first_existing(run, champion.get("endpoint_config"), before), None
 
 
 def _first_existing(run: Run, *configs: str | None) -> str | None:
