@@ -10,6 +10,7 @@ from typing import Any
 
 from airflow.sdk.exceptions import TaskDeferred
 
+from retraining.creation import create_once
 from tests.waiting import PATIENCE_S
 
 ROLE = "arn:aws:iam::000000000000:role/local-sagemaker"
@@ -34,6 +35,14 @@ class TaskInstance:
 
 def context() -> Any:
     return {"ti": TaskInstance(), "params": {}}
+
+
+def have_model(sagemaker: Any, s3: Any, name: str, bucket: str) -> None:
+    """A Model of this name, whatever it is made of."""
+    s3.put_object(Bucket=bucket, Key="any.tar.gz", Body=archive(weights="1"))
+    container = {"Image": IMAGE, "ModelDataUrl": f"s3://{bucket}/any.tar.gz"}
+    request = {"ModelName": name, "ExecutionRoleArn": ROLE, "PrimaryContainer": container}
+    create_once(sagemaker.create_model, request)
 
 
 def start_job(sagemaker: Any, s3: Any, name: str, bucket: str) -> None:

@@ -17,7 +17,7 @@ from retraining.release.artifact import measure
 from retraining.run import Run
 from retraining.steps import needs_retraining
 from retraining.steps.data import ClassesChanged
-from tests.plugins.task_run import IMAGE, ROLE, archive
+from tests.plugins.task_run import IMAGE, ROLE, archive, have_model
 
 Trigger = Callable[..., Run]
 FIRST = {"first_promotion": True}
@@ -70,7 +70,10 @@ def pointer(run: Run, **changes: Any) -> dict[str, Any]:
 
 
 def put_pointer(run: Run, body: bytes | dict[str, Any]) -> None:
-    body = body if isinstance(body, bytes) else json.dumps(body).encode()
+    if isinstance(body, dict):
+        if "model" in body:
+            have_model(run.sagemaker, run.s3, body["model"], run.environment.bucket)
+        body = json.dumps(body).encode()
     run.s3.put_object(Bucket=run.environment.bucket, Key=run.plan.champion_key, Body=body)
 
 

@@ -12,6 +12,7 @@ import pytest
 from retraining.recipe import read_recipe
 from retraining.run import Run
 from retraining.steps import needs_retraining, report
+from tests.plugins.task_run import have_model
 
 KEPT = {"decision": {"promote": False, "reason": "accuracy 0.90 < 0.95"}}
 PROMOTED = {"decision": {"promote": True, "reason": "better"}}
@@ -78,6 +79,7 @@ def serve(run: Run, name: str = "run-0", **ingredients: str) -> None:
     document = {"run_name": name, "classes": ["a"], "model": name, "endpoint_config": name}
     document["ingredients"] = {"dataset": "d0"} | ingredients
     run.write_json(run.plan.champion_key, document)
+    have_model(run.sagemaker, run.s3, name, run.environment.bucket)
     # There is no endpoint here, and that is meant.
     run.write_json(run.plan.lifetime_key, {"extended": "2026-11-01", "told": None, "deleted": "2026-11-01"})
 

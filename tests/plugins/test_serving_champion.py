@@ -19,7 +19,7 @@ from retraining.release.lifetime import Lifetime
 from retraining.release.rollback import Rollback
 from retraining.run import Run
 from retraining.steps import needs_retraining
-from retraining.steps.champion import DrillUnderWay, EndpointBroken, NothingServes
+from retraining.steps.champion import DrillUnderWay, EndpointBroken, ModelLost, NothingServes
 from tests.plugins.release_run import Runs, approval, delete_endpoint, deploy, promote, served
 from tests.plugins.task_run import IMAGE, ROLE
 
@@ -173,6 +173,31 @@ def test_an_endpoint_that_the_janitor_deleted_is_meant(champions: tuple[Run, Run
         assert needs_retraining(week) is False
         assert "nothing serves: the janitor deleted endpoint" in pushed(week, "need")["reason"]
         lifetime.extend(datetime.now(UTC))
+
+
+# --- the champion's Model --------------------------------------------------------------------------------------------
+
+
+def test_a_champions_model_that_was_deleted_is_made_again(champions: tuple[Run, Run], runs: Runs) -> None:
+    run, model = champions[1], {"ModelName": champions[1].plan.model}
+    made = run.sagemaker.describe_model(**model)["PrimaryContainer"]
+    run.sagemaker.delete_model(**model)
+    assert needs_retraining(runs(3))
+    assert run.sagemaker.describe_model(**model)["PrimaryContainer"] == made
+
+
+@pytest.mark.parametrize("other", [False, True], ids=["its image is not known", "another one has its name"])
+def test_a_model_that_cannot_be_had_costs_no_training(champions: tuple[Run, Run], runs: Runs, other: bool) -> None:
+    run = champions[1]
+    if not other:
+        name(run, champion(run) | {"image": None})
+        assert needs_retraining(runs(3))  # it is there
+    run.sagemaker.delete_model(ModelName=run.plan.model)
+    if other:
+        make_model(run, run.plan.model, champions[0].model_data_url)
+    told = "its artifact is s3" if other else "lacks image, so its Model"
+    with pytest.raises(ModelLost, match=rf"{told}.* Nothing was trained.*rollback"):
+        needs_retraining(runs(3))
 
 
 # --- a drill that was killed half way -------------------------------------------------------------------------------

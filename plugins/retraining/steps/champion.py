@@ -9,7 +9,10 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-from retraining.job_kinds import KINDS
+from botocore.exceptions import ClientError
+
+from retraining.identity import NameTaken
+from retraining.job_kinds import KINDS, is_missing
 from retraining.promotion.champion import Champion, ChampionUnusable, own_champion, unfinished_drill
 from retraining.promotion.first import UncomparedPromotion, signs_of_a_champion
 from retraining.promotion.history import past_champions
@@ -17,7 +20,9 @@ from retraining.release.agreement import disagreement
 from retraining.release.artifact import ArtifactChanged, require_champions
 from retraining.release.endpoint import describe_endpoint
 from retraining.release.lifetime import Lifetime
+from retraining.release.resources import have_model
 from retraining.release.tags import foreign_bucket
+from retraining.requests import champion as champion_requests
 from retraining.run import Run
 
 log = logging.getLogger(__name__)
@@ -37,6 +42,10 @@ class EndpointForeign(ValueError):
 
 class EndpointBroken(ValueError):
     """SageMaker can neither serve with the endpoint nor update it."""
+
+
+class ModelLost(ValueError):
+    """The champion's Model was removed or replaced, and cannot be made again."""
 
 
 class NothingServes(ValueError):
@@ -82,6 +91,39 @@ def find_champion(run: Run, endpoint: Mapping[str, Any] | None) -> tuple[Champio
     for sign in found:
         log.warning("A first promotion was asked for, although %s.", sign)
     return champion, found
+
+
+def have_champions_model(run: Run, champion: Mapping[str, Any] | None) -> None:
+    """What the champion is scored with, and what else may have been removed since it was promoted.
+
+    ModelLost where it cannot be made again, and where another Model has its name: found now, it costs nothing.
+    """
+    if champion is None:
+        return
+    name = champion["model"]
+    try:
+        have_model(run.sagemaker, champion_requests.model(run.plan, champion), log.warning)
+        return
+    except NameTaken as error:
+        problem = str(error)
+    except ValueError as error:  # a document of an early version
+        if _exists(run, name):
+            return
+        problem = f"{error}."
+    raise ModelLost(
+        f"Champion {champion['run_name']} cannot be scored by its Model {name}. {problem} Nothing was trained. Make it "
+        f"again, or let another champion serve: python -m retraining rollback {run.recipe.name} --to RUN --reason …"
+    )
+
+
+def _exists(run: Run, model: str) -> bool:
+    try:
+        run.sagemaker.describe_model(ModelName=model)
+    except ClientError as error:
+        if not is_missing(error):
+            raise
+        return False
+    return True
 
 
 def nothing_serves(

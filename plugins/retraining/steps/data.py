@@ -35,7 +35,13 @@ from retraining.release.scaling import SERVICE, require_scaling_rights
 from retraining.requests.autoscaling import scaling
 from retraining.run import Run, client
 from retraining.source import Source
-from retraining.steps.champion import FIRST_PROMOTION, NothingServes, find_champion, nothing_serves
+from retraining.steps.champion import (
+    FIRST_PROMOTION,
+    NothingServes,
+    find_champion,
+    have_champions_model,
+    nothing_serves,
+)
 from retraining.steps.place import require_buckets, require_machines, require_region, require_side
 
 log = logging.getLogger(__name__)
@@ -175,6 +181,8 @@ def needs_retraining(run: Run) -> bool:
     absent, meant = nothing_serves(run, champion.document, endpoint)
     if absent and not needed:
         reason = f"{reason}; {absent}"
+    if needed and not uncompared:
+        have_champions_model(run, champion.document)
     need = {"needed": needed, "reason": reason, "uncompared": uncompared, "nothing_serves": absent}
     run.push("need", need)
     log.log(logging.WARNING if absent else logging.INFO, "%s: %s.", "Retraining" if needed else "Nothing to do", reason)
