@@ -143,6 +143,42 @@ def test_other_classes_are_compared_on_those_both_know(scored_run: Callable[...,
     assert (new["value"], new["verdict"]) == ("'dog' 0.9500", "passed")
 
 
+def divided_otherwise(run: Run, learned: list[str]) -> None:
+    """The champion's version had these test images in training, perhaps in other classes."""
+    facts: Any = run.context["ti"]
+    facts.known["needs_retraining.champion"]["document"]["ingredients"] = {"dataset": "f0"}
+    for split, names in (("train", learned), ("validation", [])):
+        body = json.dumps([{"prefix": "s3://"}, *names]).encode()
+        run.s3.put_object(Bucket=run.environment.bucket, Key=run.plan.manifest_key("f0", split), Body=body)
+
+
+def test_what_the_champion_learned_compares_nothing(scored_run: Callable[..., Run]) -> None:
+    """It is right about all that it knows by heart, and about little else."""
+    wrong = {"cat": "dog", "dog": "cat"}
+    by_heart = RIGHT | {f"{label}/{number}.png": wrong[label] for label in wrong for number in range(10, 18)}
+    candidate = RIGHT | {f"{label}/{number}.png": wrong[label] for label in wrong for number in range(11)}
+    assert compare(scored_run(candidate=candidate, champion=by_heart)) is False
+    run = scored_run(candidate=candidate, champion=by_heart)
+    divided_otherwise(run, [f"cow/{number}.png" for number in range(10)])
+    assert compare(run) is True
+    decision = run.fact("compare", key="comparison")["decision"]
+    assert decision["reason"].startswith(
+        "on the 20 of 40 test images that the champion did not learn from, accuracy 0.9000 against the "
+        "champion's 0.2000"
+    )
+    assert decision["evidence"]["n"] == 20
+
+
+def test_a_champion_that_learned_all_is_compared_on_all(
+    scored_run: Callable[..., Run], caplog: pytest.LogCaptureFixture
+) -> None:
+    run = scored_run()
+    divided_otherwise(run, IMAGES)
+    assert compare(run) is True
+    assert run.fact("compare", key="comparison")["decision"]["evidence"]["n"] == 40
+    assert "of which there are none, so that it is on all, to the champion's advantage" in caplog.text
+
+
 def test_a_new_class_has_the_floor_to_pass(scored_run: Callable[..., Run]) -> None:
     candidate = RIGHT | dict.fromkeys([f"dog/{number}.png" for number in range(5)], "cat")
     other = {"champion": OTHER, "champion_classes": ("cow", "cat")}

@@ -50,8 +50,9 @@ def decide(
     """Promote the candidate or keep the champion, and why, in words a person can check: all that is wrong.
 
     `absent` says why there is no champion to compare with; `others` were made of more than answers. Where the champion
-    knows other classes, it was scored on those that both know, and `shared` is the candidate on just these. `traits`:
-    test image → what the recipe's slices go by. Evidence that is not valid never promotes.
+    knows other classes, or learned from some of the test images, it was scored on what both can be judged by, and
+    `shared` is the candidate on just that. `traits`: test image → what the recipe's slices go by. Evidence that is not
+    valid never promotes.
     """
     compared = shared or candidate
     if problem := _invalid(candidate) or (_not_comparable(compared, champion) if champion else ""):
@@ -61,23 +62,29 @@ def decide(
     evidence = None
     if champion:
         evidence = weigh(compared, champion, rule.metric, rule.interval)
-        checks.append(_improvement(compared, champion, evidence, rule))
+        checks.append(_improvement(compared, champion, evidence, rule, _images(candidate, shared) if shared else ""))
         if rule.worse_classes != "ignore":
             checks.append(_worse_parts(compared, champion, rule, traits))
-        if shared:
+        if shared and shared.classes != candidate.classes:
             checks.append(bounds.new_classes(candidate, shared, rule))
     failed = [check.reason for check in checks if check.verdict == "failed"]
     if failed:
         return Decision(promote=False, reason="; and ".join(failed), evidence=evidence, checks=tuple(checks))
     ours = float(getattr(candidate, rule.metric))
     told = [check.reason for check in checks if check.rule == "min_improvement" or check.verdict == "warned"]
-    if shared:
+    if shared and shared.classes != candidate.classes:
         told[0] = f"on the {len(shared.classes)} of {len(candidate.classes)} classes that both know, {told[0]}"
     reason = "; but ".join(told) if champion else f"{absent}, and {rule.metric} {ours:.4f} is good enough"
     return Decision(promote=True, reason=reason, evidence=evidence, checks=tuple(checks))
 
 
-def _improvement(candidate: Evaluation, champion: Evaluation, evidence: Evidence, rule: Promotion) -> Check:
+def _images(candidate: Evaluation, shared: Evaluation) -> str:
+    """Which of them both are judged by, where these are not all of the classes that both know."""
+    n = round(sum(candidate.per_class[label]["n"] for label in shared.classes))
+    return f"on the {shared.n} of {n} test images that the champion did not learn from, " if shared.n < n else ""
+
+
+def _improvement(candidate: Evaluation, champion: Evaluation, evidence: Evidence, rule: Promotion, where: str) -> Check:
     promote, verdict = judge(evidence, rule)
     ours, theirs = (float(getattr(model, rule.metric)) for model in (candidate, champion))
     return Check(
@@ -85,7 +92,7 @@ def _improvement(candidate: Evaluation, champion: Evaluation, evidence: Evidence
         value=f"{rule.metric} {ours:.4f} against {theirs:.4f}: {evidence.gain:+.4f}",
         bound=f"{rule.min_improvement:+.4f}, {rule.how_sure.replace('_', ' ')}",
         verdict="passed" if promote else "failed",
-        reason=f"{rule.metric} {ours:.4f} against the champion's {theirs:.4f}: a gain of {evidence.gain:+.4f} "
+        reason=f"{where}{rule.metric} {ours:.4f} against the champion's {theirs:.4f}: a gain of {evidence.gain:+.4f} "
         f"{verdict} the required {rule.min_improvement:+.4f}; {evidence}",
     )
 

@@ -37,10 +37,11 @@ def compare(run: Run) -> bool:
     answers = read_answers(run.s3, run.fact("score_candidate")["output_uri"])
     candidate = evaluate(classes, expected, answers, fingerprint)
     shared = [label for label in classes if label in run.shared_classes]
-    champion = _evaluate_champion(run, shared, expected)
+    fair = _fair(expected, shared, _learned(run))
+    champion = _evaluate_champion(run, shared, expected, fair)
     on_shared = None
-    if champion and shared != classes:
-        on_shared = evaluate(shared, *_of(shared, expected, answers), fingerprint, classes)
+    if champion and fair != expected:
+        on_shared = evaluate(shared, fair, _of(fair, expected, answers), fingerprint, classes)
     absent = NO_CHAMPION if run.champion is None else "the champion knows other classes and cannot be compared"
     artifact = _scored_artifacts(run)
     rule, champions = run.recipe.promotion, (run.comparable_champion or {}).get("artifact") or {}
@@ -111,8 +112,38 @@ def _image(run: Run) -> Callable[[str, int], bytes | None]:
     return read
 
 
-def _evaluate_champion(run: Run, shared: list[str], expected: dict[str, str]) -> Evaluation | None:
-    """On the images of the classes that it shares with this run."""
+def _learned(run: Run) -> set[str]:
+    """Names, without their classes, of the images that the champion was trained with or chosen by.
+
+    In a later version of the data some may be test images: the recipe divides otherwise, or a near-duplicate drew its
+    kin into another split. The champion knows these by heart. None where its version is gone.
+    """
+    since = (run.comparable_champion or {}).get("ingredients", {}).get("dataset")
+    if since is None or since == run.fingerprint:
+        return set()
+    keys = [run.plan.manifest_key(since, split) for split in ("train", "validation")]
+    manifests = [run.find_json(key) or [] for key in keys]
+    return {name.rpartition("/")[2] for names in manifests for name in names[1:]}
+
+
+def _fair(expected: dict[str, str], shared: list[str], learned: set[str]) -> dict[str, str]:
+    """The test images by which both models can be judged; where the champion knows all by heart, all of them."""
+    known = {entry: label for entry, label in expected.items() if label in shared}
+    fair = {entry: label for entry, label in known.items() if entry.rpartition("/")[2] not in learned}
+    if len(fair) < len(known):
+        log.warning(
+            "The champion learned from %d of the %d test images: the data is divided otherwise since. Both models are "
+            "compared on the %d others%s.",
+            *(len(known) - len(fair), len(known), len(fair)),
+            "" if fair else ", of which there are none, so that it is on all, to the champion's advantage",
+        )
+    return fair or known
+
+
+def _evaluate_champion(
+    run: Run, shared: list[str], expected: dict[str, str], fair: dict[str, str]
+) -> Evaluation | None:
+    """On the images by which both can be judged."""
     champion = run.comparable_champion
     if champion is None:
         return None
@@ -122,16 +153,13 @@ def _evaluate_champion(run: Run, shared: list[str], expected: dict[str, str]) ->
     # The digest of the test set this job really read, from its own input address.
     digest = scored["input_uri"].rsplit("/", 2)[-2]
     answers = read_answers(run.s3, scored["output_uri"])
-    return evaluate(shared, *_of(shared, expected, answers), digest, champion["classes"])
+    return evaluate(shared, fair, _of(fair, expected, answers), digest, champion["classes"])
 
 
-def _of(
-    shared: list[str], expected: dict[str, str], answers: dict[str, list[float]]
-) -> tuple[dict[str, str], dict[str, list[float]]]:
-    """Images and answers of these classes alone; where they are all, also what nobody asked for."""
-    known = {entry: label for entry, label in expected.items() if label in shared}
-    other = expected.keys() - known.keys()
-    return known, {entry: given for entry, given in answers.items() if entry not in other}
+def _of(fair: dict[str, str], expected: dict[str, str], answers: dict[str, list[float]]) -> dict[str, list[float]]:
+    """The answers to these images alone; where they are all, also what nobody asked for."""
+    other = expected.keys() - fair.keys()
+    return {entry: given for entry, given in answers.items() if entry not in other}
 
 
 def _scored_artifacts(run: Run) -> dict[str, Any] | None:
