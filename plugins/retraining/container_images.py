@@ -10,7 +10,7 @@ import logging
 from dataclasses import asdict, dataclass
 from datetime import date
 
-from retraining.container_support import support_of
+from retraining.container_support import pillow_of, support_of
 from retraining.environment import ConfigurationError, Environment
 from retraining.recipe import Recipe
 from retraining.recipe.machines import has_gpu
@@ -42,7 +42,7 @@ class Images:
     rules: str
     """SageMaker's evaluator of managed rules; empty where none is needed."""
     evaluation: str
-    """What evaluates self-hosted rules: any image with Python and NumPy."""
+    """What evaluates self-hosted rules: any image with Python and NumPy. What verifies images needs Pillow, too."""
 
     def as_dict(self) -> dict[str, str]:
         return asdict(self)
@@ -72,7 +72,25 @@ def resolve_images(recipe: Recipe, environment: Environment) -> Images:
         training_self_hosted=training,
         serving=environment.serving_image or find.serving(region, serving_type),
         rules=rules,
-        evaluation=newest(EVALUATION_INSTANCE_TYPE),
+        evaluation=environment.processing_image or newest(EVALUATION_INSTANCE_TYPE),
+    )
+
+
+def verification_obstacle(images: Images, environment: Environment) -> str:
+    """Why AWS's own container cannot verify images for this worker, with the way out; empty where it may.
+
+    Nothing is known of an image that the environment names, which looks at its Pillow itself.
+    """
+    import PIL  # which no DAG file should wait for
+
+    there = pillow_of(images.evaluation)
+    named = environment.local or environment.processing_image or environment.training_image
+    if named or there in (None, PIL.__version__):
+        return ""
+    return (
+        f"AWS's container {images.evaluation} has Pillow {there}, this worker {PIL.__version__}: they may judge "
+        "pictures differently, and a version of the data must not depend on where it was made. Name an image of "
+        "docker/processing.Dockerfile by RETRAINING_PROCESSING_IMAGE, or let the worker verify (sync.where: worker)."
     )
 
 

@@ -32,6 +32,10 @@ END_OF_PATCH = {
 }
 """repository:version → the last day with patches. Ray Serve's images (ray:serve-…) have no date announced."""
 
+PILLOW = {"pytorch:2.14": "12.3.0"}
+"""What a container decodes pictures with, where it may verify images. Source: docker/pytorch/2.14/cpu/uv.lock of the
+same repository, in September 2026; AWS builds an image anew now and then."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Support:
@@ -44,9 +48,8 @@ class Support:
 
     @classmethod
     def of(cls, purpose: str, uri: str) -> Support:
-        repository, _, tag = uri.rpartition("/")[2].partition(":")
-        version = re.match(r"\d+\.\d+", tag)
-        known = _end_of_patch(repository, version[0]) if version else None
+        repository, version = _release(uri)
+        known = _end_of_patch(repository, version) if version else None
         return cls(purpose=purpose, uri=uri, end_of_patch=known)
 
     def is_over(self, today: date) -> bool:
@@ -58,6 +61,18 @@ class Support:
     def __str__(self) -> str:
         until = f"patched until {self.end_of_patch}" if self.end_of_patch else "no end of its patches is known"
         return f"{self.purpose}: {self.uri} ({until})"
+
+
+def pillow_of(uri: str) -> str | None:
+    """Its version in one of AWS's containers; None where it is not known."""
+    return PILLOW.get(":".join(_release(uri)))
+
+
+def _release(uri: str) -> tuple[str, str]:
+    """Repository and version (2.14) of an image; an empty version where its tag begins with none."""
+    repository, _, tag = uri.rpartition("/")[2].partition(":")
+    version = re.match(r"\d+\.\d+", tag)
+    return repository, version[0] if version else ""
 
 
 def _end_of_patch(repository: str, version: str) -> date | None:

@@ -43,6 +43,8 @@ class Environment:
     """What a person types before `python -m retraining …` to have it run where Airflow does."""
     training_image: str | None = None
     serving_image: str | None = None
+    processing_image: str | None = None
+    """Of the jobs that verify images and evaluate rules."""
     training_instance_type: str | None = None
     serving_instance_type: str | None = None
     allow_unpatched_images: bool = False
@@ -101,6 +103,7 @@ class Environment:
             shell=environ.get("RETRAINING_SHELL") or None,
             training_image=environ.get("RETRAINING_TRAINING_IMAGE") or None,
             serving_image=environ.get("RETRAINING_SERVING_IMAGE") or None,
+            processing_image=environ.get("RETRAINING_PROCESSING_IMAGE") or None,
             training_instance_type=environ.get("RETRAINING_TRAINING_INSTANCE_TYPE") or None,
             serving_instance_type=environ.get("RETRAINING_SERVING_INSTANCE_TYPE") or None,
             allow_unpatched_images=environ.get("RETRAINING_ALLOW_UNPATCHED_IMAGES", "0") not in ("", "0"),

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 
+import PIL
 import pytest
 
-from retraining.container_images import Images, require_patched, resolve_images
+from retraining.container_images import Images, require_patched, resolve_images, verification_obstacle
 from retraining.container_support import END_OF_PATCH, WARNING_DAYS, Support, support_of
 from retraining.environment import ConfigurationError, Environment
 from retraining.recipe import Recipe
@@ -93,3 +95,27 @@ def test_the_same_old_container_by_choice_is_refused(recipe: Recipe) -> None:
     )
     with pytest.raises(ConfigurationError, match="training and training_self_hosted and evaluation: "):
         require_patched(used, chosen, TODAY)
+
+
+def test_awss_container_does_not_verify_for_another_pillow(recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would refuse in its first second, when its machines are paid for."""
+    self_hosted = recipe.with_params({"debugger": "self_hosted"})
+
+    def obstacle(**more: str) -> str:
+        environment = Environment.of(LOCAL | more)
+        used = resolve_images(self_hosted, environment)
+        return verification_obstacle(used, replace(environment, local=False))
+
+    assert "pytorch:2.14-cpu-amzn2023-sagemaker has Pillow 12.3.0, this worker" in obstacle()
+    assert "docker/processing.Dockerfile by RETRAINING_PROCESSING_IMAGE, or let the worker verify" in obstacle()
+    assert obstacle(RETRAINING_PROCESSING_IMAGE="mine:1") == obstacle(RETRAINING_TRAINING_IMAGE="mine:2") == ""
+    monkeypatch.setattr(PIL, "__version__", "12.3.0")
+    assert obstacle() == ""
+
+
+def test_a_processing_image_serves_rules_and_verification(recipe: Recipe) -> None:
+    environment = Environment.of(
+        LOCAL | {"RETRAINING_PROCESSING_IMAGE": "mine:1", "RETRAINING_TRAINING_IMAGE": "mine:2"}
+    )
+    used = resolve_images(recipe, environment)
+    assert (used.evaluation, used.training) == ("mine:1", "mine:2")

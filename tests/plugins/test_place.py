@@ -14,8 +14,10 @@ from botocore.stub import Stubber
 from retraining.environment import ConfigurationError, Environment
 from retraining.plan import Plan
 from retraining.run import Run
-from retraining.steps import preflight
+from retraining.steps import data as steps_data
+from retraining.steps import list_images, preflight
 from retraining.steps.place import require_buckets, require_side
+from tests.plugins.release_run import Facts
 
 RunOf = Callable[..., Run]
 
@@ -121,3 +123,16 @@ def test_a_bucket_that_may_not_be_listed_tells_its_region(make_plan: Callable[..
         stubbed.add_client_error("head_bucket", "403", http_status_code=403, response_meta=headers)
         with pytest.raises(ConfigurationError, match="source: bucket images is in eu-west-1"):
             require_buckets(s3, plan)
+
+
+def test_preflight_refuses_a_container_that_cannot_verify(
+    sagemaker: Any, run_of: RunOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With `auto` the worker verifies instead, and no job is divided for."""
+    monkeypatch.setattr(steps_data, "verification_obstacle", lambda images, environment: "another Pillow")
+    with pytest.raises(ConfigurationError, match=r"sync\.where = 'processing': another Pillow"):
+        preflight(run_of(source="s3://images/x", sync={"where": "processing"}))
+    run = run_of(source="s3://images/x", sync={"where": "auto"})
+    facts: Any = Facts(**{"preflight.return_value": preflight(run)})
+    run.context["ti"] = facts
+    assert list_images(run)["job"] is False

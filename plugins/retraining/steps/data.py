@@ -11,10 +11,10 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from retraining.container_images import require_patched, resolve_images, rule_image
+from retraining.container_images import require_patched, resolve_images, rule_image, verification_obstacle
 from retraining.cost.ceiling import ceiling, require_within_budget
 from retraining.dataset.changes import Manifests, changes, shrunk
-from retraining.dataset.processing.divide import divide
+from retraining.dataset.processing.divide import Division, divide
 from retraining.dataset.processing.found import Found, read_found
 from retraining.dataset.split import SPLITS
 from retraining.dataset.summary import notes_on
@@ -78,6 +78,10 @@ def preflight(run: Run) -> dict[str, Any]:
     source = Source.read(environment.source_dir)
     debugger = _decide_mode(run, account)
     images = resolve_images(in_mode(run.recipe, debugger.mode), environment)
+    if run.recipe.may_verify_in_a_job and (obstacle := verification_obstacle(images, environment)):
+        if run.recipe.sync.where == "processing":
+            raise ConfigurationError(f"sync.where = 'processing': {obstacle}")
+        log.warning("The worker verifies the images, however many are new: %s", obstacle)
     require_patched(images, environment, datetime.now(UTC).date())
     log.info("Run %s in %s, account %s, bucket %s.", run.plan.run_name, address, account, environment.bucket)
     most = ceiling(run.plan, images)
@@ -99,6 +103,8 @@ def preflight(run: Run) -> dict[str, Any]:
 
 def list_images(run: Run) -> dict[str, Any]:
     """What of the source a job is to verify, where the recipe wants one; written down, and nothing fetched."""
+    if verification_obstacle(run.images, run.environment):  # which preflight has told of
+        return Division(job=False).as_dict()
     return divide(run.plan, run.s3).as_dict()
 
 

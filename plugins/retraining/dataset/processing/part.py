@@ -62,9 +62,9 @@ def _require_same_rules(wanted: str, pillow: str) -> None:
     if rules() != wanted:
         sys.exit(
             f"The container has Pillow {PIL.__version__}, the Airflow worker {pillow}: they may judge pictures "
-            "differently, and a version of the data must not depend on where it was made. Give the worker the "
-            "container's Pillow or name a container with the worker's (RETRAINING_TRAINING_IMAGE), or let the worker "
-            "verify (sync.where: worker)."
+            "differently, and a version of the data must not depend on where it was made. Name an image with the "
+            "worker's Pillow by RETRAINING_PROCESSING_IMAGE (docker/processing.Dockerfile makes one), or let the "
+            "worker verify (sync.where: worker)."
         )
 
 
