@@ -180,3 +180,21 @@ def test_the_trials_that_a_search_began_from_are_listed(
     assert inherited_trials(sagemaker, {"warm_start": {"parents": ["gone"]}}) == []
     assert "cannot be listed" in caplog.text
     assert inherited_trials(sagemaker, {"warm_start": None}) == []
+
+
+def test_a_failed_search_is_told_without_its_trials(sagemaker: Any, tune: Tune, s3: Any, bucket: str) -> None:
+    """Where the credentials may not list them."""
+    s3.put_object(Bucket=bucket, Key="sourcedir.tar.gz", Body=archive(train_py="raise SystemExit(1)"))
+    operator = tune(unique("vain"))
+    said = {"Code": "AccessDeniedException", "Message": "not authorized to perform: sagemaker:ListTrainingJobsFor…"}
+
+    def deny(params: dict[str, Any], **_: Any) -> None:
+        raise ClientError({"Error": said}, "ListTrainingJobsForHyperParameterTuningJob")
+
+    event = "provide-client-params.sagemaker.ListTrainingJobsForHyperParameterTuningJob"
+    operator.hook.conn.meta.events.register(event, deny)
+    try:
+        with pytest.raises(AirflowFailException, match=r"(?s)is Failed: .*cannot be listed \(AccessDeniedException\)"):
+            finish(operator, context())
+    finally:
+        operator.hook.conn.meta.events.unregister(event, deny)

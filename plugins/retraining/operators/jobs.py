@@ -16,6 +16,7 @@ from botocore.exceptions import ClientError
 from retraining.job_kinds import KINDS, TRANSFORM_LIMIT_SECONDS, already_exists
 from retraining.links import JOB_LINKS
 from retraining.operators.durable import DurableJob, log_tail
+from retraining.retries import is_weather
 
 
 class TuningOperator(DurableJob, SageMakerTuningOperator):
@@ -69,10 +70,16 @@ class TuningOperator(DurableJob, SageMakerTuningOperator):
         }
 
     def failure(self, job: Mapping[str, Any]) -> str:
-        """A tuning job fails when no trial gave a number, so the trials hold the reasons."""
-        answer = self.hook.conn.list_training_jobs_for_hyper_parameter_tuning_job(
-            HyperParameterTuningJobName=job["HyperParameterTuningJobName"], StatusEquals="Failed", MaxResults=3
-        )
+        """A tuning job fails when no trial gave a number, so the trials hold the reasons; its own is told without."""
+        try:
+            answer = self.hook.conn.list_training_jobs_for_hyper_parameter_tuning_job(
+                HyperParameterTuningJobName=job["HyperParameterTuningJobName"], StatusEquals="Failed", MaxResults=3
+            )
+        except ClientError as error:
+            if is_weather(error):  # another attempt finds the same job, and may hear of its trials
+                raise
+            code = error.response["Error"].get("Code")
+            return f"{super().failure(job)}\n  Its trials, which hold the reasons, cannot be listed ({code}): {error}"
         reasons = [
             f"\n  trial {trial['TrainingJobName']}: {trial.get('FailureReason', 'no reason given')}"
             + "".join(f"\n    {line}" for line in log_tail(KINDS["training"], trial["TrainingJobName"])[-8:])
