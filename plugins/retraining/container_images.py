@@ -36,8 +36,9 @@ class Images:
     """The image URIs of a run."""
 
     training: str
+    """Of the trials and the final training."""
     training_self_hosted: str
-    """Of a training that SageMaker Debugger does not watch; the same as `training` unless it does."""
+    """What it would be without SageMaker Debugger: the same unless that is to watch the final training."""
     serving: str
     rules: str
     """SageMaker's evaluator of managed rules; empty where none is needed."""

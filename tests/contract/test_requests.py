@@ -298,12 +298,17 @@ def test_a_self_hosted_training_saves_what_a_managed_one_does() -> None:
     assert ours == {key: value for key, value in managed.items() if key in ours}
 
 
-def test_a_training_that_falls_back_takes_the_newest_image_too() -> None:
-    """With the images of a run that began as a managed one."""
-    plan = Plan.of(SELF_HOSTED, ENVIRONMENT, datetime(2026, 11, 21, 3, tzinfo=UTC), "scheduled__x")
-    images = resolve_images(DIGITS_RECIPE, ENVIRONMENT)
-    request = requests.training_job(plan, images, "f" * 20, "s3://b/sourcedir.tar.gz", {})
-    assert "/pytorch:2.14-" in request["AlgorithmSpecification"]["TrainingImage"]
+@pytest.mark.parametrize("decided", ["managed", "self_hosted", "off"])
+@pytest.mark.parametrize("mode", ["managed", "self_hosted", "off"])
+def test_search_and_result_share_one_container(decided: Any, mode: Any) -> None:
+    """Also where a run that was decided to be managed falls back, after its trials."""
+    images = resolve_images(in_mode(DIGITS_RECIPE, decided), ENVIRONMENT)
+    plan = Plan.of(in_mode(DIGITS_RECIPE, mode), ENVIRONMENT, datetime(2026, 11, 21, 3, tzinfo=UTC), "scheduled__x")
+    source = "s3://b/sourcedir.tar.gz"
+    final = requests.training_job(plan, images, "f" * 20, source, {})["AlgorithmSpecification"]["TrainingImage"]
+    trials = requests.tuning_job(plan, images, "f" * 20, source)["TrainingJobDefinition"]["AlgorithmSpecification"]
+    assert final == trials["TrainingImage"]
+    assert (":2.0.1-" in final) is (decided == "managed")
 
 
 def test_both_modes_evaluate_the_same_rules_into_the_same_place() -> None:

@@ -109,7 +109,6 @@ def test_images_carry_smdebug_only_where_debugger_needs_it(recipe: Recipe) -> No
     assert "pytorch-training:2.0.1-cpu-py310" in with_debugger.training
     newest = "/pytorch:2.14-cpu-amzn2023-sagemaker"
     assert without.training.endswith(newest)
-    # What a managed training falls back to when SageMaker refuses Debugger.
     assert with_debugger.training_self_hosted.endswith(newest)
     assert with_debugger.evaluation.endswith(newest)
 

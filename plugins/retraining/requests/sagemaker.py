@@ -87,7 +87,8 @@ def training_job(
 ) -> Request:
     """CreateTrainingJob: the final model, with the best hyperparameters, watched as the recipe's debugger.mode says.
 
-    A mode of auto counts as managed: it is decided elsewhere whether it has to be something else.
+    A mode of auto counts as managed: it is decided elsewhere whether it has to be something else. The container is that
+    of the trials, also where Debugger was refused after them: what they found holds on their torch.
     """
     mode = plan.recipe.debugger.mode
     output = plan.uri(f"{plan.run_key}/training")
@@ -108,7 +109,6 @@ def training_job(
     if mode in ("auto", "managed"):
         request |= managed_members(plan, images, output, plan.training_job)
     if mode == "self_hosted":
-        request["AlgorithmSpecification"]["TrainingImage"] = images.training_self_hosted
         request["HyperParameters"] |= self_hosted_hyperparameters(plan)
     return request
 
