@@ -31,7 +31,13 @@ SAGEMAKER = (
 """UpdateEndpointWeightsAndCapacities is asked for by Application Auto Scaling, in the caller's name."""
 SAGEMAKER_LISTS = (
     *(f"List{job}s" for job in JOBS),
-    *("ListTrainingJobsForHyperParameterTuningJob", "ListModels", "ListEndpointConfigs", "ListModelPackages"),
+    *(
+        "ListTrainingJobsForHyperParameterTuningJob",
+        "ListModels",
+        "ListEndpointConfigs",
+        "ListEndpoints",
+        "ListModelPackages",
+    ),
 )
 ALARMS = ("PutMetricAlarm", "SetAlarmState", "DeleteAlarms", "TagResource")
 METRICS = ("DescribeAlarms", "GetMetricStatistics")

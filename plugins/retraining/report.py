@@ -46,6 +46,8 @@ class Findings:
     serves: Mapping[str, Any] | None = None
     """What rollback saw the endpoint on, after a release that failed."""
     smoke_test: Mapping[str, Any] | None = None
+    elsewhere: Sequence[Mapping[str, Any]] | None = None
+    """Endpoints of other names that serve a model of this recipe."""
     model_package: Mapping[str, Any] | None = None
     ceiling: Mapping[str, Any] | None = None
     """What the run could cost at most."""
@@ -67,6 +69,7 @@ LEFT: Mapping[str, tuple[str, str]] = {
     "canary": ("deploy", "canary"),
     "serves": ("rollback", "serves"),
     "smoke_test": ("smoke_test", "return_value"),
+    "elsewhere": ("prune", "elsewhere"),
     "model_package": ("register", "return_value"),
     "ceiling": ("preflight", "ceiling"),
 }
@@ -119,6 +122,7 @@ def run_report(found: Findings) -> dict[str, Any]:
         "confused_pairs": list(comparison.get("confused_pairs", ())),
         "endpoint": {key: found.endpoint[key] for key in ("name", "config")} if found.endpoint else None,
         "serves": dict(found.serves) if found.serves else None,
+        "elsewhere": [dict(one) for one in found.elsewhere or ()],
         "nothing_serves": _nothing_serves(found),
         "canary": dict(found.canary) if found.canary else None,
         "smoke_test": dict(found.smoke_test) if found.smoke_test else None,
@@ -210,6 +214,8 @@ def as_markdown(report: Mapping[str, Any]) -> str:
         lines += ["", f"**Canary** {canary_said(canary)}"]
     if smoke := report["smoke_test"]:
         lines += [f"It calls {smoke['image']} a {smoke['answer']['label']!r}, in {smoke['latency_ms']:.0f} ms."]
+    for found in report.get("elsewhere", ()):
+        lines += ["", f"**Another endpoint** {elsewhere_said(found)}"]
     lines += _cost(report)
     return "\n".join(lines) + "\n"
 
@@ -221,6 +227,15 @@ def serves_said(serves: Mapping[str, Any]) -> str:
     else:
         said = f"The endpoint {serves['name']} serves {serves['config']}, not this run's model."
     return " ".join(filter(None, [said, serves.get("registry")]))
+
+
+def elsewhere_said(found: Mapping[str, Any]) -> str:
+    """What an endpoint of another name than the recipe's is, and how it ends."""
+    name = found["endpoint"]
+    return (
+        f"Endpoint {name} serves {found['config']}, a model of this recipe, and is paid; no run changes it. Once "
+        f"nobody asks it: aws sagemaker delete-endpoint --endpoint-name {name}"
+    )
 
 
 def canary_said(found: Mapping[str, Any]) -> str:

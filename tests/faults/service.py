@@ -261,6 +261,9 @@ class SageMaker:
 
     # --- the endpoint -----------------------------------------------------------------------------------------------
 
+    def _list_endpoints(self, request: Mapping[str, Any]) -> Document:
+        return {"Endpoints": list(self.endpoints.values())}
+
     def _create_endpoint(self, request: Mapping[str, Any]) -> Document:
         name, config = request["EndpointName"], request["EndpointConfigName"]
         arn = f"{ARN}endpoint/{name}"

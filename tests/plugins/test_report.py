@@ -87,6 +87,11 @@ def test_a_run_that_kept_tells_that_nothing_serves() -> None:
     assert run_report(replace(PROMOTED, need=need))["nothing_serves"] == ""
 
 
+def test_an_endpoint_of_another_name_is_told_of() -> None:
+    report = run_report(replace(PROMOTED, elsewhere=[{"endpoint": "old", "config": "r-1"}]))
+    assert "Endpoint old serves r-1, a model of this recipe, and is paid" in as_markdown(report)
+
+
 def test_failed_names_the_task_that_failed_first() -> None:
     failed = replace(PROMOTED, states=UPSTREAM, failures={"train": "exit code 1"})
     assert outcome(failed) == ("failed", "train: exit code 1")

@@ -71,7 +71,9 @@ class Drill:
         self.rollback.serving.serve(document, home)
         keep(self.rollback.s3, self.rollback.plan, home)
         note = {**why, "at": _now(), "away_seconds": _seconds(began), "back_to": home}
-        self._point(pointer, {**document, "previous": names_of(home), "drill": note})
+        self._point(
+            pointer, {**document, "endpoint": self.rollback.plan.endpoint, "previous": names_of(home), "drill": note}
+        )
         return self._pointer()
 
     def _return(self, pointer: Champion, whose: Mapping[str, str]) -> dict[str, Any]:

@@ -112,7 +112,7 @@ class Rollback:
             untold += self._tell_registry(again, document)
         if leaving:
             untold += self._leave(leaving, to, note, by)
-        if leaving or home or served is None:
+        if leaving or home or served is None or self._endpoint_is_new(served):
             self._point(champion, document, leaving, {"reason": reason, "by": by})
         record = {"run_name": to, "left": leaving and leaving["run_name"], "reason": reason, "by": by}
         told = {"registry": untold} if untold else {}
@@ -214,13 +214,19 @@ class Rollback:
         news = {"previous": names_of(leaving) or document.get("previous"), "rolled_back": note}
         bucket, key = self.plan.environment.bucket, self.plan.champion_key
         try:
-            replace_champion(self.s3, bucket, key, champion, dict(document) | news)
+            # Under the name that the endpoint has now, which may be another one than when it was promoted.
+            own = {"endpoint": self.plan.endpoint}
+            replace_champion(self.s3, bucket, key, champion, dict(document) | own | news)
         except ChampionMoved as error:
             raise RollbackFailed(
                 f"{error} The endpoint serves {document['endpoint_config']}: look at both, then name again what is to "
                 "serve."
             ) from error
         self.say(f"{self.plan.uri(key)} names {document['run_name']}.")
+
+    def _endpoint_is_new(self, champion: Mapping[str, Any]) -> bool:
+        """Whether the recipe names another endpoint than the champion's was."""
+        return bool(champion.get("endpoint", self.plan.endpoint) != self.plan.endpoint)
 
     def _leave(self, leaving: Mapping[str, Any], to: str, note: str, by: str) -> list[str]:
         """What the registry could not be told."""

@@ -135,7 +135,9 @@ def nothing_serves(
     name, former = run.plan.endpoint, str(champion.get("endpoint") or run.plan.endpoint)
     deleted = Lifetime(s3=run.s3, plan=run.plan).deleted
     if former != name:
-        found = "still runs, and is paid" if describe_endpoint(run.sagemaker, former) else "does not exist either"
+        ends = f"aws sagemaker delete-endpoint --endpoint-name {former}"
+        there = describe_endpoint(run.sagemaker, former)
+        found = f"serves still and is paid, until `{ends}`" if there else "does not exist either"
         why = f"the recipe's endpoint is {name} now, and does not exist; the champion's, {former}, {found}"
     elif deleted:
         why = f"the janitor deleted endpoint {name} at {deleted}, because nobody used it (serving.ttl_hours)"

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
+from botocore.exceptions import ClientError
+
 from retraining.creation import delete_once
+from retraining.job_kinds import DENIED, is_missing
 from retraining.plan import name_prefix
 from retraining.promotion.approval import person
 from retraining.promotion.champion import Champion, names_of, own_champion, replace_champion
 from retraining.promotion.history import keep
+from retraining.release.elsewhere import Other, other_endpoints
 from retraining.release.golden import choose, read_image
 from retraining.release.package import approve
 from retraining.release.served import require_served
 from retraining.release.tags import is_ours
 from retraining.release.trial import try_endpoint
+from retraining.report import elsewhere_said
 from retraining.requests.tasks import require_scored_model
 from retraining.run import Run
 
@@ -75,15 +81,26 @@ def update_champion(run: Run) -> dict[str, Any]:
 def prune(run: Run) -> dict[str, Any]:
     """Remove old models and endpoint configurations of this recipe; never what serves or what a rollback needs.
 
+    What serves behind another endpoint counts too: one of a name that the recipe had before, or a person's. Where they
+    may not be listed, nothing is removed. Those that serve something of ours are told of, for they are paid.
     Only what carries this deployment's tags: another Airflow of the account may have a recipe of the same name.
     """
     sagemaker, plan = run.sagemaker, run.plan
+    try:
+        others = other_endpoints(sagemaker, plan.endpoint)
+    except ClientError as error:
+        if error.response["Error"]["Code"] not in DENIED:
+            raise
+        log.warning("Nothing is removed, for another endpoint may serve it; allow sagemaker:ListEndpoints: %s", error)
+        return {"EndpointConfig": [], "Model": []}
     champion = own_champion(run.s3, plan).document or {}
     served = sagemaker.describe_endpoint(EndpointName=plan.endpoint)["EndpointConfigName"]
     needed = {plan.run_name, served, champion.get("model"), champion.get("endpoint_config")}
     needed |= set((champion.get("previous") or {}).values())
     served_variants = sagemaker.describe_endpoint_config(EndpointConfigName=served)["ProductionVariants"]
     needed |= {variant["ModelName"] for variant in served_variants}
+    needed = needed.union(*(other.configs | other.models for other in others))
+    _tell_of(run, others)
     removed: dict[str, list[str]] = {}
     for noun, listing, delete in (
         ("EndpointConfig", "list_endpoint_configs", sagemaker.delete_endpoint_config),
@@ -99,3 +116,25 @@ def prune(run: Run) -> dict[str, Any]:
             log.info("Deleting %s %s.", noun, name)
             delete_once(delete, {f"{noun}Name": name})
     return removed
+
+
+def _tell_of(run: Run, others: Sequence[Other]) -> None:
+    """In the log, and for the report: endpoints of another name that serve what this deployment made."""
+    elsewhere = [
+        {"endpoint": other.name, "config": config}
+        for other in others
+        for config in sorted(other.configs)
+        if run.plan.owns(config) and (arn := _arn_of(run, config)) and is_ours(run.sagemaker, run.plan, arn)
+    ]
+    for found in elsewhere:
+        log.warning("%s", elsewhere_said(found))
+    run.push("elsewhere", elsewhere)
+
+
+def _arn_of(run: Run, config: str) -> str | None:
+    try:
+        return str(run.sagemaker.describe_endpoint_config(EndpointConfigName=config)["EndpointConfigArn"])
+    except ClientError as error:
+        if is_missing(error):
+            return None
+        raise

@@ -7,7 +7,7 @@ from typing import Any
 
 from retraining.page.documents import Documents
 from retraining.page.panels.panel import Panel
-from retraining.report import canary_said
+from retraining.report import canary_said, elsewhere_said
 
 STEPS = ("shadow", "register", "create_endpoint_config", "deploy", "smoke_test", "update_champion", "rollback")
 
@@ -25,6 +25,7 @@ def view(run: Documents) -> Mapping[str, Any] | None:
         "canary": canary and canary_said(canary),
         "wrong": canary and canary["wrong"],
         "smoke": run.report.get("smoke_test"),
+        "elsewhere": [elsewhere_said(one) for one in run.report.get("elsewhere") or ()],
         "package": run.report.get("model_package_arn"),
         "approved_by": run.report.get("approved_by"),
         "taken_back": "rollback" in found and found["rollback"].state == "success",
