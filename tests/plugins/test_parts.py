@@ -77,6 +77,12 @@ def test_classes_too_small_to_judge_are_named() -> None:
     assert [small.name for small in too_small(parts(tiny, tiny, {}), 0.05)] == ["class 'a'", "class 'b'"]
 
 
+def test_a_slice_without_images_is_told_as_such() -> None:
+    """Its pattern may be the mistake: files are called NIGHT-… by now."""
+    value = check(CHAMPION, CHAMPION, slices={"night": "*/night_*"})["value"]
+    assert value == "none; no test image is in slice 'night'; too few test images to tell in class 'c'"
+
+
 def test_a_slice_is_judged_like_a_class() -> None:
     """The first ten images of `a` were taken at night, say: their names begin with 0000."""
     candidate = scored(TRUTHS, "b" * 10 + "a" * 50 + "b" * 20 + "c" * 4)

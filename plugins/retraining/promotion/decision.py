@@ -114,7 +114,11 @@ def _worse_parts(
         reason = f"it is clearly worse in {_few(found)}; now wrong: {_few(list(lost))}"
         verdict: Verdict = "failed" if rule.worse_classes == "fail" else "warned"
         return Check(value=_few(found), verdict=verdict, reason=reason, **asked)
-    hidden = f"too few test images to tell in {_few([part.name for part in small])}"
+    some = {
+        "no test image is in": [part.name for part in small if not part.n],
+        "too few test images to tell in": [part.name for part in small if part.n],
+    }
+    hidden = "; ".join(f"{what} {_few(names)}" for what, names in some.items() if names)
     if len(small) == len(judged):
         return Check(value=hidden, verdict="not judged", reason=hidden, **asked)
     return Check(value=f"none; {hidden}" if small else "none", verdict="passed", reason="", **asked)
