@@ -95,9 +95,7 @@ def test_a_new_name_is_served_without_a_training(first: Run, renamed: Renamed) -
     run = renamed(2)
     facts: Any = run.context["ti"]
     facts.known["preflight.return_value"]["code"] = first.ingredients.code
-    told = (
-        rf"endpoint is {run.plan.endpoint} now, and does not exist; the champion's, {first.plan.endpoint}, serves still"
-    )
+    told = rf"^Nothing serves behind endpoint {run.plan.endpoint}: .* {first.plan.endpoint} before, which serves still"
     with pytest.raises(NothingServes, match=rf"{told} .*delete-endpoint --endpoint-name {first.plan.endpoint}`"):
         needs_retraining(run)
     back = Rollback(s3=run.s3, sagemaker=run.sagemaker, runtime=run.runtime, scaling=run.scaling, plan=run.plan)

@@ -62,7 +62,7 @@ def trigger(sagemaker: Any, bucket: str, recipe_data: dict[str, Any], monkeypatc
 def asked(run: Run) -> tuple[bool, str]:
     needed = needs_retraining(run)
     reason: str = run.find("needs_retraining", key="need")["reason"]
-    return needed, reason.partition("; nothing serves: ")[0]
+    return needed, reason.partition("; nothing serves ")[0]
 
 
 def finish(run: Run, comparison: dict[str, Any], approval: dict[str, Any] | None = None) -> Run:

@@ -146,9 +146,7 @@ def unchanged(run: Run, before: Run) -> Run:
 def test_a_champion_without_an_endpoint_is_no_green_week(champions: tuple[Run, Run], runs: Runs) -> None:
     run = champions[1]
     delete_endpoint(run)
-    told = (
-        rf"^Nothing serves: endpoint {run.plan.endpoint} does not exist. `(python -m retraining rollback .*) --reason"
-    )
+    told = rf"^Nothing serves behind endpoint {run.plan.endpoint}: it does not exist. `python -m retraining rollback "
     with pytest.raises(NothingServes, match=told) as refusal:
         needs_retraining(unchanged(runs(3), run))
     assert f"--to {run.plan.run_name}" in str(refusal.value)
@@ -161,7 +159,7 @@ def test_new_data_make_an_endpoint_again(champions: tuple[Run, Run], runs: Runs)
     delete_endpoint(champions[1])
     run = runs(3)
     assert needs_retraining(run)
-    assert pushed(run, "need")["nothing_serves"].startswith("nothing serves: endpoint ")
+    assert pushed(run, "need")["nothing_serves"].startswith("nothing serves behind endpoint ")
 
 
 def test_an_endpoint_that_the_janitor_deleted_is_meant(champions: tuple[Run, Run], runs: Runs) -> None:
@@ -171,7 +169,7 @@ def test_an_endpoint_that_the_janitor_deleted_is_meant(champions: tuple[Run, Run
     for _ in range(2):  # weeks
         week = unchanged(runs(3), run)
         assert needs_retraining(week) is False
-        assert "nothing serves: the janitor deleted endpoint" in pushed(week, "need")["reason"]
+        assert ": the janitor deleted it at 2026-11-02T03:00" in pushed(week, "need")["reason"]
         lifetime.extend(datetime.now(UTC))
 
 

@@ -138,13 +138,16 @@ def nothing_serves(
         ends = f"aws sagemaker delete-endpoint --endpoint-name {former}"
         there = describe_endpoint(run.sagemaker, former)
         found = f"serves still and is paid, until `{ends}`" if there else "does not exist either"
-        why = f"the recipe's endpoint is {name} now, and does not exist; the champion's, {former}, {found}"
+        why = f"the recipe named its endpoint {former} before, which {found}"
     elif deleted:
-        why = f"the janitor deleted endpoint {name} at {deleted}, because nobody used it (serving.ttl_hours)"
+        why = f"the janitor deleted it at {deleted}, because nobody used it (serving.ttl_hours)"
     else:
-        why = f"endpoint {name} does not exist"
+        why = "it does not exist"
     back = f"python -m retraining rollback {run.recipe.name} --to {champion['run_name']} --reason …"
-    return f"nothing serves: {why}. `{back}` makes it without a training, the next promotion too", bool(deleted)
+    return (
+        f"nothing serves behind endpoint {name}: {why}. `{back}` makes it without a training, the next promotion too",
+        bool(deleted),
+    )
 
 
 def _require_usable(endpoint: Mapping[str, Any] | None) -> None:
