@@ -19,6 +19,9 @@ from retraining.creation import delete_once
 from retraining.promotion.champion import own_champion
 from retraining.promotion.history import past_champions
 from retraining.promotion.rejections import recall_rejections
+from retraining.recipe.capture import Capture
+from retraining.recipe.machines import Serving
+from retraining.release.drill import Drill
 from retraining.release.rollback import NoWayBack, Rollback
 from retraining.release.serving import RollbackFailed
 from retraining.run import Run
@@ -48,7 +51,7 @@ class Promoted:
         run = self.second
         plan = dataclasses.replace(run.plan, environment=dataclasses.replace(run.environment, poll_seconds=0.1))
         clients = {"s3": run.s3, "sagemaker": run.sagemaker, "runtime": run.runtime, "scaling": run.scaling}
-        return Rollback(plan=plan, **clients | changes)
+        return Rollback(**{"plan": plan} | clients | changes)
 
     def go_back(self, to: str = "", **changes: Any) -> dict[str, Any]:
         back = self.back(**changes)
@@ -144,6 +147,65 @@ def test_a_pruned_model_serves_again(promoted: Promoted, runs: Runs) -> None:
         promoted.first.sagemaker.describe_model(ModelName=promoted.first.plan.model)
     promoted.go_back(promoted.first.plan.run_name)
     assert served(promoted.first) == promoted.first.plan.endpoint_config
+
+
+# --- machines -------------------------------------------------------------------------------------------------------
+
+TODAY = Serving(instance_type="ml.c5.xlarge", instance_count=2)
+
+
+def today(promoted: Promoted, told: list[str]) -> Rollback:
+    """By a recipe that asks for other machines than when its models were promoted."""
+    plan = promoted.back().plan
+    recipe = dataclasses.replace(plan.recipe, serving=TODAY)
+    return promoted.back(plan=dataclasses.replace(plan, recipe=recipe), say=told.append)
+
+
+def machines(run: Run) -> list[tuple[str, int]]:
+    config = run.sagemaker.describe_endpoint_config(EndpointConfigName=run.plan.endpoint_config)
+    return [(variant["InstanceType"], variant["InitialInstanceCount"]) for variant in config["ProductionVariants"]]
+
+
+def test_going_back_takes_the_machines_of_today(promoted: Promoted) -> None:
+    told: list[str] = []
+    today(promoted, told).go_back("", reason="bad", by="ada")
+    assert served(promoted.first) == promoted.first.plan.endpoint_config
+    assert (machines(promoted.first), machines(promoted.second)) == ([("ml.c5.xlarge", 2)], [("ml.m5.large", 1)])
+    name = promoted.first.plan.endpoint_config
+    assert f"{name} is of 1 x ml.m5.large, the recipe asks for 2 x ml.c5.xlarge: it is made anew." in told
+
+
+def test_requests_are_kept_as_the_recipe_says_today(promoted: Promoted) -> None:
+    """A model of before that kept them does not begin to do so again."""
+    plan, told = promoted.back().plan, list[str]()
+    keeping = dataclasses.replace(plan, recipe=dataclasses.replace(plan.recipe, capture=Capture(percent=10)))
+    promoted.back(plan=keeping, say=told.append).go_back("", reason="bad", by="ada")
+    first = {"EndpointConfigName": promoted.first.plan.endpoint_config}
+    assert "DataCaptureConfig" in promoted.first.sagemaker.describe_endpoint_config(**first)
+    assert "keeping 10 % of the requests: it is made anew." in " ".join(told)
+    promoted.go_back(promoted.second.plan.run_name)
+    promoted.go_back(promoted.first.plan.run_name)
+    assert "DataCaptureConfig" not in promoted.first.sagemaker.describe_endpoint_config(**first)
+
+
+def test_machines_that_another_endpoint_has_stay(promoted: Promoted) -> None:
+    sagemaker, name = promoted.first.sagemaker, f"{promoted.first.plan.endpoint}-demo"
+    sagemaker.create_endpoint(EndpointName=name, EndpointConfigName=promoted.first.plan.endpoint_config)
+    told: list[str] = []
+    today(promoted, told).go_back("", reason="bad", by="ada")
+    assert (served(promoted.first), machines(promoted.first)) == (
+        promoted.first.plan.endpoint_config, [("ml.m5.large", 1)],
+    )  # fmt: skip
+    assert f"it stays as it is, for {name} serves it." in " ".join(told)
+    sagemaker.get_waiter("endpoint_in_service").wait(EndpointName=name, WaiterConfig={"Delay": 1, "MaxAttempts": 60})
+    sagemaker.delete_endpoint(EndpointName=name)
+
+
+def test_a_drill_comes_back_to_the_machines_of_today(promoted: Promoted) -> None:
+    drill = Drill(rollback=today(promoted, []))
+    drill.perform(drill.choose(), reason="monthly", by="ada")
+    assert served(promoted.second) == promoted.second.plan.endpoint_config
+    assert machines(promoted.first) == machines(promoted.second) == [("ml.c5.xlarge", 2)]
 
 
 def test_a_deleted_endpoint_is_made_again(promoted: Promoted) -> None:

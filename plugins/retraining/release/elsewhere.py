@@ -7,6 +7,7 @@ all are asked: one ListEndpoints for a hundred, and two Describe requests for ea
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from botocore.exceptions import ClientError
@@ -27,9 +28,13 @@ class Other:
     """Theirs, as far as the configurations are still there."""
 
 
-def other_endpoints(sagemaker: Any, besides: str) -> list[Other]:
-    """All but the one named; ClientError where they may not be listed. One that may not be described is passed over."""
-    pages = sagemaker.get_paginator("list_endpoints").paginate()
+def other_endpoints(sagemaker: Any, besides: str, since: datetime | None = None) -> list[Other]:
+    """All but the one named; ClientError where they may not be listed. One that may not be described is passed over.
+
+    `since`: those that were made or changed after that, as all are that serve what was made then.
+    """
+    changed = {"LastModifiedTimeAfter": since} if since else {}
+    pages = sagemaker.get_paginator("list_endpoints").paginate(**changed)
     names = [str(endpoint["EndpointName"]) for page in pages for endpoint in page["Endpoints"]]
     found = (_look(sagemaker, name) for name in names if name != besides)
     return [other for other in found if other is not None]

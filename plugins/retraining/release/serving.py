@@ -6,16 +6,20 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from botocore.exceptions import ClientError
 
-from retraining.identity import NameTaken
-from retraining.job_kinds import KINDS, UPDATE_LIMIT_SECONDS
+from retraining.creation import delete_once
+from retraining.identity import NameTaken, require_own
+from retraining.job_kinds import DENIED, KINDS, UPDATE_LIMIT_SECONDS, is_missing
 from retraining.plan import Plan
 from retraining.release.artifact import ArtifactChanged, require_champions
 from retraining.release.asking import NotAsSeen, ask_as_seen
-from retraining.release.endpoint import describe_endpoint
+from retraining.release.elsewhere import other_endpoints
+from retraining.release.endpoint import describe_endpoint, pending_config
+from retraining.release.fleet import fleet, in_words
 from retraining.release.golden import Golden, choose, read_image
 from retraining.release.resources import have_endpoint_config, have_model
 from retraining.release.scaling import make_way, scale_if_possible
@@ -68,11 +72,50 @@ class Serving:
         """What `prune` may have removed; made of the artifact that served then, or refused."""
         try:
             have_model(self.sagemaker, champion_requests.model(self.plan, document), self.say)
-            have_endpoint_config(self.sagemaker, champion_requests.endpoint_config(self.plan, document), self.say)
+            config = champion_requests.endpoint_config(self.plan, document)
+            self._make_way_for_machines(config)
+            have_endpoint_config(self.sagemaker, config, self.say)
         except NameTaken as error:
             raise RollbackFailed(
                 f"{error} Nothing was changed; delete what stands there, or name another run."
             ) from error
+
+    def _make_way_for_machines(self, wanted: Mapping[str, Any]) -> None:
+        """A model goes back, and not its fleet: one of other machines than the recipe's of today is deleted.
+
+        An endpoint configuration cannot be changed, and its name is what tells the champion. It stays where an endpoint
+        serves it, and where that may not be known or done.
+        """
+        name = {"EndpointConfigName": wanted["EndpointConfigName"]}
+        try:
+            found = self.sagemaker.describe_endpoint_config(**name)
+        except ClientError as error:
+            if not is_missing(error):
+                raise
+            return
+        require_own("endpoint config", name["EndpointConfigName"], wanted, found)
+        if fleet(found) == fleet(wanted):
+            return
+        change = f"{name['EndpointConfigName']} is of {in_words(found)}, the recipe asks for {in_words(wanted)}"
+        try:
+            if users := self._users(name["EndpointConfigName"], found["CreationTime"]):
+                self.say(f"{change}: it stays as it is, for {', '.join(users)} serves it.")
+                return
+            delete_once(self.sagemaker.delete_endpoint_config, name)
+        except ClientError as error:
+            if error.response["Error"]["Code"] not in DENIED:
+                raise
+            self.say(f"{change}: it stays as it is: {error}")
+            return
+        self.say(f"{change}: it is made anew.")
+
+    def _users(self, config: str, made: datetime) -> list[str]:
+        """The endpoints of the account that serve an endpoint configuration, or are changed to it."""
+        own = describe_endpoint(self.sagemaker, self.plan.endpoint) or {}
+        if config in (own.get("EndpointConfigName"), pending_config(own)):
+            return [self.plan.endpoint]
+        others = other_endpoints(self.sagemaker, self.plan.endpoint, made)
+        return [other.name for other in others if config in other.configs]
 
     def _bring(self, config: str) -> str | None:
         """The endpoint to a configuration → the one that served before, None where there was no endpoint.
