@@ -20,7 +20,7 @@ from retraining.release.rollback import Rollback
 from retraining.run import Run
 from retraining.steps import needs_retraining
 from retraining.steps.champion import DrillUnderWay, EndpointBroken, ModelLost, NothingServes
-from tests.plugins.release_run import Runs, approval, delete_endpoint, deploy, promote, served
+from tests.plugins.release_run import Runs, approval, delete_endpoint, deploy, promote, roll_back, served
 from tests.plugins.task_run import IMAGE, ROLE
 
 
@@ -92,6 +92,19 @@ def test_a_person_may_mean_to_replace_it(champions: tuple[Run, Run], runs: Runs)
     assert [sign.partition(" since ")[0] for sign in pushed(run, "need")["uncompared"]] == [
         f"endpoint {run.plan.endpoint} serves {second.plan.endpoint_config}"
     ]
+
+
+def test_what_a_failed_release_replaced_is_given_back(champions: tuple[Run, Run], runs: Runs) -> None:
+    """What served, and not the champion that it was not compared with either."""
+    first, second = champions
+    name(first, kept(first))
+    run = runs(3)
+    run.params["first_promotion"] = True
+    assert needs_retraining(run)
+    facts: Any = run.context["ti"]
+    facts.known["needs_retraining.champion"] = pushed(run, "champion")
+    deploy(run)
+    assert roll_back(run)["config"] == second.plan.endpoint_config == served(run)
 
 
 def test_other_machines_are_no_other_model(champions: tuple[Run, Run], runs: Runs) -> None:

@@ -247,6 +247,8 @@ def _way_back(
     run: Run, champion: Mapping[str, Any], before: str | None
 ) -> tuple[str | None, dict[str, dict[str, Any]] | None]:
     """The endpoint configuration to go back to, and what makes it and its Model again where they were removed."""
+    if before and before != champion.get("endpoint_config") and _given_up(run):
+        return before, None
     if champion:
         try:
             model = champion_requests.model(run.plan, champion)
@@ -256,6 +258,20 @@ def _way_back(
             config = champion_requests.endpoint_config(run.plan, champion)
             return str(champion["endpoint_config"]), {"Model": model, "EndpointConfig": config}
     return _first_existing(run, champion.get("endpoint_config"), before), None
+
+
+def _given_up(run: Run) -> bool:
+    """Whether this run was told to count as a first one, although there was the champion.json that still is there.
+
+    What served then was not that champion, or nobody knew; a release that failed gives it back.
+    """
+    known = run.find("needs_retraining", key="champion") or {}
+    if known.get("document") is not None or not known.get("etag"):
+        return False
+    try:
+        return bool(own_champion(run.s3, run.plan).etag == known["etag"])
+    except ChampionUnusable:
+        return False
 
 
 def _first_existing(run: Run, *configs: str | None) -> str | None:
