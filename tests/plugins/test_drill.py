@@ -144,6 +144,8 @@ def test_what_was_rolled_back_serves_in_no_drill(champions: list[Run]) -> None:
     back = drill(second).rollback
     back.go_back(back.choose(), reason="it mistakes cats for dogs", by="ada")
     with pytest.raises(NoWayBack, match=r"is Rejected \(Rolled back to .*cats for dogs\).* name another"):
+        drill(first).choose(second.plan.run_name)
+    with pytest.raises(NoWayBack, match=f"{second.plan.run_name} was turned down, and none came before it"):
         drill(first).choose()
 
 
