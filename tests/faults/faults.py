@@ -15,7 +15,7 @@ from tests.faults.airflow import DagRun, Killed, Marked, carry
 from tests.faults.branches import Branches
 from tests.faults.installation import Installation
 from tests.faults.invariants import CHAMPION, failed, harms, lost
-from tests.faults.scenarios import SCENARIOS, WEEK_S, Scenario
+from tests.faults.scenarios import SCENARIOS, STOCK, WEEK_S, Scenario
 from tests.faults.wire import Answer, Refusal
 from tests.faults.world import BUCKET, World
 
@@ -314,9 +314,11 @@ def _zombie(laboratory: Laboratory, scenario: Scenario, stalls: str, at: int | s
         before = world.copy()
         world.clock.sleep(WEEK_S)
         of = SCENARIOS["update-good" if world.sagemaker.endpoints else "first-good"]
+        if scenario.dag == "stock":
+            of = STOCK["stock update-good"]
         world.sagemaker.candidate = {"batch": "right", "serves": "right", "starts": True}
         world.sagemaker.asked.clear()
-        run_at_end = laboratory.installation.begin(world, force=True)
+        run_at_end = laboratory.installation.begin(world, dag=of.dag, **of.conf)
         run_at_end.finish()
     if moment != "task":
         sleeper.wake()

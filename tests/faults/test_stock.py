@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.faults.faults import Laboratory, kill_at_call, undisturbed
+from tests.faults.faults import Laboratory, kill_at_call, undisturbed, zombie_at_call
 from tests.faults.scenarios import STOCK
 
 
@@ -21,3 +21,9 @@ def test_a_second_job_of_a_retry_is_seen(laboratory: Laboratory) -> None:
 
 def test_a_rolled_back_update_called_success_is_seen(laboratory: Laboratory) -> None:
     assert undisturbed(laboratory, STOCK["stock update-rolled-back"]).harmful
+
+
+def test_a_zombie_of_theirs_is_seen(laboratory: Laboratory) -> None:
+    """Whose update comes when the next week's run has ended."""
+    found = zombie_at_call(laboratory, STOCK["stock update-good"], "signing", "sagemaker.UpdateEndpoint", "week")
+    assert found.harmful == ["I10: the run is green, and its candidate does not serve"]
