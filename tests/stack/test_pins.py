@@ -57,4 +57,4 @@ def is_package(words: list[str], at: int) -> bool:
 
 
 def test_all_installations_are_found() -> None:
-    assert len(installs()) == 2 + 4 + 4 + 1
+    assert len(installs()) == 2 + 4 + 4 + 1 + 2
