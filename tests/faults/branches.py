@@ -9,6 +9,7 @@ import gc
 import os
 import pickle
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -37,6 +38,9 @@ class Branches:
             return
         if self._most is not None and len(self.told) >= self._most:
             return
+        if threading.current_thread() is not threading.main_thread():
+            # The others of its pool would not be in the child, which would wait for them for ever.
+            raise BranchError(f"{point}: a call of a thread. Make its module one of installation.SERIAL")
         read, write = os.pipe()
         if child := os.fork():
             os.close(write)

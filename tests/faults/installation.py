@@ -22,11 +22,14 @@ from airflow.providers.amazon.aws.operators import sagemaker
 from PIL import Image
 
 import retraining.dataset.bucket
+import retraining.dataset.shards
 import retraining.dataset.store
+import retraining.dataset.strips
 import retraining.dataset.verify_pool
 import retraining.operators.durable
 import retraining.operators.endpoint
 import retraining.operators.training
+import retraining.promotion.traits
 import retraining.promotion.transform_outputs
 import retraining.release.canary
 import retraining.release.drill
@@ -52,8 +55,8 @@ POLL_S = 200  # few looks at a job: each is a call, and calls are what a run's t
 
 
 SERIAL = (
-    retraining.dataset.bucket, retraining.dataset.store, retraining.dataset.verify_pool,
-    retraining.promotion.transform_outputs,
+    retraining.dataset.bucket, retraining.dataset.shards, retraining.dataset.store, retraining.dataset.strips,
+    retraining.dataset.verify_pool, retraining.promotion.traits, retraining.promotion.transform_outputs,
 )  # fmt: skip
 
 
