@@ -25,6 +25,8 @@ RULE = (
 
 def printable(name: str) -> str:
     """A file's name for people, on one line: bytes that are no UTF-8 and control characters are escaped."""
+    if name.isascii() and name.isprintable():  # as most of a million names are
+        return name
     try:
         raw = name.encode("utf-8", "surrogateescape")  # as the file system gave it
     except UnicodeEncodeError:
