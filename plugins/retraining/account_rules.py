@@ -69,8 +69,7 @@ class AccountRules:
         return request | {
             "OutputDataConfig": request["OutputDataConfig"] | self._key("KmsKeyId"),
             "ResourceConfig": resources | self._disk("VolumeKmsKeyId", resources["InstanceType"]),
-            **self._vpc,
-            **({"EnableInterContainerTrafficEncryption": True} if self.encrypt_traffic else {}),
+            **self._network,
         }
 
     def of_tuning(self, request: Request) -> Request:
@@ -78,11 +77,10 @@ class AccountRules:
 
     def of_processing(self, request: Request) -> Request:
         cluster = request["ProcessingResources"]["ClusterConfig"]
-        network = self._vpc | ({"EnableInterContainerTrafficEncryption": True} if self.encrypt_traffic else {})
         return request | {
             "ProcessingOutputConfig": request["ProcessingOutputConfig"] | self._key("KmsKeyId"),
             "ProcessingResources": {"ClusterConfig": cluster | self._disk("VolumeKmsKeyId", cluster["InstanceType"])},
-            **({"NetworkConfig": network} if network else {}),
+            **({"NetworkConfig": self._network} if self._network else {}),
         }
 
     def of_transform(self, request: Request) -> Request:
@@ -114,6 +112,11 @@ class AccountRules:
     def _vpc(self) -> Request:
         config = {"Subnets": list(self.subnets), "SecurityGroupIds": list(self.security_groups)}
         return {"VpcConfig": config} if self.subnets else {}
+
+    @property
+    def _network(self) -> Request:
+        """Of a job; a Model has only the first."""
+        return self._vpc | ({"EnableInterContainerTrafficEncryption": True} if self.encrypt_traffic else {})
 
     def _key(self, member: str) -> Request:
         return {member: self.kms_key} if self.kms_key else {}

@@ -60,7 +60,7 @@ NETWORK = (
 
 def of_airflow(environment: Environment, sources: Iterable[str] = ()) -> Policy:
     """For whoever runs the DAGs, the pages and the commands. `sources`: S3 addresses that recipes read from."""
-    at = f"arn:{_partition(environment)}"
+    at = f"arn:{environment.partition}"
     here = f"{environment.region}:{environment.account}"
     passed = {"StringEquals": {"iam:PassedToService": "sagemaker.amazonaws.com"}}
     scaled = f"{at}:iam::{environment.account}:role/aws-service-role/{SCALING_ROLE}/*"
@@ -81,7 +81,7 @@ def of_airflow(environment: Environment, sources: Iterable[str] = ()) -> Policy:
 
 def of_role(environment: Environment, sources: Iterable[str] = ()) -> Policy:
     """For the execution role."""
-    at = f"arn:{_partition(environment)}"
+    at = f"arn:{environment.partition}"
     logs = f"{at}:logs:{environment.region}:{environment.account}:log-group:/aws/sagemaker/*"
     images = ("BatchCheckLayerAvailability", "BatchGetImage", "GetDownloadUrlForLayer", "GetAuthorizationToken")
     network = [_allow("Network", "ec2", NETWORK, "*")] if environment.account_rules.subnets else []
@@ -118,12 +118,8 @@ def _allow(sid: str, service: str, actions: Iterable[str], *resources: str) -> d
     }
 
 
-def _partition(environment: Environment) -> str:
-    return environment.role_arn.split(":")[1]
-
-
 def _storage(environment: Environment, sources: Iterable[str]) -> list[dict[str, Any]]:
-    at = f"arn:{_partition(environment)}:s3:::"
+    at = f"arn:{environment.partition}:s3:::"
     own = f"{at}{environment.bucket}"
     others = sorted({urlsplit(source).netloc for source in sources} - {environment.bucket})
     read = [_allow("Sources", "s3", ["GetObject"], *(f"{at}{bucket}/*" for bucket in others))] if others else []

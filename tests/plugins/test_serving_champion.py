@@ -82,12 +82,18 @@ def test_another_model_that_serves_stops_a_run(champions: tuple[Run, Run], runs:
     assert needs_retraining(runs(3))
 
 
-def test_a_person_may_mean_to_replace_it(champions: tuple[Run, Run], runs: Runs) -> None:
-    first, second = champions
+def meant(first: Run, runs: Runs) -> Run:
+    """A run that is to replace what serves, although champion.json names the first champion."""
     name(first, kept(first))
     run = runs(3)
     run.params["first_promotion"] = True
     assert needs_retraining(run)
+    return run
+
+
+def test_a_person_may_mean_to_replace_it(champions: tuple[Run, Run], runs: Runs) -> None:
+    first, second = champions
+    run = meant(first, runs)
     assert pushed(run, "champion")["document"] is None
     assert [sign.partition(" since ")[0] for sign in pushed(run, "need")["uncompared"]] == [
         f"endpoint {run.plan.endpoint} serves {second.plan.endpoint_config}"
@@ -97,10 +103,7 @@ def test_a_person_may_mean_to_replace_it(champions: tuple[Run, Run], runs: Runs)
 def test_what_a_failed_release_replaced_is_given_back(champions: tuple[Run, Run], runs: Runs) -> None:
     """What served, and not the champion that it was not compared with either."""
     first, second = champions
-    name(first, kept(first))
-    run = runs(3)
-    run.params["first_promotion"] = True
-    assert needs_retraining(run)
+    run = meant(first, runs)
     facts: Any = run.context["ti"]
     facts.known["needs_retraining.champion"] = pushed(run, "champion")
     deploy(run)

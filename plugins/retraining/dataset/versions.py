@@ -11,6 +11,7 @@ from typing import Any
 from retraining.dataset.memory import memory_key, recall
 from retraining.dataset.split import SPLITS, SplitName
 from retraining.dataset.strips import strip_keys
+from retraining.labels.suspects import content
 from retraining.plan import Plan
 from retraining.s3.documents import read_document
 
@@ -63,8 +64,8 @@ class Versions:
         for kept in self.all():
             body, _ = read_document(self.s3, self.bucket, f"{self.plan.version_key(kept.fingerprint)}/originals.json")
             for name, original in json.loads(body or b"{}").items():
-                if (content := name.rpartition("/")[2].partition(".")[0]) in contents:
-                    found.setdefault(content, original["sha256"])
+                if (its := content(name)) in contents:
+                    found.setdefault(its, original["sha256"])
             if found.keys() >= contents:
                 break
         return found
