@@ -69,8 +69,7 @@ def require_not_rejected(sagemaker: Any, arn: str) -> None:
         raise PackageRejected(
             f"Model package {arn} was deleted from the registry, so its model is not deployed. Trigger a new run."
         )
-    if package.get("ModelApprovalStatus") == "Rejected":
-        why = package.get("ApprovalDescription") or "no reason given"
+    if why := _why_rejected(package):
         raise PackageRejected(
             f"Model package {arn} is Rejected ({why}), so its model is not deployed. "
             "Trigger a new run, with force if data, code and recipe are the same."
@@ -85,15 +84,16 @@ def persons_rejection(sagemaker: Any, arn: str) -> str | None:
 
 def candidates_rejection(sagemaker: Any, arn: str) -> str | None:
     """Why a person rejected a candidate's package; None where nobody did, or where it was deleted."""
-    package = _describe(sagemaker, arn) or {}
-    said = str(package.get("ApprovalDescription") or "no reason given")
-    is_persons = package.get("ModelApprovalStatus") == "Rejected" and not said.startswith((ROLLED_BACK, TAKEN_BACK))
-    return said if is_persons else None
+    said = _why_rejected(_describe(sagemaker, arn) or {})
+    return None if said and said.startswith((ROLLED_BACK, TAKEN_BACK)) else said
 
 
 def rejection(sagemaker: Any, arn: str) -> str | None:
     """Why the package is rejected, whoever did it; None where it is not."""
-    package = sagemaker.describe_model_package(ModelPackageName=arn)
+    return _why_rejected(sagemaker.describe_model_package(ModelPackageName=arn))
+
+
+def _why_rejected(package: Mapping[str, Any]) -> str | None:
     said = str(package.get("ApprovalDescription") or "no reason given")
     return said if package.get("ModelApprovalStatus") == "Rejected" else None
 
