@@ -343,3 +343,11 @@ def test_a_line_for_the_recipe_is_yaml() -> None:
     ):
         text = line(train=name, test=".").removeprefix("Put into the recipe `").removesuffix("`")
         assert yaml.safe_load(text) == {"layout": {"train": name, "test": "."}}
+
+
+def test_a_test_set_without_classes_hides_no_table_of_val(tmp_path: Path) -> None:
+    """tiny-imagenet as it is unpacked: nobody tells the classes of its test/."""
+    folders = {f"train/{name}/{n}.jpg": None for name in ("cat", "dog") for n in range(3)}
+    unknown = {f"test/images/test_{n}.jpg": None for n in range(4)}
+    source = placed(tmp_path, {**folders, **unknown, **{f"val/images/{name}": None for name in NAMES}, **TINY})
+    assert found(source)["val/images/03.jpg"] == ("validation", "dog")

@@ -70,16 +70,21 @@ def by_tables(source: str, tree: Tree) -> tuple[Understood | None, list[str]]:
 def complete(found: Understood, tree: Tree) -> None:
     """Classes for the images of split folders that have no class folders: val/ with its val_annotations.txt."""
     known = {label for _, _, label in found.places.values()}
+    silent = set[str]()
+    """Tables that tell nothing of a folder yet: the next one may be theirs."""
     for folder, (_, images) in list(found.unlabelled.items()):
         for name in _beside(folder, tree.leaves):
             try:
                 one = understand_table(_read(tree, name), images, known=known)
             except SourceError:
-                _forget(tree, name)
+                silent.add(name)
                 continue
             if one.tells_classes and len(one.places) >= LEAST * len(images):
                 found.label(folder, one)
                 break
+    for name in silent:
+        if printable(name) not in found.tables:
+            _forget(tree, name)
 
 
 def heed(source: str, found: Understood, tree: Tree) -> None:
