@@ -31,7 +31,7 @@ sys.path[:0] = [str(REPOSITORY / "plugins")]
 import numpy as np  # noqa: E402
 from PIL import Image, ImageDraw  # noqa: E402
 
-from retraining.dataset.verify import Rejected, verify_image  # noqa: E402
+from retraining.dataset.pictures.verify import Rejected, verify_image  # noqa: E402
 
 POOL = 24  # pictures of each encoder; each is then dressed in many ways
 

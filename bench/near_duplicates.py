@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from retraining.dataset.near import near_duplicates
-from retraining.dataset.thumb import SIDE, thumb_of
+from retraining.dataset.near.pairs import near_duplicates
+from retraining.dataset.pictures.thumb import SIDE, thumb_of
 from tests.plugins.test_near import WAYS, as_thumbs, photographs
 
 MAX_DISTANCE = 4

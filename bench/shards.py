@@ -32,11 +32,11 @@ import numpy as np
 from PIL import Image as Picture
 
 from bench.sides import REPOSITORY, machine, ratio
-from retraining.dataset.shards import keep_shards
-from retraining.dataset.sources import SourceFile
+from retraining.dataset.sources.source import SourceFile
 from retraining.dataset.split import SPLITS
-from retraining.dataset.store import Store
-from retraining.dataset.version import Image, Version, as_json
+from retraining.dataset.versions.shards import keep_shards
+from retraining.dataset.versions.store import Store
+from retraining.dataset.versions.version import Image, Version, as_json
 from retraining.recipe import Split
 from retraining.source import Source
 from tests.local_sagemaker.harness import IMAGE, ROLE, Server

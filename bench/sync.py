@@ -28,7 +28,7 @@ import boto3
 from PIL import Image, ImageFilter
 
 from bench.sides import REPOSITORY, machine, ratio
-from retraining.dataset.store import Store
+from retraining.dataset.versions.store import Store
 from retraining.s3.connections import keeping_many
 from tests.object_store import KEY_ID, REGION, SECRET, free_ports, seaweedfs
 from tests.waiting import wait_until

@@ -29,6 +29,18 @@ WINGS = {
     "ray_app.py": {"inference"},
     "serve.py": {"server"},
 }
+#: The wings of plugins/retraining/dataset, each with the wings it may import.
+DATASET_WINGS = {
+    "pictures": set(),
+    "layouts": set(),
+    "near": {"pictures"},
+    "sources": {"layouts", "pictures"},
+    "public": {"layouts", "sources"},
+    "versions": {"layouts", "near", "pictures", "sources"},
+    "processing": {"near", "pictures", "sources", "versions"},
+}
+#: What the wings of dataset/ share.
+DATASET_SHARED = {"names", "progress", "source_error", "split", "stamp"}
 ML_OWN = frozenset(name.removesuffix(".py") for name in WINGS)
 
 #: What each program may import beside the standard library.
@@ -135,17 +147,17 @@ def imports(path: Path, *, top_level_only: bool = False) -> set[str]:
     return names - STANDARD_LIBRARY
 
 
-def parts(path: Path) -> set[str]:
-    """The parts of local_sagemaker that one of its files imports, wherever in it and for whatever."""
+def modules(path: Path, package: str) -> set[str]:
+    """The modules and folders of a package (with its dot) that a file imports, wherever in it and for whatever."""
     names: set[str] = set()
-    package = ".".join(path.relative_to(ROOT).parts[:-1])
+    here = ".".join(path.relative_to(ROOT).parts[:-1])
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            module = importlib.util.resolve_name("." * node.level + (node.module or ""), package)
+            module = importlib.util.resolve_name("." * node.level + (node.module or ""), here)
             names |= {f"{module}.{alias.name}" for alias in node.names}
-    return {name.split(".")[1] for name in names if name.startswith("local_sagemaker.")}
+    return {name.removeprefix(package).split(".")[0] for name in names if name.startswith(package)}
 
 
 @pytest.mark.parametrize("program", sorted(ALLOWED))
@@ -175,7 +187,7 @@ def test_what_lies_below_never_imports_what_lies_above(part: str) -> None:
     place = ROOT / "local_sagemaker" / part
     files = sorted(place.rglob("*.py")) if place.is_dir() else [place]
     assert files
-    upward = {str(file.relative_to(ROOT)): parts(file) & ABOVE[part] for file in files}
+    upward = {str(file.relative_to(ROOT)): modules(file, "local_sagemaker.") & ABOVE[part] for file in files}
     assert {name: found for name, found in upward.items() if found} == {}
 
 
@@ -202,3 +214,17 @@ def test_arrows_between_wings_go_one_way(wing: str) -> None:
     files = sorted(place.rglob("*.py")) if place.is_dir() else [place]
     used = {file.name: imports(file) & ML_OWN - {wing} for file in files}
     assert {name: extra for name, found in used.items() if (extra := found - WINGS[wing])} == {}
+
+
+@pytest.mark.parametrize("wing", sorted(DATASET_WINGS))
+def test_arrows_within_dataset_go_one_way(wing: str) -> None:
+    place = ROOT / "plugins" / "retraining" / "dataset"
+    files = sorted((place / wing).rglob("*.py"))
+    assert files
+    used = {file.name: modules(file, "retraining.dataset.") - {wing} - DATASET_SHARED for file in files}
+    assert {name: extra for name, found in used.items() if (extra := found - DATASET_WINGS[wing])} == {}
+
+
+def test_dataset_has_no_other_wings() -> None:
+    place = ROOT / "plugins" / "retraining" / "dataset"
+    assert {file.parent.name for file in place.rglob("*.py")} - {"dataset"} == set(DATASET_WINGS)

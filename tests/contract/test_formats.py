@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from retraining.dataset.verify import VerifiedImage, verify_image
+from retraining.dataset.pictures.verify import VerifiedImage, verify_image
 from retraining.requests.sagemaker import IMAGE_TYPES
 from tests.waiting import PATIENCE_S
 

@@ -8,7 +8,7 @@ from types import ModuleType
 
 import pytest
 
-from retraining.dataset import ignored as sync
+from retraining.dataset.layouts import ignored as sync
 
 ROOT = Path(__file__).parents[2]
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from retraining.dataset.orientation import ORIENTATION, orientation_of
+from retraining.dataset.pictures.orientation import ORIENTATION, orientation_of
 from tests.waiting import PATIENCE_S
 
 ROOT = Path(__file__).parents[2]

@@ -16,8 +16,16 @@ import pytest
 from PIL import Image
 
 from local_sagemaker.transform.model_client import MAX_MB_IN_FLIGHT
-from retraining.dataset.limits import MAX_BYTES, MAX_CHUNKS, MAX_PIXELS, MAX_SCANNED, MAX_SEGMENTS, MAX_SIDE, MIN_SIDE
-from retraining.dataset.verify import VerifiedImage, verify_image
+from retraining.dataset.pictures.limits import (
+    MAX_BYTES,
+    MAX_CHUNKS,
+    MAX_PIXELS,
+    MAX_SCANNED,
+    MAX_SEGMENTS,
+    MAX_SIDE,
+    MIN_SIDE,
+)
+from retraining.dataset.pictures.verify import VerifiedImage, verify_image
 from retraining.environment import Environment
 from retraining.plan import Plan
 from retraining.recipe import load_recipe

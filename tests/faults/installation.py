@@ -21,11 +21,11 @@ from airflow.providers.amazon.aws.hooks.base_aws import AwsGenericHook
 from airflow.providers.amazon.aws.operators import sagemaker
 from PIL import Image
 
-import retraining.dataset.bucket
-import retraining.dataset.shards
-import retraining.dataset.store
-import retraining.dataset.strips
-import retraining.dataset.verify_pool
+import retraining.dataset.pictures.pool
+import retraining.dataset.sources.bucket
+import retraining.dataset.versions.shards
+import retraining.dataset.versions.store
+import retraining.dataset.versions.strips
 import retraining.operators.durable
 import retraining.operators.endpoint
 import retraining.operators.training
@@ -55,8 +55,9 @@ POLL_S = 200  # few looks at a job: each is a call, and calls are what a run's t
 
 
 SERIAL = (
-    retraining.dataset.bucket, retraining.dataset.shards, retraining.dataset.store, retraining.dataset.strips,
-    retraining.dataset.verify_pool, retraining.promotion.traits, retraining.promotion.transform_outputs,
+    retraining.dataset.sources.bucket, retraining.dataset.versions.shards, retraining.dataset.versions.store,
+    retraining.dataset.versions.strips, retraining.dataset.pictures.pool, retraining.promotion.traits,
+    retraining.promotion.transform_outputs,
 )  # fmt: skip
 
 

@@ -14,13 +14,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from retraining.dataset.archive import ArchiveError, unpack
-from retraining.dataset.cifar100 import write_cifar100
-from retraining.dataset.glimpse import MAX_BYTES, glimpse
+from retraining.dataset.pictures.glimpse import MAX_BYTES, glimpse
+from retraining.dataset.pictures.verdict import Original
+from retraining.dataset.pictures.verify import Rejected, VerifiedImage, verify_image
 from retraining.dataset.processing.verdicts import Row, VerdictsError, read, written
-from retraining.dataset.sources import SourceError, open_source
-from retraining.dataset.verdict import Original
-from retraining.dataset.verify import Rejected, VerifiedImage, verify_image
+from retraining.dataset.public.cifar100 import write_cifar100
+from retraining.dataset.sources.archive import ArchiveError, unpack
+from retraining.dataset.sources.source import SourceError, open_source
 from retraining.pretrained.weights_file import WeightsError, read_weights_file
 from retraining.recipe import RecipeError, load_recipe
 from tests.fuzz.examples import PICTURE_WORDS, pictures, safetensors

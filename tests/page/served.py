@@ -19,7 +19,7 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import HTMLResponse, JSONResponse, Response
 from PIL import Image
 
-from retraining.dataset.strips import drawn
+from retraining.dataset.versions.strips import drawn
 from retraining.page.airflow_runs import TaskRecord
 from retraining.page.app import models_page, report_page, static, weeks_page
 from retraining.page.asking import ask

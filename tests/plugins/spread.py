@@ -12,7 +12,7 @@ from typing import Any
 
 from airflow.sdk.exceptions import AirflowSkipException
 
-from retraining.dataset.memory import memory_key
+from retraining.dataset.sources.memory import memory_key
 from retraining.environment import AWS_CONN_ID
 from retraining.operators.verification import VerificationOperator
 from retraining.recipe import read_recipe

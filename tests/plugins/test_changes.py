@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from retraining.dataset.changes import Manifests, changes, shrunk
 from retraining.dataset.summary import notes_on
+from retraining.dataset.versions.changes import Manifests, changes, shrunk
 
 BEFORE: Manifests = {
     "train": ["cat/1.png", "cat/2.png", "dog/3.png"],

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from retraining.dataset.verify import Rejected, VerifiedImage, verify_image
+from retraining.dataset.pictures.verify import Rejected, VerifiedImage, verify_image
 
 
 def pixels(mode: str = "RGB", size: tuple[int, int] = (48, 32)) -> Image.Image:

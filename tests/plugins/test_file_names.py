@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from retraining.dataset import name_search
-from retraining.dataset.file_names import PROPOSED, proposal, understand_names
+from retraining.dataset.layouts import name_search
+from retraining.dataset.layouts.file_names import PROPOSED, proposal, understand_names
 from retraining.dataset.source_error import SourceError
-from retraining.dataset.sources import open_source
+from retraining.dataset.sources.source import open_source
 from retraining.recipe import RecipeError, read_recipe
 from retraining.recipe.layout import Layout
 

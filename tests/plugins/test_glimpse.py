@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from retraining.dataset.glimpse import MAX_BYTES, SIDE, glimpse
+from retraining.dataset.pictures.glimpse import MAX_BYTES, SIDE, glimpse
 
 RED_ABOVE_BLUE = np.repeat(np.array([[[220, 20, 20]], [[20, 20, 220]]], np.uint8), 150, axis=0).repeat(200, axis=1)
 NOISE = np.random.default_rng(0).integers(0, 256, (300, 300, 3), np.uint8)

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from retraining.dataset import name_search
-from retraining.dataset.groups import GroupError, find_groups
-from retraining.dataset.sources import SourceFile
+from retraining.dataset.layouts import name_search
+from retraining.dataset.layouts.groups import GroupError, find_groups
+from retraining.dataset.pictures.verify import VerifiedImage
+from retraining.dataset.sources.source import SourceFile
 from retraining.dataset.split import SplitName
 from retraining.dataset.summary import summary
 from retraining.dataset.sync import as_fact
-from retraining.dataset.verify import VerifiedImage
-from retraining.dataset.version import Version, make_version
+from retraining.dataset.versions.version import Version, make_version
 from retraining.recipe import Split
 from tests.plugins.test_split import digests
 

@@ -17,9 +17,9 @@ import pytest
 from PIL import Image
 from pyarrow import parquet
 
-from retraining.dataset.hub_parquet import Columns
-from retraining.dataset.public import import_parquet, import_webdataset
-from retraining.dataset.sources import SourceError, open_source
+from retraining.dataset.public.data_sets import import_parquet, import_webdataset
+from retraining.dataset.public.hub_parquet import Columns
+from retraining.dataset.sources.source import SourceError, open_source
 
 PLUGINS = Path(__file__).parents[2] / "plugins"
 NAMES = ["tench, Tinca tinca", "n01/great white"]

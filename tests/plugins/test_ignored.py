@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from retraining.dataset.ignored import ignored
+from retraining.dataset.layouts.ignored import ignored
 
 LEFT_BEHIND = [
     ".DS_Store", "._1.jpg", ".ipynb_checkpoints", ".AppleDouble", ".TemporaryItems", ".Trash-1000", ".cache", ".git",

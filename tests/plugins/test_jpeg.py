@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from retraining.dataset.jpeg import first_picture
-from retraining.dataset.verdict import Damaged
-from retraining.dataset.verify import Rejected, VerifiedImage, verify_image
+from retraining.dataset.pictures.jpeg import first_picture
+from retraining.dataset.pictures.verdict import Damaged
+from retraining.dataset.pictures.verify import Rejected, VerifiedImage, verify_image
 
 WAYS: dict[str, tuple[str, dict[str, object]]] = {
     "baseline": ("RGB", {}),

@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from retraining.dataset import kept_out as room
-from retraining.dataset.kept_out import SHOWN, first
-from retraining.dataset.sources import SourceFile
+from retraining.dataset.pictures.pool import look_at
+from retraining.dataset.pictures.worker import Limits
+from retraining.dataset.sources.source import SourceFile
 from retraining.dataset.sync import sync_dataset
-from retraining.dataset.verify_pool import look_at
-from retraining.dataset.verify_worker import Limits
-from retraining.dataset.version import Quarantined, Version
+from retraining.dataset.versions.kept import kept_out as room
+from retraining.dataset.versions.kept_out import SHOWN, first
+from retraining.dataset.versions.version import Quarantined, Version
 from retraining.plan import Plan
 from tests.plugins.test_memory import requests, rest, still
 from tests.plugins.test_sync import picture, read_json, write_classes

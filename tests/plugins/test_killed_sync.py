@@ -19,7 +19,7 @@ from PIL import Image
 
 from retraining.dataset.split import SPLITS
 from retraining.dataset.sync import sync_dataset
-from retraining.dataset.versions import Versions
+from retraining.dataset.versions.kept import Versions
 from retraining.plan import Plan
 from tests.object_store import KEY_ID, SECRET, empty_bucket
 from tests.plugins.task_run import ROLE

@@ -10,8 +10,8 @@ from collections.abc import Iterable
 import pytest
 import yaml
 
-from retraining.dataset.folder_names import split_words
-from retraining.dataset.layout import Understood, understand
+from retraining.dataset.layouts.folder_names import split_words
+from retraining.dataset.layouts.layout import Understood, understand
 from retraining.dataset.source_error import SourceError
 from retraining.dataset.summary import notes_on
 from retraining.recipe.layout import Layout

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from retraining.dataset.memory import memory_key
+from retraining.dataset.sources.memory import memory_key
 from retraining.dataset.sync import Synced, sync_dataset
 from retraining.plan import Plan
 from tests.plugins.test_sync import keys, picture, read_json, write_classes

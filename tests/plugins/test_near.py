@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 from PIL import Image, ImageEnhance
 from sklearn.datasets import load_digits, load_sample_images
 
-from retraining.dataset import near
-from retraining.dataset.near import near_duplicates
+from retraining.dataset.near.pairs import near_duplicates
+from retraining.dataset.near.pairs import pairs as near
+from retraining.dataset.pictures.thumb import BYTES, thumb_of
+from retraining.dataset.pictures.verdict import VerifiedImage
+from retraining.dataset.pictures.verify import verify_image
 from retraining.dataset.sync import sync_dataset
-from retraining.dataset.thumb import BYTES, thumb_of
-from retraining.dataset.verdict import VerifiedImage
-from retraining.dataset.verify import verify_image
-from retraining.dataset.version import DatasetError
+from retraining.dataset.versions.version import DatasetError
 from retraining.plan import Plan
 from tests.plugins.test_memory import requests
 from tests.plugins.test_sync import read_json

@@ -17,7 +17,7 @@ from typing import Any
 import numpy
 import pytest
 
-from retraining.dataset.cifar100 import write_cifar100
+from retraining.dataset.public.cifar100 import write_cifar100
 from retraining.plain_pickle import MAX_STEPS, PickleRefused, load
 from retraining.pretrained.weights_file import WeightsError, read_weights_file
 
@@ -107,7 +107,7 @@ ATTACKS: dict[str, bytes] = {
 RUN = """
 import json, resource, sys, time
 from pathlib import Path
-from retraining.dataset.cifar100 import write_cifar100
+from retraining.dataset.public.cifar100 import write_cifar100
 resource.setrlimit(resource.RLIMIT_AS, (3 * 2**30, 3 * 2**30))
 for folder in sorted(Path(sys.argv[1]).iterdir()):
     begin = time.process_time()

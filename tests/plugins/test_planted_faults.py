@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from retraining.dataset.verify import Rejected, verify_image
+from retraining.dataset.pictures.verify import Rejected, verify_image
 from tests.plugins.planted import FAULTS, Make
 
 PLANTED = int(os.environ.get("PLANTED", "2"))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from retraining.dataset.verify import Rejected, VerifiedImage, verify_image
+from retraining.dataset.pictures.verify import Rejected, VerifiedImage, verify_image
 
 SIDE = 32
 ROWS = b"".join(b"\0" + bytes((row * 7) % 256 for _ in range(3 * SIDE)) for row in range(SIDE))

@@ -14,11 +14,11 @@ import numpy
 import pytest
 from PIL import Image
 
-from retraining.dataset.public import IMPORTERS
-from retraining.dataset.sources import SourceError, open_source
+from retraining.dataset.pictures.verify import verify_image
+from retraining.dataset.public.data_sets import IMPORTERS
+from retraining.dataset.sources.source import SourceError, open_source
 from retraining.dataset.split import SPLITS
-from retraining.dataset.verify import verify_image
-from retraining.dataset.version import make_version
+from retraining.dataset.versions.version import make_version
 from retraining.recipe import Split
 from tests.look_alikes import python2_pickle
 

@@ -14,11 +14,11 @@ from typing import Any
 
 import pytest
 
-from retraining.dataset.shards import keep_shards
 from retraining.dataset.split import SPLITS
-from retraining.dataset.store import Store
 from retraining.dataset.sync import sync_dataset
-from retraining.dataset.version import DatasetError
+from retraining.dataset.versions.shards import keep_shards
+from retraining.dataset.versions.store import Store
+from retraining.dataset.versions.version import DatasetError
 from retraining.plan import Plan
 from tests.plugins.test_sync import keys, picture, read_json, write_classes
 
@@ -35,7 +35,7 @@ def plan(bucket: str, make_plan: Callable[..., Plan], tmp_path: Path) -> Plan:
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Shards of a few images."""
-    monkeypatch.setattr("retraining.dataset.shards.SHARD_BYTES", 40 * 1024)
+    monkeypatch.setattr("retraining.dataset.versions.shards.SHARD_BYTES", 40 * 1024)
 
 
 def objects(s3: Any, plan: Plan, fingerprint: str) -> dict[str, bytes]:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from retraining.dataset.groups import groups_of
+from retraining.dataset.layouts.groups import groups_of
 from retraining.dataset.split import SPLITS
 from retraining.dataset.sync import sync_dataset
 from retraining.plan import Plan

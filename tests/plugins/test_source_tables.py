@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 import yaml
 
-from retraining.dataset.proposed import line
+from retraining.dataset.layouts.proposed import line
 from retraining.dataset.source_error import SourceError
-from retraining.dataset.sources import open_source
+from retraining.dataset.sources.source import open_source
 from retraining.dataset.sync import sync_dataset
 from retraining.plan import Plan
 from retraining.recipe.layout import Layout

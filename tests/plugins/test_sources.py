@@ -14,9 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from retraining.dataset import archive
-from retraining.dataset.archive import ArchiveError, unpack
-from retraining.dataset.sources import SourceError, open_source
+from retraining.dataset.sources.archive import ArchiveError, unpack
+from retraining.dataset.sources.source import SourceError, archive, open_source
 
 
 def write(root: Path, *names: str) -> Path:

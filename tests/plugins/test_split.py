@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from retraining.dataset.sources import SourceFile
+from retraining.dataset.pictures.verify import VerifiedImage
+from retraining.dataset.sources.source import SourceFile
 from retraining.dataset.split import SPLITS, SplitError, SplitName, assign_splits
-from retraining.dataset.verify import VerifiedImage
-from retraining.dataset.version import make_version
+from retraining.dataset.versions.version import make_version
 from retraining.recipe import Split
 
 SHARES: dict[SplitName, float] = {"train": 0.7, "validation": 0.15, "test": 0.15}

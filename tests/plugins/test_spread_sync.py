@@ -19,13 +19,13 @@ import pytest
 from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
 from PIL import Image
 
-from retraining.dataset import version as versions
-from retraining.dataset.garbage import Collector
-from retraining.dataset.likeness import thumbs_key
-from retraining.dataset.memory import memory_key
 from retraining.dataset.processing.verdicts import VerdictsError
-from retraining.dataset.strips import SHOWN
-from retraining.dataset.version import DatasetError
+from retraining.dataset.sources.memory import memory_key
+from retraining.dataset.versions.garbage import Collector
+from retraining.dataset.versions.kept import version as versions
+from retraining.dataset.versions.likeness import thumbs_key
+from retraining.dataset.versions.strips import SHOWN
+from retraining.dataset.versions.version import DatasetError
 from retraining.identity import NameTaken
 from retraining.requests import verification
 from retraining.steps import sync_dataset

@@ -12,14 +12,14 @@ from typing import Any
 
 import pytest
 
-from retraining.dataset.bucket import ObjectSource
+from retraining.dataset.pictures.rules import rules
+from retraining.dataset.pictures.verdict import Original, Rejected, VerifiedImage
+from retraining.dataset.pictures.verify import verify_image
 from retraining.dataset.processing.code import code
 from retraining.dataset.processing.verdicts import Row, VerdictsError, read, written
 from retraining.dataset.processing.work import Work, WorkError
-from retraining.dataset.rules import rules
-from retraining.dataset.sources import SourceFile
-from retraining.dataset.verdict import Original, Rejected, VerifiedImage
-from retraining.dataset.verify import verify_image
+from retraining.dataset.sources.bucket import ObjectSource
+from retraining.dataset.sources.source import SourceFile
 from retraining.recipe import RecipeError, read_recipe
 from tests.architecture.test_imports import imports
 from tests.plugins.spread import RECIPE
@@ -71,7 +71,7 @@ def test_what_cannot_be_divided_is_refused_with_a_way_out(source: str) -> None:
 
 def test_a_container_needs_python_pillow_and_numpy_alone(tmp_path: Path) -> None:
     shipped = code().files
-    assert {"retraining/dataset/processing/part.py", "retraining/dataset/verify_worker.py"} <= shipped.keys()
+    assert {"retraining/dataset/processing/part.py", "retraining/dataset/pictures/worker.py"} <= shipped.keys()
     for path, body in shipped.items():
         (tmp_path / "one.py").write_bytes(body)
         foreign = imports(tmp_path / "one.py", top_level_only=True) - {"retraining"}

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from retraining.dataset import strips as room
 from retraining.dataset.sync import sync_dataset
+from retraining.dataset.versions.kept import strips as room
 from retraining.plan import Plan
 from tests.plugins.test_memory import requests, still
 from tests.plugins.test_sync import keys, picture, read_json, write_classes

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from retraining.dataset.sources import SourceError
+from retraining.dataset.sources.source import SourceError
 from retraining.dataset.sync import sync_dataset
-from retraining.dataset.version import DatasetError
+from retraining.dataset.versions.version import DatasetError
 from retraining.plan import Plan
 
 

@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
-from retraining.dataset.by_table import understand_table
+from retraining.dataset.layouts.by_table import understand_table
+from retraining.dataset.layouts.table import Table, read_table
 from retraining.dataset.processing.divide import divide
 from retraining.dataset.source_error import SourceError
-from retraining.dataset.sources import open_source
+from retraining.dataset.sources.source import open_source
 from retraining.dataset.sync import sync_dataset
-from retraining.dataset.table import Table, read_table
 from retraining.plan import Plan
 from retraining.recipe import RecipeError
 from retraining.recipe.layout import Layout

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from retraining.dataset.source_error import SourceError
-from retraining.dataset.sources import open_source
-from retraining.dataset.tree import read_tree
+from retraining.dataset.sources.source import open_source
+from retraining.dataset.sources.tree import read_tree
 from tests.plugins.test_sources import write
 
 

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from bench.good_pictures import PILLOW, good_pictures
-from retraining.dataset.verify import Rejected, VerifiedImage, verify_image
+from retraining.dataset.pictures.verify import Rejected, VerifiedImage, verify_image
 
 PLUGINS = Path(__file__).parents[2] / "plugins"
 
@@ -170,7 +170,7 @@ def test_a_108_megapixel_picture_is_taken_within_little_memory(tmp_path: Path) -
     path = tmp_path / "phone.jpg"
     Image.new("RGB", (12_000, 9_000), (10, 120, 200)).save(path, quality=80)
     program = (
-        "import sys; from pathlib import Path; from retraining.dataset.verify import verify_image;"
+        "import sys; from pathlib import Path; from retraining.dataset.pictures.verify import verify_image;"
         "print(type(verify_image(Path(sys.argv[1]))).__name__, Path('/proc/self/status').read_text())"
     )
     environment = os.environ | {"PYTHONPATH": str(PLUGINS)}

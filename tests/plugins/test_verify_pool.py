@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from retraining.dataset.pictures.pool import verify_files
+from retraining.dataset.pictures.verdict import Rejected, VerifiedImage
+from retraining.dataset.pictures.worker import LIMITS, Limits
 from retraining.dataset.source_error import SourceError
 from retraining.dataset.stamp import stamp_of
-from retraining.dataset.verdict import Rejected, VerifiedImage
-from retraining.dataset.verify_pool import verify_files
-from retraining.dataset.verify_worker import LIMITS, Limits
 
 
 def picture(path: Path, size: tuple[int, int] = (32, 32), mode: str = "L") -> Path:

@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 
 from retraining.container_images import Images, resolve_images
-from retraining.dataset.public import IMPORTERS
+from retraining.dataset.public.data_sets import IMPORTERS
 from retraining.dataset.sync import Synced, sync_dataset
 from retraining.environment import Environment
 from retraining.plan import Plan

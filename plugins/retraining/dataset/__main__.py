@@ -22,12 +22,12 @@ from pathlib import Path
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from retraining.dataset.archive import ArchiveError
 from retraining.dataset.check import check
-from retraining.dataset.hub_parquet import Columns
 from retraining.dataset.progress import at_terminal
-from retraining.dataset.public import IMPORTERS, import_parquet
-from retraining.dataset.sources import SourceError
+from retraining.dataset.public.data_sets import IMPORTERS, import_parquet
+from retraining.dataset.public.hub_parquet import Columns
+from retraining.dataset.sources.archive import ArchiveError
+from retraining.dataset.sources.source import SourceError
 from retraining.environment import dags_folder
 from retraining.recipe import RecipeError
 from retraining.telling import PlainFormatter, tell

@@ -8,20 +8,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from retraining.dataset.archive import ArchiveError
 from retraining.dataset.contact_sheet import contact_sheet
-from retraining.dataset.groups import GroupError
-from retraining.dataset.likeness import likeness
-from retraining.dataset.memory import Memory
+from retraining.dataset.layouts.groups import GroupError
 from retraining.dataset.names import printable
+from retraining.dataset.near.thumbs import Thumbs
+from retraining.dataset.pictures.verdict import Rejected
 from retraining.dataset.progress import Progress, in_log
-from retraining.dataset.sources import SourceError, open_source
+from retraining.dataset.sources.archive import ArchiveError
+from retraining.dataset.sources.memory import Memory
+from retraining.dataset.sources.source import SourceError, open_source
 from retraining.dataset.split import SplitError
 from retraining.dataset.summary import notes_on, summary
 from retraining.dataset.sync import as_fact, verify
-from retraining.dataset.thumbs import Thumbs
-from retraining.dataset.verdict import Rejected
-from retraining.dataset.version import DatasetError, make_version
+from retraining.dataset.versions.likeness import likeness
+from retraining.dataset.versions.version import DatasetError, make_version
 from retraining.recipe import Split, load_recipe
 from retraining.recipe.layout import Layout
 from retraining.s3.connections import keeping_many

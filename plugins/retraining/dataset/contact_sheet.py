@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from retraining.dataset.sources import SourceFile
-from retraining.dataset.verdict import Rejected, VerifiedImage
+from retraining.dataset.pictures.verdict import Rejected, VerifiedImage
+from retraining.dataset.sources.source import SourceFile
 from retraining.promotion.album import small
 
 SHOWN, PAIRS, REJECTED = 12, 30, 500

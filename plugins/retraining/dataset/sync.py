@@ -14,23 +14,23 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from retraining.dataset.bucket import Origin
-from retraining.dataset.kept_out import keep_kept_out
-from retraining.dataset.likeness import keep_thumbs, likeness, thumbs_key
-from retraining.dataset.memory import Memory, Verdict, memory_key, recall, remember
+from retraining.dataset.near.thumbs import Thumbs
+from retraining.dataset.pictures.pool import verify_files
 from retraining.dataset.processing.found import Found
 from retraining.dataset.progress import Progress, in_log
-from retraining.dataset.shards import keep_shards
-from retraining.dataset.sources import SourceFile, SourceFiles, open_source
+from retraining.dataset.sources.bucket import Origin
+from retraining.dataset.sources.memory import Forgotten, Memory, Verdict, memory_key, recall, remember
+from retraining.dataset.sources.source import SourceFile, SourceFiles, open_source
 from retraining.dataset.split import SPLITS
 from retraining.dataset.stamp import is_files
-from retraining.dataset.store import Forgotten, Store
-from retraining.dataset.strips import keep_strips
 from retraining.dataset.summary import summary
-from retraining.dataset.thumbs import Thumbs
-from retraining.dataset.verify_pool import verify_files
-from retraining.dataset.version import Version, as_json, make_version
-from retraining.dataset.versions import Versions
+from retraining.dataset.versions.kept import Versions
+from retraining.dataset.versions.kept_out import keep_kept_out
+from retraining.dataset.versions.likeness import keep_thumbs, likeness, thumbs_key
+from retraining.dataset.versions.shards import keep_shards
+from retraining.dataset.versions.store import Store
+from retraining.dataset.versions.strips import keep_strips
+from retraining.dataset.versions.version import Version, as_json, make_version
 from retraining.labels.corrections import corrected, forgotten
 from retraining.labels.store import read_decisions
 from retraining.plan import Plan

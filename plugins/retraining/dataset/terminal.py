@@ -7,17 +7,17 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import NoReturn
 
-from retraining.dataset.archive import ArchiveError
-from retraining.dataset.changes import changes
-from retraining.dataset.garbage import Busy, Collector, Garbage, NotDeleted
-from retraining.dataset.groups import GroupError
+from retraining.dataset.layouts.groups import GroupError
 from retraining.dataset.progress import at_terminal
-from retraining.dataset.sources import SourceError
+from retraining.dataset.sources.archive import ArchiveError
+from retraining.dataset.sources.source import SourceError
 from retraining.dataset.split import SplitError
 from retraining.dataset.summary import changed, summary
 from retraining.dataset.sync import as_fact, sync_dataset
-from retraining.dataset.version import DatasetError
-from retraining.dataset.versions import NoVersion, Versions
+from retraining.dataset.versions.changes import changes
+from retraining.dataset.versions.garbage import Busy, Collector, Garbage, NotDeleted
+from retraining.dataset.versions.kept import NoVersion, Versions
+from retraining.dataset.versions.version import DatasetError
 from retraining.labels.sheet import SheetError
 from retraining.labels.store import DecisionsChanged
 from retraining.labels.terminal import Asked, labels

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from retraining.dataset.sources import SourceFile
-from retraining.dataset.verdict import Rejected, VerifiedImage
+from retraining.dataset.pictures.verdict import Rejected, VerifiedImage
+from retraining.dataset.sources.source import SourceFile
 from retraining.labels.sheet import Decision, SheetError
 
 DIGITS = 20

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from retraining.dataset.names import printable
-from retraining.dataset.versions import NoVersion, Versions
+from retraining.dataset.versions.kept import NoVersion, Versions
 from retraining.labels.sheet import Decision, SheetError, read
 from retraining.labels.store import decide, read_decisions
 from retraining.labels.suspects import content

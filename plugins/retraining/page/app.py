@@ -15,7 +15,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from fastapi import Depends, FastAPI, HTTPException, Query
 from fastapi.responses import HTMLResponse, Response
 
-from retraining.dataset.strips import MOST_CLASSES
+from retraining.dataset.versions.strips import MOST_CLASSES
 from retraining.environment import ConfigurationError
 from retraining.epochs import read_epochs
 from retraining.page import airflow_runs, rendering

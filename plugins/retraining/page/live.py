@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
-from retraining.dataset.strips import key_of
+from retraining.dataset.versions.strips import key_of
 from retraining.page.airflow_runs import ENDINGS, RunRecord, TaskRecord
 from retraining.page.documents import Documents, Shelf, name_of, read_version, run_key
 from retraining.page.figures import moment

@@ -16,10 +16,10 @@ from pathlib import Path
 
 from fastapi import Request
 
+from retraining.dataset.pictures.pool import verify_files
+from retraining.dataset.pictures.verdict import Rejected, VerifiedImage
+from retraining.dataset.pictures.worker import LIMITS
 from retraining.dataset.source_error import SourceError
-from retraining.dataset.verdict import Rejected, VerifiedImage
-from retraining.dataset.verify_pool import verify_files
-from retraining.dataset.verify_worker import LIMITS
 from retraining.release.golden import MAX_BODY_BYTES, MAX_INSTANCES, SAFE_BODY_BYTES, Golden
 
 ARRIVES_S = 30.0

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlparse
 
-from retraining.dataset.archived import is_archived
+from retraining.dataset.sources.archived import is_archived
 from retraining.pretrained.weights_file import WeightsFile
 
 MISSING = ("404", "NoSuchKey", "NotFound")

@@ -13,8 +13,8 @@ from collections.abc import Callable
 from itertools import islice, zip_longest
 from typing import Any
 
-from retraining.dataset.orientation import upright
-from retraining.dataset.thumb import on_white
+from retraining.dataset.pictures.orientation import upright
+from retraining.dataset.pictures.thumb import on_white
 from retraining.promotion.scores import Evaluation
 
 log = logging.getLogger(__name__)

@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from retraining.dataset.limits import MAX_BYTES
-from retraining.dataset.verify import extension_of
+from retraining.dataset.pictures.limits import MAX_BYTES
+from retraining.dataset.pictures.verify import extension_of
 from retraining.s3.listing import list_folders, list_keys
 
 DATE_FOLDERS = 4  # year, month, day, hour

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from retraining.dataset.limits import MAX_BYTES, MAX_PIXELS
+from retraining.dataset.pictures.limits import MAX_BYTES, MAX_PIXELS
 
 # SageMaker's hosting FAQ says 25 MB, its service model still 6,291,456 bytes; what fits in the smaller is safe in both.
 SAFE_BODY_BYTES = 6_000_000

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from retraining.dataset.groups import groups_of
+from retraining.dataset.layouts.groups import groups_of
 from retraining.promotion import bounds
 from retraining.promotion.album import Thumbnails, album
 from retraining.promotion.check import table

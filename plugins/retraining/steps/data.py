@@ -13,13 +13,13 @@ from botocore.exceptions import ClientError
 
 from retraining.container_images import require_patched, resolve_images, rule_image, verification_obstacle
 from retraining.cost.ceiling import ceiling, require_within_budget
-from retraining.dataset.changes import Manifests, changes, shrunk
 from retraining.dataset.processing.divide import Division, divide
 from retraining.dataset.processing.found import Found, read_found
 from retraining.dataset.split import SPLITS
 from retraining.dataset.summary import notes_on
 from retraining.dataset.sync import as_fact
 from retraining.dataset.sync import sync_dataset as sync
+from retraining.dataset.versions.changes import Manifests, changes, shrunk
 from retraining.debugger.memory import recall_refusal
 from retraining.debugger.mode import Decision, decide_mode, in_mode
 from retraining.environment import ConfigurationError

@@ -8,7 +8,7 @@ from urllib.parse import urlparse
 from botocore.exceptions import ClientError
 from botocore.loaders import Loader
 
-from retraining.dataset.bucket import ObjectSource
+from retraining.dataset.sources.bucket import ObjectSource
 from retraining.environment import AWS_CONN_ID, ConfigurationError, Environment
 from retraining.plan import Plan
 from retraining.recipe.instance_types import Kind, problem

@@ -9,9 +9,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from retraining.dataset.pictures.pool import verify_files
+from retraining.dataset.pictures.verdict import VerifiedImage
 from retraining.dataset.source_error import SourceError
-from retraining.dataset.verdict import VerifiedImage
-from retraining.dataset.verify_pool import verify_files
 from retraining.promotion.transform_outputs import read_answers
 from retraining.recipe.deployment import MIN_SHADOW
 from retraining.release.captured import Captured

@@ -14,7 +14,7 @@ ROWS = [
     Row(11, 10, "airflow worker -- LocalExecutor: 01a2        "),
     Row(12, 11, "airflow worker -- 01a2"),
     Row(13, 10, "airflow worker -- LocalExecutor: <idle>      "),
-    Row(14, 12, "python -m retraining.dataset.verify_worker"),
+    Row(14, 12, "python -m retraining.dataset.pictures.worker"),
     Row(20, 1, "airflow triggerer"),
     Row(21, 20, "airflow triggerer"),
     Row(30, 1, "python -m local_sagemaker"),

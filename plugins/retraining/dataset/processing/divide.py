@@ -6,16 +6,16 @@ import logging
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from retraining.dataset.archive_names import is_prefix
-from retraining.dataset.archived import require_restored
-from retraining.dataset.bucket import ObjectSource
-from retraining.dataset.likeness import thumbs_key
-from retraining.dataset.memory import Memory, memory_key, recall, remember
+from retraining.dataset.pictures.rules import rules
 from retraining.dataset.processing.code import code
 from retraining.dataset.processing.work import Work
-from retraining.dataset.rules import rules
-from retraining.dataset.sources import SourceFile, SourceFiles, open_source
-from retraining.dataset.store import Forgotten, Store
+from retraining.dataset.sources.archive_names import is_prefix
+from retraining.dataset.sources.archived import require_restored
+from retraining.dataset.sources.bucket import ObjectSource
+from retraining.dataset.sources.memory import Forgotten, Memory, memory_key, recall, remember
+from retraining.dataset.sources.source import SourceFile, SourceFiles, open_source
+from retraining.dataset.versions.likeness import thumbs_key
+from retraining.dataset.versions.store import Store
 from retraining.plan import Plan
 from retraining.web_address import without_secrets
 

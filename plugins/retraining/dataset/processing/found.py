@@ -7,12 +7,12 @@ from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass, replace
 from typing import Any
 
-from retraining.dataset.bucket import Origin
-from retraining.dataset.memory import Memory
+from retraining.dataset.pictures.rules import rules
 from retraining.dataset.processing.verdicts import LINES, MAX_FILE_BYTES, Row, Verdict, VerdictsError, read
 from retraining.dataset.processing.work import Work, WorkError
-from retraining.dataset.rules import rules
-from retraining.dataset.sources import SourceFile
+from retraining.dataset.sources.bucket import Origin
+from retraining.dataset.sources.memory import Memory
+from retraining.dataset.sources.source import SourceFile
 from retraining.dataset.stamp import Stamp
 from retraining.s3.documents import read_document
 

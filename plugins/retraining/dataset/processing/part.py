@@ -15,11 +15,11 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from retraining.dataset.pictures.pool import Judged, verify_files
+from retraining.dataset.pictures.rules import rules
+from retraining.dataset.pictures.verdict import VerifiedImage
 from retraining.dataset.processing.verdicts import LINES, Row, written
-from retraining.dataset.rules import rules
 from retraining.dataset.source_error import SourceError
-from retraining.dataset.verdict import VerifiedImage
-from retraining.dataset.verify_pool import Judged, verify_files
 
 UNREAD = ("UNREADABLE", "NOT_REGULAR")
 """Of a file that SageMaker has just put there: no fault of the picture."""

@@ -15,10 +15,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from retraining.dataset.convert import RULES as CONVERSION
-from retraining.dataset.limits import MAX_BYTES
-from retraining.dataset.thumb import BYTES as THUMB_BYTES
-from retraining.dataset.verdict import Original, Rejected, VerifiedImage
+from retraining.dataset.pictures.convert import RULES as CONVERSION
+from retraining.dataset.pictures.limits import MAX_BYTES
+from retraining.dataset.pictures.thumb import BYTES as THUMB_BYTES
+from retraining.dataset.pictures.verdict import Original, Rejected, VerifiedImage
 
 FORMAT = 1
 LINES = 5_000

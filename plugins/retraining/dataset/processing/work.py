@@ -8,9 +8,9 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from retraining.dataset.bucket import ObjectSource
 from retraining.dataset.names import printable
-from retraining.dataset.sources import SourceFile
+from retraining.dataset.sources.bucket import ObjectSource
+from retraining.dataset.sources.source import SourceFile
 from retraining.dataset.stamp import Stamp
 
 FORMAT = 1

@@ -1,0 +1,117 @@
+"""The classes of images by a table beside them. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Set
+
+from retraining.dataset.layouts.folder_names import MARKS, says, split_words
+from retraining.dataset.layouts.ignored import why_path_ignored
+from retraining.dataset.layouts.layout import BESIDE_IMAGES, Understood
+from retraining.dataset.layouts.table import Table
+from retraining.dataset.layouts.table_columns import OF_NO_SPLIT, asked, columns_of, image_column
+from retraining.dataset.names import printable
+from retraining.recipe.layout import Layout
+
+
+def understand_table(
+    table: Table, names: Iterable[str], said: Layout | None = None, known: Set[str] = frozenset()
+) -> Understood:
+    """Each of a source's files that the table names, with its class: one of those known, where these are given.
+
+    Raises SourceError, with the reason, where the table does not tell their classes.
+    """
+    shown, found = printable(table.name), Understood(places={})
+    images = _images(table, names, found)
+    read = columns_of(table, images, said or Layout(), known)
+    found.tables[shown], found.called_so = read.taken, read.called_so
+    called = _called(images, read.key, table.folder)
+    twice, without = set[str](), set[str]()
+    for said_of, place in read.rows():
+        image = called.get(read.key(said_of), "")
+        if image is None:
+            found.leave_out(f"named in {shown}, and several files are called so", said_of)
+        elif not image:
+            found.leave_out(f"named in {shown}, and not there", said_of)
+        elif not place[-1]:
+            found.leave_out(f"{'of no split' if place is OF_NO_SPLIT else 'without a class'} in {shown}", image)
+            without.add(image)
+        elif found.places.setdefault(image, place) != place:
+            twice.add(image)
+    for name in images:
+        if name in twice:
+            found.leave_out(f"in several classes or splits in {shown}", name)
+            del found.places[name]
+        elif name not in found.places and name not in without:
+            found.leave_out(f"not in {shown}", name)
+    if read.split is None:
+        found.split_by_folders()
+    return found
+
+
+def listed(table: Table, names: Iterable[str]) -> set[str]:
+    """The images that a list names, whatever else it says of them. Raises SourceError where it names none."""
+    images = list(names)
+    table, image, key = image_column(table, images, Layout())
+    called = _called(images, key, table.folder)
+    found = {called.get(key(asked(row[image]))) for row in table.rows}
+    return {name for name in found if name}
+
+
+def together(found: Mapping[str, Understood], names: Iterable[str]) -> Understood | None:
+    """Several tables as one, where each is called as another split is: train.csv and test.csv. None where not."""
+    words = split_words(found)
+    if "train" not in words.values() or not len(set(words.values())) == len(words) == len(found):
+        return None
+    whole, twice = Understood(places={}), set[str]()
+    trained = {label for table, one in found.items() if words[table] == "train" for _, _, label in one.places.values()}
+    for table, one in found.items():
+        strange = {label for _, _, label in one.places.values()} - trained
+        if strange:  # another column, or another thing
+            for name in one.places:
+                whole.leave_out(f"in {printable(table)}, which tells other classes ({_some(strange)})", name)
+            continue
+        whole.tables |= one.tables
+        whole.splits[printable(table)] = words[table]
+        for name, (_, above, label) in one.places.items():
+            if name in whole.places:
+                twice.add(name)
+            whole.places[name] = (words[table], above, label)
+    left = {name for one in found.values() for name in one.places}
+    for name in names:
+        if name in twice:
+            del whole.places[name]
+            whole.leave_out("in several tables", name)
+        elif name not in whole.places and name not in found and name not in left:
+            whole.leave_out(why_path_ignored(name) or "in no table", name)
+    return whole
+
+
+def _some(labels: Set[str]) -> str:
+    shown = ", ".join(printable(label) for label in sorted(labels)[:3])
+    return f"{shown}, …" if len(labels) > 3 else shown
+
+
+def _images(table: Table, names: Iterable[str], found: Understood) -> list[str]:
+    """What may be images; the rest is left out of what is found."""
+    images, marks = list[str](), list[str]()
+    for name in names:
+        if why := why_path_ignored(name):
+            if name != table.name:
+                found.leave_out(why, name)
+        else:
+            (marks if any(says(folder, MARKS) for folder in name.split("/")[:-1]) else images).append(name)
+    if not images:
+        return marks  # somebody calls images so
+    for name in marks:
+        found.leave_out(BESIDE_IMAGES, name)
+    return images
+
+
+def _called(images: Iterable[str], key: Callable[[str], str], folder: str) -> dict[str, str | None]:
+    """Image by its key: the one in the table's own folder, before others; None where several have one."""
+    near: dict[str, str | None] = {}
+    far: dict[str, str | None] = {}
+    for name in images:
+        called, of_name = near if folder and name.startswith(folder) else far, key(name)
+        called[of_name] = None if of_name in called else name
+    return far | near

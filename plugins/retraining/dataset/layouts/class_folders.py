@@ -1,0 +1,359 @@
+"""Which folders of a source hold its class folders, as their names and what is in them say, or the recipe. Pure.
+
+What may be meant otherwise is refused with the line for the recipe: nobody is to pay for classes that are none.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import combinations
+from typing import cast
+
+from retraining.dataset.layouts.folder_names import (
+    MARKS,
+    NO_CLASS,
+    SPLIT_WORDS,
+    WRAPPERS,
+    are_numbered,
+    are_parts,
+    classes_with_splits,
+    says,
+    split_words,
+    words_of,
+)
+from retraining.dataset.layouts.folders import Folder, Path
+from retraining.dataset.layouts.proposed import layout, line
+from retraining.dataset.names import printable
+from retraining.dataset.source_error import SourceError, WithoutClassesError
+from retraining.dataset.split import SplitName
+from retraining.recipe.layout import Layout
+
+COPY = re.compile(r"(.+?)(?: - copy| copy| ?\(\d+\))+", re.IGNORECASE)
+"""What systems call a second folder of a name."""
+
+Parents = dict[Path, tuple[SplitName | None, str | None]]
+"""A folder that holds class folders → its split, or None; or a class folder's own split → also its class."""
+
+
+def guessed(source: str, root: Folder) -> Parents:
+    """The folders that hold class folders, each with its split; or class folders' own splits, with their class."""
+    at: Path = ()
+    folder = root
+    while True:
+        if splits := _splits(source, at, folder):
+            return _with_nested(source, root, splits)
+        inner = _without_marks(folder)
+        if len(inner) == 1:
+            (name, only), *_ = inner.items()
+            # Archives wrap all in a folder of their name. One class alone is no reason to look for others in it.
+            if not only.full or (only.files and len(only.full) < 2):
+                break
+        elif not (name := _holds_the_splits(folder)):
+            break
+        at, folder = (*at, name), folder.full[name]
+    if own := _splits_of_classes(source, at, folder):
+        return {(*at, label, name): (split, label) for label, name, split in own}
+    _refuse_copy(source, at, folder)
+    _refuse_alike(source, at, folder)
+    _refuse_parts(source, at, folder)
+    _refuse_unlike(source, at, folder)
+    _refuse_no_class(source, at, folder)
+    return {at: (None, None)}
+
+
+def said_by(source: str, root: Folder, said: Layout) -> Parents:
+    """What the recipe's layout names; below the one folder that wraps everything, too. `*` is each folder."""
+    wanted: Mapping[str, str] = {"classes": said.classes} if said.classes else said.splits
+    found: Parents = {}
+    for key, value in wanted.items():
+        path = tuple(part for part in value.split("/") if part not in ("", "."))
+        at: Path = ()
+        folder = root
+        while len(folder.full) == 1 and (path[:1] == ("*",) or not any(_matching(folder, path))):
+            ((name, folder),) = folder.full.items()
+            at = (*at, name)
+        if not (matches := list(_matching(folder, path))):
+            raise SourceError(
+                f"{source}: layout.{key} of the recipe is {value!r}, but no such folder with files is there; "
+                f"it has {names_of(root.full) or 'no folders'}."
+            )
+        for match in matches:
+            found[(*at, *match)] = (None if key == "classes" else cast(SplitName, key), None)
+    return found
+
+
+def names_of(names: Iterable[str]) -> str:
+    """Some of these, for a sentence."""
+    shown = sorted(map(printable, names))
+    return ", ".join(shown[:6]) + (f" and {len(shown) - 6} more" if len(shown) > 6 else "")
+
+
+# --- splits -----------------------------------------------------------------------------------------------------------
+
+
+def _splits(source: str, at: Path, folder: Folder) -> dict[Path, SplitName]:
+    """The split folders in a folder, if it has any: their names say so, and class folders are in them."""
+    full = folder.full
+    words = split_words(full)
+    labelled = {path: word for name, word in words.items() if (path := _class_folders(name, full[name]))}
+    if len(words) == len(full) > 1 and not labelled:
+        raise WithoutClassesError(
+            f"{source}: {names_of(full)} hold images themselves, without class folders; expected "
+            f"{printable(min(full))}/<class>/<image>."
+        )
+    if not labelled or len(full) == 1:  # classes, or one folder around all
+        return {}
+    if len(words) == 1:
+        (name,) = words
+        if full[name].files:
+            return {}
+        raise SourceError(
+            f"{source}: {printable(name)} may be a split, or a class beside {names_of(full.keys() - words)}. "
+            f"{_as_split(at, name, words[name], full)}, or {layout(classes=_joined(at))} if not."
+        )
+    if "train" not in labelled.values() and len(words) < len(full):
+        return {}
+    return {(*at, *path): word for path, word in labelled.items()}
+
+
+def _with_nested(source: str, root: Folder, splits: Mapping[Path, SplitName]) -> Parents:
+    """train/ may be divided once more, as train/train and train/val; what else is alike in a split is no class."""
+    found: Parents = {}
+    for path, split in splits.items():
+        folder = root.at(path)
+        words = split_words(folder.full) if folder else {}
+        if folder and words and len(words) == len(folder.full) and {"train"} < set(words.values()) and split == "train":
+            found |= {(*path, name): (word, None) for name, word in words.items()}
+        else:
+            found[path] = (split, None)
+            if folder and "train" in splits.values() and (alike := _alike(folder)):
+                stars = {each: "/".join((*where, "*", *alike[3])) for where, each in splits.items()}
+                raise SourceError(
+                    f"{source}: in {printable('/'.join(path))}, {printable(alike[0])} and {printable(alike[1])} both "
+                    f"hold {names_of(alike[2])}: they look like parts, not like classes. {line(**stars)} if they are, "
+                    f"or {layout(**{each: '/'.join(where) for where, each in splits.items()})} if they are classes."
+                )
+    return found
+
+
+def _as_split(at: Path, name: str, split: SplitName, full: Mapping[str, Folder]) -> str:
+    """The line for a folder called as one split is, with the other folder of its classes; nothing trains on a test."""
+    alike = sorted(other for other in full if other != name and full[name].full.keys() & full[other].full.keys())
+    if split == "train":
+        others: dict[str, str] = {"test": _joined(at, alike[0])} if len(alike) == 1 else {}
+        return f"{line(train=_joined(at, name), **others)} if it is the split"
+    for other, folder in full.items():
+        words = split_words(folder.full)
+        if "train" in words.values() and len(words) == len(folder.full):  # data/train, data/val and test
+            inner = {word: _joined(at, other, each) for each, word in words.items()}
+            return f"{line(**inner | {split: _joined(at, name)})} if it is the split"
+    train = _joined(at, alike[0]) if len(alike) == 1 else "<the folder to train on>"
+    return f"{line(train=train, **{split: _joined(at, name)})} if it is the split"
+
+
+def _class_folders(name: str, folder: Folder) -> Path:
+    """The path to the class folders of a split, such as seg_train/seg_train or train/images; empty without any."""
+    path: Path = (name,)
+    while len(folder.full) == 1:
+        ((inner_name, inner),) = folder.full.items()
+        same = inner_name.lower() == name.lower() or bool(
+            set(words_of(inner_name)) & set(words_of(name)) & set(SPLIT_WORDS)
+        )
+        if not (same or inner_name.lower() in WRAPPERS):
+            break
+        path, folder = (*path, inner_name), inner
+    return path if folder.full else ()
+
+
+def _holds_the_splits(folder: Folder) -> str:
+    """The one folder that holds split folders of classes, beside others that hold no folders; empty for none."""
+    deep = [name for name, inner in folder.full.items() if inner.inner]
+    if len(deep) != 1:
+        return ""
+    words = split_words(folder.full[deep[0]].inner)
+    divided = "train" in words.values() and len(set(words.values())) > 1
+    below = [each for name, each in folder.full[deep[0]].inner.items() if name in words and each.full]
+    return deep[0] if divided and below and len(words) == len(folder.full[deep[0]].inner) else ""
+
+
+def _splits_of_classes(source: str, at: Path, folder: Folder) -> list[tuple[str, str, SplitName]]:
+    """<class>/<split>/<image>: (class, split folder, split) of each, if every class is laid out so."""
+    found, without = [], []
+    for label, inner in folder.full.items():
+        words = split_words(inner.full)
+        if inner.stray or "train" not in words.values() or len(set(words.values())) < 2:
+            without.append(label)
+            continue
+        if len(words) < len(inner.full):
+            without.append(label)
+        found += [(label, name, word) for name, word in words.items()]
+    classes = {label for label, _, _ in found}
+    if not found:
+        return []
+    held = [set(folder.full[label].full[name].full) for label, name, _ in found]
+    if any(held) and len(set.intersection(*held)) > 1:  # the same folders in all splits of all: these are the classes
+        lines = {word: _joined(at, "*", name) for _, name, word in found}
+        raise SourceError(
+            f"{source}: {names_of(classes)} each hold {names_of({name for _, name, _ in found})}, with folders of "
+            f"classes in them ({names_of(set.intersection(*held))}). {line(**lines)} if they are parts of one set, or "
+            f"{layout(classes=_joined(at, min(classes), '*'))} and the like for one of them alone."
+        )
+    if without:
+        raise SourceError(
+            f"{source}: {names_of(classes)} divided into {names_of({name for _, name, _ in found})}, and "
+            f"{names_of(without)} not, or not only. Divide it likewise, or let all be divided here: "
+            f"{layout(classes=_joined(at))}."
+        )
+    return found
+
+
+# --- what is no class -------------------------------------------------------------------------------------------------
+
+
+def _without_marks(folder: Folder) -> dict[str, Folder]:
+    """The folders in a folder, without what is drawn over the images of the only other one, or written about them."""
+    full = folder.full
+    others = {name: inner for name, inner in full.items() if not says(name, MARKS)}
+    if len(others) != 1 or len(full) == 1:
+        return full
+    ((_, other),) = others.items()
+    return others if other.inner or not sum(full[name].pictures for name in full.keys() - others) else full
+
+
+def _copy_in(folder: Folder) -> Path:
+    """The path to a folder that holds what lies beside it once more, as where an archive was unpacked in itself."""
+    beside = folder.full
+    for name, inner in beside.items():
+        held = inner.inner
+        common = held.keys() & beside.keys() if held else set[str]()
+        if len(common) > 1 and 2 * len(common) >= len(held):
+            return (name, *inner.unwrapped()[0])
+    return ()
+
+
+def _refuse_copy(source: str, at: Path, folder: Folder) -> None:
+    if copy := _copy_in(folder):
+        told = f"{printable(_joined(at, *copy))} holds folders that lie beside it, too"
+        alone = f"{line(classes=_joined(at, *copy))} to take it alone, or move it away."
+        if copy[0].lower() in NO_CLASS or set(words_of(copy[0])) & set(SPLIT_WORDS):
+            alone = "Move it away, or the others into a folder train beside it."
+        raise SourceError(
+            f"{source}: {told} ({names_of(folder.full[copy[0]].inner)}): it is a copy of them, or a split, and no "
+            f"class. {alone}"
+        )
+
+
+def _alike(folder: Folder) -> tuple[str, str, set[str], Path, Path] | None:
+    """Two folders that hold the same folders, these, and where in each of both."""
+    full = folder.full
+    deep = sorted((name for name, inner in full.items() if inner.inner), key=lambda name: -full[name].total)[:40]
+    held = {name: {each.lower(): each for each in full[name].inner} for name in deep}
+    for one, other in combinations(deep, 2):
+        common = {
+            name for name in held[one].keys() & held[other].keys() if not says(name, MARKS) and name not in WRAPPERS
+        }
+        most = min(len(held[one]), len(held[other])) if are_numbered((one, other)) else len(held[one] | held[other])
+        if common and 2 * len(common) >= most and (len(common) > 1 or are_numbered((one, other))):
+            paths = full[one].unwrapped()[0], full[other].unwrapped()[0]
+            return one, other, {held[one][name] for name in common}, *paths
+    return None
+
+
+def _refuse_alike(source: str, at: Path, folder: Folder) -> None:
+    """Folders that hold the same folders look like splits, or like parts of one set, not like classes."""
+    if not (found := _alike(folder)):
+        return
+    one, other, common, below, besides = found
+    train, test = _joined(at, one, *below), _joined(at, other, *besides)
+    parts = f"{layout(classes=_joined(at, '*', *below))} if they are parts of one set, " if below == besides else ""
+    words = split_words(common)
+    first = f"{line(train=train, test=test)} if they are, or "
+    if "train" in words.values():
+        parts, lines = "", {word: _joined(at, "*", *below, name) for name, word in words.items()}
+        first = f"{line(**lines)} if those are the splits, or "
+    raise SourceError(
+        f"{source}: {printable(one)} and {printable(other)} both hold {names_of(common)}: they look like splits, not "
+        f"like classes. {first}{parts}{layout(classes=train)} to take one alone, {layout(classes=_joined(at))} if they "
+        "are classes all the same."
+    )
+
+
+def _refuse_parts(source: str, at: Path, folder: Folder) -> None:
+    """images_001 and images_002 are one set that was too large for one folder."""
+    full = folder.full
+    if len(full) > 1 and are_parts(full):
+        merged = any(inner.inner for inner in full.values())
+        each = f"{layout(classes=_joined(at, '*'))} if each holds class folders, or " if merged else ""
+        raise WithoutClassesError(
+            f"{source}: {names_of(full)} look like parts of one set, not like classes; expected <class>/<image>. "
+            f"Put into the recipe {each}{layout(classes=_joined(at))} if they are classes all the same."
+        )
+
+
+def _refuse_unlike(source: str, at: Path, folder: Folder) -> None:
+    """A folder of class folders is no class beside another folder: dataset/cat, dataset/dog and testset."""
+    full = folder.full
+    deep = [name for name, inner in full.items() if inner.inner]
+    flat = full.keys() - set(deep)
+    if len(deep) != 1 or not flat:
+        return
+    (name,) = deep
+    below, inner = full[name].unwrapped()
+    wraps = not words_of(name) and any(letter.isalpha() for letter in name)
+    if wraps or all(set(words_of(other)) & set(SPLIT_WORDS) for other in flat):
+        raise SourceError(
+            f"{source}: {printable(name)} holds folders of its own ({names_of(full[name].inner)}), "
+            f"{names_of(flat)} not: one of them may be no class. "
+            f"{line(classes=_joined(at, name, *below, *_copy_in(inner)))} if all classes are in there, or "
+            f"{layout(classes=_joined(at))} if not."
+        )
+
+
+def _refuse_no_class(source: str, at: Path, folder: Folder) -> None:
+    """Names that beside classes are those of none; and class and split in one name."""
+    full = folder.full
+    if classes_with_splits(full):
+        raise SourceError(
+            f"{source}: {names_of(full)} look like a class and a split in one name. Move each into a folder of its "
+            f"split (train/<class>, test/<class>), or {_put(at)} if they are classes."
+        )
+    copies = [
+        name
+        for name in full
+        if (of := re.fullmatch(r"(.+?)( - copy| copy|\(\d\)| \(\d\))+", name, re.I)) and of[1] in full
+    ]
+    odd = [name for name in full if name.lower() in NO_CLASS]
+    if (copies or odd) and len(full) - len(copies or odd) > 1:
+        raise SourceError(
+            f"{source}: {names_of(copies or odd)} beside {names_of(full.keys() - set(copies or odd))} may be no class. "
+            f"Move it away, or {_put(at)} if it is one."
+        )
+
+
+def _wraps(name: str) -> bool:
+    """Whether a folder of this name holds a class's images, or what is drawn over them."""
+    return name in WRAPPERS or says(name, MARKS)
+
+
+# --- parts ------------------------------------------------------------------------------------------------------------
+
+
+def _put(at: Path) -> str:
+    return f"put into the recipe {layout(classes=_joined(at))}"
+
+
+def _matching(folder: Folder, path: Path) -> Iterator[Path]:
+    """The paths below a folder, of folders that hold anything, that a path with * for any name stands for."""
+    if not path:
+        if folder.total:
+            yield ()
+        return
+    full = folder.full
+    for name in sorted(full) if path[0] == "*" and "*" not in full else path[:1]:
+        if inner := full.get(name):
+            yield from ((name, *rest) for rest in _matching(inner, path[1:]))
+
+
+def _joined(at: Path, *name: str) -> str:
+    return "/".join((*at, *name)) or "."

@@ -1,0 +1,118 @@
+"""A table that lies beside images, as text: labels.csv of a competition, metadata.csv of a hub."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from retraining.dataset.layouts.folder_names import split_words
+from retraining.dataset.layouts.ignored import why_path_ignored
+from retraining.dataset.layouts.records import DOCUMENT, LINES, read_records
+from retraining.dataset.names import printable
+from retraining.dataset.source_error import SourceError
+from retraining.dataset.split import SplitName
+
+ENDINGS = (".csv", ".tsv", ".lst", *LINES)
+MAYBE = (".txt", DOCUMENT)
+"""Of tables, too, and of much else."""
+GUESSES = re.compile(r"submission|predict|pseudo|sample_sub|baseline|dummy", re.IGNORECASE)
+MAX_BYTES = 25 * 1024**2
+MAX_ROWS = 5_000_000
+LST = ("index", "label", "path")
+"""Columns of what SageMaker's own image classification reads:
+docs.aws.amazon.com/sagemaker/latest/dg/image-classification.html."""
+UTF_16 = (b"\xff\xfe", b"\xfe\xff")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """Its name is that in the source; without a heading its columns are called 1, 2 and so on."""
+
+    name: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+    @property
+    def folder(self) -> str:
+        """Where it lies, with the last slash."""
+        return self.name.rpartition("/")[0] + "/" if "/" in self.name else ""
+
+
+def decoded(name: str, body: bytes) -> str:
+    """Raises SourceError for what is no text."""
+    try:
+        return body.decode("utf-16" if body.startswith(UTF_16) else "utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise SourceError(
+            f"{printable(name)} is no text in UTF-8 (byte {error.start}); save it as CSV UTF-8."
+        ) from None
+
+
+def read_table(name: str, text: str) -> Table:
+    """JSON by its ending; else the separator is the one that the first line has most of. Raises SourceError."""
+    if name.lower().endswith((*LINES, DOCUMENT)):
+        columns, records = read_records(name, text)
+        return Table(name=name, columns=columns, rows=records)
+    head = text.partition("\n")[0]
+    separator = max(",;\t| ", key=lambda sign: head.count(sign) if sign != " " else 0.5)
+    rows = []
+    try:
+        for row in csv.reader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=separator == " "):
+            if any(cell.strip() for cell in row):
+                rows.append([cell.strip() for cell in row])
+            if len(rows) > MAX_ROWS:
+                raise SourceError(f"{printable(name)} has more than {MAX_ROWS} rows; split it.")
+    except csv.Error as error:
+        raise SourceError(f"{printable(name)} cannot be read as a table: {error}.") from None
+    if not rows:
+        raise SourceError(f"{printable(name)} is empty.")
+    width = len(rows[0])
+    uneven = next((number for number, row in enumerate(rows, 1) if len(row) != width), None)
+    if uneven:
+        raise SourceError(
+            f"{printable(name)}: row {uneven} has {len(rows[uneven - 1])} cells, the first one has {width}; correct it."
+        )
+    if name.lower().endswith(".lst") and width == len(LST):
+        return Table(name=name, columns=LST, rows=rows)
+    return Table(name=name, columns=rows[0], rows=rows[1:])
+
+
+def named(names: Iterable[str], said: str) -> str | None:
+    """The table that the recipe names; the highest where there are several."""
+    return min(
+        (name for name in names if f"/{name}".endswith(f"/{said}")), key=lambda name: name.count("/"), default=None
+    )
+
+
+def levels(names: Iterable[str]) -> list[list[str]]:
+    """The tables of a source, those first that may tell most: as tables are written, and as high as any lies."""
+    found: dict[tuple[bool, int], list[str]] = {}
+    for name in names:
+        if name.lower().endswith((*ENDINGS, *MAYBE)) and why_path_ignored(name) == "notes" and not is_guess(name):
+            found.setdefault((is_maybe(name), name.count("/")), []).append(name)
+    return [found[level] for level in sorted(found)]
+
+
+def lists_of_splits(names: Iterable[str]) -> Iterator[dict[str, SplitName]]:
+    """The lists of one folder that are called as splits are, one for each: train.txt and test.txt."""
+    folders: dict[str, dict[str, str]] = {}
+    for name in (name for level in levels(names) for name in level):
+        folder, _, last = name.rpartition("/")
+        folders.setdefault(folder, {})[last.rpartition(".")[0]] = name
+    for tables in folders.values():
+        words = split_words(tables)
+        if "train" in words.values() and 1 < len(words) == len(set(words.values())):
+            yield {tables[stem]: split for stem, split in words.items()}
+
+
+def is_guess(name: str) -> bool:
+    """Whether a table says what somebody, or nobody, took the images for: sample_submission.csv of a competition."""
+    return bool(GUESSES.search(name.rpartition("/")[2]))
+
+
+def is_maybe(name: str) -> bool:
+    """Whether a name is as often that of something else as of a table."""
+    return name.lower().endswith(MAYBE)

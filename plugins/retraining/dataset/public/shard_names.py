@@ -1,0 +1,34 @@
+"""Which split a file of many pictures is of, by its name and its folders: train-00000-of-00004.parquet, test/0.tar."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from retraining.dataset.layouts.folder_names import split_words
+from retraining.dataset.names import printable
+from retraining.dataset.source_error import SourceError
+from retraining.dataset.split import SplitName
+
+
+def splits_of(names: Iterable[str]) -> dict[str, SplitName | None]:
+    """File → its split; None for all where no name says one. Its own name goes before its folder's.
+
+    Raises SourceError where some names say one and others do not.
+    """
+    parts = {name: (name.rpartition(".")[0] or name).split("/")[::-1] for name in names}
+    told: dict[str, SplitName] = {}
+    for level in range(max(map(len, parts.values()), default=0)):
+        at_level = {name: each[level] for name, each in parts.items() if level < len(each) and name not in told}
+        words = split_words({_without_count(part) for part in at_level.values()})
+        told |= {name: words[part] for name, each in at_level.items() if (part := _without_count(each)) in words}
+    if told and (silent := next((name for name in parts if name not in told), None)):
+        raise SourceError(
+            f"{printable(min(told))} is of {told[min(told)]}, and {printable(silent)} says no split; rename it, for "
+            "example to train-….., or leave it out."
+        )
+    return {name: told.get(name) for name in parts}
+
+
+def _without_count(part: str) -> str:
+    """train-00000-of-00004 → train."""
+    return part.replace("-of-", "-")
