@@ -36,6 +36,7 @@ def found(source: Path, pattern: str) -> dict[str, tuple[str | None, str]]:
         ([f"great_dane_{n}.jpg" for n in range(4)] + [f"Pug_{n:02}.JPEG" for n in range(4)], {"great_dane", "Pug"}),
         ([f"daisy ({n}).png" for n in range(4)] + [f"rose ({n}).png" for n in range(4)], {"daisy", "rose"}),
         ([f"train/a-{n}.png" for n in range(4)] + [f"train/b-{n}.png" for n in range(4)], {"a", "b"}),
+        ([f"train/{name}" for name in CATS_AND_DOGS] + [f"test1/{n}.jpg" for n in range(14)], {"cat", "dog"}),
     ],
 )
 def test_the_proposed_pattern_finds_classes(tmp_path: Path, names: list[str], classes: set[str]) -> None:

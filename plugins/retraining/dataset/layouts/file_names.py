@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from retraining.dataset.layouts.folder_names import split_words
 from retraining.dataset.layouts.ignored import why_path_ignored
@@ -18,8 +18,8 @@ LIKELY = 0.95
 """Share of the names that have to look alike before anything is proposed."""
 MOST_LIKELY = 1000
 """Classes that a proposal may find; more are names of things."""
-# A pattern to propose, and what it stands for in words; the shorter a class, the earlier.
-PROPOSED = r"^(.+?)[ ._-]*[(]?[0-9]+[)]?[.]"
+# A pattern to propose; the shorter a class, the earlier. 12.jpg, of a test set that nobody has labelled, has none.
+PROPOSED = r"^(?![0-9]+[.])(.+?)[ ._-]*[(]?[0-9]+[)]?[.]"
 
 
 def understand_names(source: str, names: Iterable[str], pattern: str) -> Understood:
@@ -52,6 +52,11 @@ def understand_names(source: str, names: Iterable[str], pattern: str) -> Underst
 def proposal(names: Iterable[str]) -> str:
     """A sentence for who has such names and says nothing of them; empty where they look otherwise."""
     images = [name for name in names if not why_path_ignored(name)]
+    trained = [name for name in images if "train" in split_words(name.split("/")[:-1]).values()]
+    return _proposal(images) or _proposal(trained)
+
+
+def _proposal(images: Sequence[str]) -> str:
     found = [match[1] for name in images if (match := re.match(PROPOSED, name.rpartition("/")[2]))]
     counted = Counter(found)
     alone = sum(count == 1 for count in counted.values())
