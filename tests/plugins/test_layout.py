@@ -254,6 +254,23 @@ def test_vehicles_may_be_called_train() -> None:
         (files("8863/0", "8863/1", "8864/0", "8864/1"), r"\{train: '8863', test: '8864'\}"),
         (files("yes/cat", "yes/dog", "no, or/cat", "no, or/dog"), r"\{train: 'yes', test: 'no, or'\}"),
         (files("train", "test"), "test, train hold images themselves, without class folders"),
+        (files("train_images", "test_images", "train_tfrecords"), "test_images, train_images hold images themselves"),
+        (files("cat", "dog", "no_label"), r"no_label beside cat, dog may be no class"),
+        (
+            files("d/d/train/ok", "d/d/train/bad", "d/d/test/ok", "d/d/test/bad", "d512/d512/ok", "d512/d512/bad"),
+            r"d holds test, train, with folders of classes in them \(bad, ok\): it is a whole data set, and no class "
+            r"beside d512\. .*`layout: \{train: d/d/train, test: d/d/test\}` to take it alone",
+        ),
+        (
+            files("s/train/ok", "s/train/bad", "s/test/ok", "s/test/bad", count=4)
+            + files("t/train/good", "t/train/worn", "t/test/good", "t/test/worn"),
+            r"s holds test, train, .*a whole data set, and no class beside t\. .*\{train: s/train, test: s/test\}`",
+        ),
+        (
+            files("a/x/train/ok", "a/x/train/bad", "a/x/val/ok", "a/x/val/bad", count=4)
+            + files("b/y/train/ok", "b/y/train/bad"),
+            r"\{train: a/x/train, validation: a/x/val\}` to take it alone",
+        ),
     ],
 )
 def test_what_is_unclear_is_refused_with_the_line_for_the_recipe(names: list[str], complaint: str) -> None:
@@ -286,6 +303,19 @@ def test_folders_within_class_folders_are_told() -> None:
     (note,) = notes_on({"layout": found.as_dict()})
     assert note.startswith("Folders within class folders are no classes: 4 (animals/cats, animals/dogs, vehicles/cars)")
     assert "within" not in read(files("cats/a", "dogs", "dogs/b")).as_dict()
+
+
+@pytest.mark.parametrize("named", ["set", "."])
+def test_splits_named_as_class_folders_are_refused(named: str) -> None:
+    names = files("set/train/images/cat", "set/train/images/dog", "set/val/images/cat", "set/val/images/dog")
+    with pytest.raises(SourceError, match=r"train, val in there are splits.*\{train: set/train/images, "):
+        read(names, classes=named)
+    assert classes(read(names, classes="set/*/images")) == {(None, "cat"), (None, "dog")}
+
+
+def test_splits_deeper_in_each_class_are_kept() -> None:
+    found = read(files("cat/raw/train", "cat/raw/test", "dog/raw/train", "dog/raw/test"))
+    assert classes(found) == TRAIN_TEST and found.splits == {"*/raw/train": "train", "*/raw/test": "test"}
 
 
 def test_a_layout_of_folders_that_are_not_there_is_refused() -> None:

@@ -53,7 +53,7 @@ def guessed(source: str, root: Folder) -> Parents:
             break
         at, folder = (*at, name), folder.full[name]
     if own := _splits_of_classes(source, at, folder):
-        return {(*at, label, name): (split, label) for label, name, split in own}
+        return {(*at, *path): (split, path[0]) for path, split in own}
     _refuse_copy(source, at, folder)
     _refuse_alike(source, at, folder)
     _refuse_parts(source, at, folder)
@@ -79,8 +79,24 @@ def said_by(source: str, root: Folder, said: Layout) -> Parents:
                 f"it has {names_of(root.full) or 'no folders'}."
             )
         for match in matches:
+            if key == "classes":
+                _refuse_splits(source, (*at, *match), folder.at(match))
             found[(*at, *match)] = (None if key == "classes" else cast(SplitName, key), None)
     return found
+
+
+def _refuse_splits(source: str, at: Path, folder: Folder | None) -> None:
+    """Whoever names a folder of splits as that of the classes means what is in them."""
+    full = folder.full if folder else {}
+    words = split_words(full)
+    below = {name: _class_folders(name, inner) for name, inner in full.items()}
+    if {"train"} < set(words.values()) and len(words) == len(full) and all(below.values()):
+        lines = {word: _joined(at, *below[name]) for name, word in words.items()}
+        raise SourceError(
+            f"{source}: layout.classes of the recipe is {_joined(at)!r}, but {names_of(full)} in there are splits that "
+            f"hold the class folders. {line(**lines)} to keep them, or {layout(classes=_joined(at, '*'))} to divide "
+            "all anew."
+        )
 
 
 def names_of(names: Iterable[str]) -> str:
@@ -97,10 +113,11 @@ def _splits(source: str, at: Path, folder: Folder) -> dict[Path, SplitName]:
     full = folder.full
     words = split_words(full)
     labelled = {path: word for name, word in words.items() if (path := _class_folders(name, full[name]))}
-    if len(words) == len(full) > 1 and not labelled:
+    divided = {"train"} < set(words.values()) and not any(inner.inner for inner in full.values())
+    if not labelled and (len(words) == len(full) > 1 or divided):  # also where train_metadata lies beside
         raise WithoutClassesError(
-            f"{source}: {names_of(full)} hold images themselves, without class folders; expected "
-            f"{printable(min(full))}/<class>/<image>."
+            f"{source}: {names_of(words)} hold images themselves, without class folders; expected "
+            f"{printable(min(words))}/<class>/<image>."
         )
     if not labelled or len(full) == 1:  # classes, or one folder around all
         return {}
@@ -177,35 +194,56 @@ def _holds_the_splits(folder: Folder) -> str:
     return deep[0] if divided and below and len(words) == len(folder.full[deep[0]].inner) else ""
 
 
-def _splits_of_classes(source: str, at: Path, folder: Folder) -> list[tuple[str, str, SplitName]]:
-    """<class>/<split>/<image>: (class, split folder, split) of each, if every class is laid out so."""
-    found, without = [], []
-    for label, inner in folder.full.items():
+def _splits_of_classes(source: str, at: Path, folder: Folder) -> list[tuple[Path, SplitName]]:
+    """<class>/<split>/<image>: (class, …, split folder) and split of each, if every class is laid out so."""
+    found: list[tuple[Path, SplitName]] = []
+    without, held = [], dict[str, list[set[str]]]()
+    for label, outer in folder.full.items():
+        below, inner = outer.unwrapped()
         words = split_words(inner.full)
         if inner.stray or "train" not in words.values() or len(set(words.values())) < 2:
             without.append(label)
             continue
         if len(words) < len(inner.full):
             without.append(label)
-        found += [(label, name, word) for name, word in words.items()]
-    classes = {label for label, _, _ in found}
+        found += [((label, *below, name), word) for name, word in words.items()]
+        held[label] = [set(inner.full[name].full) for name in words]
     if not found:
         return []
-    held = [set(folder.full[label].full[name].full) for label, name, _ in found]
-    if any(held) and len(set.intersection(*held)) > 1:  # the same folders in all splits of all: these are the classes
-        lines = {word: _joined(at, "*", name) for _, name, word in found}
-        raise SourceError(
-            f"{source}: {names_of(classes)} each hold {names_of({name for _, name, _ in found})}, with folders of "
-            f"classes in them ({names_of(set.intersection(*held))}). {line(**lines)} if they are parts of one set, or "
-            f"{layout(classes=_joined(at, min(classes), '*'))} and the like for one of them alone."
-        )
+    _refuse_whole_sets(source, at, folder, found, held)
     if without:
         raise SourceError(
-            f"{source}: {names_of(classes)} divided into {names_of({name for _, name, _ in found})}, and "
+            f"{source}: {names_of(held)} divided into {names_of({path[-1] for path, _ in found})}, and "
             f"{names_of(without)} not, or not only. Divide it likewise, or let all be divided here: "
             f"{layout(classes=_joined(at))}."
         )
     return found
+
+
+def _refuse_whole_sets(
+    source: str, at: Path, folder: Folder, found: list[tuple[Path, SplitName]], held: Mapping[str, list[set[str]]]
+) -> None:
+    """The same folders in all splits of a folder: these are the classes, and it is a whole set of them, no class."""
+    classes = {label: common for label, splits in held.items() if len(common := set.intersection(*splits)) > 1}
+    if not classes:
+        return
+    several = set.intersection(*classes.values()) if len(classes) == len(held) > 1 else set[str]()
+    starred = {word: ("*", *path[1:]) for path, word in found if path[0] in classes}
+    if len(several) > 1 and all(("*", *path[1:]) in starred.values() for path, _ in found):
+        lines = {word: _joined(at, *path) for word, path in starred.items()}
+        raise SourceError(
+            f"{source}: {names_of(classes)} each hold {names_of({path[-1] for path, _ in found})}, with folders of "
+            f"classes in them ({names_of(several)}). {line(**lines)} if they are parts of one set, or "
+            f"{layout(classes=_joined(at, min(classes), *starred[found[0][1]][1:-1], '*'))} and the like for one of "
+            "them alone."
+        )
+    whole = max(classes, key=lambda label: folder.full[label].total)
+    lines = {word: _joined(at, *path) for path, word in found if path[0] == whole}
+    raise SourceError(
+        f"{source}: {printable(whole)} holds {names_of({path[-1] for path, _ in found if path[0] == whole})}, with "
+        f"folders of classes in them ({names_of(classes[whole])}): it is a whole data set, and no class beside "
+        f"{names_of(folder.full.keys() - {whole})}. {line(**lines)} to take it alone."
+    )
 
 
 # --- what is no class -------------------------------------------------------------------------------------------------

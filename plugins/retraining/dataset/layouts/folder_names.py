@@ -44,7 +44,7 @@ PARTS = {
 # What no class is called that lies beside classes: images that nobody has labelled, or that show others once more.
 NO_CLASS = {
     "test", "tests", "testing", "unlabeled", "unlabelled", "predict", "prediction", "predictions", "pred",
-    "thumbnail", "thumbnails", "thumbs", "submission", "untitled folder", "new folder",
+    "thumbnail", "thumbnails", "thumbs", "submission", "untitled folder", "new folder", "no_label",
 }  # fmt: skip
 
 

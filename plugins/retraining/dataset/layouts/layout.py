@@ -153,7 +153,7 @@ def understand(source: str, names: Iterable[str], empty: Iterable[str] = (), sai
     by_recipe = bool(said and said.names_folders)
     parents = said_by(source, root, said) if said and by_recipe else guessed(source, root)
     found.splits = {
-        "/".join(path if label is None else (*path[:-2], "*", path[-1])): split
+        "/".join("*" if part == label else part for part in path): split
         for path, (split, label) in parents.items()
         if split is not None
     }
