@@ -143,6 +143,22 @@ def test_a_colon_is_no_drive_of_windows(tmp_path: Path) -> None:
     assert {label for _, label, _ in found(path)} == {"cat", "dog"}
 
 
+def test_the_unicode_name_beside_an_old_one_counts(tmp_path: Path) -> None:
+    """WinZip and Info-ZIP write it on Windows, where names are in a code page."""
+    classes = {"aaa": "\u043a\u043e\u0442", "bbb": "\u043f\u0435\u0441"}
+    with zipfile.ZipFile(tmp_path / "windows.zip", "w") as made:
+        for stand_in, name in classes.items():
+            field = b"\1" + struct.pack("<I", zlib.crc32(f"{name}/1.png".encode("cp866"))) + f"{name}/1.png".encode()
+            entry = zipfile.ZipInfo(f"{stand_in}/1.png")
+            entry.extra = struct.pack("<HHBHH", 0x9999, 1, 7, 0x7075, len(field)) + field
+            made.writestr(entry, b"x")
+    body = (tmp_path / "windows.zip").read_bytes()
+    for stand_in, name in classes.items():
+        body = body.replace(stand_in.encode(), name.encode("cp866"))
+    (tmp_path / "windows.zip").write_bytes(body)
+    assert {label for _, label, _ in found(tmp_path / "windows.zip")} == set(classes.values())
+
+
 def test_names_that_a_mac_zipped_are_read_as_it_meant_them(tmp_path: Path) -> None:
     """It writes UTF-8 and does not say so."""
     body = zipped(tmp_path / "mac.zip", "Löwe/1.png", "猫/1.png").read_bytes()

@@ -44,6 +44,8 @@ DRIVE = re.compile(r"[A-Za-z]:")
 """Of Windows, in front of a name; elsewhere a colon is a letter like others: `10:30/`."""
 COPY_BYTES = 256 * 1024
 ZIP, GZIP, BZIP2, XZ = (b"PK\x03\x04", b"PK\x05\x06"), b"\x1f\x8b", b"BZh", (b"\xfd7zXZ", b"]\0\0")
+UNICODE_PATH = 0x7075
+"""Of an extra field of a zip."""
 LOOK_BYTES = 64 * 1024**2  # how often the disk is looked at
 
 # Python's own tar filters had holes until 3.11.17 (CVE-2025-4517, CVE-2026-82049), so no member is ever extracted by
@@ -232,10 +234,24 @@ def _zip_name(info: zipfile.ZipInfo) -> str:
     name = info.filename
     if not info.flag_bits & 0x800:
         try:
-            name = name.encode("cp437").decode()
+            raw = name.encode("cp437")
+            name = _unicode_path(info.extra, raw) or raw.decode()
         except UnicodeError:  # it is cp437, or nearly
             name = info.filename
     return name.replace("\\", "/")
+
+
+def _unicode_path(extra: bytes, raw: bytes) -> str:
+    """The name in UTF-8 that WinZip and Info-ZIP put beside one of an old code page; empty without any.
+
+    Source: APPNOTE 6.3, 4.6.9: version, CRC of the other name, UTF-8.
+    """
+    while len(extra) >= 4:
+        kind, size = struct.unpack_from("<HH", extra)
+        value, extra = extra[4 : 4 + size], extra[4 + size :]
+        if kind == UNICODE_PATH and value[:1] == b"\1" and value[1:5] == struct.pack("<I", zlib.crc32(raw)):
+            return value[5:].decode()
+    return ""
 
 
 def _inside(target: Path, name: str, archive: Path) -> Path:
