@@ -108,6 +108,7 @@ def test_whole_images_are_accepted_by_their_first_bytes(tmp_path: Path, body: by
         (noise("BMP", (8, 64)), "TOO_SMALL"),
         (b"RIFF\0\0\0\0WAVE", "NOT_IMAGE"),
         (b"\0\0\0\x18ftypheic\0\0\0\0", "FORMAT"),
+        (bytes(128) + b"DICM", "FORMAT"),
         (noise("JPEG")[:-2], "TRUNCATED"),
         (noise("JPEG")[: len(noise("JPEG")) // 2], "TRUNCATED"),
         (noise("PNG")[:-20], "TRUNCATED"),
@@ -185,3 +186,9 @@ def test_links_and_pipes_are_not_read(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "link").symlink_to("/etc/passwd")
     assert [verify_image(tmp_path / name).code for name in ("pipe", "link")] == ["NOT_REGULAR"] * 2  # type: ignore[union-attr]
+
+
+def test_a_clone_without_its_pictures_is_told(tmp_path: Path) -> None:
+    (tmp_path / "1.jpg").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 12345\n")
+    found = verify_image(tmp_path / "1.jpg")
+    assert isinstance(found, Rejected) and found.code == "NOT_IMAGE" and "git lfs pull" in found.detail

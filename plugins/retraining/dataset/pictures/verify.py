@@ -32,6 +32,8 @@ OTHER_FORMATS = {
 }  # fmt: skip
 BRANDS = {b"heic": "HEIC", b"heix": "HEIC", b"mif1": "HEIC", b"msf1": "HEIC", b"avif": "AVIF", b"avis": "AVIF"}
 
+GIT_LFS = b"version https://git-lfs.github.com/"
+"""What stands in a clone until its files are fetched."""
 LARGE_PIXELS = 25_000_000
 """From here on a picture is decoded while no other large one is: 120 megapixels can take half a gigabyte."""
 _large: AbstractContextManager[object] = threading.BoundedSemaphore(1)
@@ -119,7 +121,10 @@ def _digest(body: bytes) -> str:
 
 
 def _foreign(body: bytes) -> Rejected:
+    if body.startswith(GIT_LFS):
+        return Rejected(code="NOT_IMAGE", detail="Git LFS keeps the picture elsewhere; fetch it: git lfs pull")
     name = BRANDS.get(body[8:12]) if body[4:8] == b"ftyp" else None
+    name = "DICOM" if body[128:132] == b"DICM" else name
     name = name or next((name for magic, name in OTHER_FORMATS.items() if body.startswith(magic)), None)
     if name:
         return Rejected(code="FORMAT", detail=f"{name} is not read; convert it to JPEG or PNG")
