@@ -129,6 +129,8 @@ def test_what_is_left_out_has_its_default(recipe: Recipe) -> None:
         (put("layout", {"train": "a", "test": "a"}), r"layout = .*must name another folder for each split"),
         (put("layout", {"training": "a"}), r"layout\.training = 'a': is not a key of this section. Did you mean train"),
         (put("layout", "Training"), r"layout = 'Training': must be a section of keys and values"),
+        (put("layout", {"classes": 10253}), r"layout\.classes = 10253: must be a text\. Put it into quotes\."),
+        (put("layout", {"classes": True}), r"classes = True: must be a text\. Put it into quotes, for YAML takes yes"),
         (put("split", {"train": 1.0, "validation": 0.0, "test": 0.0}), r"split\.train = 1\.0: must be a share"),
         (put("training.instance_type", "m5.xlarge"), r"training\.instance_type = 'm5\.xlarge': must be a SageMaker"),
         (put("training.spot", "yes"), r"training\.spot = 'yes': must be true or false"),

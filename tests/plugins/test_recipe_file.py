@@ -105,6 +105,13 @@ def test_a_recipe_of_another_encoding_is_read(tmp_path: Path) -> None:
         load_recipe(path)
 
 
+@pytest.mark.parametrize(("text", "rule"), [("# flowers\n", "is empty"), ("- name: x\n", "is a list, not keys with")])
+def test_a_file_without_keys_is_told_as_such(tmp_path: Path, text: str, rule: str) -> None:
+    (tmp_path / "flowers.yaml").write_text(text)
+    with pytest.raises(RecipeError, match=rf"file = 'flowers\.yaml': {rule}"):
+        load_recipe(tmp_path / "flowers.yaml")
+
+
 def test_repetitions_of_plain_parts_are_read(tmp_path: Path) -> None:
     path = tmp_path / "good.yaml"
     path.write_text("a: &a {k: [1, 2]}\nb: *a\nc: &c {m: 3}\nd: {<<: *a, <<: *c, m: 4}\n")

@@ -35,12 +35,14 @@ def read_yaml(path: Path) -> object:
         if len(content) > MAX_BYTES:
             raise RecipeError("file", path.name, f"has more than {MAX_BYTES} bytes; a recipe is a few kilobytes")
         text = content.decode("utf-16" if content.startswith(UTF_16) else "utf-8")
-        if not text.strip():
-            raise RecipeError("file", path.name, "is empty", "A recipe has a name and a source: see dags/recipes.")
         try:
-            return _load(path.name, text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+            found = _load(path.name, text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
         except yaml.YAMLError:  # libyaml is ten times as fast, but refuses names of files that are not UTF-8
-            return _load(path.name, text, yaml.SafeLoader)
+            found = _load(path.name, text, yaml.SafeLoader)
+        if not isinstance(found, dict):
+            rule = "is empty" if found is None else f"is a {type(found).__name__}, not keys with values"
+            raise RecipeError("file", path.name, rule, "A recipe has a name and a source: see dags/recipes.")
+        return found
     except RecipeError:
         raise
     except OSError as error:

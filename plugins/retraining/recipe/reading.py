@@ -127,6 +127,9 @@ def _refusal(section: type, error: ErrorDetails) -> RecipeError:
     if kind == "union":
         return RecipeError(key, value, "must be a text, a number, true or false")
     way_out = way_out_of_exponent(value) if kind in ("float_type", "int_type") else ""
+    if kind == "string_type" and isinstance(value, bool | int | float):
+        words = ", for YAML takes yes, no, on and off for true and false" if isinstance(value, bool) else ""
+        way_out = f"Put it into quotes{words}."
     return RecipeError(key, value, RULES.get(kind) or error["msg"], way_out)
 
 
