@@ -217,10 +217,10 @@ def parse_json(body: bytes | bytearray | str) -> Any:
         return dict(pairs)
 
     try:
-        # Bytes may be UTF-8, -16 or -32, and begin with a mark that says so: Windows writes one.
-        return json.loads(
-            body if isinstance(body, str) else bytes(body), parse_constant=refuse, object_pairs_hook=without_doubles
-        )
+        # Bytes may be UTF-8, -16 or -32, and begin with a mark that says so: Windows writes one. Servers leave it in
+        # the text that they make of them.
+        text = body.removeprefix("\ufeff") if isinstance(body, str) else bytes(body)
+        return json.loads(text, parse_constant=refuse, object_pairs_hook=without_doubles)
     except (ValueError, RecursionError) as error:
         raise RequestError(400, "JSON", f"the body is not valid JSON: {str(error)[:200]}") from error
 

@@ -65,6 +65,7 @@ def test_every_content_type_gives_the_same_answer(network):
         (json.dumps({"image": BASE64}), "application/json"),
         (json.dumps({"image": BASE64}).encode(), "application/json; charset=utf-8"),
         (json.dumps({"image": BASE64}).encode("utf-8-sig"), "application/json"),  # Windows begins a text so
+        ("\ufeff" + json.dumps({"image": BASE64}), "application/json"),  # and a server makes text of it
         (json.dumps({"image": BASE64}).encode("utf-16"), "application/json; charset=utf-16"),
         (PNG, "binary/octet-stream"),  # S3's for an object of which nothing was said
         (PNG, "image/x-ms-bmp"),
@@ -111,7 +112,8 @@ def test_instances_are_answered_in_order(network):
         ('{"image": "", "image": ""}', "application/json", 400, "JSON"),
         (json.dumps({"image": BASE64, "url": "https://example.com/"}), "application/json", 400, "JSON_SHAPE"),
         ('{"image": ' + "1" * 5000 + "}", "application/json", 400, "JSON"),
-        ("\ufeff{}", "application/json", 400, "JSON"),
+        ("\ufeff{", "application/json", 400, "JSON"),
+        ("\ufeff\ufeff{}", "application/json", 400, "JSON"),
         ('{"image": 7}', "application/json", 400, "BASE64"),
         ('{"image": "data:image/png;base64,AAAA"}', "application/json", 400, "BASE64"),
         ('{"instances": []}', "application/json", 400, "INSTANCES"),
