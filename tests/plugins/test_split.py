@@ -120,6 +120,21 @@ def test_a_group_in_two_classes_is_in_one_split_even_when_a_class_is_small() -> 
     assert divided > 5
 
 
+def test_all_classes_that_cannot_be_divided_are_told() -> None:
+    rows: list[tuple[str, SplitName | None, int]] = [("cat", None, number) for number in range(9)]
+    small: list[tuple[str, SplitName | None, int]] = [(f"small {number}", None, number) for number in range(20, 30)]
+    with pytest.raises(SplitError, match=r"class 'small 20' has 1 .* 9 more classes .*: small 21, small 22,.* others"):
+        make_version(judged(*rows, *small), "here", Split())
+
+
+def test_a_class_of_the_test_set_alone_is_told() -> None:
+    """Train calls it adenocarcinoma_left: a set of CT scans that is loaded a lot."""
+    rows: list[tuple[str, SplitName | None, int]] = [("normal", "train", number) for number in range(9)]
+    rows += [("normal", "test", 10), ("adenocarcinoma", "test", 11)]
+    with pytest.raises(SplitError, match=r"'adenocarcinoma' is in the source's own test alone.*Rename its"):
+        make_version(judged(*rows), "here", Split())
+
+
 def named(*rows: tuple[str, int, str]) -> list[tuple[SourceFile, VerifiedImage]]:
     """(class, content number, file name) rows as verified files."""
     return [

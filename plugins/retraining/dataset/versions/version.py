@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any
@@ -14,7 +14,7 @@ from retraining.dataset.names import printable
 from retraining.dataset.near.leaks import NearSummary, leaks, near_summary
 from retraining.dataset.pictures.verdict import Original, Rejected, VerifiedImage
 from retraining.dataset.sources.source import SourceFile
-from retraining.dataset.split import SPLITS, SplitName, assign_splits
+from retraining.dataset.split import SPLITS, SplitError, SplitName, assign_splits
 from retraining.fingerprint import dataset_fingerprint
 from retraining.labels.corrections import Corrections
 from retraining.recipe import Split
@@ -270,10 +270,14 @@ def _divide(
     left_out = leaks(given, clusters)
     for digest in usable.keys() - left_out.keys():
         labels[usable[digest][0][0].label][digest] = given[digest]
-    images = []
+    images, refused = [], dict[str, str]()
     for label, digests in sorted(labels.items()):
         undecided = {digest: groups[digest] for digest, split in digests.items() if split is None}
-        splits = assign_splits(label, undecided, open_shares, shared=shared)
+        try:
+            splits = assign_splits(label, undecided, open_shares, shared=shared)
+        except SplitError as error:
+            refused[label] = str(error) if undecided else _untrained(label, digests.values())
+            continue
         for digest, kept in digests.items():
             file, verified = min(usable[digest], key=lambda copy: copy[0].name)
             split = kept or splits[digest]
@@ -288,12 +292,28 @@ def _divide(
                     original=verified.original,
                 )
             )
+    if refused:
+        first, *others = refused
+        more = f" {len(others)} more classes cannot be divided: {_some(others)}." if others else ""
+        raise SplitError(refused[first] + more)
     for split in fixed:
         if missing := sorted(set(labels) - {image.label for image in images if image.split == split}):
             raise DatasetError(
                 f"The source's own {split} folder has no usable image of {missing}. Add some, or remove it."
             )
     return images, left_out
+
+
+def _untrained(label: str, splits: Iterable[SplitName | None]) -> str:
+    folders = " and ".join(sorted({split for split in splits if split}))
+    return (
+        f"class {label!r} is in the source's own {folders} alone, and there is nothing to train it on. "
+        "Rename its folder there if train calls it otherwise, or remove it."
+    )
+
+
+def _some(labels: Sequence[str]) -> str:
+    return ", ".join(labels[:MAX_NAMED]) + (" and others" if labels[MAX_NAMED:] else "")
 
 
 def _check_budget(files: Sequence[SourceFile], quarantined: Sequence[Quarantined]) -> None:
