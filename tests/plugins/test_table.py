@@ -69,7 +69,18 @@ def test_images_are_found_however_they_are_named(place: str, form: str) -> None:
     assert len(understood.places) == len(PETS) and not understood.left_out
 
 
-@pytest.mark.parametrize("text", ["id;breed\n{}", "\ufeffid,breed\r\n{}", "id\tbreed\n{}", 'id,"breed"\n\n{}', "{}"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "id;breed\n{}",
+        "\ufeffid,breed\r\n{}",
+        "id\tbreed\n{}",
+        'id,"breed"\n\n{}',
+        "{}",
+        "\n\r\nid,breed\n{}",
+        "\ufeffsep=;\r\nid;breed\r\n{}",  # how Excel is told what stands between the cells
+    ],
+)
 def test_tables_of_any_program_are_read(tmp_path: Path, text: str) -> None:
     separator = next((sign for sign in ";\t" if sign in text), ",")
     rows = "\n".join(breeds("{}")[1:]).replace(",", separator)

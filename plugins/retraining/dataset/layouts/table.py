@@ -24,6 +24,8 @@ MAX_ROWS = 5_000_000
 LST = ("index", "label", "path")
 """Columns of what SageMaker's own image classification reads:
 docs.aws.amazon.com/sagemaker/latest/dg/image-classification.html."""
+SEPARATOR_LINE = re.compile(r"\"?sep=([,;|\t])\"?\r?\n", re.IGNORECASE)
+"""With which Excel is told how to read what follows."""
 UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 
 
@@ -56,8 +58,11 @@ def read_table(name: str, text: str) -> Table:
     if name.lower().endswith((*LINES, DOCUMENT)):
         columns, records = read_records(name, text)
         return Table(name=name, columns=columns, rows=records)
+    text = text.lstrip("\r\n")
+    if said := SEPARATOR_LINE.match(text):
+        text = text[said.end() :]
     head = text.partition("\n")[0]
-    separator = max(",;\t| ", key=lambda sign: head.count(sign) if sign != " " else 0.5)
+    separator = said[1] if said else max(",;\t| ", key=lambda sign: head.count(sign) if sign != " " else 0.5)
     rows = []
     try:
         for row in csv.reader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=separator == " "):
