@@ -67,7 +67,7 @@ class Preparation:
     def start(self, num_threads: int) -> list[str]:
         """Start every host's process; returns the first host's command. Leaves none running when one cannot start.
 
-        In script mode each has an environment of its own over the interpreter's, where pip of the script installs.
+        Each has an environment of its own over the interpreter's, where pip of the job installs.
         """
         container = Container.of(
             self._request["AlgorithmSpecification"].get("TrainingImage", ""),
@@ -81,10 +81,9 @@ class Preparation:
         try:
             for process, command in zip(self._hosts, commands, strict=True):
                 environment = self._environment(process, container, interpreter, num_threads)
-                if not self._entrypoint:
-                    own = overlay.make(process.folder / "environment", interpreter)
-                    command = [own if word == interpreter else word for word in command]
-                    environment["PATH"] = f"{Path(own).parent}:{environment['PATH']}"
+                own = overlay.make(process.folder / "environment", interpreter)
+                command = [own if word == interpreter else word for word in command]
+                environment["PATH"] = f"{Path(own).parent}:{environment['PATH']}"
                 mounts = process.opt_ml.mounts(self._request)
                 process.start(container, command, environment, mounts=mounts, hosts=self._hosts)
         except BaseException as error:
@@ -146,14 +145,9 @@ class Preparation:
     ) -> dict[str, str]:
         requested: dict[str, str] = self._request.get("Environment", {})
         plain = process.environment(container, interpreter, num_threads)
-        paths = [script.python_path(process.opt_ml)]
-        if self._entrypoint:
-            programs = entrypoint.write_programs(process.folder / "bin", interpreter)
-            pip = entrypoint.pip_environment(interpreter, process.folder)
-            paths.append(pip.pop("PYTHONPATH"))
-            plain |= pip | {"PATH": f"{programs}:{plain['PATH']}"}
         environment = {
             **plain,
+            "PIP_DISABLE_PIP_VERSION_CHECK": "1",
             "TRAINING_JOB_ARN": self._request["TrainingJobArn"],
             **script.environment(
                 process.opt_ml,
@@ -167,7 +161,8 @@ class Preparation:
             **self._several(process),
             **requested,
         }
-        environment["PYTHONPATH"] = ":".join([*paths, *filter(None, [requested.get("PYTHONPATH")])])
+        paths = script.python_path(process.opt_ml), requested.get("PYTHONPATH")
+        environment["PYTHONPATH"] = ":".join(filter(None, paths))
         if "PATH" in requested:
             environment["PATH"] = f"{plain['PATH']}:{requested['PATH']}"
         return environment

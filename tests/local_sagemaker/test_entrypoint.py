@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import botocore.exceptions
 import pytest
 
 from tests.local_sagemaker.harness import BUCKET, IMAGE, REPOSITORY, ROLE, Server, training_request
+from tests.local_sagemaker.test_packages import wheel
 from tests.local_sagemaker.test_training import archive, run, wait
 from tests.object_store import KEY_ID, SECRET
 from tests.waiting import PATIENCE_S
@@ -46,11 +48,33 @@ def test_command_sees_its_own_folder_at_opt_ml(server: Server) -> None:
 
 
 def test_python_and_pip_are_those_of_the_image(server: Server) -> None:
-    command = "python -c 'import sys; print(sys.prefix)'; python3 -c 'import botocore; print(1)'; pip --version"
+    command = "python -c 'import sys; print(sys.version)'; python3 -c 'import pytest; print(pytest)'; pip --version"
     assert run(server, entrypoint(server, "pythons", command))["TrainingJobStatus"] == "Completed"
-    prefix, imported, pip = lines(server, "pythons")
-    assert (prefix, imported) == (sys.prefix, "1")
+    version, imported, pip = lines(server, "pythons")
+    assert (version, imported) == (sys.version, str(pytest))
     assert pip.startswith("pip ")
+
+
+def test_pip_of_a_command_leaves_the_interpreter_alone(make_server: Callable[..., Server], tmp_path: Path) -> None:
+    """SageMaker SDK's @remote upgrades what is there: pip removes what it replaces, but in the job's own place."""
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(tmp_path / "image")], check=True)
+    (site,) = (tmp_path / "image").glob("lib/python*/site-packages")
+    with zipfile.ZipFile(wheel(tmp_path, "tinyshared")) as installed:
+        installed.extractall(site)
+    (site / "tinyshared-1.0.dist-info/RECORD").write_text("tinyshared.py,,\n")
+    images = tmp_path / "images.toml"
+    images.write_text(f'[[image]]\nmatch = ["*/pytorch:*"]\ninterpreter = "{tmp_path}/image/bin/python"\n')
+    server = make_server("--images", str(images))
+
+    seen = "python -c 'import tinyshared; print(tinyshared.VERSION)'"
+    newer, away = wheel(tmp_path, "tinyshared", "2.0"), "pip uninstall -q --yes tinyshared"
+    program = tmp_path / "upgrade.sh"
+    program.write_text(f"python -m pip install -q -U --no-index {newer}; {seen}; {away}; {away}; {seen}")
+    job = run(server, entrypoint(server, "upgrades", f"bash {program}"))
+    assert job["TrainingJobStatus"] == "Completed", job.get("FailureReason")
+    told = lines(server, "upgrades")
+    assert (told[0], told[-1]) == ("2.0", "1.0")
+    assert "VERSION = '1.0'" in (site / "tinyshared.py").read_text()
 
 
 def test_hosts_of_a_job_find_each_other_by_name(server: Server) -> None:
