@@ -92,10 +92,10 @@ class S3Gateway:
                     return s3_error(403, "SignatureDoesNotMatch", "The request signature does not match.")
                 headers, target = asked
                 headers = self._signed_anew(request.method, target, headers)
-        elif not (found := re.fullmatch(_CREDENTIAL, presigned(request, "X-Amz-Credential"))) or not is_of(
-            found["day"], presigned(request, "X-Amz-Date")
-        ):
-            return s3_error(400, "AuthorizationQueryParametersError", "X-Amz-Credential is malformed.")
+        elif credential := presigned(request, "X-Amz-Credential"):
+            found = re.fullmatch(_CREDENTIAL, credential)
+            if not found or not is_of(found["day"], presigned(request, "X-Amz-Date")):
+                return s3_error(400, "AuthorizationQueryParametersError", "X-Amz-Credential is malformed.")
         self._client = self._client or httpx.AsyncClient(timeout=_TIMEOUT, limits=_LIMITS, trust_env=False)
         url = httpx.URL(store).copy_with(raw_path=target.encode())
         has_body = headers.get("content-length", "0") != "0" or "transfer-encoding" in request.headers
@@ -148,10 +148,11 @@ class S3Gateway:
 
 
 def is_for_s3(request: Request) -> bool:
-    """By the service in the signature, which is in the header or, for presigned addresses, in the query."""
-    if signing_service(request.headers.get("authorization", "")) == "s3":
-        return True
-    return presigned(request, "X-Amz-Credential").endswith("/s3/aws4_request")
+    """By the service in its signature, which is in the header or the query; version 2 and forms are S3's alone."""
+    if "authorization" in request.headers:
+        return signing_service(request.headers["authorization"]) == "s3"
+    by_version_4 = presigned(request, "X-Amz-Credential").endswith("/s3/aws4_request")
+    return by_version_4 or is_presigned_by_version_2(request) or is_upload_form(request)
 
 
 def is_of(day: str, moment: str | None) -> bool:
@@ -164,10 +165,22 @@ def is_of(day: str, moment: str | None) -> bool:
     return signed_on.date() == at.date()
 
 
+def is_presigned_by_version_2(request: Request) -> bool:
+    """As boto3 presigns for us-east-1, unless it is told to use version 4."""
+    return all(presigned(request, name) for name in ("AWSAccessKeyId", "Signature", "Expires"))
+
+
+def is_upload_form(request: Request) -> bool:
+    """A form sent to a bucket (generate_presigned_post): its signature is in its fields."""
+    kind = request.headers.get("content-type", "").lower()
+    is_bucket = re.fullmatch("/[^/]+/?", request.scope["path"]) is not None
+    return request.method == "POST" and is_bucket and kind.startswith("multipart/form-data")
+
+
 def presigned(request: Request, name: str) -> str:
     """A parameter of a presigned address, else nothing."""
     query = request.scope["query_string"].decode("latin-1")
-    given: dict[str, str] = dict(urllib.parse.parse_qsl(query)) if "X-Amz-Credential" in query else {}
+    given: dict[str, str] = dict(urllib.parse.parse_qsl(query)) if name in query else {}
     return given.get(name, "")
 
 

@@ -98,6 +98,31 @@ def test_a_presigned_address_works(server: Server) -> None:
     assert httpx.get(url.replace("presigned?", "large?"), timeout=PATIENCE_S).status_code == 403
 
 
+def test_addresses_that_boto3_presigns_unasked_work(s3: Any) -> None:
+    """For us-east-1 it presigns by version 2."""
+    key = {"Bucket": BUCKET, "Key": "gateway/ä presigned+"}
+    put, get = (s3.generate_presigned_url(operation, Params=key) for operation in ("put_object", "get_object"))
+    assert "AWSAccessKeyId=" in get and "X-Amz-" not in get
+    assert httpx.put(put, content=b"seen", timeout=PATIENCE_S).status_code == 200
+    assert httpx.get(get, timeout=PATIENCE_S).content == b"seen"
+    for other in (get.replace("Signature=", "Signature=A"), get.replace(KEY_ID, "a"), re.sub("[0-9]+$", "1", get), put):
+        refused = httpx.get(other, timeout=PATIENCE_S)
+        assert refused.status_code == 403 and "<Code>" in refused.text
+
+
+@pytest.mark.parametrize("version", [None, "s3v4"])
+def test_a_form_with_a_signed_policy_uploads(server: Server, version: str | None) -> None:
+    key, changes = f"gateway/form-{version}", {"config": botocore.config.Config(signature_version=version)}
+    form = server.client("s3", **(changes if version else {})).generate_presigned_post(BUCKET, key)
+    sent = httpx.post(form["url"], data=form["fields"], files={"file": b"kept"}, timeout=PATIENCE_S)
+    assert sent.status_code == 204, sent.text
+    assert server.s3.get_object(Bucket=BUCKET, Key=key)["Body"].read() == b"kept"
+    for fields in (form["fields"] | {"key": "gateway/stranger"}, form["fields"] | {"policy": "e30="}, {"key": key}):
+        refused = httpx.post(form["url"], data=fields, files={"file": b"changed"}, timeout=PATIENCE_S)
+        assert refused.status_code in {400, 403} and "<Code>" in refused.text
+    assert server.s3.get_object(Bucket=BUCKET, Key=key)["Body"].read() == b"kept"
+
+
 def test_a_store_that_is_not_there_is_told(make_server: Any) -> None:
     server = make_server()
     server.stop()
@@ -180,6 +205,8 @@ def test_web_pages_cannot_reach_the_store(server: Server, headers: dict[str, str
     assert answer.status_code == 403 and "<Code>AccessDenied</Code>" in answer.text
     presigned = f"{server.url}/{BUCKET}/x?X-Amz-Credential=k%2F20260101%2Fus-east-1%2Fs3%2Faws4_request"
     assert "<Code>AccessDenied</Code>" in httpx.get(presigned, headers=headers, timeout=PATIENCE_S).text
+    form = {"data": {"key": "x"}, "files": {"file": b"x"}, "headers": headers, "timeout": PATIENCE_S}
+    assert "<Code>AccessDenied</Code>" in httpx.post(f"{server.url}/{BUCKET}", **form).text
 
 
 #: Beginnings of requests that are signed for S3, in words, and badly.
@@ -190,6 +217,8 @@ ODD = (
     b"GET /b?list=\xff\xfe HTTP/1.1\r\n",
     b"GET /?X-Amz-Credential=/s3/aws4_request&X-Amz-Date=x&X-Amz-Expires=-1 HTTP/1.1\r\n",
     b"GET /b/k?X-Amz-Credential=%ff/s3/aws4_request&X-Amz-SignedHeaders=%00&X-Amz-Signature=\xc3 HTTP/1.1\r\n",
+    b"GET /b/k?AWSAccessKeyId=%ff&Signature=%00&Expires=-1 HTTP/1.1\r\n",
+    b"POST /b HTTP/1.1\r\ncontent-type: multipart/form-data\xff\r\ncontent-length: 1\r\n",
     b"GET /b?start-after=a&prefix=a HTTP/1.1\r\n",
     b"GET /b?start-after=%ff&prefix=%ff HTTP/1.1\r\nx-amz-date: \xff\r\n",
     b"PUT /b/k HTTP/1.1\r\nx-amz-server-side-encryption: aws:kms\r\ncontent-length: 1\r\n",
