@@ -190,8 +190,18 @@ def default_model(model_dir: str) -> Any:
 
     files = [path for path in Path(model_dir).iterdir() if path.suffix in (".pt", ".pth")]
     if len(files) != 1:
-        raise ValueError(f"without model_fn the model must be one TorchScript file (.pt, .pth); there are {len(files)}")
+        raise ValueError(
+            f"without model_fn the model must be one TorchScript file (.pt, .pth); there are {len(files)}"
+            f"{code_astray(Path(model_dir))}"
+        )
     return torch.jit.load(str(files[0]), map_location="cpu").eval()
+
+
+def code_astray(model_dir: Path) -> str:
+    """Where an archive has its code that was packed from another folder; most often one too high, or one too low."""
+    found = sorted(str(path.relative_to(model_dir)) for path in model_dir.rglob("inference.py"))
+    astray = [path for path in found if path != "code/inference.py"]
+    return f". Code is read from code/inference.py of the archive, which has it in {astray[0]}" if astray else ""
 
 
 def default_input(body: Any, content_type: str | None) -> Tensor:

@@ -212,6 +212,17 @@ def test_a_model_that_cannot_load_ends_the_process(code, message, user_model, en
     assert message in done.stderr
 
 
+@pytest.mark.parametrize("place", ["inference.py", "model/code/inference.py"])
+def test_code_in_another_folder_is_named(place, tmp_path, environment):
+    path = tmp_path / "m" / place
+    path.parent.mkdir(parents=True)
+    path.write_text("def model_fn(model_dir): return 1")
+    command = [sys.executable, str(ML / "serve.py"), "--port", "0"]
+    settings = environment | {"SM_MODEL_DIR": str(tmp_path / "m")}
+    done = subprocess.run(command, env=settings, capture_output=True, text=True, timeout=PATIENCE_S)
+    assert f"Code is read from code/inference.py of the archive, which has it in {place}\n" in done.stderr
+
+
 OWN_ATTRIBUTES = """
 def model_fn(model_dir, context):
     return context
