@@ -28,10 +28,11 @@ import yaml
 from bench.sides import REPOSITORY, machine
 from bench.sync import make_image
 from retraining.dataset import sync
+from retraining.dataset.pictures.small import Thumbnails
 from retraining.environment import Environment
 from retraining.page.rendering import one_file
 from retraining.plan import Plan
-from retraining.promotion.album import SHOWN, Thumbnails
+from retraining.promotion.album import SHOWN
 from retraining.recipe import read_recipe
 from retraining.steps.labels import SHOWN as SHOWN_LABELS
 from tests.object_store import CLIENT, REGION, seaweedfs

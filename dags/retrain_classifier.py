@@ -1,8 +1,8 @@
 """A recipe is two DAGs: `recipes/digits.yaml` becomes `retrain_digits`, and `rollback_digits` that takes a model back.
 
 A new classifier is a new YAML file, no Python. `retrain` reads as the table of contents of a run. What each task does
-is in `plugins/retraining/steps/` and `operators/`, what it sends in `requests/tasks.py`. A recipe with an error makes
-no DAG; `recipe_errors.py` reports it.
+is in `plugins/retraining/steps/` and `operators/`, what it sends in `steps/task_requests.py`. A recipe with an error
+makes no DAG; `recipe_errors.py` reports it.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ from retraining.operators.verification import VerificationOperator
 from retraining.recipe import Recipe, RecipeError, find_recipes, load_recipe
 from retraining.recipe.trigger_form import rollback_form, trigger_form
 from retraining.release.served import while_serving
-from retraining.requests import tasks as task_requests
 from retraining.retries import RETRIES
 from retraining.run import Run, request
 from retraining.sensors import DebuggerVerdictSensor
+from retraining.steps import task_requests
 from retraining.web_address import without_secrets
 
 DOC = """

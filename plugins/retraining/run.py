@@ -15,9 +15,9 @@ from retraining.account_rules import AccountRules
 from retraining.container_images import Images
 from retraining.environment import AWS_CONN_ID, Environment
 from retraining.fingerprint import Ingredients, recipe_fingerprint
+from retraining.intent import Intents
 from retraining.plan import Plan
 from retraining.recipe import Recipe
-from retraining.release.intent import Intents
 from retraining.s3.connections import keeping_many
 from retraining.s3.documents import read_document
 from retraining.s3.encryption import encrypting

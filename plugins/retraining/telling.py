@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 
-from retraining.dataset.names import printable
+from retraining.printable import printable
 
 
 def tell(*texts: object, error: bool = False) -> None:

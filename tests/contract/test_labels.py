@@ -6,7 +6,7 @@ import ast
 from pathlib import Path
 from typing import Any
 
-from retraining.labels import suspects, training_output
+from retraining.dataset.labels import suspects, training_output
 
 TRAINING = Path(__file__).parents[2] / "ml/training"
 

@@ -30,9 +30,9 @@ from retraining import steps
 from retraining.debugger.memory import KEY
 from retraining.debugger.mode import MANAGED_MEMBERS
 from retraining.recipe import load_recipe
-from retraining.requests import tasks as task_requests
 from retraining.requests.debugger import rule_output_key
 from retraining.run import Run
+from retraining.steps import task_requests as task_requests
 from tests.e2e.laptop import BUCKET, Laptop
 from tests.local_sagemaker.harness import REPOSITORY, Server
 from tests.object_store import delete_bucket, free_ports

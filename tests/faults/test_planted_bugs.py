@@ -21,13 +21,13 @@ import retraining.s3.documents
 import retraining.steps.comparison
 import retraining.steps.findings
 import retraining.steps.release
+from retraining.intent import Intent
 from retraining.job_kinds import JobKind
 from retraining.operators.approval import OptionalApprovalOperator
 from retraining.operators.durable import DurableJob
 from retraining.operators.endpoint import DeployOperator, RollbackOperator
 from retraining.operators.register import RegisterOperator
 from retraining.release.drill import Drill
-from retraining.release.intent import Intent
 from retraining.release.rollback import Rollback
 from retraining.release.shadow import Shadow
 from retraining.requests import sagemaker as requests

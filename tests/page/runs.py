@@ -10,10 +10,11 @@ from typing import Any
 import sklearn.datasets
 from PIL import Image
 
+from retraining.dataset.pictures.small import Thumbnails, small
 from retraining.epochs import epochs
 from retraining.page.airflow_runs import RunRecord, TaskRecord
 from retraining.page.documents import Documents
-from retraining.promotion.album import Thumbnails, album, small
+from retraining.promotion.album import album
 from retraining.promotion.decision import decide
 from retraining.promotion.differences import changed_classes, confused_pairs
 from retraining.promotion.scores import evaluate

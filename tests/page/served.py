@@ -19,6 +19,7 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import HTMLResponse, JSONResponse, Response
 from PIL import Image
 
+from retraining.dataset.pictures.small import small
 from retraining.dataset.versions.strips import drawn
 from retraining.page.airflow_runs import TaskRecord
 from retraining.page.app import models_page, report_page, static, weeks_page
@@ -28,7 +29,6 @@ from retraining.page.models import Model, way_back
 from retraining.page.sent import Refusal, body_of, limit_of, pictures_of
 from retraining.page.trying import POLICY, page_of
 from retraining.page.weeks import told
-from retraining.promotion.album import small
 from tests.object_store import free_ports
 from tests.page.runs import BEGAN, digit, documents
 from tests.waiting import wait_until

@@ -15,9 +15,9 @@ from retraining.operators.endpoint import DeployOperator, RollbackOperator
 from retraining.operators.register import RegisterOperator
 from retraining.operators.resources import EndpointConfigOperator, ModelOperator
 from retraining.promotion.champion import own_champion
-from retraining.requests import tasks as task_requests
 from retraining.run import Run
 from retraining.steps import smoke_test, update_champion
+from retraining.steps import task_requests as task_requests
 from tests.plugins.task_run import archive, context, finish
 from tests.waiting import wait_until
 

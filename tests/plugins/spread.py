@@ -16,9 +16,9 @@ from retraining.dataset.sources.memory import memory_key
 from retraining.environment import AWS_CONN_ID
 from retraining.operators.verification import VerificationOperator
 from retraining.recipe import read_recipe
-from retraining.requests import tasks as task_requests
 from retraining.run import Run
 from retraining.steps import list_images, sync_dataset
+from retraining.steps import task_requests as task_requests
 from tests.plugins.release_run import IMAGES, Facts
 from tests.plugins.task_run import IMAGE, context, finish
 

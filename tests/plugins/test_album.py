@@ -11,8 +11,9 @@ from collections.abc import Callable
 import pytest
 from PIL import Image
 
+from retraining.dataset.pictures.small import SIDE, Thumbnails, small
 from retraining.promotion import album as room
-from retraining.promotion.album import SHOWN, SIDE, Thumbnails, album, small
+from retraining.promotion.album import SHOWN, album
 from retraining.run import Run
 from retraining.steps import compare
 from tests.plugins.scored import scored
@@ -73,7 +74,7 @@ def test_exif_that_names_gigabytes_turns_a_picture_all_the_same() -> None:
 
 def test_what_cannot_be_shown_is_named_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     files = {"a": picture(), "b": b"no picture", "c": picture()}
-    monkeypatch.setattr(room, "MAX_READ_BYTES", len(files["a"]) + len(files["b"]))
+    monkeypatch.setattr("retraining.dataset.pictures.small.MAX_READ_BYTES", len(files["a"]) + len(files["b"]))
     thumbnails = Thumbnails(lambda name, most: files[name] if len(files[name]) <= most else None)
     first, broken, beyond = map(thumbnails, files)
     assert first is not None and Image.open(io.BytesIO(base64.b64decode(first.partition(",")[2]))).size == (128, 64)

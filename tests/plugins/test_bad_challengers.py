@@ -23,9 +23,9 @@ from retraining.promotion.scores import Evaluation, ScoreError, evaluate
 from retraining.recipe import Promotion
 from retraining.recipe.slices import Traits
 from retraining.release.package import reject
-from retraining.requests import tasks as task_requests
 from retraining.requests.sagemaker import custom_attributes
 from retraining.run import Run
+from retraining.steps import task_requests as task_requests
 from tests.plugins.release_run import Runs, approval, deploy, deploying, put_artifact, register, roll_back, served
 from tests.plugins.scored import scored
 from tests.plugins.task_run import context, finish

@@ -11,9 +11,9 @@ from uuid import uuid4
 
 import pytest
 
-from retraining.promotion.first import UncomparedPromotion
 from retraining.recipe import read_recipe
 from retraining.release.artifact import measure
+from retraining.release.first import UncomparedPromotion
 from retraining.run import Run
 from retraining.steps import needs_retraining
 from retraining.steps.data import ClassesChanged

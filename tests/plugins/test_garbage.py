@@ -17,9 +17,9 @@ from uuid import uuid4
 
 import pytest
 
+from retraining.dataset.garbage import Busy, Collector
 from retraining.dataset.sources.memory import memory_key
 from retraining.dataset.sync import sync_dataset
-from retraining.dataset.versions.garbage import Busy, Collector
 from retraining.dataset.versions.kept import NoVersion, Versions
 from retraining.plan import Plan
 from retraining.promotion.champion import ChampionUnusable
@@ -207,7 +207,7 @@ def test_one_that_dies_leaves_whole_versions(data: Data, after: int, monkeypatch
     data.sync()
     for _ in range(4):
         newest = data.week()
-    monkeypatch.setattr("retraining.dataset.versions.garbage.AT_ONCE", 3)
+    monkeypatch.setattr("retraining.dataset.garbage.AT_ONCE", 3)
     collector, calls = data.collector(), 0
 
     def dies(**_: Any) -> None:

@@ -28,9 +28,9 @@ from retraining.release.endpoint import describe_endpoint, is_baking
 from retraining.release.golden import Golden
 from retraining.release.questions import questions
 from retraining.release.watch import Watch, remove_alarms
-from retraining.requests import tasks as task_requests
 from retraining.requests.sagemaker import deployment_config
 from retraining.run import Run, client
+from retraining.steps import task_requests as task_requests
 from tests.plugins.release_run import Runs, deploy, deploying, register, roll_back, served
 from tests.plugins.task_run import context, finish
 

@@ -15,13 +15,13 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from retraining.dataset.labels.sheet import COLUMNS, Decision, SheetError, decided, merged, proposals, read
+from retraining.dataset.labels.store import decide, read_decisions
+from retraining.dataset.labels.suspects import Doubts, Suspect, UnreadableSuspects, of_answers, of_training, together
+from retraining.dataset.labels.terminal import Asked, labels
+from retraining.dataset.labels.training_output import labels_document
 from retraining.dataset.summary import summary
 from retraining.dataset.sync import as_fact, sync_dataset
-from retraining.labels.sheet import COLUMNS, Decision, SheetError, decided, merged, proposals, read
-from retraining.labels.store import decide, read_decisions
-from retraining.labels.suspects import Doubts, Suspect, UnreadableSuspects, of_answers, of_training, together
-from retraining.labels.terminal import Asked, labels
-from retraining.labels.training_output import labels_document
 from retraining.plan import Plan
 from tests.plugins.test_sync import read_json, write_classes
 

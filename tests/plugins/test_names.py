@@ -12,10 +12,11 @@ from typing import Any
 
 import pytest
 
-from retraining.dataset.names import class_name, printable, require_class_names
+from retraining.dataset.names import class_name, require_class_names
 from retraining.dataset.source_error import SourceError
 from retraining.dataset.sync import sync_dataset
 from retraining.plan import Plan
+from retraining.printable import printable
 from tests.plugins.test_sync import keys, picture, read_json
 
 LANGUAGES = [

@@ -12,17 +12,17 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, T
 from botocore.exceptions import ClientError
 
 from retraining.identity import NameTaken
+from retraining.intent import Intent, Intents
 from retraining.promotion.champion import own_champion
 from retraining.recipe.capture import Capture
 from retraining.release import package
 from retraining.release.artifact import ArtifactChanged
-from retraining.release.intent import Intent, Intents
 from retraining.release.package import PackageRejected
 from retraining.release.served import EndpointMoved, while_serving
-from retraining.requests import tasks as task_requests
 from retraining.run import Run
 from retraining.s3.listing import list_keys
 from retraining.steps import prune, update_champion
+from retraining.steps import task_requests as task_requests
 from tests.plugins.release_run import (
     Runs,
     approval,

@@ -13,9 +13,9 @@ from retraining.environment import ConfigurationError
 from retraining.recipe.machines import Autoscaling
 from retraining.release.scaling import require_scaling_rights, scale
 from retraining.release.serving import Serving
-from retraining.requests import tasks as task_requests
 from retraining.requests.autoscaling import scaling, variant_of
 from retraining.run import Run, client
+from retraining.steps import task_requests as task_requests
 from tests.plugins.release_run import Runs, deploy, roll_back, served
 from tests.waiting import wait_until
 

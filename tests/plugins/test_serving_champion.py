@@ -11,10 +11,10 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from retraining.creation import delete_once
 from retraining.promotion.champion import own_champion
-from retraining.promotion.first import UncomparedPromotion
 from retraining.release.agreement import disagreement
 from retraining.release.drill import Drill
 from retraining.release.endpoint import describe_endpoint
+from retraining.release.first import UncomparedPromotion
 from retraining.release.lifetime import Lifetime
 from retraining.release.rollback import Rollback
 from retraining.run import Run

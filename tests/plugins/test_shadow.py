@@ -22,10 +22,10 @@ from retraining.release.captured import Captured, pictures
 from retraining.release.shadow import Shadow, ShadowRefused, labels
 from retraining.report import Findings, as_markdown, run_report
 from retraining.requests import sagemaker as requests
-from retraining.requests import tasks as task_requests
 from retraining.run import Run
 from retraining.s3.listing import list_keys
 from retraining.steps import shadow, shadow_requests
+from retraining.steps import task_requests as task_requests
 from tests.plugins.release_run import Runs, deploy, put_artifact, served
 from tests.plugins.task_run import context, finish
 from tests.waiting import wait_until

@@ -19,9 +19,9 @@ import pytest
 from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
 from PIL import Image
 
+from retraining.dataset.garbage import Collector
 from retraining.dataset.processing.verdicts import VerdictsError
 from retraining.dataset.sources.memory import memory_key
-from retraining.dataset.versions.garbage import Collector
 from retraining.dataset.versions.kept import version as versions
 from retraining.dataset.versions.likeness import thumbs_key
 from retraining.dataset.versions.strips import SHOWN

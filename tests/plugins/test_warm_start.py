@@ -14,9 +14,9 @@ from retraining import steps
 from retraining.container_images import resolve_images
 from retraining.plan import Plan, run_name
 from retraining.recipe import read_recipe
-from retraining.requests import tasks as task_requests
 from retraining.requests.sagemaker import tuning_job
 from retraining.run import Run
+from retraining.steps import task_requests as task_requests
 from retraining.tuning.warm_start import WarmStart, choose, config, obstacle
 
 LR = {"lr": {"type": "continuous", "min": 0.001, "max": 0.1, "scaling": "Logarithmic"}}

@@ -122,7 +122,7 @@ def _check(source: str, html: Path | None, *, names: bool) -> int:
 def _of_recipe(arguments: argparse.Namespace) -> int:
     _log_to_stderr()
     from retraining.dataset import terminal  # boto3, which the other commands do without
-    from retraining.labels.terminal import Asked
+    from retraining.dataset.labels.terminal import Asked
 
     folder = dags_folder(os.environ)
     if arguments.command == "sync":

@@ -10,7 +10,6 @@ from typing import Any
 
 from retraining.dataset.contact_sheet import contact_sheet
 from retraining.dataset.layouts.groups import GroupError
-from retraining.dataset.names import printable
 from retraining.dataset.near.thumbs import Thumbs
 from retraining.dataset.pictures.verdict import Rejected
 from retraining.dataset.progress import Progress, in_log
@@ -22,6 +21,7 @@ from retraining.dataset.summary import notes_on, summary
 from retraining.dataset.sync import as_fact, verify
 from retraining.dataset.versions.likeness import likeness
 from retraining.dataset.versions.version import DatasetError, make_version
+from retraining.printable import printable
 from retraining.recipe import Split, load_recipe
 from retraining.recipe.layout import Layout
 from retraining.s3.connections import keeping_many

@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from retraining.dataset.pictures.small import small
 from retraining.dataset.pictures.verdict import Rejected, VerifiedImage
 from retraining.dataset.sources.source import SourceFile
-from retraining.promotion.album import small
 
 SHOWN, PAIRS, REJECTED = 12, 30, 500
 """Images of a class, clusters, and files kept out; how many there are is told."""

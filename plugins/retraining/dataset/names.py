@@ -10,29 +10,17 @@ import unicodedata
 from collections.abc import Iterable
 
 from retraining.dataset.source_error import SourceError
+from retraining.printable import JOINERS, printable
 
 MAX_CHARACTERS, MAX_NAME_BYTES = 100, 255
 SIGNS = set(" _-.+()&,'!@=")
 # What stands within words: printed apostrophe and dashes, Catalan's and Japan's dots, Hebrew's marks and hyphen,
 # Tibetan's and Ethiopia's signs between syllables and words.
 WITHIN_WORDS = {*"\u2019\u2013\u2014\u00b7\u30fb\u05be\u05f3\u05f4\u0f0b\u1361"}
-JOINERS = {"\u200c", "\u200d"}  # without which Persian and many languages of India are misspelt
 RULE = (
     f"up to {MAX_CHARACTERS} letters, digits, vowel signs, spaces and any of _-.+()&,'!@=, beginning with a letter or "
     "digit and not ending with a space"
 )
-
-
-def printable(name: str) -> str:
-    """A file's name for people, on one line: bytes that are no UTF-8 and control characters are escaped."""
-    if name.isascii() and name.isprintable():  # as most of a million names are
-        return name
-    try:
-        raw = name.encode("utf-8", "surrogateescape")  # as the file system gave it
-    except UnicodeEncodeError:
-        raw = name.encode("utf-8", "backslashreplace")
-    text = raw.decode("utf-8", "backslashreplace")
-    return "".join(letter if _shows(letter) else letter.encode("unicode_escape").decode() for letter in text)
 
 
 def class_name(folder: str) -> str:
@@ -86,7 +74,3 @@ def _folded(name: str) -> str:
 
 def _shown(folder: str) -> str:
     return repr(printable(folder)) if printable(folder) != folder else repr(folder)
-
-
-def _shows(letter: str) -> bool:
-    return letter in JOINERS or unicodedata.category(letter) not in ("Cc", "Cf", "Cs", "Zl", "Zp")

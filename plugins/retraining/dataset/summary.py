@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from retraining.labels.corrections import told
+from retraining.dataset.labels.corrections import told
 
 ROWS = 60
 CHANGED = 8

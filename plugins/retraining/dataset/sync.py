@@ -14,6 +14,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from retraining.dataset.labels.corrections import corrected, forgotten
+from retraining.dataset.labels.store import read_decisions
 from retraining.dataset.near.thumbs import Thumbs
 from retraining.dataset.pictures.pool import verify_files
 from retraining.dataset.processing.found import Found
@@ -31,8 +33,6 @@ from retraining.dataset.versions.shards import keep_shards
 from retraining.dataset.versions.store import Store
 from retraining.dataset.versions.strips import keep_strips
 from retraining.dataset.versions.version import Version, as_json, make_version
-from retraining.labels.corrections import corrected, forgotten
-from retraining.labels.store import read_decisions
 from retraining.plan import Plan
 from retraining.web_address import without_secrets
 

@@ -7,6 +7,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import NoReturn
 
+from retraining.dataset.garbage import Busy, Collector, Garbage, NotDeleted
+from retraining.dataset.labels.sheet import SheetError
+from retraining.dataset.labels.store import DecisionsChanged
+from retraining.dataset.labels.terminal import Asked, labels
 from retraining.dataset.layouts.groups import GroupError
 from retraining.dataset.progress import at_terminal
 from retraining.dataset.sources.archive import ArchiveError
@@ -15,12 +19,8 @@ from retraining.dataset.split import SplitError
 from retraining.dataset.summary import changed, summary
 from retraining.dataset.sync import as_fact, sync_dataset
 from retraining.dataset.versions.changes import changes
-from retraining.dataset.versions.garbage import Busy, Collector, Garbage, NotDeleted
 from retraining.dataset.versions.kept import NoVersion, Versions
 from retraining.dataset.versions.version import DatasetError
-from retraining.labels.sheet import SheetError
-from retraining.labels.store import DecisionsChanged
-from retraining.labels.terminal import Asked, labels
 from retraining.plan import Plan
 from retraining.promotion.champion import own_champion
 from retraining.telling import tell

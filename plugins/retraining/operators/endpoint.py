@@ -21,6 +21,7 @@ from botocore.exceptions import ClientError
 
 from retraining.creation import delete_once
 from retraining.identity import NameTaken
+from retraining.intent import Intent, Intents
 from retraining.job_kinds import DENIED, KINDS, UPDATE_LIMIT_SECONDS
 from retraining.links import JOB_LINKS
 from retraining.operators.durable import log_tail
@@ -29,7 +30,6 @@ from retraining.release.artifact import ArtifactChanged, require_unchanged
 from retraining.release.asking import NotAsSeen, ask_as_seen
 from retraining.release.canary import MISSED
 from retraining.release.endpoint import describe_endpoint, is_baking, pending_config
-from retraining.release.intent import Intent, Intents
 from retraining.release.resources import have_endpoint_config, have_model
 from retraining.release.scaling import SERVICE, make_way, scale, scale_if_possible
 from retraining.release.watch import Watch, end_watch, take_back

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from retraining.dataset.pictures.small import eight_bits
 from retraining.dataset.pictures.thumb import on_white
-from retraining.promotion.album import eight_bits
 from retraining.recipe.slices import Traits
 
 log = logging.getLogger(__name__)

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
-from retraining.dataset.sources.archive_names import is_prefix
+from retraining.archive_names import is_prefix
 from retraining.recipe.budget import Budget
 from retraining.recipe.capture import Capture
 from retraining.recipe.combinations import check_combinations

@@ -2,6 +2,7 @@
 
 data, champion, search, comparison, shadow, release   the DAG's own boxes
 back                                  the DAG that goes back to a former champion
+task_requests                         what the other tasks send to SageMaker
 findings                              what all tasks left behind → the report
 janitor                               the DAG that deletes endpoints which nobody uses
 

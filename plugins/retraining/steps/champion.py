@@ -14,11 +14,11 @@ from botocore.exceptions import ClientError
 from retraining.identity import NameTaken
 from retraining.job_kinds import KINDS, is_missing
 from retraining.promotion.champion import Champion, ChampionUnusable, own_champion, unfinished_drill
-from retraining.promotion.first import UncomparedPromotion, signs_of_a_champion
 from retraining.promotion.history import past_champions
 from retraining.release.agreement import disagreement
 from retraining.release.artifact import ArtifactChanged, require_champions
 from retraining.release.endpoint import describe_endpoint
+from retraining.release.first import UncomparedPromotion, signs_of_a_champion
 from retraining.release.lifetime import Lifetime
 from retraining.release.resources import have_model
 from retraining.release.tags import foreign_bucket

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from typing import Any
 
 from retraining.dataset.layouts.groups import groups_of
+from retraining.dataset.pictures.small import Thumbnails
 from retraining.promotion import bounds
-from retraining.promotion.album import Thumbnails, album
+from retraining.promotion.album import album
 from retraining.promotion.check import table
 from retraining.promotion.decision import NO_CHAMPION, decide
 from retraining.promotion.differences import changed_classes, changed_images, confused_pairs

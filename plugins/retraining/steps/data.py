@@ -13,6 +13,7 @@ from botocore.exceptions import ClientError
 
 from retraining.container_images import require_patched, resolve_images, rule_image, verification_obstacle
 from retraining.cost.ceiling import ceiling, require_within_budget
+from retraining.dataset.labels.store import read_decisions
 from retraining.dataset.processing.divide import Division, divide
 from retraining.dataset.processing.found import Found, read_found
 from retraining.dataset.split import SPLITS
@@ -24,13 +25,12 @@ from retraining.debugger.memory import recall_refusal
 from retraining.debugger.mode import Decision, decide_mode, in_mode
 from retraining.environment import ConfigurationError
 from retraining.fingerprint import gate_fingerprint, recipe_fingerprint, shadow_fingerprint
-from retraining.labels.store import read_decisions
 from retraining.pretrained.staging import require_staged
 from retraining.promotion.champion import Champion, ChampionUnusable, own_champion
-from retraining.promotion.first import UncomparedPromotion
 from retraining.promotion.rejections import Rejection, recall_rejections
 from retraining.release.alarms import require_alarm_rights, require_alarms
 from retraining.release.endpoint import describe_endpoint
+from retraining.release.first import UncomparedPromotion
 from retraining.release.scaling import SERVICE, require_scaling_rights
 from retraining.requests.autoscaling import scaling
 from retraining.run import Run, client

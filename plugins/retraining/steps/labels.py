@@ -6,11 +6,11 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 
-from retraining.labels.sheet import proposals
-from retraining.labels.store import read_decisions
-from retraining.labels.suspects import Doubts, UnreadableSuspects, of_answers, of_training, together
-from retraining.labels.training_output import labels_document
-from retraining.promotion.album import Thumbnails
+from retraining.dataset.labels.sheet import proposals
+from retraining.dataset.labels.store import read_decisions
+from retraining.dataset.labels.suspects import Doubts, UnreadableSuspects, of_answers, of_training, together
+from retraining.dataset.labels.training_output import labels_document
+from retraining.dataset.pictures.small import Thumbnails
 from retraining.promotion.scores import Evaluation
 from retraining.run import Run
 

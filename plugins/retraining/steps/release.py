@@ -22,8 +22,8 @@ from retraining.release.served import require_served
 from retraining.release.tags import is_ours
 from retraining.release.trial import try_endpoint
 from retraining.report import elsewhere_said
-from retraining.requests.tasks import require_scored_model
 from retraining.run import Run
+from retraining.steps.task_requests import require_scored_model
 
 log = logging.getLogger(__name__)
 

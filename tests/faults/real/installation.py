@@ -52,7 +52,7 @@ import sys
 import boto3, sagemaker.core.image_uris, smdebug_rulesconfig, numpy, PIL.Image, PIL.PngImagePlugin
 import airflow.providers.standard.operators.python, airflow.providers.amazon.aws.hooks.base_aws
 import retraining.page.archive
-import retraining.steps, retraining.sensors, retraining.requests.tasks, retraining.release.served
+import retraining.steps, retraining.sensors, retraining.steps.task_requests, retraining.release.served
 from retraining.operators import approval, endpoint, jobs, register, resources, rules, training, verification
 from airflow.__main__ import main
 sys.argv = ["airflow", *sys.argv[1:]]

@@ -9,7 +9,7 @@ from retraining.dataset.layouts.ignored import why_path_ignored
 from retraining.dataset.layouts.layout import BESIDE_IMAGES, Understood
 from retraining.dataset.layouts.table import Table
 from retraining.dataset.layouts.table_columns import OF_NO_SPLIT, asked, columns_of, image_column
-from retraining.dataset.names import printable
+from retraining.printable import printable
 from retraining.recipe.layout import Layout
 
 

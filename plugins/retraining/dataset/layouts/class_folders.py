@@ -24,9 +24,9 @@ from retraining.dataset.layouts.folder_names import (
 )
 from retraining.dataset.layouts.folders import Folder, Path
 from retraining.dataset.layouts.proposed import layout, line
-from retraining.dataset.names import printable
 from retraining.dataset.source_error import SourceError, WithoutClassesError
 from retraining.dataset.split import SplitName
+from retraining.printable import printable
 from retraining.recipe.layout import Layout
 
 COPY = re.compile(r"(.+?)(?: - copy| copy| ?\(\d+\))+", re.IGNORECASE)

@@ -10,8 +10,8 @@ from retraining.dataset.layouts.folder_names import split_words
 from retraining.dataset.layouts.ignored import why_path_ignored
 from retraining.dataset.layouts.layout import Understood
 from retraining.dataset.layouts.name_search import SearchError, search
-from retraining.dataset.names import printable
 from retraining.dataset.source_error import SourceError
+from retraining.printable import printable
 
 WITHOUT = "without a class in its name"
 LIKELY = 0.95

@@ -17,9 +17,9 @@ from retraining.dataset.layouts.folder_names import MARKS, WRAPPERS, says, split
 from retraining.dataset.layouts.folders import Folder, Path, folders_of
 from retraining.dataset.layouts.ignored import why_path_ignored
 from retraining.dataset.layouts.proposed import layout, line
-from retraining.dataset.names import printable
 from retraining.dataset.source_error import SourceError, WithoutClassesError
 from retraining.dataset.split import SplitName
+from retraining.printable import printable
 from retraining.recipe.layout import Layout
 
 BESIDE_IMAGES = "masks or labels beside their images"

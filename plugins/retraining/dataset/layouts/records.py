@@ -6,8 +6,8 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from retraining.dataset.names import printable
 from retraining.dataset.source_error import SourceError
+from retraining.printable import printable
 
 LINES = (".jsonl", ".ndjson", ".manifest")
 DOCUMENT = ".json"

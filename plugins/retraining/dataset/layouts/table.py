@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from retraining.dataset.layouts.folder_names import split_words
 from retraining.dataset.layouts.ignored import why_path_ignored
 from retraining.dataset.layouts.records import DOCUMENT, LINES, read_records
-from retraining.dataset.names import printable
 from retraining.dataset.source_error import SourceError
 from retraining.dataset.split import SplitName
+from retraining.printable import printable
 
 ENDINGS = (".csv", ".tsv", ".lst", *LINES)
 MAYBE = (".txt", DOCUMENT)

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from retraining.dataset.layouts.folder_names import SPLIT_WORDS, words_of
 from retraining.dataset.layouts.proposed import layout
 from retraining.dataset.layouts.table import Table
-from retraining.dataset.names import printable
 from retraining.dataset.source_error import SourceError
 from retraining.dataset.split import SplitName
+from retraining.printable import printable
 from retraining.recipe.layout import Layout
 
 SAMPLE = 20_000

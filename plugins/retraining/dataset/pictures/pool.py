@@ -16,12 +16,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from retraining.dataset.names import printable
 from retraining.dataset.pictures.verdict import Original, Rejected, VerifiedImage
 from retraining.dataset.pictures.worker import LIMITS, Limits
 from retraining.dataset.progress import Progress, in_log
 from retraining.dataset.source_error import SourceError
 from retraining.dataset.stamp import Stamp
+from retraining.printable import printable
 
 log = logging.getLogger(__name__)
 

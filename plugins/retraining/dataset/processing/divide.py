@@ -6,10 +6,10 @@ import logging
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from retraining.archive_names import is_prefix
 from retraining.dataset.pictures.rules import rules
 from retraining.dataset.processing.code import code
 from retraining.dataset.processing.work import Work
-from retraining.dataset.sources.archive_names import is_prefix
 from retraining.dataset.sources.archived import require_restored
 from retraining.dataset.sources.bucket import ObjectSource
 from retraining.dataset.sources.memory import Forgotten, Memory, memory_key, recall, remember

@@ -8,10 +8,10 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from retraining.dataset.names import printable
 from retraining.dataset.sources.bucket import ObjectSource
 from retraining.dataset.sources.source import SourceFile
 from retraining.dataset.stamp import Stamp
+from retraining.printable import printable
 
 FORMAT = 1
 MAX_PART_BYTES = 255

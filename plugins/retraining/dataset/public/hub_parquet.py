@@ -13,10 +13,10 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from retraining.dataset.layouts.table_columns import CLASS
-from retraining.dataset.names import printable
 from retraining.dataset.public.image_folder import ImageFolder
 from retraining.dataset.public.shard_names import splits_of
 from retraining.dataset.source_error import SourceError
+from retraining.printable import printable
 
 if TYPE_CHECKING:
     import pyarrow

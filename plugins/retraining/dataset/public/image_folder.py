@@ -7,10 +7,11 @@ import re
 from collections import Counter
 from pathlib import Path, PurePosixPath
 
-from retraining.dataset.names import as_class_name, printable
+from retraining.dataset.names import as_class_name
 from retraining.dataset.source_error import SourceError
 from retraining.dataset.sources.archive import LOOK_BYTES, require_room
 from retraining.dataset.split import SplitName
+from retraining.printable import printable
 
 log = logging.getLogger(__name__)
 

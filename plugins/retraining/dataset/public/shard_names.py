@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from retraining.dataset.layouts.folder_names import split_words
-from retraining.dataset.names import printable
 from retraining.dataset.source_error import SourceError
 from retraining.dataset.split import SplitName
+from retraining.printable import printable
 
 
 def splits_of(names: Iterable[str]) -> dict[str, SplitName | None]:

@@ -10,13 +10,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from retraining.dataset.names import printable
+from retraining.archive_names import is_archive
 from retraining.dataset.public.image_folder import ENDINGS, ImageFolder
 from retraining.dataset.public.shard_names import splits_of
 from retraining.dataset.source_error import SourceError
 from retraining.dataset.sources.archive import unpack
-from retraining.dataset.sources.archive_names import is_archive
 from retraining.dataset.split import SplitName
+from retraining.printable import printable
 
 CLASS_KEYS = ("cls", "label", "class", "class_name", "label_name")
 """Of a sample's JSON, where it has no file `cls`."""

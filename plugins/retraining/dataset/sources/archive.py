@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from retraining.dataset.names import printable
+from retraining.printable import printable
 from retraining.zip_file import open_zip
 
 MAX_FILES = 2_000_000

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from retraining.dataset.names import printable
 from retraining.dataset.source_error import SourceError
+from retraining.printable import printable
 
 CLASSES = ("GLACIER", "DEEP_ARCHIVE")
 """Storage classes that cannot be read. The archive tiers of INTELLIGENT_TIERING neither, which no listing tells."""

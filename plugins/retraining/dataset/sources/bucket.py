@@ -11,13 +11,13 @@ from typing import Any
 
 from botocore.exceptions import ClientError, IncompleteReadError, ReadTimeoutError, ResponseStreamingError
 
-from retraining.dataset.names import printable
 from retraining.dataset.pictures.limits import MAX_BYTES
 from retraining.dataset.pictures.verdict import Rejected
 from retraining.dataset.source_error import SourceError
 from retraining.dataset.sources.archived import LISTED_WITH, UNREADABLE, is_archived, require_restored
 from retraining.dataset.sources.tree import Leaf, Tree
 from retraining.dataset.stamp import Stamp, stamp_of_object
+from retraining.printable import printable
 from retraining.s3.connections import connections
 from retraining.s3.documents import CHANGED, MISSING
 

@@ -14,9 +14,9 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
+from retraining.archive_names import KINDS, is_archive, is_prefix
 from retraining.dataset.source_error import SourceError
 from retraining.dataset.sources.archive import MAX_TOTAL_BYTES, unpack
-from retraining.dataset.sources.archive_names import KINDS, is_archive, is_prefix
 from retraining.dataset.sources.archived import UNREADABLE, is_archived, require_restored
 from retraining.dataset.sources.bucket import ObjectSource
 from retraining.dataset.sources.digits import SIDE, write_digits

@@ -14,18 +14,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import Any
 
+from retraining.archive_names import is_archive
 from retraining.dataset.layouts.file_names import proposal, understand_names
 from retraining.dataset.layouts.layout import Understood, understand
-from retraining.dataset.names import class_name, printable, require_class_names
+from retraining.dataset.names import class_name, require_class_names
 from retraining.dataset.pictures.verdict import Rejected
 from retraining.dataset.source_error import SourceError, WithoutClassesError
-from retraining.dataset.sources.archive_names import is_archive
 from retraining.dataset.sources.fetch import fetched, find_tree
 from retraining.dataset.sources.memory import Memory, Whole
 from retraining.dataset.sources.tables import by_named_table, by_tables, complete, divide_by_lists, heed
 from retraining.dataset.sources.tree import Tree
 from retraining.dataset.split import SplitName
 from retraining.dataset.stamp import Stamp
+from retraining.printable import printable
 from retraining.recipe.layout import Layout
 from retraining.web_address import without_secrets
 

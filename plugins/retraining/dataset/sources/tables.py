@@ -20,11 +20,11 @@ from retraining.dataset.layouts.table import (
     named,
     read_table,
 )
-from retraining.dataset.names import printable
 from retraining.dataset.source_error import SourceError
 from retraining.dataset.sources.fetch import NOT_HERE
 from retraining.dataset.sources.memory import Forgotten
 from retraining.dataset.sources.tree import Tree
+from retraining.printable import printable
 from retraining.recipe.layout import Layout
 
 MAX_TABLES = 8

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from retraining.dataset.layouts.ignored import why_ignored
-from retraining.dataset.names import printable
 from retraining.dataset.pictures.verdict import Rejected
 from retraining.dataset.source_error import SourceError
 from retraining.dataset.stamp import Stamp, stamp_of
+from retraining.printable import printable
 
 MAX_ENTRIES = 5_000_000
 

@@ -5,5 +5,4 @@ store, places, kept   what a sync puts; whose bytes the images are; which versio
 shards, strips        its images once more: in tar files for trainings, as small pictures for people
 kept_out              what is quarantined, to be looked at
 likeness              near-duplicates, with what was found out before
-garbage               what no champion, registered model or recent week can reach
 """

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from retraining.dataset.labels.suspects import content
 from retraining.dataset.sources.memory import memory_key, recall
 from retraining.dataset.split import SPLITS, SplitName
 from retraining.dataset.versions.strips import strip_keys
-from retraining.labels.suspects import content
 from retraining.plan import Plan
 from retraining.s3.documents import read_document
 

@@ -137,7 +137,7 @@ def drawn(bodies: Sequence[Callable[[], bytes | None]]) -> bytes:
     """A WebP of small pictures side by side, each whole and in the middle of its place; that of one unread is empty."""
     from PIL import Image as Pillow
 
-    from retraining.promotion.album import small_picture
+    from retraining.dataset.pictures.small import small_picture
 
     strip = Pillow.new("RGBA", (len(bodies) * (SIDE + GAP) - GAP, SIDE))
     for place, read in enumerate(bodies):

@@ -9,14 +9,14 @@ from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any
 
+from retraining.dataset.labels.corrections import Corrections
 from retraining.dataset.layouts.groups import GroupSummary, find_groups, joined, summarise
-from retraining.dataset.names import printable
 from retraining.dataset.near.leaks import NearSummary, leaks, near_summary
 from retraining.dataset.pictures.verdict import Original, Rejected, VerifiedImage
 from retraining.dataset.sources.source import SourceFile
 from retraining.dataset.split import SPLITS, SplitError, SplitName, assign_splits
 from retraining.fingerprint import dataset_fingerprint
-from retraining.labels.corrections import Corrections
+from retraining.printable import printable
 from retraining.recipe import Split
 
 # A few bad files are normal; many mean that the source is broken, and a model of the rest would be a surprise.

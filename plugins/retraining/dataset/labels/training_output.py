@@ -11,7 +11,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from retraining.labels.suspects import UnreadableSuspects
+from retraining.dataset.labels.suspects import UnreadableSuspects
 from retraining.s3.documents import MISSING
 
 NAME = "labels.json"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from retraining.labels.sheet import Decision, decided, merged, read
+from retraining.dataset.labels.sheet import Decision, decided, merged, read
 from retraining.plan import Plan
 from retraining.s3.documents import read_document, write_body
 

@@ -12,13 +12,13 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from retraining.debugger.mode import in_mode
+from retraining.intent import Intent
 from retraining.job_kinds import is_missing
 from retraining.promotion.approval import person, rejects
 from retraining.promotion.champion import ChampionUnusable, own_champion
 from retraining.recipe.debugger import Mode
 from retraining.release.artifact import require_own_model, require_unchanged
 from retraining.release.endpoint import describe_endpoint, pending_config
-from retraining.release.intent import Intent
 from retraining.release.package import require_not_rejected
 from retraining.requests import champion as champion_requests
 from retraining.requests import debugger as debugger_requests

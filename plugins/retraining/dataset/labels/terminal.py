@@ -11,12 +11,12 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from retraining.dataset.names import printable
+from retraining.dataset.labels.sheet import Decision, SheetError, read
+from retraining.dataset.labels.store import decide, read_decisions
+from retraining.dataset.labels.suspects import content
 from retraining.dataset.versions.kept import NoVersion, Versions
-from retraining.labels.sheet import Decision, SheetError, read
-from retraining.labels.store import decide, read_decisions
-from retraining.labels.suspects import content
 from retraining.plan import Plan
+from retraining.printable import printable
 from retraining.s3.documents import read_document
 
 SHOWN = 40

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from retraining.dataset.labels.sheet import Decision, SheetError
 from retraining.dataset.pictures.verdict import Rejected, VerifiedImage
 from retraining.dataset.sources.source import SourceFile
-from retraining.labels.sheet import Decision, SheetError
 
 DIGITS = 20
 """Of a digest, in an image's name."""

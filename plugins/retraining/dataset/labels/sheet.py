@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import date
 
-from retraining.labels.suspects import Suspect, content
+from retraining.dataset.labels.suspects import Suspect, content
 
 COLUMNS = ("image", "file", "split", "class", "likely", "gap", "decision", "by", "when")
 NEEDED = ("image", "class", "decision", "by", "when")
