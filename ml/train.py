@@ -233,7 +233,7 @@ def check_processes(batch_size: int, group: Group, train_set: Channel) -> None:
         needed = "training needs at least 2" if group.size == 1 else f"{group.size} processes need 2 each"
         raise ValueError(f"the train channel holds {len(train_set)} image{'s'[: len(train_set) != 1]}; {needed}")
     names = [path.relative_to(train_set.folder).as_posix() for path in train_set.paths]
-    if len(set(group.gather(hashlib.sha256("\n".join(names).encode()).hexdigest()))) > 1:
+    if len(set(group.gather(hashlib.sha256(os.fsencode("\n".join(names))).hexdigest()))) > 1:
         raise ValueError("the processes see different training images; channels must be FullyReplicated to all hosts")
 
 

@@ -142,8 +142,8 @@ class Channel:
             text = f"'{self.name(index)}': {error}; remove it from the data set or replace it"
             raise BadImage(error.code, text) from error
 
-    def name(self, index: int) -> Path:
-        return self.paths[index].relative_to(self.folder.parent)
+    def name(self, index: int) -> str:
+        return shown(self.paths[index].relative_to(self.folder.parent))
 
     def batches(self, batch_size: int, order: Tensor | list[Tensor] | None = None) -> Iterator[tuple[Tensor, Tensor]]:
         """Yields (pixels uint8 (n, size, size, 3), labels (n,)), in the given `order` of indices, or in its own."""
@@ -269,10 +269,14 @@ def begins_as_image(path: Path) -> bool:
 def told(folder: Path, left_out: dict[str, list[Path]]) -> str:
     """How much is left out and why, with an example of each."""
     parts = [
-        f"{len(paths)} {reason} (such as '{paths[0].relative_to(folder).as_posix()}')"
-        for reason, paths in left_out.items()
+        f"{len(paths)} {reason} (such as '{shown(paths[0].relative_to(folder))}')" for reason, paths in left_out.items()
     ]
     return f"left out of channel '{folder.name}': {'; '.join(parts)}"
+
+
+def shown(path: Path) -> str:
+    """For people and logs: bytes of a name that are no UTF-8, as old cameras and archives leave, are escaped."""
+    return os.fsencode(path.as_posix()).decode("utf-8", "backslashreplace")
 
 
 def class_names(folder: Path | str) -> list[str]:

@@ -205,6 +205,20 @@ def test_one_class_alone_is_refused_by_name(main, job, images, tmp_path, monkeyp
     assert job.failure.startswith("the data set has one class, 'red', and a classifier tells two or more apart; give")
 
 
+def test_names_of_any_bytes_are_trained_on_and_told(main, job, images, tmp_path, monkeypatch, capfdbinary):
+    """Old cameras, archives and shares leave Latin-1."""
+    folder = shutil.copytree(images / "train", tmp_path / "train")
+    red = os.fsencode(folder / "red")
+    shutil.copyfile(folder / "red" / "0.png", red + b"/caf\xe9.png")
+    Path(os.fsdecode(red + b"/caf\xe9.txt")).touch()
+    monkeypatch.setenv("SM_CHANNEL_TRAIN", str(folder))
+    assert main(SMALL) == 0
+    assert rb"(such as 'red/caf\xe9.txt')" in capfdbinary.readouterr().out
+    Path(os.fsdecode(red + b"/caf\xe9.png")).write_bytes((folder / "red" / "0.png").read_bytes()[:90])
+    assert main(SMALL) == 1
+    assert job.failure.startswith("'train/red/caf\\xe9.png': the image is damaged")
+
+
 def test_a_class_that_only_validation_has_is_refused(main, job, images, tmp_path, monkeypatch):
     folder = shutil.copytree(images / "validation", tmp_path / "validation")
     (folder / "red").rename(folder / "violet")
