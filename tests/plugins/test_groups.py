@@ -59,6 +59,14 @@ def test_the_report_tells_groups_and_sizes() -> None:
     assert "- In no group: 1 images, each divided by itself (well/scan.png)." in lines
 
 
+def test_groups_too_large_to_divide_are_told() -> None:
+    one = [("well", None, f"wperson90_shot{shot}.png") for shot in range(40)]
+    lines = summary(as_fact(version(r"^([ws]person\d+)_", *patients(count=4), *one)))
+    assert [line for line in lines if line.startswith("- The groups are too large to divide as the recipe asks: of 72")]
+    small = summary(as_fact(version(r"^([ws]person\d+)_", *patients())))
+    assert not [line for line in small if "too large" in line]
+
+
 @pytest.mark.parametrize("pattern", [r"patient(\d+)", r"well/(wperson\d+)", r"(x)?person"])
 def test_a_pattern_that_finds_nothing_is_refused(pattern: str) -> None:
     with pytest.raises(

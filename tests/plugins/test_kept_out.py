@@ -16,7 +16,7 @@ from retraining.dataset.pictures.pool import look_at
 from retraining.dataset.pictures.worker import Limits
 from retraining.dataset.sources.source import SourceFile
 from retraining.dataset.sync import sync_dataset
-from retraining.dataset.versions.kept import kept_out as room
+from retraining.dataset.versions import kept_out as room
 from retraining.dataset.versions.kept_out import SHOWN, first
 from retraining.dataset.versions.version import Quarantined, Version
 from retraining.plan import Plan

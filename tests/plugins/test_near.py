@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageEnhance
 from sklearn.datasets import load_digits, load_sample_images
 
+from retraining.dataset.near import pairs as near
 from retraining.dataset.near.pairs import near_duplicates
-from retraining.dataset.near.pairs import pairs as near
 from retraining.dataset.pictures.thumb import BYTES, thumb_of
 from retraining.dataset.pictures.verdict import VerifiedImage
 from retraining.dataset.pictures.verify import verify_image

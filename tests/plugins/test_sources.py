@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from retraining.dataset.sources import archive
 from retraining.dataset.sources.archive import ArchiveError, unpack
-from retraining.dataset.sources.source import SourceError, archive, open_source
+from retraining.dataset.sources.source import SourceError, open_source
 
 
 def write(root: Path, *names: str) -> Path:
@@ -225,6 +226,14 @@ def test_a_damage_that_only_a_checksum_tells_is_named(tmp_path: Path, packed: st
     whole = path.read_bytes()
     path.write_bytes(whole[:50_000] + bytes([whole[50_000] ^ 1]) + whole[50_001:])
     with pytest.raises(ArchiveError, match=r"cannot be read: .*Download or make it again"):
+        unpack(path, tmp_path / "out")
+
+
+@pytest.mark.parametrize("name", ["pets.zip", "pets.tar", "pets.tgz"])
+def test_a_saved_web_page_is_told_as_one(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(b"\n<!DOCTYPE html><html><head><title>Google Drive - Virus scan warning</title></head></html>" * 9)
+    with pytest.raises(ArchiveError, match=r"is a web page, as a login"):
         unpack(path, tmp_path / "out")
 
 

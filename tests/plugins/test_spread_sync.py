@@ -22,7 +22,7 @@ from PIL import Image
 from retraining.dataset.garbage import Collector
 from retraining.dataset.processing.verdicts import VerdictsError
 from retraining.dataset.sources.memory import memory_key
-from retraining.dataset.versions.kept import version as versions
+from retraining.dataset.versions import version as versions
 from retraining.dataset.versions.likeness import thumbs_key
 from retraining.dataset.versions.strips import SHOWN
 from retraining.dataset.versions.version import DatasetError

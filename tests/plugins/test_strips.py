@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from retraining.dataset.sync import sync_dataset
-from retraining.dataset.versions.kept import strips as room
+from retraining.dataset.versions import strips as room
 from retraining.plan import Plan
 from tests.plugins.test_memory import requests, still
 from tests.plugins.test_sync import keys, picture, read_json, write_classes

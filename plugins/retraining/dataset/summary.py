@@ -10,6 +10,8 @@ from retraining.dataset.labels.corrections import told
 ROWS = 60
 CHANGED = 8
 """Classes named of those that changed."""
+FAR = 0.2
+"""From a share that the recipe asks for: groups are divided whole."""
 
 
 def summary(dataset: Mapping[str, Any]) -> list[str]:
@@ -31,6 +33,7 @@ def notes_on(dataset: Mapping[str, Any]) -> list[str]:
     """What is to be said besides the counts, a sentence each."""
     notes = [*_changes(dataset.get("changes") or {}), *_layout(dataset.get("layout") or {})]
     notes += _groups(dataset.get("groups") or {})
+    notes += _shares(dataset)
     if animated := dataset.get("animated"):
         notes.append(f"Of {animated} animated pictures the first frame counts.")
     notes += _near(dataset.get("near_duplicates") or {})
@@ -130,3 +133,19 @@ def _groups(groups: Mapping[str, Any]) -> list[str]:
             "measured there may be too good. Move the files, or merge the folders."
         )
     return notes
+
+
+def _shares(dataset: Mapping[str, Any]) -> list[str]:
+    """Where groups are so large that the splits are not what the recipe asks for."""
+    asked, kept = dataset.get("split") or {}, (dataset.get("layout") or {}).get("splits")
+    sizes = {split: sum(of_class.values()) for split, of_class in dataset["counts"].items()}
+    images = sum(sizes.values())
+    if not dataset.get("groups") or kept or not images:
+        return []
+    far = [split for split, size in sizes.items() if split in asked and abs(size / images - asked[split]) > FAR]
+    if not far:
+        return []
+    each = ", ".join(
+        f"{sizes[split]} are for {split} ({sizes[split] / images:.2f} for {asked[split]:g})" for split in far
+    )
+    return [f"The groups are too large to divide as the recipe asks: of {images} images {each}."]

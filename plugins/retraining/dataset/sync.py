@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +111,7 @@ def as_fact(version: Version) -> dict[str, Any]:
         "fingerprint": version.fingerprint,
         "classes": version.classes,
         "counts": version.counts,
+        "split": asdict(version.shares),
         "quarantined": len(version.quarantined),
         "layout": dict(version.layout),
         "groups": version.groups.as_dict() if version.groups else None,

@@ -94,8 +94,15 @@ def unpack(archive: Path, target: Path) -> int:
         tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, OSError, RuntimeError,
         ValueError, OverflowError, MemoryError,
     ) as error:  # fmt: skip
-        raise ArchiveError(f"{archive.name} cannot be read: {error}. Download or make it again") from None
+        raise ArchiveError(f"{archive.name} {_why_unread(archive, error)}") from None
     return count
+
+
+def _why_unread(archive: Path, error: BaseException) -> str:
+    begin = _head(archive).lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if begin.startswith((b"<!doctype html", b"<html")):
+        return "is a web page, as a login or a notice answers in place of a file. Download the file that is meant"
+    return f"cannot be read: {error}. Download or make it again"
 
 
 def _require_bounded(name: str, packed: int, total: int) -> None:
