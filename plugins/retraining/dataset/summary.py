@@ -137,11 +137,11 @@ def _groups(groups: Mapping[str, Any]) -> list[str]:
 
 def _shares(dataset: Mapping[str, Any]) -> list[str]:
     """Where groups are so large that the splits are not what the recipe asks for."""
-    asked, kept = dataset.get("split") or {}, (dataset.get("layout") or {}).get("splits")
+    if not dataset.get("groups") or (dataset.get("layout") or {}).get("splits"):
+        return []
+    asked = dataset.get("split") or {}
     sizes = {split: sum(of_class.values()) for split, of_class in dataset["counts"].items()}
     images = sum(sizes.values())
-    if not dataset.get("groups") or kept or not images:
-        return []
     far = [split for split, size in sizes.items() if split in asked and abs(size / images - asked[split]) > FAR]
     if not far:
         return []
