@@ -176,7 +176,7 @@ FAULTS: list[tuple[str, Make, str]] = [
     ("a film", starting(b"\0\0\0\x20ftypisom"), "NOT_IMAGE"),
     ("a film of the web", starting(b"\x1aE\xdf\xa3"), "NOT_IMAGE"),
     ("an array", starting(b"\x93NUMPY\x01\0"), "NOT_IMAGE"),
-    ("DICOM", lambda chance: bytes(128) + b"DICM" + chance.randbytes(200), "NOT_IMAGE"),
+    ("DICOM", lambda chance: bytes(128) + b"DICM" + chance.randbytes(200), "FORMAT"),
     ("an icon", starting(b"\0\0\x01\0\x01\0"), "NOT_IMAGE"),
     ("a program", starting(b"\x7fELF"), "NOT_IMAGE"),
     ("what a Mac leaves", starting(b"\0\x05\x16\x07\0\x02\0\0Mac OS X"), "NOT_IMAGE"),
