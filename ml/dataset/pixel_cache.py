@@ -11,7 +11,7 @@ import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import PIL
@@ -27,38 +27,49 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from dataset.array_cache import ArrayCache
-    from dataset.channel import Channel
 
 BLOCK_BYTES = 2**22  # that are decoded and written at once: it should stay in the processor's cache
 SAY_EVERY_S = 15
 
 
-def open_pixels(cache: ArrayCache, channel: Channel) -> tuple[Tensor, Tensor] | None:
-    """-> (uint8 (pictures, side, side, 3), which of them each image of the channel is (N,)); None: no disk for it."""
-    digests, side = channel.digests, channel.image_size
+class Images(Protocol):
+    """What is decoded: a channel is some, in its own order."""
+
+    image_size: int
+    threads: int
+
+    @property
+    def digests(self) -> list[str]: ...
+
+    def read_verified(self, index: int) -> NDArray[np.uint8]: ...
+
+
+def open_pixels(cache: ArrayCache, images: Images) -> tuple[Tensor, Tensor] | None:
+    """-> (uint8 (pictures, side, side, 3), which of them each image is (N,)); None: no disk for it."""
+    digests, side = images.digests, images.image_size
     examples = {digest: index for index, digest in enumerate(digests)}
     order = sorted(examples)
     place = {digest: position for position, digest in enumerate(order)}
 
     def make() -> Iterator[NDArray[np.uint8]]:
-        return decoded(channel, [examples[digest] for digest in order], cache.say)
+        return decoded(images, [examples[digest] for digest in order], cache.say)
 
     shape = (len(order), side, side, 3)
     array = cache.array(name("pixels", recipe(), str(side), *order), shape, np.uint8, make)
     return None if array is None else (torch_of(array), torch.tensor([place[digest] for digest in digests]))
 
 
-def decoded(channel: Channel, indices: Sequence[int], say: Callable[[str], object]) -> Iterator[NDArray[np.uint8]]:
+def decoded(images: Images, indices: Sequence[int], say: Callable[[str], object]) -> Iterator[NDArray[np.uint8]]:
     """Blocks of pictures. Raises BadImage, or ValueError for a file that is no longer what its digest says."""
-    said, side = time.monotonic(), channel.image_size
+    said, side = time.monotonic(), images.image_size
     pictures = np.empty(
-        (min(len(indices), channel.threads * max(1, BLOCK_BYTES // side**2 // 3)), side, side, 3), np.uint8
+        (min(len(indices), images.threads * max(1, BLOCK_BYTES // side**2 // 3)), side, side, 3), np.uint8
     )
 
     def fill(place: int) -> None:
-        pictures[place] = channel.read_verified(part[place])
+        pictures[place] = images.read_verified(part[place])
 
-    with ThreadPoolExecutor(channel.threads) as pool:
+    with ThreadPoolExecutor(images.threads) as pool:
         for start in range(0, len(indices), len(pictures)):
             part = indices[start : start + len(pictures)]
             list(pool.map(fill, range(len(part))))
