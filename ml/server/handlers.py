@@ -136,12 +136,24 @@ class Handlers:
         headers = dict(processor.get_response_headers())
         said = headers.pop("Content-Type", accept)
         content, kind = result if isinstance(result, tuple) else (result, said)
-        if not isinstance(content, str | bytes | bytearray | memoryview):
-            raise TypeError(f"the answer must be str or bytes, not {type(content).__name__}; let output_fn encode it")
         if not isinstance(kind, str):
             raise TypeError(f"the answer's content type must be str, not {type(kind).__name__}")
-        content = content.encode() if isinstance(content, str) else bytes(content)
-        return Answer(content, kind, processor.get_response_status_code(), headers)
+        return Answer(body_of(content), kind, processor.get_response_status_code(), headers)
+
+
+def body_of(content: Any) -> bytes:
+    """The body of an answer. What is no text is JSON, indented as TorchServe and MMS do it."""
+    if isinstance(content, bytes | bytearray | memoryview):
+        return bytes(content)
+    if isinstance(content, str):
+        return content.encode()
+    try:
+        return json.dumps(content, indent=2).encode()
+    except (TypeError, ValueError) as error:
+        kind = type(content).__name__
+        raise TypeError(
+            f"the answer is a {kind}, which is neither text nor bytes nor JSON ({error}); let output_fn encode it"
+        ) from None
 
 
 def import_program(code_dir: Path, program: str) -> ModuleType | None:
