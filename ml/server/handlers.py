@@ -255,15 +255,25 @@ def default_predict(data: Tensor, model: Callable[[Tensor], Any]) -> Any:
 def default_output(prediction: Any, accept: str) -> tuple[str | bytes, str]:
     import numpy as np
 
-    array = np.asarray(prediction.detach().cpu() if hasattr(prediction, "detach") else prediction)
     kind = written_type(accept)
+    if hasattr(prediction, "detach"):  # a tensor
+        prediction = prediction.tolist()
     if kind == "application/json":
-        return json.dumps(array.tolist()), kind
+        return json.dumps(prediction, default=plain), kind
     if kind == "text/csv":
-        return "\n".join(",".join(map(str, row)) for row in np.atleast_2d(array).tolist()) + "\n", kind
+        lines = io.StringIO()
+        np.savetxt(lines, np.atleast_1d(prediction), delimiter=",", fmt="%s")
+        return lines.getvalue(), kind
     buffer = io.BytesIO()
-    np.save(buffer, array)
+    np.save(buffer, prediction)
     return buffer.getvalue(), kind
+
+
+def plain(value: Any) -> Any:
+    """Arrays and tensors, also within a prediction, as lists of Python's numbers; all else stays as it is."""
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    raise TypeError(f"Object of type {type(value).__name__} is not JSON serializable")
 
 
 def written_type(accept: str) -> str:

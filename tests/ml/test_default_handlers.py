@@ -1,5 +1,11 @@
 """What the containers' inference toolkit and its model servers do where an inference.py leaves it to them."""
 
+import numpy as np
+import pytest
+import torch
+
+from server.handlers import default_output
+
 ANSWERS = """
 def model_fn(model_dir):
     return {"dict": {"label": "größe", "scores": [0.5]}, "list": [1, "a"], "number": 0.25, "none": None, "set": {1}}
@@ -25,3 +31,34 @@ def test_answer_that_is_no_text_is_json(serve, tmp_path):
     refused = ask("set")
     assert (refused.status_code, refused.json()["error"]) == (500, "INFERENCE_FAILED")
     assert "is a set, which is neither text nor bytes nor JSON" in refused.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("prediction", "text"),
+    [
+        (["cat", 0.93, True], '["cat", 0.93, true]'),
+        ([1, 2.5], "[1, 2.5]"),
+        ([[1], [1, 2]], "[[1], [1, 2]]"),
+        (
+            {"score": np.float32(0.5), "box": np.arange(2), "of": torch.ones(1)},
+            '{"score": 0.5, "box": [0, 1], "of": [1.0]}',
+        ),
+        (torch.ones(1, 2, requires_grad=True), "[[1.0, 1.0]]"),
+        (np.int64(3), "3"),
+    ],
+)
+def test_json_keeps_what_was_predicted(prediction, text):
+    assert default_output(prediction, "application/json") == (text, "application/json")
+
+
+@pytest.mark.parametrize(
+    ("prediction", "text"),
+    [
+        (torch.tensor([0.5, 2.0]), "0.5\n2.0\n"),
+        (torch.tensor([[1, 2], [3, 4]]), "1,2\n3,4\n"),
+        ([["cat", 0.5]], "cat,0.5\n"),
+        (np.float32(7), "7.0\n"),
+    ],
+)
+def test_csv_has_a_line_for_each_prediction(prediction, text):
+    assert default_output(prediction, "text/csv") == (text, "text/csv")
