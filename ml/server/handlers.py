@@ -223,7 +223,8 @@ def default_input(body: Any, content_type: str | None) -> Tensor:
     if kind not in READ_TYPES:
         raise Unsupported(415, content_type)
     try:
-        return torch.tensor(array_of(body, kind), dtype=torch.float32)
+        array = array_of(body, kind)
+        return torch.tensor(array, dtype=torch.float32) if kind in TEXT_TYPES else torch.from_numpy(array)
     except Exception as error:  # nearly everything, for what is no JSON, no array, or one of words
         raise Unreadable(f"the body is no {kind} of numbers: {str(error)[:200] or type(error).__name__}") from None
 

@@ -1,10 +1,12 @@
 """What the containers' inference toolkit and its model servers do where an inference.py leaves it to them."""
 
+import io
+
 import numpy as np
 import pytest
 import torch
 
-from server.handlers import default_output
+from server.handlers import default_input, default_output
 
 ANSWERS = """
 def model_fn(model_dir):
@@ -14,6 +16,12 @@ def transform_fn(model, body, content_type, accept):
     name = body.decode()
     return (model["dict"], "application/mine") if name == "typed" else model[name]
 """
+
+
+def npy(array):
+    body = io.BytesIO()
+    np.save(body, array)
+    return body.getvalue()
 
 
 def test_answer_that_is_no_text_is_json(serve, tmp_path):
@@ -62,3 +70,9 @@ def test_json_keeps_what_was_predicted(prediction, text):
 )
 def test_csv_has_a_line_for_each_prediction(prediction, text):
     assert default_output(prediction, "text/csv") == (text, "text/csv")
+
+
+@pytest.mark.parametrize("kind", ["int64", "float64", "float32", "bool"])
+def test_array_sent_as_npy_keeps_its_type(kind):
+    assert str(default_input(npy(np.ones((2, 2), kind)), "application/x-npy").dtype) == f"torch.{kind}"
+    assert default_input("[[1, 2]]", "application/json").dtype == torch.float32
