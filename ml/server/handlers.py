@@ -201,10 +201,11 @@ def default_model(model_dir: str) -> Any:
     import torch
 
     files = [path for path in Path(model_dir).iterdir() if path.suffix in (".pt", ".pth")]
+    files = [path for path in files if path.name == "model.pt"] or files
     if len(files) != 1:
         raise ValueError(
-            f"without model_fn the model must be one TorchScript file (.pt, .pth); there are {len(files)}"
-            f"{code_astray(Path(model_dir))}"
+            "without model_fn the model must be one TorchScript file (model.pt, or any one .pt or .pth); "
+            f"there are {len(files)}{code_astray(Path(model_dir))}"
         )
     return torch.jit.load(str(files[0]), map_location="cpu").eval()
 
@@ -249,6 +250,8 @@ def array_of(body: Any, kind: str) -> Any:
 def default_predict(data: Tensor, model: Callable[[Tensor], Any]) -> Any:
     import torch
 
+    if isinstance(model, torch.nn.Module):
+        model.eval()  # a model_fn may have left that to the toolkit
     with torch.no_grad():
         return model(data)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from server.handlers import default_input, default_output
+from server.handlers import default_input, default_model, default_output, default_predict
 
 ANSWERS = """
 def model_fn(model_dir):
@@ -76,3 +76,22 @@ def test_csv_has_a_line_for_each_prediction(prediction, text):
 def test_array_sent_as_npy_keeps_its_type(kind):
     assert str(default_input(npy(np.ones((2, 2), kind)), "application/x-npy").dtype) == f"torch.{kind}"
     assert default_input("[[1, 2]]", "application/json").dtype == torch.float32
+
+
+def test_model_predicts_in_evaluation_mode():
+    model = torch.nn.Dropout(0.5)
+    assert model.training
+    assert default_predict(torch.ones(100), model).tolist() == [1.0] * 100
+    assert default_predict(1, lambda data: data + 1) == 2
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.load:FutureWarning")
+def test_model_pt_goes_before_other_files(tmp_path):
+    for name, value in {"model.pt": 1.0, "best.pth": 2.0}.items():
+        with pytest.warns(FutureWarning, match="deprecated"):  # by torch; models of this kind still exist
+            traced = torch.jit.trace(lambda data, value=value: data * value, torch.ones(1))
+        traced.save(str(tmp_path / name))
+    assert default_model(str(tmp_path))(torch.ones(1)).item() == 1.0
+    (tmp_path / "model.pt").rename(tmp_path / "last.pt")
+    with pytest.raises(ValueError, match="there are 2"):
+        default_model(str(tmp_path))
