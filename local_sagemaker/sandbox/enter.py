@@ -55,7 +55,28 @@ def main(arguments: list[str]) -> None:
         os.environ["PWD"] = os.getcwd()
     for number in (signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores them, and so would the script
         signal.signal(number, signal.SIG_DFL)
-    os.execvp(command[0], command)
+    _become(command)
+
+
+def _become(command: list[str]) -> None:
+    """The codes of a program that cannot be run are a shell's, and a container's."""
+    try:
+        os.execvp(command[0], command)
+    except OSError as error:
+        print(f"local_sagemaker: {command[0]} {_why_not(command[0], error)}", file=sys.stderr, flush=True)
+        sys.exit(127 if isinstance(error, FileNotFoundError) else 126)
+
+
+def _why_not(program: str, error: OSError) -> str:
+    if os.path.isdir(program):
+        return "is a folder; name a program in it"
+    if isinstance(error, PermissionError):
+        return "is not executable (files from S3 never are); put its interpreter before it, such as /bin/bash"
+    if isinstance(error, FileNotFoundError) and os.path.isfile(program):
+        with open(program, "rb") as file:
+            wanted = file.readline(200).decode(errors="replace").removeprefix("#!").rstrip("\n")
+        return f"asks in its #! line for {wanted!r}, which does not exist; lines must end as on Linux"
+    return "does not exist" if isinstance(error, FileNotFoundError) else f"cannot be run: {error.strerror}"
 
 
 Bind = tuple[str, str, bool]

@@ -66,6 +66,34 @@ def test_job_sees_its_own_folder_at_opt_ml(isolated: Isolation, tmp_path: Path) 
     assert sorted(os.listdir("/opt")) == before
 
 
+@pytest.mark.parametrize(
+    ("program", "text", "mode", "code", "why"),
+    [
+        ("missing.sh", None, 0, 127, "does not exist"),
+        (
+            "plain.sh",
+            "#!/bin/sh\n",
+            0o644,
+            126,
+            "is not executable (files from S3 never are); put its interpreter before it",
+        ),
+        ("windows.sh", "#!/bin/sh\r\n", 0o755, 127, "asks in its #! line for '/bin/sh\\r', which does not exist"),
+        ("..", None, 0, 126, "is a folder"),
+        ("data", "{}", 0o755, 126, "Exec format error"),
+    ],
+)
+def test_program_that_cannot_run_is_told(
+    isolated: Isolation, folder: Path, program: str, text: str | None, mode: int, code: int, why: str
+) -> None:
+    if text is not None:
+        (folder / program).write_bytes(text.encode())
+        (folder / program).chmod(mode)
+    command = isolated.command([f"/opt/ml/{program}"], mounts={"/opt/ml": folder}, network_isolation=False)
+    process = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S)
+    assert process.returncode == code
+    assert process.stderr.startswith(f"local_sagemaker: /opt/ml/{program} ") and why in process.stderr
+
+
 def test_what_lies_beside_stays_visible(isolated: Isolation, folder: Path, tmp_path: Path) -> None:
     """The machine's /opt may hold the interpreter; here a folder stands in for /opt."""
     opt = tmp_path / "opt"
