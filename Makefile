@@ -119,6 +119,10 @@ conformance-matrix: setup .venv/sdk2/.installed .venv/moto/.installed  ## real c
 bench-server: .venv/airflow/.installed .venv/moto/.installed  ## start, rates beside moto's, lists, idle; ARGS=--quick
 	@.venv/airflow/bin/python -m bench.server $(ARGS)
 
+.PHONY: bench-store
+bench-store: .venv/airflow/.installed  ## the store's processor and memory, busy and at rest; ARGS='--rounds 1'
+	@.venv/airflow/bin/python -m bench.store $(ARGS)
+
 .PHONY: bench-tuner
 bench-tuner: .venv/airflow/.installed  ## Bayesian search and Hyperband beside random search; ARGS='--seeds 10'
 	@.venv/airflow/bin/python -m bench.tuner --seeds 30 $(ARGS)

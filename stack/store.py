@@ -17,6 +17,9 @@ SOCKETS = Path("/tmp")  # as SeaweedFS has it built in
 GRPC_PORTS_TRIED = 200
 #: Each bucket takes one or more; left to itself the store has as many as the free disk has volumes of full size.
 MOST_VOLUMES = 10_000
+#: It holds 235 MB whatever is in it. A limit near that (GOMEMLIMIT) has Go look for garbage without end, at rest too;
+#: a share of it has it look now and then, and keeps a third of what Go's default of 100 would let lie about.
+GARBAGE = {"GOGC": "50"}
 
 
 def data(settings: Settings) -> Path:
@@ -30,7 +33,7 @@ def keys(settings: Settings) -> Path:
 def environment(given: Mapping[str, str]) -> dict[str, str]:
     """Without what would change the store's configuration: a WEED_ variable wins over the file with its keys."""
     kept = {name: value for name, value in given.items() if not name.startswith(("WEED_", "S3_"))}
-    return kept | {"GOMEMLIMIT": "256MiB"}
+    return kept | GARBAGE
 
 
 def prepare(settings: Settings) -> None:

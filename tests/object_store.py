@@ -62,12 +62,16 @@ def of_compose(folder: Path, ports: Mapping[str, int]) -> Sequence[str]:
 
 @contextlib.contextmanager
 def seaweedfs(
-    folder: Path, ports: Mapping[str, int] | None = None, starting: Starting = of_the_laptop
+    folder: Path,
+    ports: Mapping[str, int] | None = None,
+    starting: Starting = of_the_laptop,
+    variables: Mapping[str, str] | None = None,
 ) -> Iterator[str]:
-    """A running store with its data in `folder`; yields its endpoint URL."""
+    """A running store with its data in `folder`, with these variables over its own; yields its endpoint URL."""
     ports = ports or store_ports()
     command = starting(folder, ports)
-    environment = os.environ | {"AWS_ACCESS_KEY_ID": KEY_ID, "AWS_SECRET_ACCESS_KEY": SECRET}
+    environment = store.environment(os.environ) | {"AWS_ACCESS_KEY_ID": KEY_ID, "AWS_SECRET_ACCESS_KEY": SECRET}
+    environment |= variables or {}
     with (folder / "weed.log").open("wb") as log:
         process = subprocess.Popen(
             command, env=environment, stdout=log, stderr=log, cwd=folder, umask=processes.PRIVATE

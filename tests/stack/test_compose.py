@@ -135,6 +135,11 @@ def test_the_store_runs_with_the_same_switches_as_on_the_laptop() -> None:
     assert switches(list(laptop[1:])) - {"mini"} == switches(image)
 
 
+def test_the_store_collects_garbage_as_on_the_laptop() -> None:
+    given = SERVICES["s3"]["environment"]
+    assert {name: value for name, value in given.items() if name.startswith("GO")} == store.GARBAGE
+
+
 def test_airflow_is_set_up_like_on_the_laptop() -> None:
     """What differs is named here; everything else must be the same in both stacks."""
     own = Credentials.generate()

@@ -277,6 +277,22 @@ def test_data_of_a_store_without_keys_stay(tmp_path: Path) -> None:
         assert client.get_object(Bucket="ready", Key="kept")["Body"].read() == b"from before"
 
 
+def test_the_store_is_not_busy_with_garbage(tmp_path: Path) -> None:
+    """Where its memory is limited to what it holds, each few requests have Go look through all of it."""
+
+    def collections() -> int:
+        return len(re.findall(r"^gc \d+ @", (tmp_path / "weed.log").read_text(errors="replace"), re.MULTILINE))
+
+    with object_store.seaweedfs(tmp_path, variables={"GODEBUG": "gctrace=1"}) as endpoint:
+        client = boto3.client("s3", endpoint_url=endpoint, **object_store.CLIENT)
+        client.create_bucket(Bucket="busy")
+        before = collections()
+        assert before > 0
+        for number in range(200):
+            client.put_object(Bucket="busy", Key=f"{number}", Body=bytes(20_000))
+        assert collections() - before <= 10
+
+
 HTTP = dict(zip(STORE_PARTS, range(14_333, 14_338), strict=True))
 
 
