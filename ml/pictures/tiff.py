@@ -12,19 +12,21 @@ import numpy as np
 from PIL import Image
 from PIL.TiffImagePlugin import TiffImageFile
 
+from pictures import jpeg
 from pictures.bad_image import BadImage
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 WIDTH, HEIGHT, COMPRESSION, PHOTOMETRIC = 256, 257, 259, 262
-STRIP_COUNTS, TILE_WIDTH, TILE_HEIGHT, TILE_COUNTS = 279, 322, 323, 325
+STRIPS, STRIP_COUNTS, TILE_WIDTH, TILE_HEIGHT, TILES, TILE_COUNTS = 273, 279, 322, 323, 324, 325
 WHITE_IS_ZERO = 0
 # Not fax (2 to 4): libtiff goes on where it is damaged, and writes a line about each row to the log.
 COMPRESSIONS = {1: "none", 5: "LZW", 7: "JPEG", 8: "deflate", 32946: "deflate", 32773: "PackBits"}
 MAX_TAGS = 1_000
 MAX_PARTS = 50_000  # strips or tiles; programs write strips of 8 kB or more
 MAX_TILE_SIDE = 8_192
+JPEG, MAX_SCANS = 7, 4  # of one part: one for each channel at most; nobody writes progressive ones, of dozens
 KIND_BYTES = (0, 1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8, 4)  # by the number of the kind
 UNSIGNED = (1, 3, 4, 13)
 
@@ -61,6 +63,8 @@ class Directory:
         if count > MAX_TAGS:
             raise BadImage("TOO_MANY_SEGMENTS", f"the image has {count:,} tags; at most {MAX_TAGS:,} are accepted")
         self.entries = {self.number(entry, 2): entry for entry in range(at + 2, at + 2 + 12 * count, 12)}
+        if len(self.entries) < count:  # Pillow believes the last, libtiff the first
+            raise BadImage("UNDECODABLE", "the image has a tag twice; save it anew")
         named = sum(self.size(entry) for entry in self.entries.values())
         if named > len(body):
             raise BadImage("UNDECODABLE", f"the image's tags name {named:,} bytes of {len(body):,}")
@@ -76,10 +80,12 @@ class Directory:
         return count * (KIND_BYTES[kind] if kind < len(KIND_BYTES) else 8)
 
     def values(self, tag: int, most: int = 1) -> Sequence[int]:
-        """Whole numbers of a tag; none where it is absent or holds no such. Raises BadImage for more than `most`."""
+        """Whole numbers of a tag; none where it is absent. Raises BadImage for others, and for more than `most`."""
         entry = self.entries.get(tag)
-        if entry is None or (kind := self.number(entry + 2, 2)) not in UNSIGNED:
+        if entry is None:
             return ()
+        if (kind := self.number(entry + 2, 2)) not in UNSIGNED:  # libtiff takes them nevertheless
+            raise BadImage("UNDECODABLE", f"the image's tag {tag} is of kind {kind}; save it anew")
         count, each = self.number(entry + 4, 4), KIND_BYTES[kind]
         if count > most:
             raise BadImage("TOO_MANY_CHUNKS", f"the image has {count:,} strips; at most {most:,} are accepted")
@@ -99,3 +105,15 @@ def require_bounded(directory: Directory) -> None:
     parts = [*directory.values(STRIP_COUNTS, MAX_PARTS), *directory.values(TILE_COUNTS, MAX_PARTS)]
     if sum(parts) > len(directory.body):
         raise BadImage("UNDECODABLE", f"the image's parts have {sum(parts):,} bytes of {len(directory.body):,}")
+    if compression == JPEG:
+        starts = [*directory.values(STRIPS, MAX_PARTS), *directory.values(TILES, MAX_PARTS)]
+        require_few_scans(directory.body, starts, parts)
+
+
+def require_few_scans(body: bytes, starts: Sequence[int], sizes: Sequence[int]) -> None:
+    """BadImage where a strip or tile is a JPEG of many passes over its pixels, or may be one."""
+    if len(starts) != len(sizes) or not all(sizes):  # libtiff would look for their ends itself
+        raise BadImage("UNDECODABLE", "the image does not say how long its parts are; save it anew")
+    scans = max(jpeg.count_scans(body[start : start + size]) for start, size in zip(starts, sizes, strict=True))
+    if scans > MAX_SCANS:
+        raise BadImage("TOO_MANY_SCANS", f"the image has a part of {scans} scans, at most {MAX_SCANS}; save it anew")

@@ -135,6 +135,47 @@ def test_a_directory_is_not_believed(tag: int, kind: int, count: int, value: int
     assert refused(retagged(tag, kind, count, value, add=True)) == code
 
 
+@pytest.mark.parametrize("tags", [[(3, 5), (3, 4)], [(3, 4), (3, 5)], [(8, 4)]], ids=["last", "first", "signed"])
+def test_a_decoder_cannot_hide_in_its_tag(tags: list[tuple[int, int]]) -> None:
+    """Kind and number of the tag of compression, where 4 is fax; Pillow and libtiff each find it."""
+    body = bytearray(saved("TIFF", noise("L").convert("1"), compression="group4"))
+    at = struct.unpack_from("<I", body, 4)[0]
+    entries = [bytes(body[place : place + 12]) for place in range(at + 2, at + 2 + 12 * body[at], 12)]
+    place = next(n for n, entry in enumerate(entries) if struct.unpack_from("<H", entry)[0] == tiff.COMPRESSION)
+    entries[place : place + 1] = [struct.pack("<HHII", tiff.COMPRESSION, kind, 1, value) for kind, value in tags]
+    struct.pack_into("<I", body, 4, len(body))
+    hidden = bytes(body) + struct.pack("<H", len(entries)) + b"".join(entries) + bytes(4)
+    assert refused(hidden) == "UNDECODABLE"
+
+
+def of_strips(strips: list[bytes], kind: int = 4) -> bytes:
+    """A grey TIFF of JPEGs of 256 x 64 pixels; `kind`: how their sizes are written."""
+    height, start = 64 * len(strips), 8 + 2 + 9 * 12 + 4
+    data = start + 8 * len(strips)
+    sizes = [len(strip) for strip in strips]
+    places = [data + sum(sizes[:number]) for number in range(len(strips))]
+    one = len(strips) == 1
+    tags = [(256, 4, 1, 256), (257, 4, 1, height), (258, 3, 1, 8), (259, 3, 1, 7), (262, 3, 1, 1)]
+    tags += [(273, 4, len(strips), places[0] if one else start), (277, 3, 1, 1), (278, 4, 1, 64)]
+    tags += [(279, kind, len(strips), sizes[0] if one else start + 4 * len(strips))]
+    entries = b"".join(struct.pack("<HHII", *tag) for tag in tags)
+    numbers = struct.pack(f"<{2 * len(strips)}I", *places, *sizes)
+    return b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(4) + numbers + b"".join(strips)
+
+
+def test_scans_within_a_tiff_are_counted() -> None:
+    plain, progressive = (saved("JPEG", Image.new("L", (256, 64), 99), progressive=so) for so in (False, True))
+    last = progressive[progressive.rindex(b"\xff\xda") : -2]
+    endless = progressive[:-2] + 80 * last + progressive[-2:]
+    assert picture.decode(of_strips([plain])).size == (256, 64)
+    assert picture.decode(of_strips([plain] * 3)).size == (256, 192)
+    assert refused(of_strips([plain, endless, plain])) == "TOO_MANY_SCANS"
+    assert refused(of_strips([endless], kind=9)) == "UNDECODABLE"  # a signed size, which libtiff reads all the same
+    unsized = bytearray(of_strips([endless]))
+    unsized[10 + 8 * 12 : 10 + 9 * 12] = struct.pack("<HHII", 65000, 4, 1, 0)  # nor without any
+    assert refused(bytes(unsized)) == "UNDECODABLE"
+
+
 def test_a_directory_without_end_is_refused() -> None:
     tags = b"".join(struct.pack("<HHII", 1000 + number, 7, 2**20, 8) for number in range(60_000))
     assert refused(b"II*\0" + struct.pack("<IH", 8, 60_000) + tags) == "TOO_MANY_SEGMENTS"
