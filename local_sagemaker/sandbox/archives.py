@@ -13,6 +13,7 @@ import contextlib
 import dataclasses
 import gzip
 import os
+import re
 import shutil
 import tarfile
 import tempfile
@@ -40,6 +41,8 @@ MODEL = Limits(200_000, 512 * 2**30)
 # A header (a PAX record, a long name) is read into memory whole; real ones have a few hundred bytes.
 _MAX_HEADER_BYTES = 2**20
 _HEADERS_BYTES_PER_MEMBER = 8192
+# Python before 3.11.10 searches a PAX record's digits in time that grows with their square (CVE-2024-6232).
+_DIGITS, _MAX_DIGITS = re.compile(rb"\d{20,}"), 300
 _MAX_PADDING_BYTES = 2**24
 _COPY_BYTES = 2**18
 # More than any program makes, and less than Python can go down.
@@ -82,7 +85,7 @@ def unpack(
             _Extraction(staging, what, limits, stopped).run(tar, stream)
         if not stopped():
             staging.rename(folder)
-    except (tarfile.TarError, EOFError, OSError, zlib.error, ValueError, OverflowError) as error:
+    except (tarfile.TarError, EOFError, OSError, zlib.error, ValueError, OverflowError, RecursionError) as error:
         raise JobFailedError(f"ClientError: {what} is not a readable .tar.gz: {error}") from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)
@@ -112,15 +115,20 @@ def pack(folder: Path, archive: Path) -> None:
 
 
 class _Gzip(gzip.GzipFile):
-    """A gzip stream from which tarfile cannot be made to read a huge header into memory."""
+    """A gzip stream from which tarfile cannot be made to read a header that costs memory or time without end."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path, "rb")
+        self.in_headers = True
+        """Else in what a member holds."""
 
     def read(self, size: int | None = -1) -> bytes:
         if size is None or not 0 <= size <= _MAX_HEADER_BYTES:
             raise tarfile.ReadError(f"a header of {size} bytes")
-        return super().read(size)
+        data = super().read(size)
+        if self.in_headers and any(len(run) > _MAX_DIGITS for run in _DIGITS.findall(data)):
+            raise tarfile.ReadError(f"a header with more than {_MAX_DIGITS} digits in a row")
+        return data
 
 
 class _Extraction:
@@ -136,7 +144,7 @@ class _Extraction:
         self._links: dict[Path, tarfile.TarInfo] = {}
 
     def run(self, tar: tarfile.TarFile, stream: _Gzip) -> None:
-        while not self._stopped() and (member := tar.next()) is not None:
+        while not self._stopped() and (member := self._next(tar, stream)) is not None:
             vars(tar)["members"] = []  # else it keeps them all
             path = self._path(member)
             self._count(member, stream.tell())
@@ -149,6 +157,13 @@ class _Extraction:
                 self._links[path] = member
         self._read_to_the_end(stream)
         self._make_links()
+
+    @staticmethod
+    def _next(tar: tarfile.TarFile, stream: _Gzip) -> tarfile.TarInfo | None:
+        stream.in_headers = True
+        member = tar.next()
+        stream.in_headers = False
+        return member
 
     def _read_to_the_end(self, stream: _Gzip) -> None:
         """Where the checksum of all that was unpacked is: tar's own end comes before it."""

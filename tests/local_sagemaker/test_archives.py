@@ -157,6 +157,17 @@ def test_huge_header_is_not_read_into_memory(tmp_path: Path) -> None:
     refuse(archive(tmp_path / "a.tar.gz", info), "not a readable .tar.gz: a header of")
 
 
+@pytest.mark.parametrize("records", [[b"9" * 30_000 + b" a=b\n"], [b"5 a=\n"] * 2_000], ids=["digits", "chain"])
+def test_header_that_only_costs_is_refused(tmp_path: Path, records: list[bytes]) -> None:
+    headers = b"".join(
+        member("pax", tarfile.XHDTYPE, size=len(record)).tobuf() + record + bytes(-len(record) % 512)
+        for record in records
+    )
+    for before in (b"", member("empty").tobuf()):
+        (tmp_path / "a.tar.gz").write_bytes(gzip.compress(before + headers + member("train.py").tobuf() + bytes(1024)))
+        refuse(tmp_path / "a.tar.gz", "not a readable .tar.gz: (a header with more than 300 digits|maximum recursion)")
+
+
 def test_archive_bigger_than_the_disk_is_refused_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(disk, "free_bytes", lambda folder: disk.RESERVED_BYTES + 1000)
     refuse(

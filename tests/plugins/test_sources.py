@@ -316,8 +316,22 @@ def bomb(kind: str, path: Path) -> None:
         entries = body[at:end] * 600_000
         path.write_bytes(body[:at] + entries + body[end : end + 12] + struct.pack("<IIH", len(entries), at, 0))
         return
+    if kind == "bzip2":  # three kilobytes of it are gigabytes
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_BZIP2) as made:
+            made.writestr("cat/1.png", bytes(20_000_000))
+        return
     with tarfile.open(path, "w:gz", format=tarfile.PAX_FORMAT) as tar:
-        if kind == "header":
+        if kind == "digits":
+            info = tarfile.TarInfo("x")
+            info.type, info.size = tarfile.XHDTYPE, 30_000
+            tar.addfile(info, io.BytesIO(b"9" * 30_000))
+        elif kind == "headers":
+            info = tarfile.TarInfo("x")
+            info.type = tarfile.DIRTYPE
+            info.pax_headers["comment"] = "x" * (2**20 - 1024)
+            for _ in range(110):
+                tar.addfile(info, io.BytesIO())
+        elif kind == "header":
             info = tarfile.TarInfo("x")
             info.type, info.size = tarfile.XHDTYPE, 100 * 2**20
             tar.addfile(info, io.BytesIO(bytes(100 * 2**20)))
@@ -339,7 +353,10 @@ def bomb(kind: str, path: Path) -> None:
     ("kind", "name", "complaint"),
     [
         ("entries", "pets.zip", "more than 500,000 entries"),
+        ("bzip2", "pets.zip", "cat/1.png is packed by method 12. Pack it again with Deflate"),
         ("header", "pets.tar.gz", "a header of 104857600 bytes"),
+        ("headers", "pets.tar.gz", "more than 100 times its"),
+        ("digits", "pets.tar.gz", "more than 300 digits in a row"),
         ("deep", "pets.tar.gz", "more than 100 folders deep"),
         ("folders", "pets.tar.gz", "more than 100 times its"),
         ("sparse", "pets.tar.gz", "not a plain file"),

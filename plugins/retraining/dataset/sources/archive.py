@@ -38,11 +38,15 @@ MAX_HEADER_BYTES = 1024**2
 """A tar's header (a PAX record, a long name) is read into memory whole; real ones have a few hundred bytes."""
 MAX_HEADERS_BYTES = 4 * 1024**2
 """Of one tar entry, however many headers it is described by."""
+DIGITS, MAX_DIGITS = re.compile(rb"\d{20,}"), 300
+"""Of a header, in a row. Python before 3.11.10 searches them in time that grows with their square (CVE-2024-6232)."""
 MAX_DICTIONARY_BYTES = 256 * 1024**2
 """What unpacking an .xz may take of memory; `xz -9` makes files that take 65 MiB."""
 DRIVE = re.compile(r"[A-Za-z]:")
 """Of Windows, in front of a name; elsewhere a colon is a letter like others: `10:30/`."""
 COPY_BYTES = 256 * 1024
+ZIP_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+"""Of the others Python unpacks all that it has read at once: three kilobytes of bzip2 are gigabytes of memory."""
 ZIP, GZIP, BZIP2, XZ = (b"PK\x03\x04", b"PK\x05\x06"), b"\x1f\x8b", b"BZh", (b"\xfd7zXZ", b"]\0\0")
 UNICODE_PATH = 0x7075
 """Of an extra field of a zip."""
@@ -132,15 +136,16 @@ def _members(archive: Path) -> Iterator[tuple[str, IO[bytes]]]:
                 if kind not in (0, stat.S_IFREG):
                     shown = printable(name)
                     raise ArchiveError(f"{archive.name} holds {shown}, which is not a plain file; leave it out")
+                if info.compress_type not in ZIP_METHODS:
+                    raise NotImplementedError(f"{printable(name)} is packed by method {info.compress_type}")
                 with opened.open(info) as body:
                     yield name, body
         return
     with _Unpacked(archive) as stream, tarfile.open(fileobj=stream, mode="r:") as tar:
-        packed, read = archive.stat().st_size, 0
+        packed = archive.stat().st_size
         while (member := _next(tar, stream)) is not None:
             vars(tar)["members"] = []  # else it keeps them all
-            read += ENTRY_BYTES
-            _require_bounded(archive.name, packed, read)
+            _require_bounded(archive.name, packed, stream.tell())
             if member.isdir():
                 continue
             if not member.isfile() or member.issparse():
@@ -150,9 +155,8 @@ def _members(archive: Path) -> Iterator[tuple[str, IO[bytes]]]:
             assert content is not None  # it is a plain file
             yield member.name.replace("\\", "/"), content
         # The checksum of all that was unpacked stands behind tar's own end.
-        while block := _next_block(stream):
-            read += len(block)
-            _require_bounded(archive.name, packed, read)
+        while _next_block(stream):
+            _require_bounded(archive.name, packed, stream.tell())
 
 
 def _next_block(stream: _Unpacked) -> bytes:
@@ -175,21 +179,25 @@ def _next(tar: tarfile.TarFile, stream: _Unpacked) -> tarfile.TarInfo | None:
 
 
 class _Unpacked(io.RawIOBase):
-    """The bytes of a tar in any packing, of which tarfile cannot be made to read a huge header into memory."""
+    """The bytes of a tar in any packing, of which tarfile cannot be made to read a header that costs without end."""
 
     def __init__(self, archive: Path) -> None:
         super().__init__()
-        self.headers_bytes: int | None = None
+        self.headers_bytes: int | None = 0
+        """Of the entry whose headers are being read; None within what an entry holds."""
         self._inner: IO[bytes] = _opened(archive)
 
     def read(self, size: int = -1, /) -> bytes:
         if not 0 <= size <= MAX_HEADER_BYTES:
             raise tarfile.ReadError(f"it has a header of {size} bytes")
+        data = self._inner.read(size)
         if self.headers_bytes is not None:
             self.headers_bytes += size
             if self.headers_bytes > MAX_HEADERS_BYTES:
                 raise tarfile.ReadError("one entry has headers without end")
-        return self._inner.read(size)
+            if any(len(run) > MAX_DIGITS for run in DIGITS.findall(data)):
+                raise tarfile.ReadError(f"it has a header with more than {MAX_DIGITS} digits in a row")
+        return data
 
     def seek(self, at: int, whence: int = 0, /) -> int:
         return self._inner.seek(at, whence)
