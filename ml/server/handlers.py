@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 DEFAULT_ACCEPT = "application/json"
 READ_TYPES = ("application/json", "text/csv", "application/x-npy", "application/x-npz")
 MAX_UNPACKED_BYTES = 256 * 2**20  # of a zip: ten times the largest body
+NPZ_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # of others Python unpacks all at once
 WRITTEN_TYPES = ("application/json", "text/csv", "application/x-npy")
 TEXT_TYPES = ("application/json", "text/csv")  # their bodies reach input_fn as str
 ARGUMENTS = {  # function of inference.py -> how many arguments it takes besides `context`
@@ -243,7 +244,10 @@ def array_of(body: Any, kind: str) -> Any:
             first = archive.infolist()[0]
             if first.file_size > MAX_UNPACKED_BYTES:
                 raise ValueError(f"its first array unpacks to more than {MAX_UNPACKED_BYTES} bytes")
-            stream = io.BytesIO(archive.read(first))
+            if first.compress_type not in NPZ_METHODS:
+                raise ValueError(f"its first array is packed by method {first.compress_type}; numpy uses Deflate")
+            with archive.open(first) as member:  # no more of it than it says that it has
+                stream = io.BytesIO(member.read(first.file_size))
     return np.load(stream, allow_pickle=False)
 
 

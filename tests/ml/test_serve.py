@@ -3,9 +3,11 @@
 import contextlib
 import io
 import json
+import struct
 import subprocess
 import sys
 import time
+import tracemalloc
 import zipfile
 import zlib
 from concurrent.futures import ThreadPoolExecutor
@@ -272,6 +274,18 @@ def test_a_bare_torchscript_file_is_served(serve, tmp_path):
     assert client.get("/ping").status_code == 200
 
 
+def test_an_array_takes_no_more_than_it_says():
+    from server import handlers
+
+    body = unreadable()["application/x-npz lying"]
+    tracemalloc.start()
+    with pytest.raises((ValueError, zipfile.BadZipFile)):
+        handlers.array_of(body, "application/x-npz")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 50 * 2**20
+
+
 def unreadable():
     """No array is in these, or one that would fill the memory."""
     head = b"\x93NUMPY\1\0\x76\0{'fortran_order': False, "
@@ -280,6 +294,12 @@ def unreadable():
         member.write((head + b"'descr': '<f4', 'shape': (80000000,)}").ljust(128))
         for _ in range(300):
             member.write(bytes(2**20))
+    # Another size than it has, and a packing that Python unpacks all at once.
+    lying = bomb.getvalue().replace(struct.pack("<I", 128 + 300 * 2**20), struct.pack("<I", 128 + 10 * 4))
+    lying = lying.replace(b"80000000", b"10      ")
+    squeezed = io.BytesIO()
+    with zipfile.ZipFile(squeezed, "w", zipfile.ZIP_BZIP2) as archive:
+        archive.writestr("a.npy", (head + b"'descr': '<f4', 'shape': (10,)}").ljust(128) + bytes(40))
     empty = io.BytesIO()
     zipfile.ZipFile(empty, "w").close()
     huge, objects = b"'descr': '<f8', 'shape': (1000000000000000,)}", b"'descr': '|O', 'shape': (1,)}"
@@ -294,4 +314,6 @@ def unreadable():
         "application/x-npz none": b"no zip",
         "application/x-npz empty": empty.getvalue(),
         "application/x-npz bomb": bomb.getvalue(),
+        "application/x-npz lying": lying,
+        "application/x-npz bzip2": squeezed.getvalue(),
     }
