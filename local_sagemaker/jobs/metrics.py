@@ -5,12 +5,16 @@ from __future__ import annotations
 import math
 import struct
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from local_sagemaker.sandbox.patterns import PatternProcesses
 
 _MAX_POINTS = 20_000
+
+JOB_CPU_S = 30.0
+"""What the patterns of one job may use in all: a log of 64 MB needs a second for a plain one."""
 
 # At most this often, and for at most this share of the time, a job's metrics are written down.
 _WRITE_INTERVAL_S = 0.2
@@ -34,6 +38,8 @@ class MetricPatterns:
         self._processes = processes
         self._definitions = definitions
         self.overran = set(overran)
+        self._spent_s: defaultdict[int, float] = defaultdict(float)
+        """Of those that are not given up, by their position."""
 
     def find(self, lines: Sequence[str]) -> list[Found]:
         """What the lines hold, in their order. The first group must be a number; text that is none is not a metric.
@@ -44,13 +50,23 @@ class MetricPatterns:
         if not wanted or not any(lines):
             return []
         found: list[Found] = []
-        answers = self._processes.numbers([self._definitions[place]["Regex"] for place in wanted], lines)
+        patterns = [self._definitions[place]["Regex"] for place in wanted]
+        answers = self._processes.numbers(patterns, lines, lambda at, cpu_s: self._spent(wanted[at], cpu_s))
         for place, numbers in zip(wanted, answers, strict=True):
             if numbers is None:
                 self.overran.add(place)
+                self._spent_s.pop(place, None)
             else:
                 found += [Found(line, self._definitions[place]["Name"], value) for line, value in numbers]
         return sorted(found, key=lambda one: one.line)
+
+    def _spent(self, place: int, cpu_s: float) -> None:
+        """Where all together take too long, the costliest goes: a job that ends, or is to end, waits for them."""
+        self._spent_s[place] += cpu_s
+        while sum(self._spent_s.values()) > JOB_CPU_S:
+            costliest = max(self._spent_s, key=lambda each: self._spent_s[each])
+            self.overran.add(costliest)
+            del self._spent_s[costliest]
 
 
 class MetricSeries:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from local_sagemaker.jobs import status as job_status
-from local_sagemaker.jobs.metrics import final_metrics
+from local_sagemaker.jobs.metrics import JOB_CPU_S, final_metrics
 from local_sagemaker.sandbox.patterns import CPU_S
 from local_sagemaker.state import logs
 from local_sagemaker.state.logs import Logs
@@ -96,8 +96,9 @@ class TrainingRecord:
             metric = definitions[place]
             self.say(
                 f"Metric '{metric['Name']}': its Regex '{metric['Regex']}' took more than {CPU_S:g} s on at most 1 MB "
-                "of output and is given up for this job; its values up to here stay. Name what stands before the "
-                "number, without a repetition within or beside another one."
+                f"of output, or most of the {JOB_CPU_S:g} s that all may take, and is given up for this job; its "
+                "values up to here stay. Name what stands before the number, without a repetition within or beside "
+                "another one."
             )
 
     def request_stop(self, message: str | None = None) -> None:

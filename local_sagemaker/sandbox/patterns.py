@@ -17,7 +17,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any, Self
 
@@ -57,21 +57,32 @@ class PatternProcesses:
         late = f"it takes more than {self._cpu_s:g} s to compile"
         return [
             late if answer is None else answer if isinstance(answer, str) else None
-            for answer in self._answers(patterns, "")
+            for answer, _ in self._answers(patterns, "")
         ]
 
-    def numbers(self, patterns: Sequence[str], lines: Sequence[str]) -> list[Numbers | None]:
+    def numbers(
+        self,
+        patterns: Sequence[str],
+        lines: Sequence[str],
+        spent: Callable[[int, float], object] = lambda place, cpu_s: None,
+    ) -> list[Numbers | None]:
         """For each pattern (index of the line, number) of all that it finds; None for one that overran.
 
-        Raises OSError when no process can be started. A pattern that does not compile finds nothing.
+        `spent` is told the place of each other one and its seconds of processor time. Raises OSError when no process
+        can be started. A pattern that does not compile finds nothing.
         """
-        return [
-            answer if answer is None else [] if isinstance(answer, str) else [(line, number) for line, number in answer]
-            for answer in self._answers(patterns, "\n".join(lines))
-        ]
+        found: list[Numbers | None] = []
+        for place, (answer, cpu_s) in enumerate(self._answers(patterns, "\n".join(lines))):
+            if answer is None:
+                found.append(None)
+                continue
+            spent(place, cpu_s)
+            found.append([] if isinstance(answer, str) else [(line, number) for line, number in answer])
+        return found
 
-    def _answers(self, patterns: Sequence[str], text: str) -> list[Any]:
-        answers: list[Any] = []
+    def _answers(self, patterns: Sequence[str], text: str) -> list[tuple[Any, float]]:
+        """For each pattern the answer, None for one that overran, and seconds of processor time."""
+        answers: list[tuple[Any, float]] = []
         spared = False
         while len(answers) < len(patterns):
             with self._borrowed() as process:
@@ -79,7 +90,7 @@ class PatternProcesses:
             if process.alive:
                 continue
             if process.overran or spared:
-                answers.append(None)
+                answers.append((None, self._cpu_s))
             spared = not process.overran  # killed by somebody else: that is no fault of the pattern, the first time
         return answers
 
@@ -117,16 +128,17 @@ class _Process:
         self.overran = False
         """Why it is not alive any more, if a pattern is to blame."""
 
-    def ask(self, patterns: Sequence[str], text: str) -> list[Any]:
+    def ask(self, patterns: Sequence[str], text: str) -> list[tuple[Any, float]]:
         """The answers; where the process has ended meanwhile, those that came before."""
         assert self.popen.stdin and self.popen.stdout
-        answers: list[Any] = []
+        answers: list[tuple[Any, float]] = []
         with contextlib.suppress(BrokenPipeError):
             self.popen.stdin.write(json.dumps({"patterns": patterns, "text": text}).encode() + b"\n")
             self.popen.stdin.flush()
         while self.alive and len(answers) < len(patterns):
             if line := self._line(self.popen.stdout):
-                answers.append(json.loads(line))
+                answer, cpu_s = json.loads(line)
+                answers.append((answer, cpu_s))
             else:
                 self.end()
         return answers

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from local_sagemaker.jobs import metrics
 from local_sagemaker.jobs.metrics import MetricPatterns, MetricSeries, final_metrics
 from local_sagemaker.sandbox.patterns import PatternProcesses
 
@@ -58,6 +59,18 @@ def test_pattern_that_overruns_is_given_up_alone(processes: PatternProcesses) ->
     assert [one.name for one in patterns.find(["a=1 c=2 " + "b" * 60 + "!"])] == ["m0", "m2"]
     assert patterns.overran == {1}
     assert [one.name for one in patterns.find(["a=1"])] == ["m0"]
+
+
+def test_pattern_that_is_slow_all_along_is_given_up(
+    processes: PatternProcesses, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each time within its limit; but a job has a long log, and whoever stops it waits for all of that."""
+    monkeypatch.setattr(metrics, "JOB_CPU_S", 0.5)
+    patterns = MetricPatterns(processes, definitions("a=([0-9])", "x+y|z", "x+y|w"))
+    lines = ["x" * 300] * 200 + ["a=1"]
+    for _ in range(60):
+        assert [one.name for one in patterns.find(lines)] == ["m0"]
+    assert patterns.overran == {1, 2}
 
 
 def test_metric_that_ends_in_no_number_is_no_final_metric() -> None:
