@@ -16,6 +16,8 @@ from typing import IO, Any
 
 MAX_STEPS = 2_000_000
 """Of one pickle: CIFAR-100 takes 300,000; the weights of a network about 50 a tensor. 100 bytes each at most."""
+MAX_BYTES = 512 * 1024**2
+"""Of one pickle: the makers' largest of CIFAR-100 has 155 MB. A text takes four times its own bytes, and more."""
 MAX_MARKS = 1_000
 MAX_NUMBER = 40
 """Characters, or bytes, of one number."""
@@ -64,13 +66,15 @@ def shown(value: object) -> str:
     return f"one {type(value).__name__}"
 
 
-def load(file: IO[bytes], known: Collection[tuple[str, str]], what: str, *, text: bool = False) -> Any:
+def load(
+    file: IO[bytes], known: Collection[tuple[str, str]], what: str, *, text: bool = False, most_bytes: int = MAX_BYTES
+) -> Any:
     """The next pickle of `file`, which is left behind it. PickleRefused, for classes that are not `known` as well.
 
     `what` is what a class should have been, for the complaint; `text`: strings of Python 2 are UTF-8, else bytes.
     """
     try:
-        return _Reader(file, known, what, text).run()
+        return _Reader(file, known, what, text, most_bytes).run()
     except (ValueError, IndexError, KeyError, TypeError, struct.error, OverflowError, MemoryError) as error:
         if isinstance(error, PickleRefused):
             raise
@@ -86,6 +90,7 @@ class _Reader:
     known: Collection[tuple[str, str]]
     what: str
     text: bool
+    most_bytes: int
     stack: list[Any] = field(default_factory=list)
     below: list[list[Any]] = field(default_factory=list)
     """The stacks under the marks."""
@@ -99,7 +104,7 @@ class _Reader:
     def run(self) -> Any:
         at = self.file.tell()
         self.file.seek(0, io.SEEK_END)
-        self.left = self.size = self.file.tell() - at
+        self.left = self.size = min(self.file.tell() - at, self.most_bytes)
         self.file.seek(at)
         while (code := self.take(1)) != b".":
             self.spend(1)
@@ -118,12 +123,16 @@ class _Reader:
 
     def take(self, size: int) -> bytes:
         if not 0 <= size <= self.left:
-            raise PickleRefused("the file ends within its pickle")
+            raise PickleRefused(self.end())
         self.left -= size
         body = self.file.read(size)
         if len(body) != size:
             raise PickleRefused("the file ends within its pickle")
         return body
+
+    def end(self) -> str:
+        """Why nothing more is read."""
+        return "the file ends within its pickle" if self.size < self.most_bytes else f"it has over {self.size:,} bytes"
 
     def number(self, kind: str) -> int:
         return int(struct.unpack(f"<{kind}", self.take(struct.calcsize(f"<{kind}")))[0])

@@ -290,6 +290,19 @@ def test_a_zip_that_lies_is_refused(tmp_path: Path, make: Callable[[Path], objec
         read_weights_file(tmp_path / "w.pth")
 
 
+def test_a_pickle_before_its_tensors_is_as_bounded(tmp_path: Path) -> None:
+    """torch's older format has no list of what is in it; a text of a pickle takes several times its bytes."""
+    path, size = tmp_path / "w.pth", 64 * 2**20
+    before = [pickle.dumps(value, 2) for value in (0x1950A86A20F9469CFC6C, 1001, {})]
+    with path.open("wb") as file:
+        file.write(b"".join(before) + b"\x80\x02\x8d" + struct.pack("<Q", size))
+        file.truncate(file.tell() + size)
+        file.seek(0, os.SEEK_END)
+        file.write(b".")
+    with pytest.raises(WeightsError, match="it has over 67,108,864 bytes"):
+        read_weights_file(path)
+
+
 def safetensors(path: Path, text: str, size: int = 24) -> Path:
     path.write_bytes(len(text).to_bytes(8, "little") + text.encode() + bytes(size))
     return path

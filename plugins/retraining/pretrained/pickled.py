@@ -88,7 +88,7 @@ def _read_legacy(path: Path) -> dict[str, tuple[int, ...]]:
     with path.open("rb") as file:
 
         def load() -> Any:
-            return plain_pickle.load(file, KNOWN, "tensor", text=True)
+            return plain_pickle.load(file, KNOWN, "tensor", text=True, most_bytes=MAX_PICKLE_BYTES)
 
         if load() != LEGACY_MAGIC:
             raise PickleRefused("it does not begin as torch.save begins")
