@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import itertools
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 import yaml
 
 from retraining.recipe import RecipeError, find_recipes, load_recipe, read_recipe
-from retraining.recipe.file import read_yaml
+from retraining.recipe.file import mentions, read_yaml
 
 ROOT = Path(__file__).parents[2]
 LETTERS = "abcdefghijklmnop"
@@ -169,3 +170,13 @@ def test_no_value_of_any_key_stops_more_than_its_recipe() -> None:
             at[last] = value
             with contextlib.suppress(RecipeError):  # nothing else
                 read_recipe(data, where="test")
+
+
+def test_what_is_no_file_is_refused_unopened(tmp_path: Path) -> None:
+    """A pipe that nobody writes to, and a device that never ends."""
+    os.mkfifo(tmp_path / "pipe.yaml")
+    (tmp_path / "device.yaml").symlink_to("/dev/zero")
+    for name in ("pipe.yaml", "device.yaml"):
+        assert mentions(tmp_path / name, "source")
+        with pytest.raises(RecipeError, match="is no file"):
+            load_recipe(tmp_path / name)

@@ -30,6 +30,8 @@ def read_yaml(path: Path) -> object:
     import yaml
 
     try:
+        if path.exists() and not path.is_file():  # opening a pipe would never end
+            raise RecipeError("file", path.name, "is no file")
         with path.open("rb") as file:
             content = file.read(MAX_BYTES + 1)
         if len(content) > MAX_BYTES:
@@ -54,6 +56,8 @@ def read_yaml(path: Path) -> object:
 
 def mentions(path: Path, text: str) -> bool:
     """Whether the text occurs in the file; also where that cannot be told."""
+    if not path.is_file():
+        return True
     try:
         with path.open("rb") as file:
             content = file.read(MAX_BYTES)
