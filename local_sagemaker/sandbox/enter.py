@@ -34,6 +34,9 @@ _MAX_CAPABILITIES = 64
 # CHOWN, DAC_OVERRIDE, FOWNER, FSETID, KILL, SETGID, SETUID, SETPCAP, NET_BIND_SERVICE: all below 32.
 _KEPT_CAPABILITIES = frozenset({0, 1, 3, 4, 5, 6, 7, 8, 10})
 
+# Some of these name a program that the kernel then runs as root, in the machine's network.
+_SETTINGS = ("/proc/sys", "/proc/sysrq-trigger", "/sys")
+
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -41,9 +44,14 @@ def main(arguments: list[str]) -> None:
     method, binds, no_network, relay, command = _parse(arguments)
     cwd = os.getcwd()
     listener = socket.create_server(("127.0.0.1", relay), backlog=1024) if relay else None
-    _unshare(user=method == "user", mounts=bool(binds), network=no_network)
+    settings = _writable_settings() if no_network else []
+    _unshare(user=method == "user", mounts=bool(binds or settings), network=no_network)
+    if binds or settings:
+        _mount(None, "/", None, MS_REC | MS_SLAVE)  # nothing done here shows outside
     if binds:
         _mount_all(binds)
+    if settings:
+        _protect(settings)
     if no_network:
         _loopback_up()
     if listener:
@@ -110,7 +118,6 @@ def _unshare(*, user: bool, mounts: bool, network: bool) -> None:
 
 def _mount_all(binds: list[Bind]) -> None:
     """Parents come before what lies in them: the list is sorted by target."""
-    _mount(None, "/", None, MS_REC | MS_SLAVE)  # nothing done here shows outside
     ours: list[str] = []
     if any(_ancestor(target) == "/" for _, target, _ in binds):
         _cover_root(staging=next(source for source, _, _ in binds if os.path.isdir(source)))
@@ -179,6 +186,24 @@ def _cover_root(staging: str) -> None:
     _check(_libc.umount2(b".", MNT_DETACH), "umount of the old root")
     _check(_libc.umount2(os.fsencode(staging), MNT_DETACH), f"umount {staging}")
     os.chdir("/")
+
+
+def _writable_settings() -> list[str]:
+    """None in a container, where they are read-only already, nor for a user who has no rights to write them."""
+    if os.geteuid() != 0:
+        return []
+    return [place for place in _SETTINGS if os.path.exists(place) and not os.statvfs(place).f_flag & MS_RDONLY]
+
+
+def _protect(settings: list[str]) -> None:
+    """Show the machine's settings read-only, with all that is mounted in them."""
+    for place in settings:
+        _mount(place, place, None, MS_BIND | MS_REC)
+    with open("/proc/self/mountinfo") as mounts:
+        targets = [line.split()[4] for line in mounts]
+    for target in targets:
+        if any(_is_below(target, place) for place in settings) and not os.statvfs(target).f_flag & MS_RDONLY:
+            _mount(None, target, None, MS_REMOUNT | MS_BIND | MS_RDONLY | _kept_flags(target))
 
 
 def _kept_flags(target: str) -> int:

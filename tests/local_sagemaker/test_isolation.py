@@ -223,6 +223,15 @@ def test_isolated_job_has_the_rights_of_a_containers_root(isolated: Isolation, f
     assert (found["CapPrm"] | found["CapEff"] | found["CapBnd"]) & ~0b101_1111_1011 == 0
 
 
+def test_isolated_job_cannot_change_the_machines_settings(isolated: Isolation, folder: Path) -> None:
+    """The kernel runs what core_pattern names as root, in the machine's network. It is only asked, never written."""
+    ask = "for one in /proc/sys/kernel/core_pattern /proc/sysrq-trigger /sys/kernel /sys/fs/cgroup; do "
+    command = ["sh", "-c", ask + "test -w $one && echo $one; done; echo asked"]
+    for mounts in ({}, {"/opt/ml": folder}):
+        said = shell(isolated.command(command, mounts=mounts, network_isolation=True), cwd=folder)
+        assert said.split() == ["asked"]
+
+
 SERVER = """
 import http.server, os, sys
 class Handler(http.server.BaseHTTPRequestHandler):
