@@ -53,6 +53,8 @@ print(json.dumps({
 _COMMENT = re.compile(r"(?:^|(?<=\s))#.*$")  # the blanks before it are not searched for: many would take hours
 _ENCODING = re.compile(rb"coding[:=]\s*([-\w.]+)")
 _REQUIREMENT, _CONSTRAINT = "--requirement", "--constraint"
+# To pip these are other files than those of that name: an address, and what an environment variable holds.
+_ELSEWHERE = re.compile(r"(?i:https?|file):|.*\$\{[A-Z0-9_]+\}")
 _SHORT = {"-r": _REQUIREMENT, "-c": _CONSTRAINT}
 
 
@@ -170,6 +172,8 @@ def _lines(path: Path, root: Path, reads: Counter[str], nesting: int = 0) -> Ite
         line = _COMMENT.sub("", line).strip()
         included = list(_included(line)) if line.startswith("-") else []
         for option, name in included:
+            if _ELSEWHERE.match(name):
+                raise _failure(f"{path.name} includes {name:.200}, which is not read; name a file beside it")
             nested = _lines(path.parent / name, root, reads, nesting + 1)
             if option == _REQUIREMENT:
                 yield from nested

@@ -150,6 +150,20 @@ def test_files_outside_the_source_are_not_read(tmp_path: Path, text: str) -> Non
         Requirements.read(folder / "requirements.txt")
 
 
+@pytest.mark.parametrize(
+    "name", ["file:/{}/secret.txt", "FILE:{}/secret.txt", "${{HOME}}/secret.txt", "https:/x/secret.txt"]
+)
+def test_a_name_that_pip_reads_elsewhere_is_refused(tmp_path: Path, name: str) -> None:
+    """Though a file of that name lies in the source."""
+    name = name.format(tmp_path)
+    decoy = tmp_path / "source" / name
+    decoy.parent.mkdir(parents=True)
+    decoy.write_text("numpy\n")
+    (tmp_path / "source/requirements.txt").write_text(f"--pre -r {name}")
+    with pytest.raises(JobFailedError, match=r"requirements\.txt includes .*, which is not read"):
+        Requirements.read(tmp_path / "source/requirements.txt")
+
+
 @pytest.mark.parametrize("text", ["# coding: utf-7\n+AC0-r /etc/passwd", "-r a\0b", "-r 'open", "# coding: none\n"])
 def test_what_pip_would_read_otherwise_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "requirements.txt"
