@@ -17,7 +17,7 @@ SOCKETS = Path("/tmp")  # as SeaweedFS has it built in
 GRPC_PORTS_TRIED = 200
 #: Each bucket takes one or more; left to itself the store has as many as the free disk has volumes of full size.
 MOST_VOLUMES = 10_000
-#: It holds 235 MB whatever is in it. A limit near that (GOMEMLIMIT) has Go look for garbage without end, at rest too;
+#: Its heap has 235 MB from the start. A limit near that (GOMEMLIMIT) has Go look for garbage without end, at rest too;
 #: a share of it has it look now and then, and keeps a third of what Go's default of 100 would let lie about.
 GARBAGE = {"GOGC": "50"}
 
