@@ -180,3 +180,23 @@ def test_what_is_no_file_is_refused_unopened(tmp_path: Path) -> None:
         assert mentions(tmp_path / name, "source")
         with pytest.raises(RecipeError, match="is no file"):
             load_recipe(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '"na\\x1b[2Jme": pets',
+        '"\\u202estep": 1',
+        'tuning: {"\\x1b]0;me\\x07": 1}',
+        'name: pets\n"\\x1b[1A": 1\n"\\x1b[1A": 2',
+        "name: [pets\u202e",
+        "name: pets\n\u2066",
+    ],
+)
+def test_a_refusal_moves_no_cursor(tmp_path: Path, text: str) -> None:
+    """It is printed by terminals, and shown as an import error."""
+    path = tmp_path / "recipe.yaml"
+    path.write_text(text)
+    with pytest.raises(RecipeError) as refused:
+        load_recipe(path)
+    assert all(line.isprintable() for line in str(refused.value).splitlines()), repr(str(refused.value))

@@ -10,6 +10,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from retraining.printable import printable
 from retraining.recipe.refusal import RecipeError, shown
 
 MAX_BYTES = 64 * 1024
@@ -50,7 +51,7 @@ def read_yaml(path: Path) -> object:
     except OSError as error:
         raise RecipeError("file", path.name, f"cannot be read ({error.strerror})") from None
     except (yaml.YAMLError, ValueError, LookupError, ArithmeticError, RecursionError) as error:
-        problem = str(error)[:1000] or type(error).__name__
+        problem = "\n".join(map(printable, str(error)[:1000].splitlines())) or type(error).__name__
         raise RecipeError("file", path.name, f"is not valid YAML ({problem})") from None
 
 

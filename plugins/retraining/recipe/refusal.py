@@ -7,6 +7,7 @@ import re
 import reprlib
 from collections.abc import Iterable, Sequence
 
+from retraining.printable import printable
 from retraining.web_address import without_secrets
 
 MAX_SHOWN = 200
@@ -32,7 +33,7 @@ class RecipeError(ValueError):
         )  # fmt: skip
         at = f"{where}: " if where else ""
         after = f" {way_out}" if way_out else ""
-        first = f"{at}{key[:MAX_SHOWN]} = {shown(value)}: {rule}.{after}"
+        first = f"{at}{printable(key[:MAX_SHOWN])} = {shown(value)}: {rule}.{after}"
         super().__init__("\n  also ".join((first, *self.others)))
 
     def inside(self, key: str) -> RecipeError:
