@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import io
 import json
 import re
@@ -99,6 +100,13 @@ def test_a_training_that_does_not_look_left_none(s3: Any, bucket: str) -> None:
     assert labels_document(s3, bucket, "o.tar.gz") is None
 
 
+def described_by(record: bytes) -> bytes:
+    """A header of a tar that only describes the next one."""
+    entry = tarfile.TarInfo("pax")
+    entry.type, entry.size = tarfile.XHDTYPE, len(record)
+    return entry.tobuf() + record + bytes(-len(record) % tarfile.BLOCKSIZE)
+
+
 DAMAGED = {
     "empty": b"",
     "no archive": b"no archive",
@@ -106,6 +114,7 @@ DAMAGED = {
     "no JSON": packed({"labels.json": b"{"}),
     "too long": packed({"labels.json": b" " * (2**20 + 1)}),
     "too deep": packed({"labels.json": b"[" * 100_000}),
+    "headers without end": gzip.compress(described_by(b"5 a=\n") * 2_000 + bytes(1024)),
 }
 
 

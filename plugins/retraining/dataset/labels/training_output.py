@@ -39,7 +39,7 @@ def labels_document(s3: Any, bucket: str, key: str) -> Any:
                     return _parsed(content.read(MAX_DOCUMENT + 1), where)
                 if member.offset_data > MAX_PASSED or number > MAX_FILES:
                     raise UnreadableSuspects(f"{where} has no {NAME} among its first {number} files")
-    except (tarfile.TarError, gzip.BadGzipFile, zlib.error, lzma.LZMAError, EOFError, OSError) as error:
+    except (tarfile.TarError, gzip.BadGzipFile, zlib.error, lzma.LZMAError, EOFError, OSError, RecursionError) as error:
         raise UnreadableSuspects(f"{where} cannot be read: {type(error).__name__}: {error}") from error
     finally:
         body.close()
