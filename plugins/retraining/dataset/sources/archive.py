@@ -90,8 +90,8 @@ def unpack(archive: Path, target: Path) -> int:
     except FileExistsError as error:
         twice = printable(str(Path(error.filename).relative_to(target)))
         raise ArchiveError(f"{archive.name} holds {twice} twice; the archive is ambiguous") from None
-    except NotImplementedError as error:  # of zipfile, for a method it does not know
-        raise ArchiveError(f"{archive.name} cannot be unpacked here: {error}. Pack it again with Deflate") from None
+    except NotImplementedError as error:  # of zipfile, for what else it does not know
+        raise _packed_otherwise(archive, str(error)) from None
     except ArchiveError:
         raise
     except (
@@ -100,6 +100,10 @@ def unpack(archive: Path, target: Path) -> int:
     ) as error:  # fmt: skip
         raise ArchiveError(f"{archive.name} {_why_unread(archive, error)}") from None
     return count
+
+
+def _packed_otherwise(archive: Path, why: str) -> ArchiveError:
+    return ArchiveError(f"{archive.name} cannot be unpacked here: {why}. Pack it again with Deflate")
 
 
 def _why_unread(archive: Path, error: BaseException) -> str:
@@ -137,7 +141,7 @@ def _members(archive: Path) -> Iterator[tuple[str, IO[bytes]]]:
                     shown = printable(name)
                     raise ArchiveError(f"{archive.name} holds {shown}, which is not a plain file; leave it out")
                 if info.compress_type not in ZIP_METHODS:
-                    raise NotImplementedError(f"{printable(name)} is packed by method {info.compress_type}")
+                    raise _packed_otherwise(archive, f"{printable(name)} is packed by method {info.compress_type}")
                 with opened.open(info) as body:
                     yield name, body
         return
