@@ -247,7 +247,8 @@ def test_no_circle_of_rooms_in_plugins() -> None:
 def test_no_circle_of_modules(root: str, package: str) -> None:
     """Not for a type either: what two files need of each other is a third one's."""
     above = ROOT / root
-    files = {".".join(file.relative_to(above).with_suffix("").parts): file for file in (above / package).rglob("*.py")}
+    places = {file: ".".join(file.relative_to(above).with_suffix("").parts) for file in (above / package).rglob("*.py")}
+    files = {name.removesuffix(".__init__"): file for file, name in places.items()}
     arrows = {
         name: {found for found in full_names(file) & files.keys() if found != name} for name, file in files.items()
     }
