@@ -18,7 +18,7 @@ from retraining.dataset.pictures.glimpse import MAX_BYTES, glimpse
 from retraining.dataset.pictures.verdict import Original
 from retraining.dataset.pictures.verify import Rejected, VerifiedImage, verify_image
 from retraining.dataset.processing.verdicts import Row, VerdictsError, read, written
-from retraining.dataset.public.cifar100 import write_cifar100
+from retraining.dataset.public.cifar import CIFAR_100, write_cifar
 from retraining.dataset.sources.archive import ArchiveError, unpack
 from retraining.dataset.sources.source import SourceError, open_source
 from retraining.pretrained.weights_file import WeightsError, read_weights_file
@@ -80,7 +80,7 @@ def read_cifar(path: Path) -> None:
     (folder / "meta").write_bytes(python2_pickle(META))
     (folder / "test").write_bytes(cifar())
     with contextlib.suppress(SourceError):
-        write_cifar100(folder, folder / "target")
+        write_cifar(CIFAR_100, folder, folder / "target")
 
 
 def read_weights(path: Path) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy
 import pytest
 
-from retraining.dataset.public.cifar100 import write_cifar100
+from retraining.dataset.public.cifar import CIFAR_100, write_cifar
 from retraining.plain_pickle import MAX_STEPS, PickleRefused, load
 from retraining.pretrained.weights_file import WeightsError, read_weights_file
 
@@ -107,12 +107,12 @@ ATTACKS: dict[str, bytes] = {
 RUN = """
 import json, resource, sys, time
 from pathlib import Path
-from retraining.dataset.public.cifar100 import write_cifar100
+from retraining.dataset.public.cifar import CIFAR_100, write_cifar
 resource.setrlimit(resource.RLIMIT_AS, (3 * 2**30, 3 * 2**30))
 for folder in sorted(Path(sys.argv[1]).iterdir()):
     begin = time.process_time()
     try:
-        answer = str(write_cifar100(folder, folder / "out"))
+        answer = str(write_cifar(CIFAR_100, folder, folder / "out"))
     except Exception as error:
         answer = f"{type(error).__name__}: {error}"
     print(json.dumps([folder.name, answer, time.process_time() - begin]), flush=True)
@@ -157,10 +157,10 @@ def test_an_archive_that_python_3_wrote_again_is_read(tmp_path: Path, protocol: 
     content = {"data": pixels, "fine_labels": [1, 0], "filenames": [b"a.png", b"b.png"]}
     named = {name.encode() if keys is bytes else name: value for name, value in content.items()}
     folder = cifar(tmp_path / "set", pickle.dumps(named, protocol))
-    assert write_cifar100(folder, tmp_path / "out") == 4
+    assert write_cifar(CIFAR_100, folder, tmp_path / "out") == 4
     from PIL import Image
 
-    written = numpy.asarray(Image.open(tmp_path / "out/train/worm/00000_a.png"))
+    written = numpy.asarray(Image.open(tmp_path / "out/train/worm/0000000_a.png"))
     assert (written == pixels[0].reshape(3, 32, 32).transpose(1, 2, 0)).all()
 
 

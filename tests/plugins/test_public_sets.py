@@ -85,25 +85,43 @@ def cifar_split(count: int) -> dict[bytes, Any]:
     }
 
 
+def tar_of(path: Path, folder: str, content: dict[str, bytes]) -> Path:
+    with tarfile.open(path, "w:gz") as tar:
+        for name, body in content.items():
+            info = tarfile.TarInfo(f"{folder}/{name}")
+            info.size = len(body)
+            tar.addfile(info, io.BytesIO(body))
+    return path
+
+
 def cifar_archive(path: Path, **files: bytes) -> Path:
     content = {
         "meta": python2_pickle({b"fine_label_names": FINE, b"coarse_label_names": [b"fruit"]}),
         "train": python2_pickle(cifar_split(9)),
         "test": python2_pickle(cifar_split(6)),
-    } | files
-    with tarfile.open(path, "w:gz") as tar:
-        for name, body in content.items():
-            info = tarfile.TarInfo(f"cifar-100-python/{name}")
-            info.size = len(body)
-            tar.addfile(info, io.BytesIO(body))
-    return path
+    }
+    return tar_of(path, "cifar-100-python", content | files)
+
+
+def cifar10_archive(path: Path, **files: bytes) -> Path:
+    def batch(count: int) -> bytes:
+        content = cifar_split(count)
+        return python2_pickle(
+            {key: content[key] for key in (b"batch_label", b"data", b"filenames")}
+            | {b"labels": content[b"fine_labels"]}
+        )
+
+    meta = {b"num_cases_per_batch": 10_000, b"label_names": FINE, b"num_vis": 3072}
+    content = {"batches.meta": python2_pickle(meta), "readme.html": b"<meta>"}
+    content |= {f"data_batch_{number}": batch(3 + number) for number in range(1, 6)} | {"test_batch": batch(6)}
+    return tar_of(path, "cifar-10-batches-py", content | files)
 
 
 def test_cifar100_arrays_become_the_same_pixels(tmp_path: Path) -> None:
     source = cifar_archive(tmp_path / "cifar-100-python.tar.gz")
     assert IMPORTERS["cifar100"](str(source), tmp_path / "out") == 15
     assert {name.split("/")[1] for name in images(tmp_path / "out")} == {"apple", "aquarium_fish", "worm"}
-    written = numpy.asarray(Image.open(tmp_path / "out/train/aquarium_fish/00004_aquarium_fish_s_000004.png"))
+    written = numpy.asarray(Image.open(tmp_path / "out/train/aquarium_fish/0000004_aquarium_fish_s_000004.png"))
     red, green, blue = cifar_split(9)[b"data"][4].reshape(3, 32, 32)
     assert (written == numpy.stack([red, green, blue], axis=2)).all()
 
@@ -139,6 +157,37 @@ def test_other_content_than_cifar100_is_named(tmp_path: Path, train: bytes, mess
     source = cifar_archive(tmp_path / "cifar-100-python.tar.gz", train=train)
     with pytest.raises(SourceError, match=message):
         IMPORTERS["cifar100"](str(source), tmp_path / "out")
+
+
+def test_cifar10_is_read_from_all_its_batches(tmp_path: Path) -> None:
+    source = cifar10_archive(tmp_path / "cifar-10-python.tar.gz")
+    assert IMPORTERS["cifar10"](str(source), tmp_path / "out") == 4 + 5 + 6 + 7 + 8 + 6
+    assert {name.rpartition("/")[0] for name in images(tmp_path / "out")} == {
+        f"{split}/{label.decode()}" for split in ("train", "test") for label in FINE
+    }
+    written = numpy.asarray(Image.open(tmp_path / "out/train/aquarium_fish/0000005_aquarium_fish_s_000001.png"))
+    assert (written == cifar_split(5)[b"data"][1].reshape(3, 32, 32).transpose(1, 2, 0)).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("data_batch_3", python2_pickle(cifar_split(3)), r"data_batch_3 has no labels; is it CIFAR-100"),
+        ("data_batch_5", python2_pickle(cifar_split(3))[:99], r"data_batch_5 is not a file of CIFAR-10: "),
+        ("test_batch", b"", r"test_batch is not a file of CIFAR-10"),
+        ("batches.meta", python2_pickle({b"label_names": [b"a/b", b"a:b", b"c"]}), r"would both be called 'a_b'"),
+    ],
+)
+def test_other_content_than_cifar10_is_named(tmp_path: Path, name: str, content: bytes, message: str) -> None:
+    source = cifar10_archive(tmp_path / "cifar-10-python.tar.gz", **{name: content})
+    with pytest.raises(SourceError, match=message):
+        IMPORTERS["cifar10"](str(source), tmp_path / "out")
+
+
+def test_cifar10_without_one_of_its_batches_is_refused(tmp_path: Path) -> None:
+    source = cifar_archive(tmp_path / "cifar-100-python.tar.gz")
+    with pytest.raises(SourceError, match=r"no folder with batches\.meta, data_batch_1, .*, test_batch in it"):
+        IMPORTERS["cifar10"](str(source), tmp_path / "out")
 
 
 # --- chest X-rays -----------------------------------------------------------------------------------------------------

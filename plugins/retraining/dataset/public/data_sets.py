@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from retraining.dataset.public.cifar100 import write_cifar100
+from retraining.dataset.public.cifar import CIFAR_10, CIFAR_100, write_cifar
 from retraining.dataset.public.hub_parquet import Columns, write_parquet
 from retraining.dataset.public.webdataset import write_webdataset
 from retraining.dataset.sources.digits import write_digits
@@ -41,10 +41,16 @@ def import_dogs(source: str | None, target: Path) -> int:
         )
 
 
+def import_cifar10(source: str | None, target: Path) -> int:
+    """cifar-10-python.tar.gz of the University of Toronto: as CIFAR-100, train in five files."""
+    with _opened("cifar10", source) as root:
+        return write_cifar(CIFAR_10, _nearest(root, CIFAR_10.files), target)
+
+
 def import_cifar100(source: str | None, target: Path) -> int:
     """cifar-100-python.tar.gz of the University of Toronto: pickled arrays, written as train and test PNG files."""
     with _opened("cifar100", source) as root:
-        return write_cifar100(_nearest(root, ("meta", "train", "test")), target)
+        return write_cifar(CIFAR_100, _nearest(root, CIFAR_100.files), target)
 
 
 def import_chest_xray(source: str | None, target: Path) -> int:
@@ -78,6 +84,7 @@ def import_webdataset(source: str | None, target: Path) -> int:
 IMPORTERS: dict[str, Callable[[str | None, Path], int]] = {
     "digits": import_digits,
     "dogs": import_dogs,
+    "cifar10": import_cifar10,
     "cifar100": import_cifar100,
     "chest_xray": import_chest_xray,
     "parquet": import_parquet,

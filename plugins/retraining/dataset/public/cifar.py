@@ -1,4 +1,4 @@
-"""CIFAR-100 as its makers publish it: Python 2 pickles of arrays → PNG files.
+"""CIFAR-10 and CIFAR-100 as their makers publish them: Python 2 pickles of arrays → PNG files.
 
 Nothing of the pickle is run or built: `plain_pickle` tells what numpy was to make, and an array is made here, of its
 bytes, where that is plainly an array of bytes.
@@ -7,11 +7,16 @@ Format: https://www.cs.toronto.edu/~kriz/cifar.html (data: uint8 (n, 3072), the 
 
 from __future__ import annotations
 
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from retraining import plain_pickle
+from retraining.dataset.public.image_folder import ImageFolder
 from retraining.dataset.source_error import SourceError
+from retraining.dataset.split import SplitName
 from retraining.plain_pickle import Made, PickleRefused, is_made, shown
 
 if TYPE_CHECKING:
@@ -29,58 +34,95 @@ KNOWN = {
 SIDE = 32
 
 
-def write_cifar100(folder: Path, target: Path) -> int:
-    """Write `target`/{train,test}/<fine label>/<name>.png; returns how many. Raises SourceError for other content."""
-    (names,) = _members(folder / "meta", "fine_label_names")
+@dataclass(frozen=True, kw_only=True)
+class Cifar:
+    """Which of the two: what its files and their keys are called."""
+
+    name: str
+    meta: str
+    names: str
+    """Key of the classes' names in `meta`."""
+    labels: str
+    """Key of the labels in the others."""
+    splits: Mapping[str, SplitName]
+    """File → its split."""
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        return (self.meta, *self.splits)
+
+
+CIFAR_10 = Cifar(
+    name="CIFAR-10",
+    meta="batches.meta",
+    names="label_names",
+    labels="labels",
+    splits={**{f"data_batch_{number}": "train" for number in range(1, 6)}, "test_batch": "test"},
+)
+CIFAR_100 = Cifar(
+    name="CIFAR-100",
+    meta="meta",
+    names="fine_label_names",
+    labels="fine_labels",
+    splits={"train": "train", "test": "test"},
+)
+
+
+def write_cifar(which: Cifar, folder: Path, target: Path) -> int:
+    """Write `target`/{train,test}/<class>/<picture>.png; returns how many. Raises SourceError for other content."""
+    (names,) = _members(which, folder / which.meta, which.names)
     try:
-        labels = [_text(label) for label in _list(names, MAX_LABELS)]
+        classes = [_text(name) for name in _list(names, MAX_LABELS)]
     except PickleRefused as error:
-        raise SourceError(f"meta is not a file of CIFAR-100: fine_label_names: {error}.") from None
-    return sum(_write_split(folder / split, target / split, labels) for split in ("train", "test"))
+        raise SourceError(f"{which.meta} is not a file of {which.name}: {which.names}: {error}.") from None
+    written = ImageFolder(target)
+    for file, split in which.splits.items():
+        _write_file(which, folder / file, written, split, classes)
+    written.tell()
+    return written.count
 
 
-def _write_split(path: Path, target: Path, labels: list[str]) -> int:
+def _write_file(which: Cifar, path: Path, written: ImageFolder, split: SplitName, classes: list[str]) -> None:
     from PIL import Image
 
-    data, fine, names = _members(path, "data", "fine_labels", "filenames")
+    data, labels, names = _members(which, path, "data", which.labels, "filenames")
     try:
-        fine, names, pixels = _list(fine), _list(names), _array(data)
+        labels, names, pixels = _list(labels), _list(names), _array(data)
     except PickleRefused as error:
-        raise SourceError(f"{path.name} is not a file of CIFAR-100: {error}.") from None
-    if pixels.shape != (len(fine), 3 * SIDE * SIDE) or len(names) != len(fine):
+        raise SourceError(f"{path.name} is not a file of {which.name}: {error}.") from None
+    if pixels.shape != (len(labels), 3 * SIDE * SIDE) or len(names) != len(labels):
         raise SourceError(
-            f"{path.name}: data is {pixels.shape} for {len(fine)} labels; CIFAR-100 has 3072 bytes an image."
+            f"{path.name}: data is {pixels.shape} for {len(labels)} labels; {which.name} has 3072 bytes an image."
         )
-    for number, (image, label, name) in enumerate(zip(pixels, fine, names, strict=True)):
-        if not (isinstance(label, int) and 0 <= label < len(labels)):
-            classes = f"there are {len(labels)} classes"
-            raise SourceError(f"{path.name}: image {number} has the label {shown(label)}; {classes}.")
-        folder = target / _plain(labels[label])
-        folder.mkdir(parents=True, exist_ok=True)
-        # The number keeps two files of one name apart, and a stranger's text from becoming a path.
+    for number, (image, label, name) in enumerate(zip(pixels, labels, names, strict=True)):
+        if not (isinstance(label, int) and 0 <= label < len(classes)):
+            there = f"there are {len(classes)} classes"
+            raise SourceError(f"{path.name}: image {number} has the label {shown(label)}; {there}.")
         try:
-            stem = _plain(Path(_text(name)).stem)
+            called = _text(name)
         except PickleRefused as error:
             raise SourceError(f"{path.name}: image {number} has no name: {error}.") from None
         picture = Image.fromarray(image.reshape(3, SIDE, SIDE).transpose(1, 2, 0))
-        picture.save(folder / f"{number:05d}_{stem}.png")
-    return len(fine)
+        body = io.BytesIO()
+        picture.save(body, "PNG")
+        written.add(split, classes[label], f"{Path(called).stem}.png", body.getvalue())
 
 
-def _members(path: Path, *names: str) -> list[Any]:
+def _members(which: Cifar, path: Path, *names: str) -> list[Any]:
     """Of the file's dictionary. Python 2 wrote the keys as bytes; whoever wrote the file again may have text."""
     try:
         if not path.is_file():
             raise SourceError(f"{path.name} is no file; is it another data set?")
         if (size := path.stat().st_size) > MAX_BYTES:
-            raise SourceError(f"{path.name} has {size} bytes, a file of CIFAR-100 at most {MAX_BYTES}.")
+            raise SourceError(f"{path.name} has {size} bytes, a file of {which.name} at most {MAX_BYTES}.")
         with path.open("rb") as file:
             content = plain_pickle.load(file, KNOWN, "array")
     except (PickleRefused, OSError) as error:
-        raise SourceError(f"{path.name} is not a file of CIFAR-100: {error}") from None
+        raise SourceError(f"{path.name} is not a file of {which.name}: {error}") from None
     found = content if isinstance(content, dict) else {}
     if missing := [name for name in names if name not in found and name.encode() not in found]:
-        raise SourceError(f"{path.name} has no {missing[0]}; is it CIFAR-10, or another data set?")
+        other = CIFAR_10 if which is CIFAR_100 else CIFAR_100
+        raise SourceError(f"{path.name} has no {missing[0]}; is it {other.name}, or another data set?")
     return [found[name.encode()] if name.encode() in found else found[name] for name in names]
 
 
@@ -138,8 +180,3 @@ def _text(value: object) -> str:
     if not isinstance(value, str | bytes) or len(value) > MAX_TEXT:
         raise PickleRefused(f"{shown(value)} is there instead of a name")
     return value if isinstance(value, str) else value.decode(errors="replace")
-
-
-def _plain(text: str) -> str:
-    """A file's name of it: letters, digits, `_` and `-`."""
-    return "".join(letter if letter.isalnum() or letter in "_-" else "_" for letter in text)[:60] or "_"
