@@ -7,7 +7,6 @@ Format: https://www.cs.toronto.edu/~kriz/cifar.html (data: uint8 (n, 3072), the 
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from retraining import plain_pickle
 from retraining.dataset.public.image_folder import ImageFolder
+from retraining.dataset.public.png import png_of
 from retraining.dataset.source_error import SourceError
 from retraining.dataset.split import SplitName
 from retraining.plain_pickle import Made, PickleRefused, is_made, shown
@@ -83,8 +83,6 @@ def write_cifar(which: Cifar, folder: Path, target: Path) -> int:
 
 
 def _write_file(which: Cifar, path: Path, written: ImageFolder, split: SplitName, classes: list[str]) -> None:
-    from PIL import Image
-
     data, labels, names = _members(which, path, "data", which.labels, "filenames")
     try:
         labels, names, pixels = _list(labels), _list(names), _array(data)
@@ -102,10 +100,8 @@ def _write_file(which: Cifar, path: Path, written: ImageFolder, split: SplitName
             called = _text(name)
         except PickleRefused as error:
             raise SourceError(f"{path.name}: image {number} has no name: {error}.") from None
-        picture = Image.fromarray(image.reshape(3, SIDE, SIDE).transpose(1, 2, 0))
-        body = io.BytesIO()
-        picture.save(body, "PNG")
-        written.add(split, classes[label], f"{Path(called).stem}.png", body.getvalue())
+        picture = image.reshape(3, SIDE, SIDE).transpose(1, 2, 0)
+        written.add(split, classes[label], f"{Path(called).stem}.png", png_of(picture))
 
 
 def _members(which: Cifar, path: Path, *names: str) -> list[Any]:

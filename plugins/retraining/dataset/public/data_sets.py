@@ -14,6 +14,7 @@ from tempfile import TemporaryDirectory
 
 from retraining.dataset.public.cifar import CIFAR_10, CIFAR_100, write_cifar
 from retraining.dataset.public.hub_parquet import Columns, write_parquet
+from retraining.dataset.public.idx import write_idx
 from retraining.dataset.public.webdataset import write_webdataset
 from retraining.dataset.sources.digits import write_digits
 from retraining.dataset.sources.source import SourceError, fetched
@@ -81,6 +82,12 @@ def import_webdataset(source: str | None, target: Path) -> int:
         return write_webdataset(root, target)
 
 
+def import_idx(source: str | None, target: Path) -> int:
+    """MNIST and its relatives: train-images-idx3-ubyte.gz, train-labels-idx1-ubyte.gz, t10k-… and so on."""
+    with _opened("idx", source) as root:
+        return write_idx(root, target)
+
+
 IMPORTERS: dict[str, Callable[[str | None, Path], int]] = {
     "digits": import_digits,
     "dogs": import_dogs,
@@ -89,6 +96,7 @@ IMPORTERS: dict[str, Callable[[str | None, Path], int]] = {
     "chest_xray": import_chest_xray,
     "parquet": import_parquet,
     "webdataset": import_webdataset,
+    "idx": import_idx,
 }
 
 

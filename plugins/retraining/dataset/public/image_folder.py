@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 
 from retraining.dataset.names import as_class_name
 from retraining.dataset.source_error import SourceError
-from retraining.dataset.sources.archive import LOOK_BYTES, require_room
+from retraining.dataset.sources.archive import LOOK_BYTES, MAX_FILES, require_room
 from retraining.dataset.split import SplitName
 from retraining.printable import printable
 
@@ -18,6 +18,8 @@ log = logging.getLogger(__name__)
 ENDINGS = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
 """Of files' names, which are kept. What a picture is, its bytes tell, at the sync."""
 UNKNOWN_ENDING = ".img"
+BLOCK_BYTES = 4096
+"""Of the disk, which the smallest picture takes."""
 
 
 class ImageFolder:
@@ -34,6 +36,8 @@ class ImageFolder:
 
     def add(self, split: SplitName | None, label: str, name: str, body: bytes) -> None:
         """A picture that its source calls `name`. Raises SourceError for two classes that would have one folder."""
+        if self.count == MAX_FILES:
+            raise SourceError(f"there are more than {MAX_FILES} pictures; split the data set.")
         folder = self._folder / (split or "") / self._class_folder(label)
         folder.mkdir(parents=True, exist_ok=True)
         called = PurePosixPath(name.replace("\\", "/"))
@@ -42,7 +46,7 @@ class ImageFolder:
         # The number keeps two pictures of one name apart, and their order that of the source.
         (folder / f"{self.count:07d}{f'_{stem}' if stem else ''}{ending}").write_bytes(body)
         self.count += 1
-        self._looked_bytes += len(body)
+        self._looked_bytes += max(len(body), BLOCK_BYTES)
         if self._looked_bytes > LOOK_BYTES:
             self._looked_bytes = 0
             require_room(name, self._folder)

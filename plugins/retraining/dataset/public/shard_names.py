@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from retraining.dataset.layouts.folder_names import split_words
+from retraining.dataset.layouts.folder_names import SPLIT_WORDS, split_words, words_of
 from retraining.dataset.source_error import SourceError
 from retraining.dataset.split import SplitName
 from retraining.printable import printable
@@ -27,6 +27,22 @@ def splits_of(names: Iterable[str]) -> dict[str, SplitName | None]:
             "example to train-….., or leave it out."
         )
     return {name: told.get(name) for name in parts}
+
+
+def splits_of_one_set(names: Iterable[str]) -> dict[str, SplitName | None]:
+    """As `splits_of`. Raises SourceError for names that differ by more than a split and a number: of several sets."""
+    names = sorted(names)
+    sets: dict[tuple[str, ...], str] = {}
+    for name in names:
+        stem = name.rpartition("/")[2].rpartition(".")[0]
+        sets.setdefault(tuple(word for word in words_of(stem) if word not in SPLIT_WORDS), name)
+    if len(sets) > 1:
+        shown = ", ".join(printable(name) for name in list(sets.values())[:8])
+        raise SourceError(
+            f"by their names these are of {len(sets)} sets: {shown}. Put the files of one into a folder of "
+            "its own, and name that."
+        )
+    return splits_of(names)
 
 
 def _without_count(part: str) -> str:

@@ -6,11 +6,11 @@ https://github.com/webdataset/webdataset: files of one name up to the first dot 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from retraining.archive_names import is_archive
+from retraining.dataset.public.class_names import ClassNames, class_names, named, text_of
 from retraining.dataset.public.image_folder import ENDINGS, ImageFolder
 from retraining.dataset.public.shard_names import splits_of
 from retraining.dataset.source_error import SourceError
@@ -20,12 +20,6 @@ from retraining.printable import printable
 
 CLASS_KEYS = ("cls", "label", "class", "class_name", "label_name")
 """Of a sample's JSON, where it has no file `cls`."""
-NAMES = ("classnames.txt", "classes.txt")
-"""Beside the shards: the name of each number, one a line."""
-INDEX = "index.json"
-"""That of our own shards has the names, too."""
-MAX_BYTES = 1024**2
-"""Of a text."""
 
 Sample = dict[str, Path]
 """What follows the first dot of a file's name → the file."""
@@ -38,11 +32,11 @@ def write_webdataset(folder: Path, target: Path) -> int:
     for name, split in splits_of(shards).items():
         with TemporaryDirectory(prefix="retraining-") as scratch:
             unpack(shards[name], Path(scratch))
-            classes = _class_names(shards[name].parent, folder)
+            classes = class_names(shards[name].parent, folder)
             for called, sample in _samples(Path(scratch)).items():
                 _add(written, split, f"{name}: {called}", sample, classes)
     if not shards:
-        samples, classes = _samples(folder), _class_names(folder)
+        samples, classes = _samples(folder), class_names(folder)
         splits = splits_of({name.rpartition("/")[0] for name in samples})
         for called, sample in samples.items():
             _add(written, splits[called.rpartition("/")[0]], called, sample, classes)
@@ -64,7 +58,7 @@ def _samples(folder: Path) -> dict[str, Sample]:
 
 
 def _add(
-    written: ImageFolder, split: SplitName | None, called: str, sample: Sample, classes: Sequence[str] | None
+    written: ImageFolder, split: SplitName | None, called: str, sample: Sample, classes: ClassNames | None
 ) -> None:
     picture = next((path for what, path in sample.items() if f".{what.rpartition('.')[2]}" in ENDINGS), None)
     label = _label(called, sample)
@@ -73,51 +67,17 @@ def _add(
     elif label is None:
         written.left_out["neither .cls nor .json tells the class"] += 1
     else:
-        written.add(split, _named(called, label, classes), picture.name, picture.read_bytes())
+        written.add(split, named(printable(called), label, classes), picture.name, picture.read_bytes())
 
 
 def _label(called: str, sample: Sample) -> str | None:
     if "cls" in sample:
-        return _text(called, sample["cls"]).strip() or None
+        return text_of(called, sample["cls"]).strip() or None
     if "json" not in sample:
         return None
     try:
-        said = json.loads(_text(called, sample["json"]))
+        said = json.loads(text_of(called, sample["json"]))
     except (ValueError, RecursionError):
         raise SourceError(f"{printable(called)}.json is no JSON; correct it, or leave it out.") from None
     values = [said[key] for key in CLASS_KEYS if key in said] if isinstance(said, dict) else []
     return str(values[0]) if values and isinstance(values[0], str | int) and values[0] != "" else None
-
-
-def _named(called: str, label: str, classes: Sequence[str] | None) -> str:
-    if classes is None or not label.isdecimal():
-        return label
-    if len(label) > 9 or int(label) >= len(classes):
-        raise SourceError(f"{printable(called)} is of the class {label[:20]}; there are names of {len(classes)}.")
-    return classes[int(label)]
-
-
-def _class_names(*folders: Path) -> Sequence[str] | None:
-    """Of the numbers, from the first of these folders that has them; None where the numbers are the names."""
-    for folder in folders:
-        for path in (folder / name for name in NAMES):
-            if path.is_file():
-                return [line.strip() for line in _text(path.name, path).splitlines() if line.strip()]
-        try:
-            classes = json.loads(_text(INDEX, folder / INDEX))["classes"] if (folder / INDEX).is_file() else None
-        except (ValueError, RecursionError, KeyError, TypeError):
-            continue
-        if isinstance(classes, list) and all(isinstance(name, str) for name in classes):
-            return classes
-    return None
-
-
-def _text(called: str, path: Path) -> str:
-    if path.stat().st_size > MAX_BYTES:
-        raise SourceError(
-            f"{printable(called)}: {printable(path.name)} has more than {MAX_BYTES} bytes; it is no text."
-        )
-    try:
-        return path.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise SourceError(f"{printable(called)}: {printable(path.name)} is no text in UTF-8; save it so.") from None

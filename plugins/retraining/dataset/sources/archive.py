@@ -78,11 +78,11 @@ def unpack(archive: Path, target: Path) -> int:
             if not path.parent.exists():
                 total += FOLDER_BYTES * len(path.parent.relative_to(target).parts)
                 path.parent.mkdir(parents=True, exist_ok=True)
-            _require_bounded(archive.name, packed, total)
+            require_bounded(archive.name, packed, total)
             with path.open("xb") as out:
                 while block := body.read(COPY_BYTES):
                     total += len(block)
-                    _require_bounded(archive.name, packed, total)
+                    require_bounded(archive.name, packed, total)
                     if total - looked >= LOOK_BYTES:
                         looked = total
                         require_room(archive.name, target)
@@ -113,7 +113,8 @@ def _why_unread(archive: Path, error: BaseException) -> str:
     return f"cannot be read: {error}. Download or make it again"
 
 
-def _require_bounded(name: str, packed: int, total: int) -> None:
+def require_bounded(name: str, packed: int, total: int) -> None:
+    """Raises ArchiveError where `packed` bytes unpack to a `total` beyond the limits."""
     if total > MAX_TOTAL_BYTES:
         raise ArchiveError(f"{name} unpacks to more than {MAX_TOTAL_BYTES} bytes; split it")
     if total > RATIO_FROM_BYTES and total > MAX_RATIO * packed:
@@ -149,7 +150,7 @@ def _members(archive: Path) -> Iterator[tuple[str, IO[bytes]]]:
         packed = archive.stat().st_size
         while (member := _next(tar, stream)) is not None:
             vars(tar)["members"] = []  # else it keeps them all
-            _require_bounded(archive.name, packed, stream.tell())
+            require_bounded(archive.name, packed, stream.tell())
             if member.isdir():
                 continue
             if not member.isfile() or member.issparse():
@@ -160,7 +161,7 @@ def _members(archive: Path) -> Iterator[tuple[str, IO[bytes]]]:
             yield member.name.replace("\\", "/"), content
         # The checksum of all that was unpacked stands behind tar's own end.
         while _next_block(stream):
-            _require_bounded(archive.name, packed, stream.tell())
+            require_bounded(archive.name, packed, stream.tell())
 
 
 def _next_block(stream: _Unpacked) -> bytes:

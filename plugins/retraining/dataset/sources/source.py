@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
@@ -16,6 +16,8 @@ from typing import Any
 
 from retraining.archive_names import is_archive
 from retraining.dataset.layouts.file_names import proposal, understand_names
+from retraining.dataset.layouts.ignored import why_path_ignored
+from retraining.dataset.layouts.importable import are_packed, importer_of
 from retraining.dataset.layouts.layout import Understood, understand
 from retraining.dataset.names import class_name, require_class_names
 from retraining.dataset.pictures.verdict import Rejected
@@ -100,7 +102,7 @@ def _files(source: str, tree: Tree, layout: Layout | None) -> SourceFiles:
     understood.followed = tree.followed
     for name in tree.loops:
         understood.leave_out("links that lead back", name)
-    _require_classes(source, understood)
+    _require_classes(source, understood, tree.leaves)
     found = SourceFiles()
     found.understood = replace(understood, places={})  # which are the files below
     for name, (split, _, folder) in understood.places.items():
@@ -149,32 +151,39 @@ def _understood(source: str, tree: Tree, layout: Layout) -> Understood:
     return found
 
 
-def _require_classes(source: str, understood: Understood) -> None:
+def _require_classes(source: str, understood: Understood, names: Iterable[str]) -> None:
     folders = {(above, folder) for _, above, folder in understood.places.values()}
     labels = sorted({class_name(folder) for _, folder in folders})
+    if are_packed(understood.places):  # Kaggle's MNIST has a folder for each of its files
+        labels = []
+    if len(labels) > 1:
+        require_class_names(source, folders)
+        return
+    beside = _beside(source, understood, names)
+    if not labels:
+        raise SourceError(
+            f"{source} holds no images in class folders. Expected <class>/<image>.jpg or .png."
+            f"{f' What is there:{beside}' if beside else ''}"
+        )
+    raise SourceError(
+        f"{source} holds one class only, {printable(labels[0])!r}: there is nothing to tell apart. "
+        "Each class needs a folder of its own, at least two of them."
+        f"{f' What is left out:{beside}' if beside else ''}"
+    )
+
+
+def _beside(source: str, understood: Understood, names: Iterable[str]) -> str:
+    """What lies where class folders should, and what may be done with it."""
     beside = "".join(
         f"\n    {why}: {some.files} files ({', '.join(some.examples)})" for why, some in understood.left_out.items()
     )
     examples = [name for some in understood.left_out.values() for name in some.examples]
     if packed := next((name for name in examples if is_archive(PurePath(name))), None):
         beside += f"\n    {packed} is not looked into: name it itself as the source, or unpack it."
-    for kind, ending in (("parquet", ".parquet"), ("webdataset", ".cls"), ("webdataset", ".tar")):
-        if found := next((name for name in examples if name.lower().endswith(ending)), None):
-            beside += (
-                f"\n    {found}: if pictures and classes are in such files, write them as class folders first: "
-                f"python -m retraining.dataset import {kind} {source} FOLDER."
-            )
-            break
-    beside += "".join(f"\n    {reason}" for reason in understood.refused)
-    if not labels:
-        raise SourceError(
-            f"{source} holds no images in class folders. Expected <class>/<image>.jpg or .png."
-            f"{f' What is there:{beside}' if beside else ''}"
+    if found := importer_of(name for name in names if why_path_ignored(name) in (None, "notes")):
+        importer, file = found
+        beside += (
+            f"\n    {printable(file)}: if pictures and classes are in such files, write them as class folders first: "
+            f"python -m retraining.dataset import {importer} {source} FOLDER."
         )
-    if len(labels) == 1:
-        raise SourceError(
-            f"{source} holds one class only, {printable(labels[0])!r}: there is nothing to tell apart. "
-            "Each class needs a folder of its own, at least two of them."
-            f"{f' What is left out:{beside}' if beside else ''}"
-        )
-    require_class_names(source, folders)
+    return beside + "".join(f"\n    {reason}" for reason in understood.refused)
