@@ -6,7 +6,7 @@ python -m retraining.dataset sync RECIPE                      bring a recipe's s
 python -m retraining.dataset diff RECIPE [SINCE [NOW]]        what is other since the champion's data, image by image
 python -m retraining.dataset gc RECIPE [--yes]                what nothing needs any more; --yes deletes it
 python -m retraining.dataset labels RECIPE                    labels in doubt; --relabel, --keep, --remove decide
-python -m retraining.dataset import NAME [SOURCE] TARGET      write a public or a hub's set as a folder of class folders
+python -m retraining.dataset import NAME [SOURCE] TARGET      write a public set, a hub's, or arrays as class folders
 """
 
 from __future__ import annotations
@@ -38,7 +38,11 @@ def main() -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     importing = commands.add_parser("import", help="write a known data set as a folder of class folders")
     importing.add_argument("name", choices=list(IMPORTERS), help="which data set")
-    importing.add_argument("source", nargs="?", help="an https address, an archive or a folder (not for digits)")
+    importing.add_argument(
+        "source",
+        nargs="?",
+        help="an https address, an archive, a folder, or one .parquet or .npz file (not for digits)",
+    )
     importing.add_argument("target", type=Path, help="the folder to write: a new or an empty one")
     importing.add_argument("--image", metavar="COLUMN", help="of parquet files, that of the pictures")
     importing.add_argument("--label", metavar="COLUMN", help="of parquet files, that of the classes")

@@ -15,6 +15,7 @@ from tempfile import TemporaryDirectory
 from retraining.dataset.public.cifar import CIFAR_10, CIFAR_100, write_cifar
 from retraining.dataset.public.hub_parquet import Columns, write_parquet
 from retraining.dataset.public.idx import write_idx
+from retraining.dataset.public.npz import write_npz
 from retraining.dataset.public.webdataset import write_webdataset
 from retraining.dataset.sources.digits import write_digits
 from retraining.dataset.sources.source import SourceError, fetched
@@ -70,9 +71,7 @@ def import_chest_xray(source: str | None, target: Path) -> int:
 
 def import_parquet(source: str | None, target: Path, columns: Columns | None = None) -> int:
     """A data set of a hub: train-00000-of-00004.parquet and so on, with pictures and labels in them."""
-    if source is not None and source.endswith(".parquet") and (file := Path(source).expanduser()).is_file():
-        return write_parquet(file, target, columns or Columns())
-    with _opened("parquet", source) as root:
+    with _opened("parquet", source, ".parquet") as root:
         return write_parquet(root, target, columns or Columns())
 
 
@@ -88,6 +87,12 @@ def import_idx(source: str | None, target: Path) -> int:
         return write_idx(root, target)
 
 
+def import_npz(source: str | None, target: Path) -> int:
+    """Arrays of pictures and labels in numpy's .npz files: Keras' mnist.npz, MedMNIST, one's own."""
+    with _opened("npz", source, ".npz") as root:
+        return write_npz(root, target)
+
+
 IMPORTERS: dict[str, Callable[[str | None, Path], int]] = {
     "digits": import_digits,
     "dogs": import_dogs,
@@ -97,16 +102,20 @@ IMPORTERS: dict[str, Callable[[str | None, Path], int]] = {
     "parquet": import_parquet,
     "webdataset": import_webdataset,
     "idx": import_idx,
+    "npz": import_npz,
 }
 
 
 @contextmanager
-def _opened(name: str, source: str | None) -> Iterator[Path]:
-    """The source as a folder: itself, or fetched and unpacked for as long as it is needed."""
+def _opened(name: str, source: str | None, alone: str = "") -> Iterator[Path]:
+    """The source as a folder: itself, or fetched and unpacked for as long as it is needed.
+
+    As a file where its name has the ending `alone`.
+    """
     if source is None:
         raise SourceError(f"{name} needs a source: an https address, an archive, or the folder it was unpacked to.")
     with TemporaryDirectory(prefix="retraining-") as scratch:
-        yield fetched(source, Path(scratch))
+        yield fetched(source, Path(scratch), alone)
 
 
 def _nearest(root: Path, names: tuple[str, ...]) -> Path:

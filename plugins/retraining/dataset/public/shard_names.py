@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from retraining.dataset.layouts.folder_names import SPLIT_WORDS, split_words, words_of
+from retraining.dataset.layouts.folder_names import SPLIT_WORDS, are_numbered, split_words, words_of
 from retraining.dataset.source_error import SourceError
 from retraining.dataset.split import SplitName
 from retraining.printable import printable
@@ -37,12 +37,21 @@ def splits_of_one_set(names: Iterable[str]) -> dict[str, SplitName | None]:
         stem = name.rpartition("/")[2].rpartition(".")[0]
         sets.setdefault(tuple(word for word in words_of(stem) if word not in SPLIT_WORDS), name)
     if len(sets) > 1:
-        shown = ", ".join(printable(name) for name in list(sets.values())[:8])
-        raise SourceError(
-            f"by their names these are of {len(sets)} sets: {shown}. Put the files of one into a folder of "
-            "its own, and name that."
-        )
-    return splits_of(names)
+        raise _several(list(sets.values()))
+    found = splits_of(names)
+    for split in set(found.values()):
+        alike = [name for name in found if found[name] == split]
+        if len(alike) > 1 and not are_numbered(name.rpartition(".")[0] for name in alike):
+            raise _several(alike)
+    return found
+
+
+def _several(names: list[str]) -> SourceError:
+    shown = ", ".join(printable(name) for name in names[:8])
+    return SourceError(
+        f"by their names these are of several sets: {shown}. Put the files of one into a folder of its own, and "
+        "name that."
+    )
 
 
 def _without_count(part: str) -> str:

@@ -66,16 +66,24 @@ def find_tree(source: str, scratch: Path, s3: Any, memory: Memory) -> Tree:
     )
 
 
-def fetched(source: str, scratch: Path) -> Path:
-    """An https address, an archive or a folder of this machine as a folder; what is fetched lands in `scratch`."""
-    path = _downloaded(source, scratch)[0] if _scheme(source) in ("https", "http") else Path(source).expanduser()
+def fetched(source: str, scratch: Path, alone: str = "") -> Path:
+    """An https address, an archive or a folder of this machine as a folder; what is fetched lands in `scratch`.
+
+    `alone`: the ending of a file that is a source by itself, and is answered as it is.
+    """
+    path = (
+        _downloaded(source, scratch, alone=alone)[0]
+        if _scheme(source) in ("https", "http")
+        else Path(source).expanduser()
+    )
     assert path is not None  # nothing was known before
-    if path.is_dir():
+    if path.is_dir() or (path.is_file() and _is_alone(path, alone)):
         return path
     if not (path.is_file() and is_archive(path)):
+        kinds = f"{alone}, .zip" if alone else ".zip"
         raise SourceError(
-            f"{without_secrets(source)} is no folder and no .zip, .tar or .tar.gz file of this machine (nor a .tar.bz2 "
-            "or .tar.xz), nor an https address."
+            f"{without_secrets(source)} is no folder and no {kinds}, .tar or .tar.gz file of this machine (nor a "
+            ".tar.bz2 or .tar.xz), nor an https address."
         )
     return _unpacked(path, scratch)
 
@@ -126,13 +134,19 @@ def _from_web(url: str, scratch: Path, memory: Memory) -> Tree:
     return _whole(stamp, memory, lambda: _unpacked(path, scratch) if path else NOT_HERE)
 
 
-def _downloaded(url: str, scratch: Path, known: Stamp | None = None) -> tuple[Path | None, Stamp | None]:
+def _is_alone(path: Path, ending: str) -> bool:
+    return bool(ending) and path.name.lower().endswith(ending)
+
+
+def _downloaded(
+    url: str, scratch: Path, known: Stamp | None = None, *, alone: str = ""
+) -> tuple[Path | None, Stamp | None]:
     """(None, `known`) where the server says that it still is what it was."""
     try:
         address = WebAddress.of(url)
         target = scratch / PurePosixPath(address.target.partition("?")[0]).name[-60:]
-        if not is_archive(target):
-            raise SourceError(f"{address.place} must end in {KINDS}.")
+        if not is_archive(target) and not _is_alone(target, alone):
+            raise SourceError(f"{address.place} must end in {f'{alone}, ' if alone else ''}{KINDS}.")
         answer = download(url, target, MAX_TOTAL_BYTES, known=known)
     except (AddressError, DownloadError) as error:
         raise SourceError(str(error)) from None
