@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import hashlib
 import io
 import json
 import re
+import struct
 import tarfile
 import tempfile
 import zipfile
@@ -19,6 +21,9 @@ from retraining.dataset.pictures.verdict import Original
 from retraining.dataset.pictures.verify import Rejected, VerifiedImage, verify_image
 from retraining.dataset.processing.verdicts import Row, VerdictsError, read, written
 from retraining.dataset.public.cifar import CIFAR_100, write_cifar
+from retraining.dataset.public.idx import write_idx
+from retraining.dataset.public.npz import write_npz
+from retraining.dataset.public.pixel_table import write_pixels
 from retraining.dataset.sources.archive import ArchiveError, unpack
 from retraining.dataset.sources.source import SourceError, open_source
 from retraining.pretrained.weights_file import WeightsError, read_weights_file
@@ -81,6 +86,26 @@ def read_cifar(path: Path) -> None:
     (folder / "test").write_bytes(cifar())
     with contextlib.suppress(SourceError):
         write_cifar(CIFAR_100, folder, folder / "target")
+
+
+def read_idx(path: Path) -> None:
+    """The bytes are the pictures of a set whose labels are whole."""
+    path.with_name("labels-idx1-ubyte").write_bytes(struct.pack(">II2B", 0x801, 2, 1, 0))
+    imported(write_idx, path.parent)
+
+
+def read_npz(path: Path) -> None:
+    imported(write_npz, path)
+
+
+def read_pixels(path: Path) -> None:
+    imported(lambda source, target: write_pixels(source, target, None), path)
+
+
+def imported(write: Callable[[Path, Path], int], source: Path) -> None:
+    target = source.parent / "target"
+    with contextlib.suppress(SourceError, ArchiveError):
+        assert write(source, target) == sum(path.stat().st_size > 0 for path in target.rglob("*.png"))
 
 
 def read_weights(path: Path) -> None:
@@ -198,6 +223,38 @@ def cifars() -> list[bytes]:
     return [cifar(), *(pickle.dumps(row, protocol) for protocol in range(6))]
 
 
+def idx_files() -> list[bytes]:
+    plain = struct.pack(">4I", 0x803, 2, 4, 4) + bytes(range(32))
+    return [plain, gzip.compress(plain)]
+
+
+def npz_files() -> list[bytes]:
+    import numpy
+
+    grey, labels = numpy.arange(32, dtype=numpy.uint8).reshape(2, 4, 4), numpy.array([1, 0])
+    made = []
+    for save in (numpy.savez, numpy.savez_compressed):
+        for arrays in (
+            {"x_train": grey, "y_train": labels, "x_test": grey, "y_test": labels},
+            {"images": grey / 255, "labels": numpy.array(["cat", "dog"])},
+            {"X": grey.reshape(2, 16).astype(">u2"), "y": labels.reshape(2, 1)},
+        ):
+            body = io.BytesIO()
+            save(body, **arrays)
+            made.append(body.getvalue())
+    return made
+
+
+def pixel_tables() -> list[bytes]:
+    head = ",".join(["label", *(f"pixel{number}" for number in range(16))])
+    texts = [
+        "emotion,pixels,Usage\n0,1 2 3 4,Training\n1,5 6 7 8,PublicTest\n",
+        f"{head}\n1{',0' * 16}\n0{',255' * 16}\n",
+        f"1{',0' * 16}\n0{',255' * 16}\n",
+    ]
+    return [text.encode(coding) for text in texts for coding in ("utf-8", "utf-8-sig")]
+
+
 def weights() -> list[bytes]:
     return [safetensors(), *(path.read_bytes() for path in sorted((Path(__file__).parent / "seeds").glob("*.pth")))]
 
@@ -300,6 +357,14 @@ TARGETS = (
     Target("picture_of_the_data_step", in_a_file("a.jpg", read_picture), pictures, PICTURE_WORDS),
     Target("picture_that_is_kept_out", read_kept_out, pictures, PICTURE_WORDS),
     Target("cifar_pickle", in_a_file("train", read_cifar), cifars, PICKLE_WORDS),
+    Target("pictures_idx", in_a_file("images-idx3-ubyte", read_idx), idx_files, (b"\0\0\x08\x03", b"\xff" * 4)),
+    Target(
+        "arrays_npz",
+        in_a_file("a.npz", read_npz),
+        npz_files,
+        (*ZIP_WORDS, b"'descr': ", b"(9999999999,", b"|O", b"True"),
+    ),
+    Target("table_of_pixels", in_a_file("a.csv", read_pixels), pixel_tables, TABLE_WORDS),
     Target("weights_pth", in_a_file("w.pth", read_weights), weights, (*ZIP_WORDS, *PICKLE_WORDS)),
     Target("weights_safetensors", in_a_file("w.safetensors", read_weights), weights, (b'"shape":', b"[-1]", b"1e999")),
     Target(

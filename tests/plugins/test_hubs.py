@@ -231,4 +231,4 @@ def test_the_command_takes_columns(tmp_path: Path) -> None:
     command[4] = "webdataset"
     refused = subprocess.run([*command, "--label", "kind"], cwd=PLUGINS, capture_output=True, text=True, timeout=60)
     assert refused.returncode == 2
-    assert "webdataset has no columns" in refused.stderr
+    assert "webdataset has no such columns" in refused.stderr

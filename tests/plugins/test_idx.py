@@ -112,7 +112,9 @@ def test_two_sets_are_not_mixed(tmp_path: Path) -> None:
     for name in ("emnist-letters-train", "emnist-letters-test", "emnist-digits-train", "emnist-digits-test"):
         (tmp_path / f"{name}-images-idx3-ubyte").write_bytes(idx(pictures(1)))
         (tmp_path / f"{name}-labels-idx1-ubyte").write_bytes(idx([1]))
-    with pytest.raises(SourceError, match=r"of several sets: emnist-digits-test.*Put the files of one into a folder of its"):
+    with pytest.raises(
+        SourceError, match=r"of several sets: emnist-digits-test.*Put the files of one into a folder of its"
+    ):
         run(tmp_path, tmp_path / "out")
 
 

@@ -248,6 +248,13 @@ def test_the_command_writes_all_or_nothing(tmp_path: Path) -> None:
     ("words", "message"),
     [
         (("dogs", "nowhere.zip"), "nowhere.zip is no folder and no .zip, .tar or .tar.gz file of this machine"),
+        (("npz", "nowhere.csv"), "nowhere.csv is no folder and no .npz, .zip, .tar or .tar.gz file of this machine"),
+        (("npz", "https://127.0.0.1/a.csv"), "127.0.0.1/a.csv must end in .npz, .zip, .tar"),
+        (
+            ("npz", "https://127.0.0.1/a.npz?download=1"),
+            "a.npz cannot be downloaded: 127.0.0.1 is not on the public network",
+        ),
+        (("dogs", "https://127.0.0.1/a.npz"), "127.0.0.1/a.npz must end in .zip, .tar"),
         (("dogs",), "dogs needs a source: an https address, an archive, or the folder it was unpacked to"),
         (("digits", "somewhere"), "digits come with scikit-learn and need no source, got somewhere"),
     ],

@@ -24,7 +24,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from retraining.dataset.check import check
 from retraining.dataset.progress import at_terminal
-from retraining.dataset.public.data_sets import IMPORTERS, import_parquet
+from retraining.dataset.public.data_sets import IMPORTERS, import_parquet, import_pixels
 from retraining.dataset.public.hub_parquet import Columns
 from retraining.dataset.sources.archive import ArchiveError
 from retraining.dataset.sources.source import SourceError
@@ -41,11 +41,13 @@ def main() -> int:
     importing.add_argument(
         "source",
         nargs="?",
-        help="an https address, an archive, a folder, or one .parquet or .npz file (not for digits)",
+        help="an https address, an archive, a folder, or one .parquet, .npz or .csv file (not for digits)",
     )
     importing.add_argument("target", type=Path, help="the folder to write: a new or an empty one")
     importing.add_argument("--image", metavar="COLUMN", help="of parquet files, that of the pictures")
-    importing.add_argument("--label", metavar="COLUMN", help="of parquet files, that of the classes")
+    importing.add_argument(
+        "--label", metavar="COLUMN", help="of parquet files and tables of pixels, that of the classes"
+    )
     checking = commands.add_parser(
         "check", help="what a sync would say of a source; exit status 1 if it would refuse it"
     )
@@ -89,8 +91,12 @@ def _import(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> i
     if arguments.name == "parquet":
         columns = Columns(image=arguments.image, label=arguments.label)
         importer = functools.partial(import_parquet, columns=columns)
+    elif arguments.name == "pixels" and not arguments.image:
+        importer = functools.partial(import_pixels, label=arguments.label)
     elif arguments.image or arguments.label:
-        parser.error(f"{arguments.name} has no columns; --image and --label are of parquet files")
+        parser.error(
+            f"{arguments.name} has no such columns; --image and --label are of parquet files, --label of pixels, too"
+        )
     if target.exists() and not target.is_dir():
         parser.error(f"{target} is not a folder; name a new or an empty folder")
     if target.is_dir() and any(target.iterdir()):

@@ -111,7 +111,7 @@ def image_column(table: Table, images: Sequence[str], said: Layout) -> tuple[Tab
         for number in columns:
             share = sum(of_name(asked(row[number])) in names for row in sample) / max(1, len(sample))
             # A table has a number of its rows, or an age, and files may be called by numbers.
-            rank = (share >= LEAST, _plain(table.columns[number]) in IMAGE, -order, share)
+            rank = (share >= LEAST, plain(table.columns[number]) in IMAGE, -order, share)
             if share and (rank > ranked or not best):
                 best, column, key, there, ranked = share, number, of_name, names, rank
         if ranked[:2] == (True, True):
@@ -195,7 +195,7 @@ def _known_column(table: Table, image: int, known: Set[str]) -> int:
 
 def _called(table: Table, among: Sequence[int]) -> list[int]:
     """Those that are called as a column of classes is; of JSON, by their last key."""
-    return [n for name in CLASS for n in among if _plain(table.columns[n].rpartition(".")[2]) == name]
+    return [n for name in CLASS for n in among if plain(table.columns[n].rpartition(".")[2]) == name]
 
 
 def _split_column(table: Table, taken: set[int]) -> tuple[int | None, dict[str, SplitName]]:
@@ -207,7 +207,7 @@ def _split_column(table: Table, taken: set[int]) -> tuple[int | None, dict[str, 
 
 
 def _is_split(table: Table, number: int) -> bool:
-    return bool(_split_values(table, number)) or _plain(table.columns[number]) in SPLIT
+    return bool(_split_values(table, number)) or plain(table.columns[number]) in SPLIT
 
 
 def _split_values(table: Table, number: int) -> dict[str, SplitName]:
@@ -215,20 +215,20 @@ def _split_values(table: Table, number: int) -> dict[str, SplitName]:
     if len({row[number] for row in table.rows[:: max(1, len(table.rows) // SAMPLE)]}) > MOST_SPLITS:
         return {}
     values = {row[number] for row in table.rows}
-    called = _plain(table.columns[number])
+    called = plain(table.columns[number])
     if called in FLAGS and {value.lower() for value in values} <= YES | NO:
         yes, no = FLAGS[called]
         return {value: yes if value.lower() in YES else no for value in values}
     if len(values) > MOST_SPLITS:
         return {}
-    words = {value: said for value in values if (said := _split_of(value))}
+    words = {value: said for value in values if (said := split_of(value))}
     if "train" not in words.values():
         return {}
     certain = called in SPLIT or (len(words) == len(values) and len(set(words.values())) > 1)
     return words if certain else {}
 
 
-def _split_of(value: str) -> SplitName | None:
+def split_of(value: str) -> SplitName | None:
     """What a cell says: PublicTest is a test."""
     said = {SPLIT_WORDS[word] for word in words_of(value) if word in SPLIT_WORDS}
     return said.pop() if len(said) == 1 else None
@@ -251,7 +251,8 @@ def asked(cell: str) -> str:
     return cell.replace("\\", "/").removeprefix("./").lstrip("/")
 
 
-def _plain(column: str) -> str:
+def plain(column: str) -> str:
+    """A column's name without what people write differently."""
     return re.sub(r"[\W_]", "", column.lower())
 
 

@@ -16,6 +16,7 @@ from retraining.dataset.public.cifar import CIFAR_10, CIFAR_100, write_cifar
 from retraining.dataset.public.hub_parquet import Columns, write_parquet
 from retraining.dataset.public.idx import write_idx
 from retraining.dataset.public.npz import write_npz
+from retraining.dataset.public.pixel_table import write_pixels
 from retraining.dataset.public.webdataset import write_webdataset
 from retraining.dataset.sources.digits import write_digits
 from retraining.dataset.sources.source import SourceError, fetched
@@ -93,6 +94,12 @@ def import_npz(source: str | None, target: Path) -> int:
         return write_npz(root, target)
 
 
+def import_pixels(source: str | None, target: Path, label: str | None = None) -> int:
+    """Tables with a picture's class and pixels in each row: FER-2013, Kaggle's MNIST, one's own."""
+    with _opened("pixels", source, ".csv") as root:
+        return write_pixels(root, target, label)
+
+
 IMPORTERS: dict[str, Callable[[str | None, Path], int]] = {
     "digits": import_digits,
     "dogs": import_dogs,
@@ -103,6 +110,7 @@ IMPORTERS: dict[str, Callable[[str | None, Path], int]] = {
     "webdataset": import_webdataset,
     "idx": import_idx,
     "npz": import_npz,
+    "pixels": import_pixels,
 }
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
@@ -24,7 +24,7 @@ from retraining.dataset.pictures.verdict import Rejected
 from retraining.dataset.source_error import SourceError, WithoutClassesError
 from retraining.dataset.sources.fetch import fetched, find_tree
 from retraining.dataset.sources.memory import Memory, Whole
-from retraining.dataset.sources.tables import by_named_table, by_tables, complete, divide_by_lists, heed
+from retraining.dataset.sources.tables import by_named_table, by_tables, complete, divide_by_lists, heed, pixel_table
 from retraining.dataset.sources.tree import Tree
 from retraining.dataset.split import SplitName
 from retraining.dataset.stamp import Stamp
@@ -102,7 +102,7 @@ def _files(source: str, tree: Tree, layout: Layout | None) -> SourceFiles:
     understood.followed = tree.followed
     for name in tree.loops:
         understood.leave_out("links that lead back", name)
-    _require_classes(source, understood, tree.leaves)
+    _require_classes(source, understood, tree)
     found = SourceFiles()
     found.understood = replace(understood, places={})  # which are the files below
     for name, (split, _, folder) in understood.places.items():
@@ -151,7 +151,7 @@ def _understood(source: str, tree: Tree, layout: Layout) -> Understood:
     return found
 
 
-def _require_classes(source: str, understood: Understood, names: Iterable[str]) -> None:
+def _require_classes(source: str, understood: Understood, tree: Tree) -> None:
     folders = {(above, folder) for _, above, folder in understood.places.values()}
     labels = sorted({class_name(folder) for _, folder in folders})
     if are_packed(understood.places):  # Kaggle's MNIST has a folder for each of its files
@@ -159,7 +159,7 @@ def _require_classes(source: str, understood: Understood, names: Iterable[str]) 
     if len(labels) > 1:
         require_class_names(source, folders)
         return
-    beside = _beside(source, understood, names)
+    beside = _beside(source, understood, tree)
     if not labels:
         raise SourceError(
             f"{source} holds no images in class folders. Expected <class>/<image>.jpg or .png."
@@ -172,7 +172,7 @@ def _require_classes(source: str, understood: Understood, names: Iterable[str]) 
     )
 
 
-def _beside(source: str, understood: Understood, names: Iterable[str]) -> str:
+def _beside(source: str, understood: Understood, tree: Tree) -> str:
     """What lies where class folders should, and what may be done with it."""
     beside = "".join(
         f"\n    {why}: {some.files} files ({', '.join(some.examples)})" for why, some in understood.left_out.items()
@@ -180,7 +180,8 @@ def _beside(source: str, understood: Understood, names: Iterable[str]) -> str:
     examples = [name for some in understood.left_out.values() for name in some.examples]
     if packed := next((name for name in examples if is_archive(PurePath(name))), None):
         beside += f"\n    {packed} is not looked into: name it itself as the source, or unpack it."
-    if found := importer_of(name for name in names if why_path_ignored(name) in (None, "notes")):
+    seen = [name for name in tree.leaves if why_path_ignored(name) in (None, "notes")]
+    if found := importer_of(seen) or pixel_table(tree):
         importer, file = found
         beside += (
             f"\n    {printable(file)}: if pictures and classes are in such files, write them as class folders first: "

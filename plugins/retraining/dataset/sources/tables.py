@@ -9,6 +9,7 @@ from itertools import islice
 
 from retraining.dataset.layouts.by_table import listed, together, understand_table
 from retraining.dataset.layouts.layout import Understood
+from retraining.dataset.layouts.pixel_columns import pixel_columns, separator_of
 from retraining.dataset.layouts.proposed import layout
 from retraining.dataset.layouts.table import (
     MAX_BYTES,
@@ -29,6 +30,8 @@ from retraining.recipe.layout import Layout
 
 MAX_TABLES = 8
 """That are read of a source, or for one of its folders."""
+LINE_BYTES = 64 * 1024
+"""Of a table's first line, to tell what it is."""
 MOST, AGREE = 0.8, 0.95
 """Of the images: which a table has to name to count against folders, and of which its class follows from theirs."""
 MOST_LISTS = 4
@@ -74,6 +77,32 @@ def by_tables(source: str, tree: Tree) -> tuple[Understood | None, list[str]]:
         if left <= 0:
             break
     return None, reasons
+
+
+def pixel_table(tree: Tree) -> tuple[str, str] | None:
+    """The importer for a table whose rows are pictures themselves, and that table; by its first line."""
+    for name in [name for level in levels(tree.leaves) for name in level if not is_maybe(name)][:MAX_TABLES]:
+        line = _first_line(tree, name)
+        try:
+            if pixel_columns(name, line.split(separator_of(line))):
+                return "pixels", name
+        except SourceError:  # which has pixels, and more that is to be cleared up there
+            return "pixels", name
+    return None
+
+
+def _first_line(tree: Tree, name: str) -> str:
+    """Of a table that may be too large to be read; nothing where it is not here."""
+    if text := tree.texts.get(name):
+        return text.partition("\n")[0].strip()
+    path = tree.leaves[name].path
+    if not path.is_file():
+        return ""
+    try:
+        with path.open("rb") as file:
+            return file.read(LINE_BYTES).partition(b"\n")[0].decode("utf-8-sig", "replace").strip()
+    except OSError:
+        return ""
 
 
 def complete(found: Understood, tree: Tree) -> None:
