@@ -114,6 +114,11 @@ def test_every_value_of_a_picture_is_kept(tmp_path: Path, pictures: Any, expecte
         assert (found == expected[number]).all()
 
 
+def test_arrays_of_other_things_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    run(saved(tmp_path / "set.npz", X=GREY, y=LABELS, class_names=numpy.array(["a", "b"])), tmp_path / "out")
+    assert "Left out of set.npz: the arrays class_names, which are called otherwise." in caplog.text
+
+
 def test_labels_may_be_texts(tmp_path: Path) -> None:
     for number, labels in enumerate((["cat", "dög", "cat", ""], [b"cat", "dög".encode(), b"cat", b""])):
         saved(tmp_path / "set.npz", images=GREY, labels=numpy.array(labels))
@@ -140,7 +145,7 @@ class Loaded:
     [
         ({"x_train": GREY}, r"mnist\.npz: x_train has no partner of the same split"),
         ({"a": GREY, "b": LABELS}, r"has the arrays a, b; call them x_train and y_train"),
-        ({"x": GREY, "images": GREY, "y": LABELS}, r"mnist\.npz: x and images\.npy may be the same"),
+        ({"x": GREY, "images": GREY, "y": LABELS}, r"mnist\.npz: x and images may be the same"),
         ({"x": GREY, "y": LABELS, "x_test": GREY, "y_test": LABELS}, r"mnist\.npz: x says no split, and others do"),
         ({"x": GREY, "y": LABELS[:3]}, r"x has 4 pictures, and mnist\.npz: y 3 labels"),
         ({"x": GREY, "y": numpy.eye(4)}, r"y is of shape \(4, 4\): several numbers .*labels\.argmax\(axis=1\)"),

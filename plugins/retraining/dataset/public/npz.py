@@ -7,6 +7,7 @@ uint16 becomes 16-bit grey, and other numbers are read where each is exactly a b
 
 from __future__ import annotations
 
+import logging
 import math
 import re
 import zipfile
@@ -32,10 +33,12 @@ from retraining.zip_file import open_zip
 if TYPE_CHECKING:
     import numpy
 
+log = logging.getLogger(__name__)
+
 PICTURES = {"x", "image", "images", "img", "imgs", "pixels", "data"}
 LABELS = {"y", "label", "labels", "target", "targets"}
 CHANNELS = (1, 3)
-MAX_ARRAYS = 1_000
+MAX_ARRAYS, SHOWN = 1_000, 12
 MAX_LABEL_BYTES = 4_000
 """Of a label that is a text: numpy pads all to the longest."""
 EXPECTED = "x_train and y_train, train_images and train_labels, images and labels, or X and y"
@@ -91,22 +94,25 @@ def _opened(name: str, path: Path) -> Iterator[zipfile.ZipFile]:
 
 def _pairs(name: str, archive: zipfile.ZipFile, split: SplitName | None) -> list[_Pair]:
     """The arrays by what they are called. `split`: of the file, where its arrays say none."""
-    pictures, labels = dict[SplitName | None, Npy](), dict[SplitName | None, Npy]()
+    pictures, labels, others = dict[SplitName | None, Npy](), dict[SplitName | None, Npy](), list[str]()
     for info in archive.infolist():
+        called = printable(info.filename.removesuffix(".npy"))
         if (meant := _meant(info.filename)) is None:
+            others.append(called)
             continue
         found, of = (pictures if meant[0] else labels), meant[1] or split
-        npy = npy_of(f"{name}: {printable(info.filename.removesuffix('.npy'))}", archive, info)
+        npy = npy_of(f"{name}: {called}", archive, info)
         if (twin := found.setdefault(of, npy)) is not npy:
-            raise SourceError(f"{twin.name} and {npy.info.filename} may be the same; leave one of them out.")
+            raise SourceError(f"{twin.name} and {called} may be the same; leave one of them out.")
     if not pictures and not labels:
-        there = ", ".join(printable(info.filename.removesuffix(".npy")) for info in archive.infolist()[:12])
-        raise SourceError(f"{name} has the arrays {there or 'none'}; call them {EXPECTED}.")
+        raise SourceError(f"{name} has the arrays {', '.join(others[:SHOWN]) or 'none'}; call them {EXPECTED}.")
     for lone in [
         *(pictures[of] for of in pictures if of not in labels),
         *(labels[of] for of in labels if of not in pictures),
     ]:
         raise SourceError(f"{lone.name} has no partner of the same split in {name}; call them {EXPECTED}.")
+    if others:
+        log.warning("Left out of %s: the arrays %s, which are called otherwise.", name, ", ".join(others[:SHOWN]))
     pairs = [_Pair(split=of, pictures=pictures[of], labels=labels[of]) for of in pictures]
     if None in pictures and len(pairs) > 1:
         raise SourceError(f"{pictures[None].name} says no split, and others do; leave it out, or name its split.")
