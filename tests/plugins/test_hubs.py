@@ -212,6 +212,16 @@ def test_a_refusal_names_the_importer(tmp_path: Path, name: str, kind: str) -> N
         pass
 
 
+@pytest.mark.parametrize(
+    ("name", "body", "kind"), [("a.parquet", b"0", "parquet"), ("a.csv", b"label,pixels\n1,2\n", "pixels")]
+)
+def test_what_lies_in_s3_is_copied_first(s3: Any, bucket: str, name: str, body: bytes, kind: str) -> None:
+    s3.put_object(Bucket=bucket, Key=f"set/{name}", Body=body)
+    told = rf"aws s3 cp --recursive s3://{bucket}/set COPY\): python -m retraining\.dataset import {kind} COPY FOLDER"
+    with pytest.raises(SourceError, match=told), open_source(f"s3://{bucket}/set", s3=s3):
+        pass
+
+
 def test_the_command_takes_columns(tmp_path: Path) -> None:
     hub_file(tmp_path / "hub/train.parquet", [0, 1], kind=["cat", "dog"])
     command = [

@@ -183,8 +183,10 @@ def _beside(source: str, understood: Understood, tree: Tree) -> str:
     seen = [name for name in tree.leaves if why_path_ignored(name) in (None, "notes")]
     if found := importer_of(seen) or pixel_table(tree):
         importer, file = found
+        # Importers read what lies here, or an address.
+        copied = f" (of a copy: aws s3 cp --recursive {source} COPY)" if source.startswith("s3://") else ""
         beside += (
-            f"\n    {printable(file)}: if pictures and classes are in such files, write them as class folders first: "
-            f"python -m retraining.dataset import {importer} {source} FOLDER."
+            f"\n    {printable(file)}: if pictures and classes are in such files, write them as class folders first"
+            f"{copied}: python -m retraining.dataset import {importer} {'COPY' if copied else source} FOLDER."
         )
     return beside + "".join(f"\n    {reason}" for reason in understood.refused)
