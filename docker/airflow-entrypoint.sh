@@ -2,6 +2,7 @@
 # `prepare` makes the database and the bucket; anything else is an airflow command.
 set -eu
 if [ "$1" = prepare ]; then
+    airflow db check --retry 60 --retry-delay 1
     airflow db migrate
     exec python /prepare_bucket.py
 fi
