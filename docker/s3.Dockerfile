@@ -17,5 +17,5 @@ ENTRYPOINT ["python", "/store_keys.py", "/data/keys", \
     "weed", "-logtostderr=true", "-config_dir=/data/keys", "mini", "-dir=/data", "-ip=127.0.0.1", "-ip.bind=0.0.0.0", \
     "-s3.localSocket=/data/keys/s3.sock", "-filer.localSocket=/data/keys/filer.sock", \
     "-s3.port=8333", "-s3.port.iceberg=0", "-s3.port.lance=0", "-webdav=false", "-admin.ui=false", \
-    "-master.telemetry=false", "-disableHttp", "-volume.max=10000", \
+    "-master.telemetry=false", "-master.resumeState=false", "-disableHttp", "-volume.max=10000", \
     "-s3.allowDeleteBucketNotEmpty=false", "-s3.autoCreateBucket=false", "-s3.concurrentUploadLimitMB=64"]

@@ -20,6 +20,9 @@ MOST_VOLUMES = 10_000
 #: Its heap has 235 MB from the start. A limit near that (GOMEMLIMIT) has Go look for garbage without end, at rest too;
 #: a share of it has it look now and then, and keeps a third of what Go's default of 100 would let lie about.
 GARBAGE = {"GOGC": "50"}
+#: A master that goes on with its Raft log of before, alone as it is, turns in circles from then on: ten times what it
+#: takes at rest. It need not: the one volume server tells which volumes there are before any can be written to.
+ANEW = "-master.resumeState=false"
 
 
 def data(settings: Settings) -> Path:
@@ -63,7 +66,7 @@ def command_with(
         *(f"-{_option(part)}.port.grpc={port}" for part, port in grpc.items()),
         *(f"-{part}.localSocket={near}/{part}.sock" for part in ("s3", "filer")),
         *("-s3.port.iceberg=0", "-s3.port.lance=0", "-webdav=false", "-admin.ui=false"),
-        *("-master.telemetry=false", "-disableHttp", f"-volume.max={MOST_VOLUMES}"),
+        *("-master.telemetry=false", ANEW, "-disableHttp", f"-volume.max={MOST_VOLUMES}"),
         *("-s3.allowDeleteBucketNotEmpty=false", "-s3.autoCreateBucket=false", "-s3.concurrentUploadLimitMB=64"),
     )
 
