@@ -113,6 +113,8 @@ def test_a_record_from_before_a_reboot_is_stale(run: Path) -> None:
     assert not processes.is_running(before)
     assert processes.stop([before], run=run, patience_s=0.2) == []
     assert processes.is_running(record)
+    processes.stop([record], run=run, patience_s=0)  # it has no record any more
+    assert not processes.is_running(record)
 
 
 def test_a_broken_record_counts_as_none(run: Path) -> None:
