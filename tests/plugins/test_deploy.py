@@ -17,8 +17,7 @@ from retraining.release.artifact import ArtifactChanged
 from retraining.release.package import PackageRejected
 from retraining.run import Run
 from retraining.s3.listing import list_keys
-from retraining.steps import task_requests as task_requests
-from retraining.steps import update_champion
+from retraining.steps import task_requests, update_champion
 from tests.plugins.release_run import (
     Runs,
     between_look_and_request,

@@ -14,12 +14,13 @@ from PIL import Image
 from retraining.dataset.public.data_sets import IMPORTERS
 from retraining.dataset.sources.archive import ArchiveError
 from retraining.dataset.sources.source import SourceError, open_source
+from tests.plugins.imported import names_of, noise
 
 WIDE = (28, 20)
 
 
 def pictures(count: int, seed: int = 0) -> numpy.ndarray:
-    return numpy.random.default_rng(seed).integers(0, 256, (count, *WIDE), dtype=numpy.uint8)
+    return noise(count, *WIDE, seed=seed)
 
 
 def idx(values: numpy.ndarray | Sequence[int], kind: int = 8) -> bytes:
@@ -42,10 +43,7 @@ def mnist(
 
 
 def run(folder: Path, target: Path) -> list[str]:
-    count = IMPORTERS["idx"](str(folder), target)
-    names = sorted(path.relative_to(target).as_posix() for path in target.rglob("*") if path.is_file())
-    assert count == len(names)
-    return names
+    return names_of(target, IMPORTERS["idx"](str(folder), target))
 
 
 def pixels(path: Path) -> numpy.ndarray:

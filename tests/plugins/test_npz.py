@@ -10,17 +10,13 @@ from typing import Any
 
 import numpy
 import pytest
-from PIL import Image
 
 from retraining.dataset.public.data_sets import IMPORTERS
 from retraining.dataset.sources.archive import ArchiveError
 from retraining.dataset.sources.source import SourceError, open_source
+from tests.plugins.imported import names_of, noise, written
 
 WIDE = (28, 20)
-
-
-def noise(*shape: int, seed: int = 0) -> numpy.ndarray:
-    return numpy.random.default_rng(seed).integers(0, 256, shape, dtype=numpy.uint8)
 
 
 GREY, COLOUR = noise(4, *WIDE), noise(4, *WIDE, 3)
@@ -28,17 +24,7 @@ LABELS = numpy.array([1, 0, 1, 0])
 
 
 def run(source: Path, target: Path) -> list[str]:
-    count = IMPORTERS["npz"](str(source), target)
-    names = sorted(path.relative_to(target).as_posix() for path in target.rglob("*") if path.is_file())
-    assert count == len(names)
-    return names
-
-
-def written(target: Path, number: int = 0) -> numpy.ndarray:
-    (path,) = target.rglob(f"{number:07d}.png")
-    with Image.open(path) as picture:
-        assert picture.format == "PNG"
-        return numpy.asarray(picture)
+    return names_of(target, IMPORTERS["npz"](str(source), target))
 
 
 def saved(path: Path, **arrays: Any) -> Path:

@@ -11,17 +11,13 @@ from typing import Any
 
 import numpy
 import pytest
-from PIL import Image
 
 from retraining.dataset.public.data_sets import import_pixels
 from retraining.dataset.sources.source import SourceError, open_source
+from tests.plugins.imported import names_of, noise, written
 
 PLUGINS = Path(__file__).parents[2] / "plugins"
 SIDE = 20
-
-
-def noise(*shape: int, seed: int = 0) -> numpy.ndarray:
-    return numpy.random.default_rng(seed).integers(0, 256, shape, dtype=numpy.uint8)
 
 
 GREY, COLOUR = noise(4, SIDE, SIDE), noise(4, SIDE, SIDE, 3)
@@ -49,17 +45,7 @@ def fer(
 
 
 def run(source: Path, target: Path, label: str | None = None) -> list[str]:
-    count = import_pixels(str(source), target, label)
-    names = sorted(path.relative_to(target).as_posix() for path in target.rglob("*") if path.is_file())
-    assert count == len(names)
-    return names
-
-
-def written(target: Path, number: int = 0) -> numpy.ndarray:
-    (path,) = target.rglob(f"{number:07d}.png")
-    with Image.open(path) as picture:
-        assert picture.format == "PNG"
-        return numpy.asarray(picture)
+    return names_of(target, import_pixels(str(source), target, label))
 
 
 @pytest.mark.parametrize("space", ["", " "])

@@ -10,8 +10,7 @@ from airflow.sdk.exceptions import AirflowSkipException
 
 from retraining.release.artifact import ArtifactChanged
 from retraining.release.package import PackageRejected
-from retraining.steps import task_requests as task_requests
-from retraining.steps import update_champion
+from retraining.steps import task_requests, update_champion
 from tests.plugins.release_run import (
     Runs,
     approval,

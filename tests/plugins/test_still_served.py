@@ -7,7 +7,6 @@ from airflow.sdk.exceptions import TaskDeferred
 
 from retraining.release.served import EndpointMoved, while_serving
 from retraining.run import Run
-from retraining.steps import task_requests as task_requests
 from retraining.steps import update_champion
 from tests.plugins.release_run import (
     Runs,

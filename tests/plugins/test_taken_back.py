@@ -12,8 +12,7 @@ from botocore.exceptions import ClientError
 from retraining.promotion.champion import own_champion
 from retraining.release import package
 from retraining.release.package import PackageRejected
-from retraining.steps import prune, update_champion
-from retraining.steps import task_requests as task_requests
+from retraining.steps import prune, task_requests, update_champion
 from tests.plugins.release_run import (
     Runs,
     approval,
