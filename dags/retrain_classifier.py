@@ -13,6 +13,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+# What a DAG file itself imports of Airflow, Airflow's DAG processor imports once; the rest at every parse of the file.
+from airflow.providers.amazon.aws.operators.sagemaker import SageMakerBaseOperator
 from airflow.providers.standard.operators.python import PythonOperator, ShortCircuitOperator
 from airflow.sdk import (
     DAG,
@@ -107,7 +109,9 @@ def step(
 def retrain(recipe: Recipe) -> DAG:
     waiting = {"poll_seconds": poll_seconds(os.environ)}
 
-    def sagemaker(operator: type, task_id: str, build: Callable[[Run], dict[str, Any]], **kwargs: Any) -> Any:
+    def sagemaker(
+        operator: type[SageMakerBaseOperator], task_id: str, build: Callable[[Run], dict[str, Any]], **kwargs: Any
+    ) -> Any:
         """A task that sends `build(run)` to SageMaker."""
         return operator(task_id=task_id, config=request(recipe, build), aws_conn_id=AWS_CONN_ID, **kwargs)
 

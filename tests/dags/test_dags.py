@@ -342,6 +342,22 @@ sys.exit(bool(heavy) or seconds > 2)
     assert done.returncode == 0, done.stdout[-500:] + done.stderr[-2000:]
 
 
+def test_parsing_imports_no_client_anew(folder: Path) -> None:
+    """The DAG processor parses each file every 30 s, in a fork that has what the file itself names of Airflow."""
+    script = f"""
+import importlib, sys
+from airflow.utils.file import iter_airflow_imports
+for name in iter_airflow_imports({str(folder / "retrain_classifier.py")!r}):
+    importlib.import_module(name)
+before = set(sys.modules)
+from airflow.dag_processing.dagbag import DagBag
+assert DagBag({str(folder)!r}).dags
+print(sorted(name for name in sys.modules.keys() - before if name.startswith(("airflow.providers.amazon", "boto"))))
+"""
+    done = subprocess.run([sys.executable, "-c", script], env=dict(os.environ), capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1:] == ["[]"], done.stdout[-2000:] + done.stderr[-2000:]
+
+
 def test_parsing_asks_nobody(parse: Parse, monkeypatch: pytest.MonkeyPatch) -> None:
     """No environment of ours, no network: a DAG file is read far more often than it is run."""
     for name in [name for name in os.environ if name.startswith(("RETRAINING_", "AWS_"))]:
