@@ -165,6 +165,18 @@ class ObjectStore:
         with _download_of(uri):
             return self._prefix(uri.rstrip("/") + "/", stopped)
 
+    def nothing_under(self, uri: str) -> str | None:
+        """For a prefix that certainly has no objects what S3 says of it, perhaps nothing; None for every other one."""
+        bucket, prefix = split_uri(uri)
+        pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
+        try:
+            return None if any(page.get("Contents") for page in pages) else ""
+        except botocore.exceptions.ClientError as error:
+            said = error.response["Error"]
+            return said["Message"] if said["Code"] in ("NoSuchBucket", "AccessDenied") else None
+        except botocore.exceptions.BotoCoreError:  # a store that does not answer
+            return None
+
     def require_bucket(self, uri: str) -> None:
         """Raises JobFailedError when the bucket that a job is to write to is not there or not ours."""
         bucket, _ = split_uri(uri)

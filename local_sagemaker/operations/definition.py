@@ -14,6 +14,7 @@ from local_sagemaker import s3
 from local_sagemaker.jobs import cluster, distribution, entrypoint, opt_ml, rule_records
 from local_sagemaker.jobs.script import Script
 from local_sagemaker.jobs.status import DEFAULT_MAX_RUNTIME_S
+from local_sagemaker.s3 import ObjectStore
 from local_sagemaker.sandbox.isolation import Isolation
 from local_sagemaker.sandbox.patterns import PatternProcesses
 from local_sagemaker.settings import Settings
@@ -73,6 +74,23 @@ def check_machine(request: Request, settings: Settings, isolation: Isolation, pa
     """Whether it can run here. Raises as `check_definition`, which comes first."""
     _check_metrics(request["AlgorithmSpecification"], patterns)
     _check_isolation(request, settings, isolation)
+
+
+def check_data(request: Request, settings: Settings, objects: ObjectStore) -> None:
+    """Whether each channel has data, in AWS's words: it looks before there is a job. Comes after `check_definition`.
+
+    Whether a manifest is one, and whether its entries are there, only the job finds out, as on AWS.
+    """
+    for uri in dict.fromkeys(s3.data_source(channel)[1] for channel in request.get("InputDataConfig", [])):
+        said = objects.nothing_under(uri)
+        if said is not None:
+            bucket, _ = s3.split_uri(uri)
+            raise validation(
+                f'No S3 objects found under S3 URL "{uri}" given in input data source. Please ensure that the bucket '
+                f"exists in the selected region ({settings.region}), that objects exist under that S3 prefix, and that "
+                f'the role "{request["RoleArn"]}" has "s3:ListBucket" permissions on bucket "{bucket}".'
+                + (f" Error message from S3: {said}" if said else "")
+            )
 
 
 def check_account(request: Request, settings: Settings) -> None:

@@ -10,7 +10,7 @@ from local_sagemaker.background import Background
 from local_sagemaker.jobs import status as job_status
 from local_sagemaker.jobs import training_job
 from local_sagemaker.operations import listing
-from local_sagemaker.operations.definition import check_account, check_definition, check_machine
+from local_sagemaker.operations.definition import check_account, check_data, check_definition, check_machine
 from local_sagemaker.platform import Platform
 from local_sagemaker.settings import Settings
 from local_sagemaker.state.logs import Logs
@@ -22,6 +22,7 @@ def create_training_job(request: dict[str, Any], *, platform: Platform) -> dict[
     check_definition(request)
     check_machine(request, platform.settings, platform.isolation, platform.patterns)
     check_account(request, platform.settings)
+    check_data(request, platform.settings, platform.objects)
     try:
         record = training_job.create(platform, request)
     except AlreadyExistsError:

@@ -7,7 +7,7 @@ from typing import Any
 from local_sagemaker.background import Background, stop_job
 from local_sagemaker.jobs.status import TERMINAL
 from local_sagemaker.operations import listing
-from local_sagemaker.operations.definition import check_definition, check_machine
+from local_sagemaker.operations.definition import check_data, check_definition, check_machine
 from local_sagemaker.platform import Platform
 from local_sagemaker.state.store import AlreadyExistsError, Record, Store
 from local_sagemaker.tuning import child as child_jobs
@@ -25,6 +25,7 @@ def create_hyper_parameter_tuning_job(request: dict[str, Any], *, platform: Plat
         job = definition.request | own
         check_definition(job)
         check_machine(job, platform.settings, platform.isolation, platform.patterns)
+        check_data(job, platform.settings, platform.objects)
     for name in warm_start.parents(request):
         parent = _get(platform.store, name)
         warm_start.check(request, plan, name, parent.describe, str(parent.status))

@@ -13,7 +13,8 @@ from typing import Any
 import botocore.exceptions
 import pytest
 
-from tests.local_sagemaker.harness import BUCKET, Server, has_ended, last_line, training_request
+from tests.local_sagemaker.harness import BUCKET, Server, error, has_ended, last_line, training_request
+from tests.local_sagemaker.tuning import tuning_request
 
 PRINT_EVERYTHING = """
 import json, os, pathlib, sys
@@ -173,15 +174,39 @@ def test_job_over_its_runtime_is_stopped_as_that(server: Server) -> None:
 
 
 @pytest.mark.parametrize(
+    ("uri", "kind", "said"),
+    [
+        (f"s3://{BUCKET}/nothing/", "S3Prefix", f'permissions on bucket "{BUCKET}".'),
+        (f"s3://{BUCKET}/nothing.manifest", "ManifestFile", f'permissions on bucket "{BUCKET}".'),
+        ("s3://no-such-bucket/x/", "S3Prefix", "Error message from S3: "),
+    ],
+)
+def test_missing_data_is_refused_at_creation(server: Server, uri: str, kind: str, said: str) -> None:
+    """As on AWS, in its words: no job is there afterwards that somebody would wait for."""
+    given = [channel("train", uri, kind)]
+    tuning = tuning_request(server, "no-data")
+    tuning["TrainingJobDefinition"]["InputDataConfig"] = given
+    for create, request in (
+        (server.sagemaker.create_training_job, training_request(server, "no-data", "", InputDataConfig=given)),
+        (server.sagemaker.create_hyper_parameter_tuning_job, tuning),
+    ):
+        problem = error(lambda create=create, request=request: create(**request))  # type: ignore[misc]
+        assert problem["Code"] == "ValidationException"
+        assert problem["Message"].startswith(f'No S3 objects found under S3 URL "{uri}" given in input data source. ')
+        assert said in problem["Message"]
+    assert server.sagemaker.list_training_jobs(NameContains="no-data")["TrainingJobSummaries"] == []
+
+
+@pytest.mark.parametrize(
     ("member", "value", "said"),
     [
-        ("InputDataConfig", [channel("train", f"s3://{BUCKET}/nothing/")], "No S3 objects found"),
-        ("InputDataConfig", [channel("train", "s3://no-such-bucket/x/")], "NoSuchBucket"),
+        ("InputDataConfig", [channel("train", f"s3://{BUCKET}/marked/")], "No S3 objects found"),
         ("AlgorithmSpecification", {"TrainingImage": "x/unknown:1", "TrainingInputMode": "File"}, "images.toml"),
         ("HyperParameters", {"sagemaker_program": "train.py"}, "not in the source archive"),
     ],
 )
 def test_job_that_cannot_start_says_why(server: Server, member: str, value: Any, said: str) -> None:
+    server.s3.put_object(Bucket=BUCKET, Key="marked/")  # what a console makes of a folder: listed, and no file
     request = training_request(server, f"cannot-{abs(hash((member, said)))}", "print(1)", **{member: value})
     job = run(server, request)
     assert job["TrainingJobStatus"] == "Failed"
