@@ -30,7 +30,7 @@ def resolve(store: Store, settings: Settings, name: str) -> ServedModel:
     record = store.get(MODEL, name)
     if record is None:
         raise validation(f'Could not find model "{settings.arn(MODEL, name)}".')
-    container = record.describe["PrimaryContainer"]
+    container = container_of(record.describe)
     environment = container.get("Environment", {})
     if package := container.get("ModelPackageName"):
         container = record.internal.get("package_container") or package_container(store, package)
@@ -42,6 +42,12 @@ def resolve(store: Store, settings: Settings, name: str) -> ServedModel:
         environment=environment,
         network_isolation=record.describe.get("EnableNetworkIsolation", False),
     )
+
+
+def container_of(model: dict[str, Any]) -> dict[str, Any]:
+    """The one container of a model, in whichever member it was given: DescribeModel gives it back there."""
+    container: dict[str, Any] = (model.get("Containers") or [model.get("PrimaryContainer", {})])[0]
+    return container
 
 
 def package_key(arn_or_name: str) -> str:

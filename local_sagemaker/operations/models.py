@@ -29,16 +29,17 @@ def create_model(
     if request.get("EnableNetworkIsolation"):
         isolation.check_network_isolation(settings)
     container = _container(request)
+    member = "Containers" if "Containers" in request else "PrimaryContainer"
     arn = settings.arn(MODEL, request["ModelName"])
     internal: dict[str, Any] = {"tags": request.get("Tags", [])}
     if "ModelPackageName" in container:
         internal["package_container"] = _check_package(store, objects, container)
     else:
         container = _check_container(objects, container)
-    describe: dict[str, Any] = {key: value for key, value in request.items() if key not in ("Tags", "Containers")}
+    describe: dict[str, Any] = {key: value for key, value in request.items() if key != "Tags"}
     describe |= {
         "ModelArn": arn,
-        "PrimaryContainer": container,
+        member: [container] if member == "Containers" else container,
         "EnableNetworkIsolation": request.get("EnableNetworkIsolation", False),
         "CreationTime": time.time(),
     }

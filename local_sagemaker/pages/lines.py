@@ -8,6 +8,7 @@ import urllib.parse
 from collections.abc import Callable
 from typing import Any
 
+from local_sagemaker.hosting import served_model
 from local_sagemaker.hosting.deployment import KIND as ENDPOINT
 from local_sagemaker.jobs import processing_job, training_job
 from local_sagemaker.pages.html import Html, tag
@@ -89,7 +90,7 @@ def facts(record: Record) -> list[tuple[str, str]]:
         else "",
         "image": describe.get("AlgorithmSpecification", {}).get("TrainingImage", "")
         or describe.get("AppSpecification", {}).get("ImageUri", "")
-        or describe.get("PrimaryContainer", {}).get("Image", ""),
+        or (served_model.container_of(describe).get("Image", "") if record.kind == served_model.MODEL else ""),
         "model": describe.get("ModelName", "") if record.kind != "model" else "",
         "configuration": describe.get("EndpointConfigName", ""),
         "output": describe.get("ModelArtifacts", {}).get("S3ModelArtifacts", "")
@@ -167,7 +168,7 @@ def _package(record: Record) -> str:
 
 
 def _model(record: Record) -> str:
-    return str(record.describe.get("PrimaryContainer", {}).get("ModelDataUrl", ""))
+    return str(served_model.container_of(record.describe).get("ModelDataUrl", ""))
 
 
 _DETAILS: dict[str, Callable[[Record], str]] = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,16 @@ import botocore.exceptions
 import pytest
 
 from tests.local_sagemaker.harness import BUCKET, ROLE, Server
-from tests.local_sagemaker.serving import SERVING_IMAGE, create_model, put_model, unique, write_image_map
+from tests.local_sagemaker.serving import (
+    SERVING_IMAGE,
+    create_config,
+    create_model,
+    deploy,
+    invoke,
+    put_model,
+    unique,
+    write_image_map,
+)
 
 
 @pytest.fixture(scope="module")
@@ -140,8 +150,22 @@ def test_model_keeps_what_has_no_effect_here(server: Server) -> None:
     )["ModelArn"]  # fmt: skip
     described = server.sagemaker.describe_model(ModelName=name)
     assert (described["VpcConfig"], described["ExecutionRoleArn"]) == (vpc, ROLE)
-    assert described["PrimaryContainer"] == {**container, "Mode": "SingleModel"}
+    assert described["Containers"] == [{**container, "Mode": "SingleModel"}]
     assert server.sagemaker.list_tags(ResourceArn=arn)["Tags"] == tags
+
+
+def test_container_is_described_where_given(server: Server) -> None:
+    """Or a client that compares, as Terraform does, makes the model anew each time."""
+    name = unique("Model")
+    container = {"Image": SERVING_IMAGE, "ModelDataUrl": put_model(server, version=7)}
+    server.sagemaker.create_model(ModelName=name, ExecutionRoleArn=ROLE, Containers=[container])
+    described = server.sagemaker.describe_model(ModelName=name)
+    assert "PrimaryContainer" not in described
+    assert [one["ModelDataUrl"] for one in described["Containers"]] == [container["ModelDataUrl"]]
+    endpoint = deploy(server, create_config(server, name))
+    assert invoke(server, endpoint)["version"] == 7
+    page = urllib.request.urlopen(f"{server.url}/jobs/model/{name}").read().decode()
+    assert container["ModelDataUrl"] in page
 
 
 def test_models_are_paged_in_the_order_asked_for(server: Server) -> None:
