@@ -27,11 +27,15 @@ class Variant:
     """The ServerlessConfig of a variant without instances."""
 
     @classmethod
-    def of(cls, store: Store, settings: Settings, variant: dict[str, Any]) -> Variant:
-        """From a ProductionVariant of an endpoint config. Raises a ValidationException when its model is gone."""
+    def of(cls, store: Store, settings: Settings, variant: dict[str, Any], *, isolated: bool) -> Variant:
+        """From a ProductionVariant of an endpoint config. Raises a ValidationException when its model is gone.
+
+        `isolated`, its EnableNetworkIsolation, takes the network from every model; a model may have none by itself.
+        """
+        model = served_model.resolve(store, settings, variant["ModelName"])
         return cls(
             name=variant["VariantName"],
-            model=served_model.resolve(store, settings, variant["ModelName"]),
+            model=dataclasses.replace(model, network_isolation=isolated or model.network_isolation),
             weight=variant.get("InitialVariantWeight", 1.0),
             instance_count=variant.get("InitialInstanceCount"),
             instance_type=variant.get("InstanceType"),

@@ -7,6 +7,7 @@ from typing import Any
 
 from local_sagemaker import s3
 from local_sagemaker.operations import listing, models
+from local_sagemaker.sandbox.isolation import Isolation
 from local_sagemaker.settings import Settings
 from local_sagemaker.state.store import AlreadyExistsError, Record, Store
 from local_sagemaker.wire.errors import validation
@@ -19,8 +20,12 @@ _NOT_YET = {
 }
 
 
-def create_endpoint_config(request: dict[str, Any], *, store: Store, settings: Settings) -> dict[str, Any]:
+def create_endpoint_config(
+    request: dict[str, Any], *, store: Store, settings: Settings, isolation: Isolation
+) -> dict[str, Any]:
     _check(store, settings, request)
+    if request.get("EnableNetworkIsolation"):
+        isolation.check_network_isolation(settings)
     name = request["EndpointConfigName"]
     arn = settings.arn(CONFIG, name)
     describe: dict[str, Any] = {key: value for key, value in request.items() if key != "Tags"}

@@ -121,7 +121,10 @@ def _deployment(
 ) -> Deployment:
     """Raises a ValidationException when the configuration, a model of it or an alarm of the policy does not exist."""
     config = endpoint_configs.find(store, settings, config_name)
-    variants = [Variant.of(store, settings, variant) for variant in config.describe["ProductionVariants"]]
+    isolated = config.describe.get("EnableNetworkIsolation", False)
+    variants = [
+        Variant.of(store, settings, variant, isolated=isolated) for variant in config.describe["ProductionVariants"]
+    ]
     plan = Plan.of(policy, [variant.instance_count or 1 for variant in variants])
     for alarm in plan.alarms:
         if alarms.get(alarm) is None:

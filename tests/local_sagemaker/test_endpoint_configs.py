@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,15 @@ from typing import Any
 import pytest
 
 from tests.local_sagemaker.harness import Server, error
-from tests.local_sagemaker.serving import create_config, create_model, unique, write_image_map
+from tests.local_sagemaker.serving import (
+    create_config,
+    create_model,
+    deploy,
+    invoke,
+    unique,
+    wait_endpoint,
+    write_image_map,
+)
 
 CAPTURE = {
     "EnableCapture": True, "InitialSamplingPercentage": 50, "DestinationS3Uri": "s3://b/c",
@@ -114,3 +123,23 @@ def test_config_that_cannot_serve_is_refused_in_words(
     assert problem["Code"] == "ValidationException"
     assert message in problem["Message"]
     error(lambda: server.sagemaker.describe_endpoint_config(EndpointConfigName=name))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="a network namespace is sure only for root")
+def test_configuration_can_take_the_network_away(server: Server, model: str) -> None:
+    """Whatever its models say by themselves."""
+    ours = os.readlink("/proc/self/ns/net")
+    open_, isolated = create_config(server, model), create_config(server, model, EnableNetworkIsolation=True)
+    assert server.sagemaker.describe_endpoint_config(EndpointConfigName=isolated)["EnableNetworkIsolation"] is True
+    name = deploy(server, open_)
+    assert invoke(server, name)["network"] == ours
+    server.sagemaker.update_endpoint(EndpointName=name, EndpointConfigName=isolated)
+    assert wait_endpoint(server, name)["EndpointConfigName"] == isolated
+    assert invoke(server, name)["network"] != ours
+
+
+def test_isolation_that_cannot_be_kept_is_refused(make_server: Callable[..., Server]) -> None:
+    strict = make_server("--isolation", "off")
+    model = create_model(strict, version=1)
+    problem = error(lambda: create_config(strict, model, EnableNetworkIsolation=True))
+    assert "--relax-network-isolation" in problem["Message"]
