@@ -88,7 +88,7 @@ def _check_variant(store: Store, settings: Settings, variant: dict[str, Any]) ->
         raise validation(
             f"Production variant '{name}' has no ModelName; inference components are not implemented here."
         )
-    models.find(store, settings, variant["ModelName"])
+    model = models.find(store, settings, variant["ModelName"])
     with_instances = "InstanceType" in variant and "InitialInstanceCount" in variant
     if with_instances == ("ServerlessConfig" in variant):
         raise validation(
@@ -96,6 +96,7 @@ def _check_variant(store: Store, settings: Settings, variant: dict[str, Any]) ->
         )
     if serverless := variant.get("ServerlessConfig"):
         check_serverless(name, serverless)
+        models.check_no_source(model, "a serverless variant")
 
 
 def check_serverless(name: str, config: dict[str, Any]) -> None:

@@ -71,6 +71,16 @@ def find(store: Store, settings: Settings, name: str) -> Record:
     return record
 
 
+def check_no_source(record: Record, what: str) -> None:
+    """Raises a ValidationException for a model with a ModelDataSource, which SageMaker does not take for `what`."""
+    container = record.internal.get("package_container") or served_model.container_of(record.describe)
+    if "ModelDataSource" in container and "ModelDataUrl" not in container:  # DescribeModel shows it for both
+        raise validation(
+            f"Model '{record.describe['ModelName']}' has a ModelDataSource, which cannot be used with {what}; make a "
+            "model with the ModelDataUrl of a model.tar.gz."
+        )
+
+
 def _container(request: dict[str, Any]) -> dict[str, Any]:
     """The one container of the model. Raises a ValidationException for what is not run here."""
     if "PrimaryContainer" in request and "Containers" in request:

@@ -8,7 +8,7 @@ from local_sagemaker import s3
 from local_sagemaker.background import Background, stop_job
 from local_sagemaker.hosting import served_model
 from local_sagemaker.jobs import status as job_status
-from local_sagemaker.operations import listing
+from local_sagemaker.operations import listing, models
 from local_sagemaker.platform import Platform
 from local_sagemaker.state.store import AlreadyExistsError, Record, Store
 from local_sagemaker.transform import transform_job
@@ -20,12 +20,8 @@ from local_sagemaker.wire.errors import not_stoppable, resource_in_use, validati
 
 def create_transform_job(request: dict[str, Any], *, platform: Platform) -> dict[str, Any]:
     _check(request)
+    models.check_no_source(models.find(platform.store, platform.settings, request["ModelName"]), "batch transform")
     model = served_model.resolve(platform.store, platform.settings, request["ModelName"])
-    if model.data and model.data["S3DataType"] == "S3Prefix":
-        raise validation(
-            f"Model '{request['ModelName']}' has a ModelDataSource, which cannot be used with batch transform; make a "
-            "model with the ModelDataUrl of a model.tar.gz."
-        )
     try:
         record = transform_job.create(platform, request, model)
     except AlreadyExistsError:

@@ -9,12 +9,14 @@ from typing import Any
 
 import pytest
 
-from tests.local_sagemaker.harness import Server, error
+from tests.local_sagemaker.harness import ROLE, Server, error
 from tests.local_sagemaker.serving import (
+    SERVING_IMAGE,
     create_config,
     create_model,
     deploy,
     invoke,
+    put_model,
     unique,
     wait_endpoint,
     write_image_map,
@@ -143,3 +145,18 @@ def test_isolation_that_cannot_be_kept_is_refused(make_server: Callable[..., Ser
     model = create_model(strict, version=1)
     problem = error(lambda: create_config(strict, model, EnableNetworkIsolation=True))
     assert "--relax-network-isolation" in problem["Message"]
+
+
+def test_serverless_variant_takes_no_model_data_source(server: Server, model: str) -> None:
+    """SageMaker says so of ModelDataSource; where the artifact was given as ModelDataUrl, nothing changes."""
+    sourced = unique("Model")
+    source = {"S3Uri": put_model(server, version=1), "S3DataType": "S3Object", "CompressionType": "Gzip"}
+    container = {"Image": SERVING_IMAGE, "ModelDataSource": {"S3DataSource": source}}
+    server.sagemaker.create_model(ModelName=sourced, ExecutionRoleArn=ROLE, PrimaryContainer=container)
+
+    def create(variant: dict[str, Any]) -> Any:
+        return server.sagemaker.create_endpoint_config(EndpointConfigName=unique("c"), ProductionVariants=[variant])
+
+    assert f"Model '{sourced}' has a ModelDataSource" in error(lambda: create(serverless(sourced)))["Message"]
+    create(serverless(model))
+    create(variant(sourced))

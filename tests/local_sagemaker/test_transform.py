@@ -17,7 +17,7 @@ import pytest
 from local_sagemaker.s3 import Object
 from local_sagemaker.transform.object_transform import output_key
 from tests.local_sagemaker.harness import BUCKET, OWN_CORES, ROLE, Server, error, has_ended
-from tests.local_sagemaker.serving import create_model, unique, write_image_map
+from tests.local_sagemaker.serving import SERVING_IMAGE, create_model, put_model, unique, write_image_map
 from tests.waiting import wait_until
 
 BATCH_IMAGE = "000000000000.dkr.ecr.us-east-1.amazonaws.com/batch:1"
@@ -168,6 +168,18 @@ def test_oversize_object_is_not_sent(server: Server, model: str) -> None:
     uri = put(server, "large", {"1.png": bytes(2**20 + 1)})
     answer = wait(server, start(server, model, uri, MaxPayloadInMB=1))
     assert "413: its 1048577 bytes are over MaxPayloadInMB (1)" in answer["FailureReason"]
+
+
+@pytest.mark.parametrize(("kind", "compression"), [("S3Prefix", "None"), ("S3Object", "None"), ("S3Object", "Gzip")])
+def test_model_data_source_is_not_transformed(server: Server, kind: str, compression: str) -> None:
+    """SageMaker's API reference says so of every ModelDataSource."""
+    name, uri = unique("Model"), put_model(server, version=1)
+    place = uri if kind == "S3Object" else f"{uri.rpartition('/')[0]}/"
+    source = {"S3Uri": place, "S3DataType": kind, "CompressionType": compression}
+    container = {"Image": SERVING_IMAGE, "ModelDataSource": {"S3DataSource": source}}
+    server.sagemaker.create_model(ModelName=name, ExecutionRoleArn=ROLE, PrimaryContainer=container)
+    problem = error(lambda: start(server, name, f"s3://{BUCKET}/any/"))
+    assert "has a ModelDataSource, which cannot be used with batch transform" in problem["Message"]
 
 
 def test_no_objects_fail_the_job(server: Server, model: str) -> None:
