@@ -88,6 +88,11 @@ def _check_variant(store: Store, settings: Settings, variant: dict[str, Any]) ->
         raise validation(
             f"Production variant '{name}' has no ModelName; inference components are not implemented here."
         )
+    if "InstancePools" in variant:
+        raise validation(
+            f"Production variant '{name}' has InstancePools; local_sagemaker has one instance type for all instances of "
+            "a variant. Give InstanceType and InitialInstanceCount."
+        )
     model = models.find(store, settings, variant["ModelName"])
     with_instances = "InstanceType" in variant and "InitialInstanceCount" in variant
     if with_instances == ("ServerlessConfig" in variant):

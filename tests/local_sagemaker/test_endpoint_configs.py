@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.local_sagemaker.harness import ROLE, Server, error
+from tests.local_sagemaker.harness import REPOSITORY, ROLE, Server, error
 from tests.local_sagemaker.serving import (
     SERVING_IMAGE,
     create_config,
@@ -27,6 +27,7 @@ CAPTURE = {
     "CaptureOptions": [{"CaptureMode": "Input"}, {"CaptureMode": "Output"}],
 }  # fmt: skip
 ASYNCHRONOUS = {"OutputConfig": {"S3OutputPath": "s3://b/out"}}
+POOLS = [{"InstanceType": "ml.m5.large", "Priority": 1}]
 SERVERLESS = {"MemorySizeInMB": 2048, "MaxConcurrency": 5}
 
 
@@ -64,6 +65,31 @@ def test_config_is_described_listed_and_deleted(server: Server, model: str) -> N
         assert problem["Message"].startswith('Could not find endpoint configuration "arn:')
 
 
+def test_what_has_no_effect_is_kept_and_named(server: Server, model: str) -> None:
+    """An endpoint that is moved to AWS will behave otherwise there: the README says by which members."""
+    idle = {
+        "AcceleratorType": "ml.eia1.medium",
+        "CapacityReservationConfig": {"CapacityReservationPreference": "capacity-reservations-only"},
+        "CoreDumpConfig": {"DestinationS3Uri": "s3://b/c"},
+        "EnableSSMAccess": True,
+        "InferenceAmiVersion": "al2-ami-sagemaker-inference-gpu-2",
+        "ManagedInstanceScaling": {"Status": "ENABLED", "MinInstanceCount": 1, "MaxInstanceCount": 2},
+        "ModelDataDownloadTimeoutInSeconds": 60,
+        "RoutingConfig": {"RoutingStrategy": "RANDOM"},
+        "VolumeSizeInGB": 10,
+    }
+    vpc = {"SecurityGroupIds": ["sg-1"], "Subnets": ["subnet-1"]}
+    members = {"ExecutionRoleArn": ROLE, "KmsKeyId": "k", "MetricsConfig": {}, "VpcConfig": vpc}
+    name, given = unique("c"), variant(model, **idle)
+    server.sagemaker.create_endpoint_config(EndpointConfigName=name, ProductionVariants=[given], **members)
+    described = server.sagemaker.describe_endpoint_config(EndpointConfigName=name)
+    assert described["ProductionVariants"] == [given | {"InitialVariantWeight": 1.0}]
+    assert {key: described[key] for key in members} == members
+    readme = (REPOSITORY / "local_sagemaker/README.md").read_text()
+    told = readme.partition("without effect: ")[2].partition("\n- ")[0]
+    assert [member for member in (*idle, *members) if member not in told] == []
+
+
 def test_name_is_taken_once(server: Server, model: str) -> None:
     name = create_config(server, model)
     call = {"EndpointConfigName": name, "ProductionVariants": [variant(model)]}
@@ -78,6 +104,10 @@ def test_name_is_taken_once(server: Server, model: str) -> None:
         (lambda m: {"ProductionVariants": [variant(m), variant(m)]}, "Production variant names must be unique"),
         (lambda m: {"ProductionVariants": [variant(m, InitialInstanceCount=None)]}, "must have either InstanceType"),
         (lambda m: {"ProductionVariants": [variant(m, ServerlessConfig=SERVERLESS)]}, "must have either InstanceType"),
+        (
+            lambda m: {"ProductionVariants": [variant(m, InstanceType=None, InstancePools=POOLS)]},
+            "one instance type for all instances of a variant",
+        ),
         (lambda m: {"ProductionVariants": [variant(m, ModelName=None)]}, "inference components are not implemented"),
         (
             lambda m: {"ProductionVariants": [variant(m)], "ShadowProductionVariants": [variant(m, VariantName="s")]},
