@@ -65,12 +65,14 @@ def delete_hyper_parameter_tuning_job(request: dict[str, Any], *, store: Store) 
     """Forget the tuning job; its training jobs and their artifacts stay.
 
     AWS documents no error of this operation, so a name that is not there is not one. A job that has not ended is
-    refused: whether AWS would is not documented.
+    refused in words by which Terraform knows that it must be stopped first.
     """
     name = request["HyperParameterTuningJobName"]
     record = store.get(tuning_job.KIND, name)
     if record is not None and record.status not in TERMINAL:
-        raise validation(f"Tuning job {name} is {record.status}; stop it before you delete it.")
+        raise validation(
+            f"Tuning job {name} is {record.status}, which is not in a terminal state; stop it before you delete it."
+        )
     store.delete(tuning_job.KIND, name)
     return {}
 

@@ -262,7 +262,9 @@ def test_deleted_tuning_job_leaves_its_training_jobs_but_not_to_its_successor(se
 def test_running_tuning_job_is_not_deleted(server: Server) -> None:
     script = "import time; time.sleep(600)"
     server.sagemaker.create_hyper_parameter_tuning_job(**tuning_request(server, "tune-busy", script))
-    with pytest.raises(botocore.exceptions.ClientError, match="tune-busy is InProgress; stop it before"):
+    with pytest.raises(
+        botocore.exceptions.ClientError, match="tune-busy is InProgress, which is not in a terminal state; stop"
+    ):
         server.sagemaker.delete_hyper_parameter_tuning_job(HyperParameterTuningJobName="tune-busy")
     server.sagemaker.stop_hyper_parameter_tuning_job(HyperParameterTuningJobName="tune-busy")
     wait(server, "tune-busy")
