@@ -4,7 +4,8 @@ A package's key in the store is the last part of its ARN: `<group>/<version>` or
 found by its ARN; groups whose names differ only in case are therefore one group. A package is Completed at once:
 nothing here validates it, and a ValidationSpecification is refused.
 
-Not verified on AWS: the wording of most refusals, and that an approval status of an unversioned package is left out.
+Not verified on AWS: the wording of most refusals, that an approval status of an unversioned package is left out, and
+that the versions of a group that is not there cannot be listed.
 """
 
 from __future__ import annotations
@@ -89,9 +90,14 @@ def batch_describe_model_package(request: dict[str, Any], *, store: Store) -> di
     return {"ModelPackageSummaries": found, "BatchDescribeModelPackageErrorMap": errors}
 
 
-def list_model_packages(request: dict[str, Any], *, store: Store) -> dict[str, Any]:
-    """Of a group its versions, without one the unversioned packages, unless ModelPackageType says otherwise."""
-    parent = package_groups.key(request["ModelPackageGroupName"]) if "ModelPackageGroupName" in request else None
+def list_model_packages(request: dict[str, Any], *, store: Store, settings: Settings) -> dict[str, Any]:
+    """Of a group its versions, without one the unversioned packages, unless ModelPackageType says otherwise.
+
+    A group that is not there, or not of this account and region, is refused: no versions would look like the same.
+    """
+    parent = None
+    if "ModelPackageGroupName" in request:
+        parent = package_groups.find(store, settings, request["ModelPackageGroupName"]).name
     records = store.list(MODEL_PACKAGE, parent=parent, status=request.get("ModelApprovalStatus"))
     match request.get("ModelPackageType", "Versioned" if parent else "Unversioned"):
         case "Versioned":

@@ -302,6 +302,13 @@ def test_policy_of_a_group_is_kept(server: Server, group: str) -> None:
     policy = '{"Version": "2012-10-17", "Statement": []}'
     server.sagemaker.put_model_package_group_policy(ModelPackageGroupName=group, ResourcePolicy=policy)
     assert server.sagemaker.get_model_package_group_policy(ModelPackageGroupName=group)["ResourcePolicy"] == policy
+def test_versions_of_no_group_cannot_be_listed(server: Server, group: str) -> None:
+    """An empty answer would say that nothing was registered, and another account's group is not the one here."""
+    arn = server.sagemaker.describe_model_package_group(ModelPackageGroupName=group)["ModelPackageGroupArn"]
+    for name in ("no-such-group", arn.replace("us-east-1", "eu-west-1"), arn.replace("0" * 12, "1" * 12)):
+        assert "does not exist" in error(server, "list_model_packages", ModelPackageGroupName=name)["Message"]
+
+
     server.sagemaker.delete_model_package_group_policy(ModelPackageGroupName=group)
     error(server, "get_model_package_group_policy", ModelPackageGroupName=group)
 
