@@ -66,7 +66,7 @@ def create_model_package(request: dict[str, Any], *, store: Store, settings: Set
         raise validation("ValidationSpecification: local_sagemaker does not validate model packages; leave it out.")
     if "ModelPackageGroupName" in request:
         return {"ModelPackageArn": _create_version(store, settings, request)}
-    _check_instance_types(request)
+    _check_unversioned(request)
     return {"ModelPackageArn": _create_unversioned(store, settings, request)}
 
 
@@ -237,9 +237,14 @@ def _add_specifications(describe: dict[str, Any], added: list[dict[str, Any]]) -
     describe["AdditionalInferenceSpecifications"] = specifications
 
 
-def _check_instance_types(request: dict[str, Any]) -> None:
-    """A package without versions must say where it may run, as AWS documents."""
+def _check_unversioned(request: dict[str, Any]) -> None:
+    """A package without versions must say where it may run, as AWS documents, and brings no environment."""
     specification = request.get("InferenceSpecification", {})
+    if any("Environment" in container for container in specification.get("Containers", [])):
+        raise validation(
+            "1 validation errors detected:Environment variable map cannot be specified when using non-versioned "
+            "ModelPackages"
+        )
     for member in ("SupportedRealtimeInferenceInstanceTypes", "SupportedTransformInstanceTypes"):
         if specification and not specification.get(member):
             raise validation(f"InferenceSpecification.{member} is required for a model package without versions.")

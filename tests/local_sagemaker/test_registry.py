@@ -279,6 +279,10 @@ def test_package_without_versions_needs_no_approval(server: Server) -> None:
     refusal = error(server, "create_model_package", **request)["Message"]
     assert refusal.startswith("InferenceSpecification.SupportedTransformInstanceTypes is required")
     request["InferenceSpecification"]["SupportedTransformInstanceTypes"] = ["ml.m5.large"]
+    container = request["InferenceSpecification"]["Containers"][0]
+    surrounded = {**request["InferenceSpecification"], "Containers": [{**container, "Environment": {"A": "b"}}]}
+    refusal = error(server, "create_model_package", **{**request, "InferenceSpecification": surrounded})["Message"]
+    assert "Environment variable map cannot be specified when using non-versioned ModelPackages" in refusal
     arn = server.sagemaker.create_model_package(**request)["ModelPackageArn"]
     assert arn == f"arn:aws:sagemaker:us-east-1:000000000000:model-package/{name.lower()}"
     assert server.sagemaker.create_model_package(**request)["ModelPackageArn"] == arn
@@ -298,10 +302,6 @@ def test_package_without_versions_needs_no_approval(server: Server) -> None:
     error(server, "describe_model_package", ModelPackageName=name)
 
 
-def test_policy_of_a_group_is_kept(server: Server, group: str) -> None:
-    policy = '{"Version": "2012-10-17", "Statement": []}'
-    server.sagemaker.put_model_package_group_policy(ModelPackageGroupName=group, ResourcePolicy=policy)
-    assert server.sagemaker.get_model_package_group_policy(ModelPackageGroupName=group)["ResourcePolicy"] == policy
 def test_versions_of_no_group_cannot_be_listed(server: Server, group: str) -> None:
     """An empty answer would say that nothing was registered, and another account's group is not the one here."""
     arn = server.sagemaker.describe_model_package_group(ModelPackageGroupName=group)["ModelPackageGroupArn"]
@@ -309,6 +309,10 @@ def test_versions_of_no_group_cannot_be_listed(server: Server, group: str) -> No
         assert "does not exist" in error(server, "list_model_packages", ModelPackageGroupName=name)["Message"]
 
 
+def test_policy_of_a_group_is_kept(server: Server, group: str) -> None:
+    policy = '{"Version": "2012-10-17", "Statement": []}'
+    server.sagemaker.put_model_package_group_policy(ModelPackageGroupName=group, ResourcePolicy=policy)
+    assert server.sagemaker.get_model_package_group_policy(ModelPackageGroupName=group)["ResourcePolicy"] == policy
     server.sagemaker.delete_model_package_group_policy(ModelPackageGroupName=group)
     error(server, "get_model_package_group_policy", ModelPackageGroupName=group)
 
