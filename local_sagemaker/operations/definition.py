@@ -207,7 +207,10 @@ def _s3_source(channel: Request) -> Request:
 
 
 def _check_mode(request: Request, channel: Request, source: Request) -> None:
-    """Pipe mode and what goes with it alone. In File mode AWS wants CompressionType and RecordWrapperType unset."""
+    """Pipe mode and what goes with it alone. In File mode AWS wants CompressionType and RecordWrapperType unset.
+
+    AttributeNames are for an AugmentedManifestFile; beside another S3DataType AWS takes them, and they say nothing.
+    """
     name, kind = channel["ChannelName"], source["S3DataType"]
     mode = opt_ml.input_mode(request, channel)
     if mode == "Pipe":
@@ -221,8 +224,6 @@ def _check_mode(request: Request, channel: Request, source: Request) -> None:
             raise validation(
                 f"Channel '{name}': {member} '{channel[member]}' is for Pipe mode only; leave it out in {mode} mode."
             )
-    if "AttributeNames" in source:
-        raise validation(f"Channel '{name}': AttributeNames are for an AugmentedManifestFile only.")
 
 
 def _check_uris(request: Request) -> None:

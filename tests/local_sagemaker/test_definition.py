@@ -88,7 +88,6 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     (algorithm(TrainingInputMode="Pipe") | {"InputDataConfig": [channel()]}, "no Pipe mode"),
     ({"InputDataConfig": [channel(s3(S3DataType="AugmentedManifestFile", AttributeNames=["a"]))]}, "needs Pipe mode"),
     ({"InputDataConfig": [channel(s3(S3DataType="Converse"))]}, "foundation models"),
-    ({"InputDataConfig": [channel(s3(AttributeNames=["a"]))]}, "AttributeNames"),
     ({"InputDataConfig": [channel(CompressionType="Gzip")]}, "CompressionType 'Gzip' is for Pipe mode"),
     ({"InputDataConfig": [channel(RecordWrapperType="RecordIO")]}, "RecordWrapperType 'RecordIO'"),
     ({"InputDataConfig": [channel(s3(S3Uri="https://example.com/data"))]}, "channel 'train'"),
@@ -146,6 +145,7 @@ ACCEPTED: list[dict[str, Any]] = [
     {"ResourceConfig": {"InstancePreferences": [{"InstanceType": "ml.m5.large", "InstanceCount": 2}]}},
     {"InputDataConfig": [channel(), channel(name="other", InputMode="FastFile", ShuffleConfig={"Seed": 3})]},
     {"InputDataConfig": [channel(CompressionType="None", RecordWrapperType="None")]},
+    {"InputDataConfig": [channel(s3(AttributeNames=["a"]))]},
     algorithm(TrainingInputMode="Pipe"),  # no channel is read that way
     {"CheckpointConfig": {"S3Uri": "s3://b/c", "LocalPath": "/opt/ml/checkpoints"}},
     {"HyperParameters": {"sagemaker_mpi_enabled": "false", "sagemaker_torch_distributed_enabled": "true"}},
