@@ -76,6 +76,8 @@ def _check(store: Store, settings: Settings, request: dict[str, Any]) -> None:
     serverless = any("ServerlessConfig" in variant for variant in variants)
     if serverless and len(variants) > 1:
         raise validation(f"An endpoint with a serverless variant has exactly one variant, got {', '.join(names)}.")
+    if serverless:
+        _check_network(request, "The endpoint configuration")
     if "AsyncInferenceConfig" in request:
         _check_asynchronous(request["AsyncInferenceConfig"], names, serverless)
     if "DataCaptureConfig" in request:
@@ -90,8 +92,8 @@ def _check_variant(store: Store, settings: Settings, variant: dict[str, Any]) ->
         )
     if "InstancePools" in variant:
         raise validation(
-            f"Production variant '{name}' has InstancePools; local_sagemaker has one instance type for all instances of "
-            "a variant. Give InstanceType and InitialInstanceCount."
+            f"Production variant '{name}' has InstancePools; local_sagemaker has one instance type for all instances "
+            "of a variant. Give InstanceType and InitialInstanceCount."
         )
     model = models.find(store, settings, variant["ModelName"])
     with_instances = "InstanceType" in variant and "InitialInstanceCount" in variant
@@ -102,6 +104,7 @@ def _check_variant(store: Store, settings: Settings, variant: dict[str, Any]) ->
     if serverless := variant.get("ServerlessConfig"):
         check_serverless(name, serverless)
         models.check_no_source(model, "a serverless variant")
+        _check_network(model.describe, f"Model '{variant['ModelName']}'")
 
 
 def check_serverless(name: str, config: dict[str, Any]) -> None:
@@ -116,6 +119,13 @@ def check_serverless(name: str, config: dict[str, Any]) -> None:
             f"ProvisionedConcurrency of production variant '{name}' is {config['ProvisionedConcurrency']}; "
             f"it must be at most MaxConcurrency ({config['MaxConcurrency']})."
         )
+
+
+def _check_network(described: dict[str, Any], what: str) -> None:
+    """Serverless endpoints have no network of the account's, and none that could be taken away, as AWS documents."""
+    for member in ("VpcConfig", "EnableNetworkIsolation"):
+        if described.get(member):
+            raise validation(f"{what} has {member}, which a serverless variant does not support.")
 
 
 def _check_asynchronous(config: dict[str, Any], names: list[str], serverless: bool) -> None:

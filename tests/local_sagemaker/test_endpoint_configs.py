@@ -190,3 +190,28 @@ def test_serverless_variant_takes_no_model_data_source(server: Server, model: st
     assert f"Model '{sourced}' has a ModelDataSource" in error(lambda: create(serverless(sourced)))["Message"]
     create(serverless(model))
     create(variant(sourced))
+
+
+@pytest.mark.parametrize(
+    "members",
+    [{"VpcConfig": {"SecurityGroupIds": ["sg-1"], "Subnets": ["subnet-1"]}}, {"EnableNetworkIsolation": True}],
+)
+def test_serverless_variant_has_no_network_settings(
+    make_server: Callable[..., Server], members: dict[str, Any]
+) -> None:
+    server = make_server("--relax-network-isolation")
+    plain, settled = create_model(server, version=1), unique("Model")
+    server.sagemaker.create_model(
+        ModelName=settled, ExecutionRoleArn=ROLE, PrimaryContainer={"Image": SERVING_IMAGE}, **members
+    )
+
+    def create(variant: dict[str, Any], **more: Any) -> Any:
+        return server.sagemaker.create_endpoint_config(
+            EndpointConfigName=unique("c"), ProductionVariants=[variant], **more
+        )
+
+    (member,) = members
+    said = f"has {member}, which a serverless variant does not support"
+    assert said in error(lambda: create(serverless(settled)))["Message"]
+    assert said in error(lambda: create(serverless(plain), **members))["Message"]
+    create(variant(settled), **members)
