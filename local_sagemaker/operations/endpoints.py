@@ -70,6 +70,7 @@ def update_endpoint(
                 f'(endpoint "{record.describe["EndpointArn"]}"); create a configuration of another name.'
             )
         _check_scaled(store, record, wanted)
+        _check_variants(record, wanted)
         deployment.request(record, _retaining(record, wanted, request))
 
     return {"EndpointArn": _change(store, settings, endpoints, found.name, change).describe["EndpointArn"]}
@@ -156,6 +157,24 @@ def _check_scaled(store: Store, record: Record, wanted: Deployment) -> None:
                 f"get the instance type {types.get(name)} instead of {before}; deregister it first, with "
                 "DeregisterScalableTarget of Application Auto Scaling."
             )
+
+
+def _check_variants(record: Record, wanted: Deployment) -> None:
+    """What an update cannot change, as AWS documents; that names may change without a policy is not documented."""
+    before = {variant.name: variant for variant in deployment.serving(record)}
+    arn = record.describe["EndpointArn"]
+    if any(one.serverless for one in wanted.variants) and not any(one.serverless for one in before.values()):
+        raise validation(
+            f'Cannot update endpoint "{arn}", which has instances, to a serverless variant; create an endpoint of its '
+            "own for it."
+        )
+    names = {variant.name for variant in wanted.variants}
+    guarded = {"BlueGreenUpdatePolicy", "RollingUpdatePolicy"} & (wanted.policy or {}).keys()
+    if guarded and names != before.keys():
+        raise validation(
+            f'{guarded.pop()}: endpoint "{arn}" has the variants {", ".join(sorted(before))}, and configuration '
+            f'"{wanted.config}" has {", ".join(sorted(names))}; traffic is shifted between variants of the same names.'
+        )
 
 
 def _capacities(variant: Variant, item: dict[str, Any]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from tests.local_sagemaker.hammer import Hammer
-from tests.local_sagemaker.harness import Server, has_ended
+from tests.local_sagemaker.harness import Server, error, has_ended
 from tests.local_sagemaker.serving import (
     create_config,
     create_model,
@@ -287,6 +287,33 @@ def test_bad_policy_is_refused_before_anything_starts(server: Server, endpoint: 
     with pytest.raises(botocore.exceptions.ClientError, match="from 0 to 50 percent"):
         update(server, endpoint, config_of(server, version=2), blue_green("CANARY", CanarySize=percent(60)))
     assert describe(server, endpoint)["EndpointStatus"] == "InService"
+
+
+def test_traffic_is_not_shifted_to_other_names(server: Server, endpoint: str) -> None:
+    """As AWS documents; all at once and without a policy they may change."""
+    two = create_config(server, create_model(server, version=2), create_model(server, version=2))
+    problem = error(lambda: update(server, endpoint, two, blue_green("CANARY", CanarySize=percent(50))))
+    assert problem["Message"].startswith("BlueGreenUpdatePolicy: endpoint ")
+    assert describe(server, endpoint)["EndpointStatus"] == "InService"
+    server.sagemaker.update_endpoint(EndpointName=endpoint, EndpointConfigName=two)
+    assert wait_endpoint(server, endpoint)["EndpointConfigName"] == two
+
+
+def test_instances_do_not_become_serverless(server: Server, endpoint: str) -> None:
+    """The other way is one way, as AWS documents."""
+    name = unique("Config")
+    variant = {
+        "VariantName": "AllTraffic",
+        "ModelName": create_model(server, version=2),
+        "ServerlessConfig": {"MemorySizeInMB": 1024, "MaxConcurrency": 1},
+    }
+    server.sagemaker.create_endpoint_config(EndpointConfigName=name, ProductionVariants=[variant])
+    problem = error(lambda: server.sagemaker.update_endpoint(EndpointName=endpoint, EndpointConfigName=name))
+    assert "to a serverless variant" in problem["Message"]
+    serverless, instances = deploy(server, name), config_of(server, version=3)
+    server.sagemaker.update_endpoint(EndpointName=serverless, EndpointConfigName=instances)
+    assert wait_endpoint(server, serverless)["EndpointConfigName"] == instances
+    server.sagemaker.delete_endpoint(EndpointName=serverless)
 
 
 def test_last_deployment_config_can_be_used_again(server: Server, endpoint: str) -> None:
