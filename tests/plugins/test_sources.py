@@ -168,6 +168,56 @@ def test_names_that_a_mac_zipped_are_read_as_it_meant_them(tmp_path: Path) -> No
     assert {label for _, label, _ in found(tmp_path / "mac.zip")} == {"Löwe", "猫"}
 
 
+class OldName(zipfile.ZipInfo):
+    """As programs of Windows write names: in the code page of its country, of which the zip says nothing."""
+
+    page = "cp437"
+
+    def _encodeFilenameFlags(self) -> tuple[bytes, int]:
+        return self.filename.encode(self.page), 0
+
+
+def in_page(path: Path, page: str, *labels: str) -> Path:
+    with zipfile.ZipFile(path, "w") as made:
+        for label in labels:
+            entry = OldName(f"{label}/1.png")
+            entry.page = page
+            made.writestr(entry, b"x")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("page", "labels"),
+    [
+        ("cp866", ("\u043a\u043e\u0448\u043a\u0430", "\u0401\u0436", "dog")),
+        ("cp932", ("\u30cd\u30b3", "\u30bd\u30fc\u30b9", "\u72ac")),  # with a backslash within a letter
+        ("cp437", ("L\u00f6we", "B\u00e4r", "\u00eele de R\u00e9")),
+        ("cp850", ("ch\u00e2teau", "for\u00eat", "b\u00ea-a-b\u00e1")),
+        ("cp865", ("bl\u00e5b\u00e6r", "b\u00f8nne")),
+    ],
+)
+def test_names_in_a_page_of_windows_are_read(tmp_path: Path, page: str, labels: tuple[str, ...]) -> None:
+    path = in_page(tmp_path / "old.zip", page, *labels)
+    assert {label for _, label, _ in found(path)} == set(labels)
+
+
+@pytest.mark.parametrize(
+    ("page", "label"),
+    [
+        ("gbk", "\u72d7"),
+        ("gbk", "\u5411\u65e5\u8475"),
+        ("cp949", "\uace0\uc591\uc774"),
+        ("cp852", "\u0142ab\u0119d\u017a"),
+        ("cp1251", "\u043a\u043e\u0448\u043a\u0430"),
+        ("cp862", "\u05d7\u05ea\u05d5\u05dc"),
+    ],
+)
+def test_a_class_in_an_unknown_page_is_refused(tmp_path: Path, page: str, label: str) -> None:
+    """In another page it would be a word that nobody wrote."""
+    with pytest.raises(SourceError, match=r"no text in UTF-8: rename it, or unpack the archive where it was made"):
+        found(in_page(tmp_path / "old.zip", page, label, "dog"))
+
+
 def test_names_of_any_bytes_in_a_tar_are_carried(tmp_path: Path) -> None:
     with tarfile.open(tmp_path / "old.tar", "w", encoding="latin-1", format=tarfile.GNU_FORMAT) as tar:
         for name in ("cat/café.png", "dog/1.png"):

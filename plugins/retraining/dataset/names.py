@@ -22,6 +22,11 @@ RULE = (
     "digit and not ending with a space"
 )
 
+BYTES = (
+    " It is no text in UTF-8: rename it, or unpack the archive where it was made (`unzip -O cp936` reads code pages) "
+    "and pack it with names in UTF-8."
+)
+
 
 def class_name(folder: str) -> str:
     """A folder's name as its class is called everywhere: macOS writes é as two characters, others as one."""
@@ -35,7 +40,8 @@ def require_class_names(source: str, folders: Iterable[tuple[str, str]]) -> None
     for parent, folder in sorted(set(folders)):
         name = class_name(folder)
         if not _is_class_name(name):
-            raise SourceError(f"{source}: {_shown(folder)} cannot be a class name; use {RULE}.")
+            way_out = BYTES if _is_bytes(name) else ""
+            raise SourceError(f"{source}: {_shown(folder)} cannot be a class name; use {RULE}.{way_out}")
         if (twin := spelt.setdefault((parent, name), folder)) != folder:
             raise SourceError(
                 f"{source}: the class folders {twin!a} and {folder!a} spell one name, {name!r}, in two ways; "
@@ -61,6 +67,11 @@ def _is_class_name(name: str) -> bool:
         and len(name.encode("utf-8", "surrogateescape")) <= MAX_NAME_BYTES
         and all(map(_may_be_in_class, name))
     )
+
+
+def _is_bytes(name: str) -> bool:
+    """Whether it is a name of bytes that are no UTF-8, as file systems and old archives may have."""
+    return any("\udc80" <= letter <= "\udcff" for letter in name)
 
 
 def _may_be_in_class(letter: str) -> bool:

@@ -14,10 +14,11 @@ import struct
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import IO
 
+from retraining.code_pages import DOS, page_of
 from retraining.printable import printable
 from retraining.zip_file import open_zip
 
@@ -134,8 +135,9 @@ def require_room(name: str, target: Path) -> None:
 def _members(archive: Path) -> Iterator[tuple[str, IO[bytes]]]:
     if _is_zip(archive):
         with open_zip(archive, MAX_ZIP_ENTRIES) as opened:
-            for info in opened.infolist():
-                name, kind = _zip_name(info), stat.S_IFMT(info.external_attr >> 16)
+            infos = opened.infolist()
+            for info, name in zip(infos, _zip_names(infos), strict=True):
+                kind = stat.S_IFMT(info.external_attr >> 16)
                 if name.endswith("/"):
                     continue
                 if kind not in (0, stat.S_IFREG):
@@ -249,16 +251,35 @@ def _require_small_dictionary(archive: Path) -> None:
         lzma.LZMADecompressor(memlimit=MAX_DICTIONARY_BYTES).decompress(file.read(COPY_BYTES), max_length=1)
 
 
-def _zip_name(info: zipfile.ZipInfo) -> str:
-    """Of a member. PowerShell 5 writes backslashes, and macOS UTF-8 without saying so."""
-    name = info.filename
-    if not info.flag_bits & 0x800:
-        try:
-            raw = name.encode("cp437")
-            name = _unicode_path(info.extra, raw) or raw.decode()
-        except UnicodeError:  # it is cp437, or nearly
-            name = info.filename
-    return name.replace("\\", "/")
+def _zip_names(infos: Sequence[zipfile.ZipInfo]) -> Iterator[str]:
+    """Of members, in their order. PowerShell 5 writes backslashes."""
+    names = [_raw_name(info) for info in infos]
+    page = page_of(b"/".join(name for name in names if isinstance(name, bytes)), DOS)
+    for name in names:
+        if isinstance(name, str):
+            yield name.replace("\\", "/")
+        else:  # no page has a slash within a letter, and a folder is to be called the same in all its files' names
+            yield "/".join(_in_page(part, page) for part in name.split(b"/"))
+
+
+def _raw_name(info: zipfile.ZipInfo) -> str | bytes:
+    """Bytes where they are in a code page that the zip does not name. macOS writes UTF-8 without saying so."""
+    if info.flag_bits & 0x800:
+        return info.filename
+    try:
+        raw = info.filename.encode("cp437")  # as zipfile took it to be
+    except UnicodeError:
+        return info.filename
+    try:
+        return _unicode_path(info.extra, raw) or raw.decode()
+    except UnicodeError:
+        return raw
+
+
+def _in_page(part: bytes, page: str | None) -> str:
+    """What is in none that is known stays bytes, as in a tar: a file may be called so, a class is refused by name."""
+    known = page or page_of(part, DOS)
+    return part.decode(known).replace("\\", "/") if known else part.decode("utf-8", "surrogateescape")
 
 
 def _unicode_path(extra: bytes, raw: bytes) -> str:
