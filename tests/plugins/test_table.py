@@ -145,12 +145,55 @@ def test_what_a_table_does_not_tell_is_said(tmp_path: Path, rows: list[str], rea
 
 
 @pytest.mark.parametrize(
-    ("body", "reason"), [(b"id,breed\n000,\xff\xfe", "no text in UTF-8"), (b"a,b\n" + b"x" * 26_214_400, "at most")]
+    ("body", "reason"),
+    [
+        (b"id,breed\n000,\xff\xfe", "no text in UTF-8"),
+        (b"\xff\xfei\0d", "ends, or is broken, at byte 4"),
+        (b"a,b\n" + b"x" * 26_214_400, "at most"),
+    ],
 )
 def test_what_is_no_table_is_refused_in_words(tmp_path: Path, body: bytes, reason: str) -> None:
     folder(tmp_path, *(f"{pet}.png" for pet in PETS))
     (tmp_path / "labels.csv").write_bytes(body)
     with pytest.raises(SourceError, match=reason):
+        found(tmp_path)
+
+
+@pytest.mark.parametrize("sign", [",", ";", "\t"])
+@pytest.mark.parametrize(
+    ("page", "labels"),
+    [
+        ("cp1252", ("Löwe", "chaîne bébé")),
+        ("cp932", ("ネコ", "ソース 犬")),
+        ("utf-16", ("Löwe", "猫")),
+        ("utf-8-sig", ("Löwe", "猫")),
+    ],
+)
+def test_a_table_that_excel_saved_is_read(
+    tmp_path: Path, page: str, labels: tuple[str, str], sign: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder(tmp_path, *(f"{pet}.png" for pet in PETS))
+    rows = [f"id{sign}breed", *(f"{pet}{sign}{labels[int(pet) % 2]}" for pet in PETS)]
+    (tmp_path / "labels.csv").write_bytes("\r\n".join(rows).encode(page))
+    assert found(tmp_path) == {f"{pet}.png": (None, labels[int(pet) % 2]) for pet in PETS}
+    assert (f"labels.csv is no UTF-8 and is read as {page}" in caplog.text) == page.startswith("cp")
+
+
+UNTOLD = {
+    "cp1250": "pies żółty",
+    "cp1251": "\u043a\u043e\u0448\u043a\u0430",
+    "cp1255": "חתול",
+    "gbk": "向日葵",
+    "cp949": "강아지",
+}
+
+
+@pytest.mark.parametrize("page", UNTOLD)
+def test_a_table_in_an_unknown_page_is_refused(tmp_path: Path, page: str) -> None:
+    folder(tmp_path, *(f"{pet}.png" for pet in PETS))
+    rows = ["id;breed", *(f"{pet};{UNTOLD[page]}" for pet in PETS)]
+    (tmp_path / "labels.csv").write_bytes("\n".join(rows).encode(page))
+    with pytest.raises(SourceError, match=r"labels\.csv is no text in UTF-8 .* iconv -f <its code page"):
         found(tmp_path)
 
 

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from retraining.code_pages import WINDOWS, page_of
 from retraining.dataset.layouts.folder_names import split_words
 from retraining.dataset.layouts.ignored import why_path_ignored
 from retraining.dataset.layouts.records import DOCUMENT, LINES, read_records
@@ -43,14 +44,20 @@ class Table:
         return self.name.rpartition("/")[0] + "/" if "/" in self.name else ""
 
 
-def decoded(name: str, body: bytes) -> str:
-    """Raises SourceError for what is no text."""
+def encoding_of(name: str, body: bytes) -> str:
+    """Of a table's bytes: what they say, UTF-8, or what Excel still writes. Raises SourceError for what is no text."""
+    if body.startswith(UTF_16):
+        return "utf-16"
     try:
-        return body.decode("utf-16" if body.startswith(UTF_16) else "utf-8-sig")
+        body.decode("utf-8-sig")
     except UnicodeDecodeError as error:
+        if page := page_of(body, WINDOWS):
+            return page
         raise SourceError(
-            f"{printable(name)} is no text in UTF-8 (byte {error.start}); save it as CSV UTF-8."
+            f"{printable(name)} is no text in UTF-8 (byte {error.start}), nor plainly in another code page; save it as "
+            "CSV UTF-8, or write it anew: iconv -f <its code page, such as cp1251> -t UTF-8."
         ) from None
+    return "utf-8-sig"
 
 
 def read_table(name: str, text: str) -> Table:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import stat
 from collections import Counter
 from collections.abc import Iterable
 from itertools import islice
 
+from retraining.code_pages import WINDOWS
 from retraining.dataset.layouts.by_table import listed, together, understand_table
 from retraining.dataset.layouts.layout import Understood
 from retraining.dataset.layouts.pixel_columns import pixel_columns, separator_of
@@ -14,7 +16,7 @@ from retraining.dataset.layouts.proposed import layout
 from retraining.dataset.layouts.table import (
     MAX_BYTES,
     Table,
-    decoded,
+    encoding_of,
     is_maybe,
     levels,
     lists_of_splits,
@@ -27,6 +29,8 @@ from retraining.dataset.sources.memory import Forgotten
 from retraining.dataset.sources.tree import Tree
 from retraining.printable import printable
 from retraining.recipe.layout import Layout
+
+log = logging.getLogger(__name__)
 
 MAX_TABLES = 8
 """That are read of a source, or for one of its folders."""
@@ -217,6 +221,17 @@ def _fetched(tree: Tree, name: str) -> str:
             raise SourceError(
                 f"{printable(name)} is not read as a table: that is a plain file of at most {MAX_BYTES} bytes."
             )
-        return decoded(name, leaf.path.read_bytes())
+        body = leaf.path.read_bytes()
     except OSError as error:
         raise SourceError(f"{printable(name)} cannot be read ({error.strerror}); allow the worker to.") from None
+    encoding = encoding_of(name, body)
+    if encoding in WINDOWS:
+        log.warning(
+            "%s is no UTF-8 and is read as %s. Where its classes are misspelt, save it as CSV UTF-8.",
+            printable(name),
+            encoding,
+        )
+    try:
+        return body.decode(encoding)
+    except UnicodeDecodeError as error:
+        raise SourceError(f"{printable(name)} ends, or is broken, at byte {error.start}; save it again.") from None
