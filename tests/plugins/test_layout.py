@@ -60,6 +60,8 @@ TRAIN_TEST = {("train", "cat"), ("train", "dog"), ("test", "cat"), ("test", "dog
         ("\u8bad\u7ec3\u96c6", "\u6d4b\u8bd5\u96c6"),
         ("Training", "PublicTest"),
         ("train", "private_test"),
+        ("train", "hold-out"),
+        ("Training", "HoldOutData"),
     ],
 )
 def test_the_names_people_give_to_splits_are_known(train: str, test: str) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
+from retraining.dataset.check import check
 from retraining.dataset.layouts.proposed import line
 from retraining.dataset.source_error import SourceError
 from retraining.dataset.sources.source import open_source
@@ -227,6 +228,12 @@ def test_a_column_without_a_name_is_no_image(tmp_path: Path) -> None:
         ("where", ["entrenamiento", "prueba", "prueba"], {"train": 4, "test": 8}),
         ("is_test", ["True", "False", "False"], {"train": 8, "test": 4}),
         ("is_train", ["1", "0", "1"], {"train": 8, "test": 4}),
+        ("is_valid", ["True", "False", "False"], {"train": 8, "validation": 4}),
+        ("is_valid", ["0", "1", "0"], {"train": 8, "validation": 4}),
+        ("is_valid", ["1", "1", "0"], {None: 12}),  # most are: it is the label that is
+        ("ml_use", ["TRAIN", "UNASSIGNED", "TEST"], {"train": 8, "test": 4}),
+        ("use", ["TRAIN", "UNASSIGNED", "TEST"], {"train": 8, "test": 4}),
+        ("use", ["TRAIN", "", "TEST"], {"train": 4, "test": 4}),
         ("site", ["A", "B", "C"], {None: 12}),
     ],
 )
@@ -252,6 +259,19 @@ def test_what_is_no_class_is_not_taken_for_one(tmp_path: Path, head: str, cells:
     placed(tmp_path, {**{f"images/{name}": None for name in NAMES}, "list.csv": "\n".join([head, *rows])})
     with pytest.raises(SourceError, match=reason):
         found(tmp_path)
+
+
+@pytest.mark.parametrize("column", ["fold", "kfold", "test_fold", "split", "list_partition", "is_valid"])
+def test_a_split_that_nothing_says_is_told(tmp_path: Path, column: str) -> None:
+    rows = [f"{name},{label(name)},{5 if column == 'is_valid' else number % 5}" for number, name in enumerate(NAMES)]
+    table = "\n".join([f"file,label,{column}", *rows])
+    placed(tmp_path, {**{f"images/{name}": None for name in NAMES}, "labels.csv": table})
+    said = check(str(tmp_path), names=True).text
+    assert f"Not divided by column {column} of labels.csv: its values are not train, validation and test." in said
+    assert (
+        "Not divided"
+        not in check(str(placed(tmp_path, {"labels.csv": table.replace(column, "site")})), names=True).text
+    )
 
 
 def test_a_rare_split_of_a_long_table_is_known(tmp_path: Path) -> None:

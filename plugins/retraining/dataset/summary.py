@@ -81,6 +81,11 @@ def _layout(layout: Mapping[str, Any]) -> list[str]:
     for table, columns in (layout.get("tables") or {}).items():
         taken = ", ".join(f"the {what} by column {column}" for what, column in columns.items())
         notes.append(f"Classes are told by {table}: {taken}.")
+    for table, column in (layout.get("undivided") or {}).items():
+        notes.append(
+            f"Not divided by column {column} of {table}: its values are not train, validation and test. Where they "
+            "keep together what belongs together, write these words there, or name `split.group_by` in the recipe."
+        )
     if pattern := layout.get("pattern"):
         notes.append(f"Classes are told by the files' names: `{pattern}`.")
     if within := layout.get("within"):

@@ -45,6 +45,8 @@ def understand_table(
             found.leave_out(f"not in {shown}", name)
     if read.split is None:
         found.split_by_folders()
+    if read.unread and not found.splits:
+        found.undivided[shown] = printable(read.unread)
     return found
 
 

@@ -68,7 +68,7 @@ def split_words(folders: Iterable[str]) -> dict[str, SplitName]:
 def words_of(folder: str) -> list[str]:
     """Without numbers and accents, and without what says nothing."""
     plain = "".join(sign for sign in unicodedata.normalize("NFKD", folder) if not unicodedata.combining(sign))
-    spaced = re.sub(r"([a-z])([A-Z])", r"\1 \2", plain)
+    spaced = re.sub(r"(?i)\bhold[\W_]out(?![a-z])", "holdout", re.sub(r"([a-z])([A-Z])", r"\1 \2", plain))
     words = (
         re.sub(r"(?<=[a-z]{3})(sets?|data|daten|images|imgs|dataset|split|folder)$", "", word)
         for word in re.split(r"[\W_\d]+", spaced.lower())

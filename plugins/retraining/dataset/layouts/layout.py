@@ -58,6 +58,8 @@ class Understood:
     """Whether the table's column of classes is called as one."""
     tables: dict[str, dict[str, str]] = field(default_factory=dict)
     """Table that told the classes → what its columns were taken for: image, class and split → column."""
+    undivided: dict[str, str] = field(default_factory=dict)
+    """Table that told the classes → its column of splits or folds, by which nothing is divided."""
     pattern: str = ""
     """By which the classes were found in the files' names."""
     unlabelled: dict[str, tuple[SplitName, list[str]]] = field(default_factory=dict)
@@ -134,6 +136,7 @@ class Understood:
         splits = {printable(folder): split for folder, split in self.splits.items()}
         understood = {"splits": splits, "ignored": ignored, "links_followed": self.followed}
         understood |= {"tables": self.tables} if self.tables else {}
+        understood |= {"undivided": self.undivided} if self.undivided else {}
         if self.within:
             examples = [printable(name) for name in self.within[:EXAMPLES]]
             understood["within"] = {"folders": len(self.within), "examples": examples}

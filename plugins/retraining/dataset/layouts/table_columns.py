@@ -26,11 +26,19 @@ LEAST = 0.5
 CLASS = (
     "label", "labels", "class", "classes", "classname", "classlabel", "labelname", "category", "categoryname", "breed",
     "species", "diagnosis", "target", "choice", "variety", "disease", "condition", "emotion", "pathology", "dx",
-    "klasse", "clase", "classe", "truelabel", "classid", "categoryid", "labelid",
+    "klasse", "clase", "classe", "truelabel", "classid", "categoryid", "labelid", "choices",
 )  # fmt: skip
-SPLIT = ("split", "set", "subset", "partition", "datasplit", "dataset", "fold", "phase", "usage", "mluse")
-FLAGS: Mapping[str, tuple[SplitName, SplitName]] = {"istrain": ("train", "test"), "istest": ("test", "train")}
-"""What yes and no mean."""
+SPLIT = ("split", "set", "subset", "partition", "datasplit", "dataset", "fold", "kfold", "phase", "usage", "mluse")
+UNREAD = ("split", "partition", "subset", "fold", "folds", "isvalid")
+"""How a column's name ends whose values people mean to divide images by."""
+FLAGS: Mapping[str, tuple[SplitName, SplitName]] = {
+    "istrain": ("train", "test"),
+    "istest": ("test", "train"),
+    "isvalid": ("validation", "train"),
+}
+"""What yes and no mean. `is_valid` is fastai's; where most are, it means something else."""
+UNASSIGNED = "unassigned"
+"""Of Vertex AI: which may be trained on, for what is measured with is told."""
 YES, NO = {"1", "1.0", "true", "yes"}, {"0", "0.0", "false", "no"}
 IMAGE = (
     "image", "imageid", "img", "imgid", "file", "filename", "filepath", "path", "imagepath", "imagename", "imagefile",
@@ -59,6 +67,14 @@ class Columns:
     split: int | None
     words: Mapping[str, SplitName]
     """What the column of the split says → split."""
+
+    @property
+    def unread(self) -> str:
+        """The column that is called as one of splits, or of folds, and whose values name none; empty for none."""
+        if self.split is not None:
+            return ""
+        others = (n for n in range(len(self.table.columns)) if n not in (self.image, self.label))
+        return next((self.table.columns[n] for n in others if plain(self.table.columns[n]).endswith(UNREAD)), "")
 
     @property
     def called_so(self) -> bool:
@@ -218,13 +234,15 @@ def _split_values(table: Table, number: int) -> dict[str, SplitName]:
     called = plain(table.columns[number])
     if called in FLAGS and {value.lower() for value in values} <= YES | NO:
         yes, no = FLAGS[called]
-        return {value: yes if value.lower() in YES else no for value in values}
+        most = sum(row[number].lower() in YES for row in table.rows) > len(table.rows) / 2
+        return {} if called == "isvalid" and most else {value: yes if value.lower() in YES else no for value in values}
     if len(values) > MOST_SPLITS:
         return {}
     words = {value: said for value in values if (said := split_of(value))}
     if "train" not in words.values():
         return {}
-    certain = called in SPLIT or (len(words) == len(values) and len(set(words.values())) > 1)
+    words |= {value: "train" for value in values if value.lower() == UNASSIGNED}
+    certain = called in SPLIT or (words.keys() == values - {""} and len(set(words.values())) > 1)
     return words if certain else {}
 
 
