@@ -61,9 +61,14 @@ def found(source: Path, **layout: str) -> dict[str, tuple[str | None, str]]:
         ("images/{}.jpg", "./images\\{}.jpg"),
         ("a.b/{}.tar.x", "{}.tar.x"),
         ("e\u0301te\u0301/{}.jpg", "\u00e9t\u00e9/{}.jpg"),
+        ("images/IMG_{}.JPG", "img_{}.jpg"),  # Windows does not tell them apart
+        ("images/my cat {}.jpg", "https://host/a%20b/my%20cat%20{}.jpg?signed=a/b.c"),
+        ("images/{}.jpg", "/data/upload/1/abcd1{}-{}.jpg"),  # as Label Studio keeps what was uploaded
+        ("images/0a1b2{}-my_cat_{}.jpg", "my cat ({}).jpg"),
     ],
 )
 def test_images_are_found_however_they_are_named(place: str, form: str) -> None:
+    form, place = (text.replace("{}", "{0}") for text in (form, place))
     understood = understand_table(table(*breeds(form)), ["labels.csv", *(place.format(pet) for pet in PETS)])
     assert understood.places[place.format("003")] == (None, "", "pug")
     assert len(understood.places) == len(PETS) and not understood.left_out
@@ -114,7 +119,7 @@ def test_a_classs_name_goes_before_its_number() -> None:
 
 
 def test_a_column_for_each_class_tells_it_too() -> None:
-    hot = {"000": "0.0,1.0,0.0", "001": "1.0,0.0,0.0", "002": "0,0,0"}
+    hot = {"000": "0.0,1.0,0.0", "001": "True,False,False", "002": "0,0,0"}
     rows = [
         "image,split,MEL,NV,BCC",
         *(f"{pet},{'test' if pet > '008' else 'train'},{hot.get(pet, '0,0,1')}" for pet in PETS),

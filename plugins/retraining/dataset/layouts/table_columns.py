@@ -10,6 +10,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
+from urllib.parse import unquote
 
 from retraining.dataset.layouts.folder_names import SPLIT_WORDS, words_of
 from retraining.dataset.layouts.proposed import layout
@@ -40,10 +41,16 @@ FLAGS: Mapping[str, tuple[SplitName, SplitName]] = {
 UNASSIGNED = "unassigned"
 """Of Vertex AI: which may be trained on, for what is measured with is told."""
 YES, NO = {"1", "1.0", "true", "yes"}, {"0", "0.0", "false", "no"}
+ONE_HOT = {"1.0": "1", "true": "1", "0.0": "0", "false": "0"}
+"""As libraries write 1 and 0."""
 IMAGE = (
     "image", "imageid", "img", "imgid", "file", "filename", "filepath", "path", "imagepath", "imagename", "imagefile",
     "id", "idcode", "name", "photo", "picture", "sourceref", "filepaths", "images", "files", "imageindex",
 )  # fmt: skip
+SIGNED = re.compile(r"(\.[A-Za-z]{3,5})\?.*")
+"""What stands in an address behind a file's name."""
+CHANGED = re.compile(r"^[0-9a-f]{8}-|[^-\w.]+|\.[A-Za-z]{3,5}$")
+"""What a server puts before a name, leaves out of it, and its ending."""
 ONE = 0.9
 """Of the rows; where fewer have exactly one 1, columns of 0 and 1 are not the classes."""
 
@@ -161,7 +168,7 @@ def _one_hot(table: Table, image: int) -> Table | None:
     others = [number for number in range(len(table.columns)) if number not in (image, *splits)]
     rows = []
     for row in table.rows:
-        cells = [row[number].removesuffix(".0") for number in others]
+        cells = [ONE_HOT.get(row[number].lower(), row[number]) for number in others]
         if not set(cells) <= {"0", "1"} or cells.count("1") > 1:
             return None
         label = table.columns[others[cells.index("1")]] if "1" in cells else ""
@@ -279,6 +286,13 @@ def _composed(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
+def _served(name: str) -> str:
+    """Without what servers change of a file's name: Label Studio puts eight digits before it, and _ for spaces."""
+    plainly = SIGNED.sub(r"\1", name) if "?" in name else name
+    last = _composed(unquote(plainly).rpartition("/")[2]).replace(" ", "_")
+    return CHANGED.sub("", last).casefold()
+
+
 def _stem(name: str) -> str:
     return re.sub(r"\.[A-Za-z]{3,5}$", "", name)
 
@@ -291,4 +305,5 @@ _KEYS: Sequence[Callable[[str], Key]] = (
     lambda folder: lambda name: _stem(_composed("/".join(name.split("/")[-2:]))),
     lambda folder: lambda name: _composed(name.rpartition("/")[2]),
     lambda folder: lambda name: _stem(_composed(name.rpartition("/")[2])),
+    lambda folder: _served,
 )
