@@ -56,6 +56,19 @@ GROUND_TRUTH = [
     }
     for name in NAMES
 ]
+LABEL_STUDIO = [
+    {
+        "id": number,
+        "annotations": [
+            {"was_cancelled": True, "result": [{"from_name": "pet", "type": "choices", "value": {"choices": ["x"]}}]},
+            {"result": [{"from_name": "pet", "type": "choices", "value": {"choices": [label(name)]}}]},
+            {"result": [{"from_name": "pet", "type": "rectanglelabels", "value": {"rectanglelabels": [label(name)]}}]},
+        ],
+        "file_upload": f"abcd12{name[:2]}-{name}",
+        "data": {"image": f"/data/upload/1/abcd12{name[:2]}-{name}"},
+    }
+    for number, name in enumerate(NAMES)
+]
 COCO = {
     "images": [{"id": number, "file_name": f"images/{name}"} for number, name in enumerate(NAMES)],
     "annotations": [{"image_id": number, "category_id": 7 + number % 2} for number in range(len(NAMES))] * 2,
@@ -71,6 +84,8 @@ COCO = {
         ("labels.json", json.dumps({name: label(name) for name in NAMES})),
         ("labels.json", json.dumps({name: {"width": 9, "label": label(name)} for name in NAMES})),
         ("project.json", json.dumps([{"image": f"/data/upload/1/{n}", "choice": label(n), "id": 4} for n in NAMES])),
+        ("project.json", json.dumps(LABEL_STUDIO)),
+        ("azure.jsonl", lines(*({"image_url": f"azureml://a/{name}", "label": [label(name)]} for name in NAMES))),
         ("annotations/instances.json", json.dumps(COCO)),
         ("train.lst", "\n".join(f"{n}\t{label(name)}\timages/{name}" for n, name in enumerate(NAMES))),
         ("list.txt", "\n".join(f"images/{name} {label(name)}" for name in NAMES)),
@@ -81,6 +96,25 @@ COCO = {
 def test_tables_of_other_tools_are_read(tmp_path: Path, table: str, text: str) -> None:
     placed(tmp_path, {**{f"images/{name}": None for name in NAMES}, "README.txt": "cats and dogs\n", table: text})
     assert found(tmp_path) == {f"images/{name}": (None, label(name)) for name in NAMES}
+
+
+def test_an_image_of_several_labels_is_left_out(tmp_path: Path) -> None:
+    """Two annotators who disagree, and a list of labels."""
+    tasks = json.loads(json.dumps(LABEL_STUDIO))
+    tasks[3]["annotations"].append(LABEL_STUDIO[4]["annotations"][1])
+    placed(tmp_path, {**{f"images/{name}": None for name in NAMES}, "project.json": json.dumps(tasks)})
+    assert set(found(tmp_path)) == {f"images/{name}" for name in NAMES if name != "03.jpg"}
+    listed = [{"image": name, "labels": ["cat", "dog"] if name == "03.jpg" else [label(name)]} for name in NAMES]
+    placed(tmp_path, {"project.json": "", "labels.jsonl": lines(*listed)})
+    assert set(found(tmp_path)) == {f"images/{name}" for name in NAMES if name != "03.jpg"}
+
+
+def test_questions_of_a_label_studio_are_columns(tmp_path: Path) -> None:
+    tasks = json.loads(json.dumps(LABEL_STUDIO))
+    for task in tasks:
+        task["annotations"][2]["result"][0] |= {"from_name": "light", "value": {"rectanglelabels": ["day"]}}
+    placed(tmp_path, {**{f"images/{name}": None for name in NAMES}, "p.json": json.dumps(tasks)})
+    assert found(tmp_path, table="p.json", class_column="pet")["images/03.jpg"] == (None, "dog")
 
 
 def test_a_table_in_each_split_is_one_table(tmp_path: Path) -> None:
@@ -143,11 +177,14 @@ def test_a_table_of_other_classes_tells_nothing_of_a_split(tmp_path: Path) -> No
         ("a.jsonl", "[1, 2]\n3"),
         ("a.manifest", "{"),
         ("a.jsonl", lines({str(key): 1 for key in range(3_000)})),
+        ("a.jsonl", lines({str(key): 1 for key in range(1_500)}, *[{}] * 20_000)),
     ],
 )
 def test_json_that_is_no_table_is_told(tmp_path: Path, name: str, text: str) -> None:
     placed(tmp_path, {**{f"images/{each}": None for each in NAMES}, name: text})
-    with pytest.raises(SourceError, match=rf"{name} (cannot be read as JSON|is no table|has 3000 keys)"):
+    with pytest.raises(
+        SourceError, match=rf"{name} (cannot be read as JSON|is no table|has 3000 keys|has 20001 records)"
+    ):
         found(tmp_path)
 
 
