@@ -199,6 +199,38 @@ def test_documents_that_are_no_table_are_passed_over(tmp_path: Path, text: str) 
     assert "a.json cannot" not in str(told.value)  # most are of something else
 
 
+@pytest.mark.parametrize("told", ["instances.json", "boxes.csv"])
+def test_boxes_of_several_classes_are_refused_by_picture(tmp_path: Path, told: str) -> None:
+    notes = [{"image_id": number, "category_id": pet} for number in range(len(NAMES)) for pet in (7, 8)]
+    rows = [f"{name},{pet},1,2,3,4" for name in NAMES for pet in ("cat", "dog")]
+    text = (
+        json.dumps(COCO | {"annotations": notes}) if told.endswith("json") else "\n".join(["file,label,a,b,c,d", *rows])
+    )
+    placed(tmp_path, {**{f"images/{name}": None for name in NAMES}, told: text})
+    with pytest.raises(
+        SourceError, match=rf"{told} has several classes for 12 images \(images/00\.jpg, .* cut the boxes"
+    ):
+        found(tmp_path)
+
+
+def test_a_table_of_one_class_is_told(tmp_path: Path) -> None:
+    text = "\n".join(["file,label", *(f"{name},cat" for name in NAMES)])
+    placed(tmp_path, {**{f"images/{name}": None for name in NAMES}, "labels.csv": text})
+    with pytest.raises(SourceError, match=r"labels\.csv tells no two classes: cat\."):
+        found(tmp_path)
+
+
+@pytest.mark.parametrize("image", ["train/images/{}", "images/train/{}", "train/{}", "JPEGImages/{}", "{}"])
+@pytest.mark.parametrize("note", ["labels/train/{}.txt", "Annotations/{}.xml", "train/labels/{}.txt", "{}.txt"])
+def test_a_file_of_boxes_for_each_image_is_told(tmp_path: Path, image: str, note: str) -> None:
+    placed(tmp_path, {image.format(name): None for name in NAMES})
+    placed(tmp_path, {note.format(name[:2]): "0 0.5 0.5 0.1 0.1\n" for name in NAMES})
+    with pytest.raises(
+        SourceError, match=rf"{note.format('00')} and 11 others .* are not read\. Have their tool export"
+    ):
+        found(tmp_path)
+
+
 def test_a_number_of_split_folders_is_no_class_in_names(tmp_path: Path) -> None:
     placed(tmp_path, {f"{split}/{split}{n}.png": None for split in ("train", "test") for n in range(9)})
     with pytest.raises(SourceError, match=r"hold images themselves") as told:

@@ -39,7 +39,7 @@ def understand_table(
             twice.add(image)
     for name in images:
         if name in twice:
-            found.leave_out(f"in several classes or splits in {shown}", name)
+            found.leave_out(several(table.name), name)
             del found.places[name]
         elif name not in found.places and name not in without:
             found.leave_out(f"not in {shown}", name)
@@ -48,6 +48,23 @@ def understand_table(
     if read.unread and not found.splits:
         found.undivided[shown] = printable(read.unread)
     return found
+
+
+def several(table: str) -> str:
+    """Why an image is left out that a table of this name places twice."""
+    return f"in several classes or splits in {printable(table)}"
+
+
+def why_silent(table: str, told: Understood) -> str:
+    """A sentence about a table that names images and tells no two classes."""
+    if twice := told.left_out.get(several(table)):
+        return (
+            f"{printable(table)} has several classes for {twice.files} images ({', '.join(twice.examples)}), as boxes "
+            "and tags do; a model of whole pictures has one for each. Leave one there, or cut the boxes out into class "
+            "folders."
+        )
+    labels = {label for _, _, label in told.places.values()}
+    return f"{printable(table)} tells no two classes: {_some(labels) or 'none'}."
 
 
 def listed(table: Table, names: Iterable[str]) -> set[str]:

@@ -15,6 +15,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from retraining.archive_names import is_archive
+from retraining.dataset.layouts.boxes import boxes
 from retraining.dataset.layouts.file_names import proposal, understand_names
 from retraining.dataset.layouts.ignored import why_path_ignored
 from retraining.dataset.layouts.importable import are_packed, importer_of
@@ -144,7 +145,7 @@ def _understood(source: str, tree: Tree, layout: Layout) -> Understood:
         told, reasons = by_tables(source, tree)
         if told:
             return told
-    reasons += filter(None, [proposal(tree.leaves)])
+    reasons += filter(None, [proposal(tree.leaves), boxes(tree.leaves)])
     if found is None:
         raise SourceError(refusal + "".join(f"\n    {reason}" for reason in reasons))
     found.refused = reasons

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from itertools import islice
 
 from retraining.code_pages import WINDOWS
-from retraining.dataset.layouts.by_table import listed, together, understand_table
+from retraining.dataset.layouts.by_table import listed, together, understand_table, why_silent
 from retraining.dataset.layouts.layout import Understood
 from retraining.dataset.layouts.pixel_columns import pixel_columns, separator_of
 from retraining.dataset.layouts.proposed import layout
@@ -69,7 +69,8 @@ def by_tables(source: str, tree: Tree) -> tuple[Understood | None, list[str]]:
         whole = together(found, tree.leaves) if len(found) > 1 else None
         if whole and whole.tells_classes:
             return whole, reasons
-        found = {name: one for name, one in found.items() if one.tells_classes}
+        silent = [name for name, one in found.items() if not one.tells_classes]
+        reasons += [why_silent(name, found.pop(name)) for name in silent]
         if len(found) == 1:
             return found.popitem()[1], reasons
         if found:
