@@ -87,6 +87,12 @@ def test_a_split_divided_once_more_is_kept() -> None:
     assert classes(found) == {*TRAIN_TEST, ("validation", "cat"), ("validation", "dog")}
 
 
+def test_a_trainval_beside_its_parts_is_left_out() -> None:
+    found = read(files(*(f"{split}/{name}" for split in ("train", "val", "trainval") for name in ("cat", "dog"))))
+    assert found.splits == {"train": "train", "val": "validation"}
+    assert found.left_out["in trainval: no split of this source"].files
+
+
 def test_splits_in_one_of_several_folders_are_found() -> None:
     found = read(files("X(Aug)/X(Aug)/train/cat", "X(Aug)/X(Aug)/train/dog", "X(Aug)/X(Aug)/valid/dog", "test/test"))
     assert classes(found) == {("train", "cat"), ("train", "dog"), ("validation", "dog")}

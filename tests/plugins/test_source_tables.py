@@ -434,6 +434,44 @@ def test_a_line_for_the_recipe_is_yaml() -> None:
         assert yaml.safe_load(text) == {"layout": {"train": name, "test": "."}}
 
 
+AIRCRAFT = [f"{number:02}" for number in range(48)]
+KINDS = {"variant": ["707-320", "Model B200"], "family": ["Boeing 707", "A300"], "maker": ["Boeing", "Beech"]}
+PARTS = {"train": AIRCRAFT[:16], "val": AIRCRAFT[16:32], "trainval": AIRCRAFT[:32], "test": AIRCRAFT[32:]}
+
+
+def aircraft(root: Path) -> Path:
+    """FGVC-Aircraft: lists of each split for each of three kinds of classes, and others."""
+    texts = {
+        f"data/images_{kind}_{part}.txt": "\n".join(f"{name} {classes[int(name) % 2]}" for name in names)
+        for kind, classes in KINDS.items()
+        for part, names in PARTS.items()
+    }
+    texts |= {f"data/images_{part}.txt": "\n".join(names) for part, names in PARTS.items()}
+    texts |= {f"data/{kind}s.txt": "\n".join(classes) for kind, classes in KINDS.items()}
+    texts["data/images_box.txt"] = "\n".join(f"{name} 1 2 30 40" for name in AIRCRAFT)
+    return placed(root, {**{f"data/images/{name}.jpg": None for name in AIRCRAFT}, **texts})
+
+
+def test_lists_of_several_kinds_of_classes_are_named(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match=r"data/images_family_\*\.txt, data/images_maker_\*\.txt") as told:
+        found(aircraft(tmp_path))
+    assert "`layout: {table: 'data/images_family_*.txt'}`, or another of them" in str(told.value)
+
+
+def test_a_star_in_a_table_is_every_split(tmp_path: Path) -> None:
+    by_name = found(aircraft(tmp_path), table="images_family_*.txt")
+    assert len(by_name) == len(AIRCRAFT)
+    assert by_name["data/images/03.jpg"] == ("train", "A300")
+    assert by_name["data/images/20.jpg"] == ("validation", "Boeing 707")
+    assert by_name["data/images/40.jpg"] == ("test", "Boeing 707")
+
+
+@pytest.mark.parametrize(("table", "reason"), [("images_*_train.txt", "are not called as one"), ("*.csv", "no such")])
+def test_a_star_that_names_no_splits_is_refused(tmp_path: Path, table: str, reason: str) -> None:
+    with pytest.raises(SourceError, match=reason):
+        found(aircraft(tmp_path), table=table)
+
+
 def test_a_test_set_without_classes_hides_no_table_of_val(tmp_path: Path) -> None:
     """tiny-imagenet as it is unpacked: nobody tells the classes of its test/."""
     folders = {f"train/{name}/{n}.jpg": None for name in ("cat", "dog") for n in range(3)}

@@ -24,7 +24,7 @@ class Layout:
     test: str | None = None
     classes: str | None = None
     table: str | None = None
-    """File below the source: its columns are recognised, or named."""
+    """File below the source, or with a * several, one of each split: its columns are recognised, or named."""
     image_column: str | None = None
     class_column: str | None = None
     class_pattern: Group | None = None

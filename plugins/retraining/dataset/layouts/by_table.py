@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Set
 
-from retraining.dataset.layouts.folder_names import MARKS, says, split_words
+from retraining.dataset.layouts.folder_names import MARKS, is_whole, says, split_words
 from retraining.dataset.layouts.ignored import why_path_ignored
 from retraining.dataset.layouts.layout import BESIDE_IMAGES, Understood
 from retraining.dataset.layouts.table import Table
@@ -79,6 +79,7 @@ def listed(table: Table, names: Iterable[str]) -> set[str]:
 def together(found: Mapping[str, Understood], names: Iterable[str]) -> Understood | None:
     """Several tables as one, where each is called as another split is: train.csv and test.csv. None where not."""
     words = split_words(found)
+    found = {table: one for table, one in found.items() if table in words or not is_whole(table)}
     if "train" not in words.values() or not len(set(words.values())) == len(words) == len(found):
         return None
     whole, twice = Understood(places={}), set[str]()

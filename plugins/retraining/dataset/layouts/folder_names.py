@@ -61,8 +61,18 @@ def split_words(folders: Iterable[str]) -> dict[str, SplitName]:
         if len(said) == 1 or [SPLIT_WORDS[word] for word in said] == ["train", "validation"]:  # of which we divide
             rest = tuple(word for word in words if word not in said)
             by_rest.setdefault(rest, {})[folder] = SPLIT_WORDS[said[0]]
+    for found in by_rest.values():
+        whole = [folder for folder in found if is_whole(folder)]
+        if {"train", "validation"} <= {split for folder, split in found.items() if folder not in whole}:
+            for folder in whole:
+                del found[folder]
     named = [found for rest, found in by_rest.items() if rest and {"train"} < set(found.values())]
     return by_rest.get((), {}) or (named[0] if len(named) == 1 else {})
+
+
+def is_whole(folder: str) -> bool:
+    """Whether this is train and validation together, which may also lie beside it."""
+    return "trainval" in words_of(folder)
 
 
 def words_of(folder: str) -> list[str]:

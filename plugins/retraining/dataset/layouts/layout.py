@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from retraining.dataset.layouts.class_folders import guessed, names_of, said_by
-from retraining.dataset.layouts.folder_names import MARKS, WRAPPERS, says, split_words
+from retraining.dataset.layouts.folder_names import MARKS, WRAPPERS, is_whole, says, split_words
 from retraining.dataset.layouts.folders import Folder, Path, folders_of
 from retraining.dataset.layouts.ignored import why_path_ignored
 from retraining.dataset.layouts.proposed import layout, line
@@ -164,7 +164,7 @@ def understand(source: str, names: Iterable[str], empty: Iterable[str] = (), sai
         found.within = _within(root, parents)
     lengths = sorted({len(path) for path in parents}, reverse=True)
     around = {path[:n] for path in parents for n in range(len(path) + 1)}
-    masks = _masks(kept)
+    masks, divided = _masks(kept), {"train", "validation"} <= set(found.splits.values())
     for name, parts in kept.items():
         parent = next((parts[:n] for n in lengths if len(parts) > n and parts[:n] in parents), None)
         split, label = parents[parent] if parent is not None else (None, None)
@@ -174,7 +174,7 @@ def understand(source: str, names: Iterable[str], empty: Iterable[str] = (), sai
             found.places[name] = (split, "", label)
         elif parent is not None and len(parts) > len(parent) + 1:
             found.places[name] = (split, "/".join(parent), parts[len(parent)])
-        elif parent is None and (top := _split_outside(parts, around)):
+        elif parent is None and (top := _split_outside(parts, around)) and not (divided and is_whole(top[-1])):
             (word,) = split_words(top[-1:]).values()
             found.leave_out(_unlabelled("/".join(top)), name)
             if not by_recipe:

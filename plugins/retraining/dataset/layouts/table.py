@@ -5,11 +5,11 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from retraining.code_pages import WINDOWS, page_of
-from retraining.dataset.layouts.folder_names import split_words
+from retraining.dataset.layouts.folder_names import SPLIT_WORDS, split_words
 from retraining.dataset.layouts.ignored import why_path_ignored
 from retraining.dataset.layouts.records import DOCUMENT, LINES, read_records
 from retraining.dataset.source_error import SourceError
@@ -83,6 +83,8 @@ def read_table(name: str, text: str) -> Table:
         raise SourceError(f"{printable(name)} is empty.")
     width = len(rows[0])
     uneven = next((number for number, row in enumerate(rows, 1) if len(row) != width), None)
+    if uneven and separator == " " and min(map(len, rows)) > 1:  # names of classes may have spaces
+        rows, width, uneven = [[row[0], " ".join(row[1:])] for row in rows], 2, None
     if uneven:
         raise SourceError(
             f"{printable(name)}: row {uneven} has {len(rows[uneven - 1])} cells, the first one has {width}; correct it."
@@ -92,11 +94,31 @@ def read_table(name: str, text: str) -> Table:
     return Table(name=name, columns=rows[0], rows=rows[1:])
 
 
-def named(names: Iterable[str], said: str) -> str | None:
-    """The table that the recipe names; the highest where there are several."""
-    return min(
-        (name for name in names if f"/{name}".endswith(f"/{said}")), key=lambda name: name.count("/"), default=None
-    )
+def named(names: Iterable[str], said: str) -> list[str]:
+    """The table that the recipe names, or with a * for what is other in their names several; the highest there are."""
+    found = sorted(filter(_form(said).fullmatch, names), key=lambda name: (name.count("/"), name))
+    if "*" not in said:
+        return found[:1]
+    return [name for name in found if name.count("/") == found[0].count("/")]
+
+
+def kinds(names: Collection[str]) -> list[str]:
+    """Names of tables as a recipe may name them: those that differ in the split alone as one, with a * for it."""
+    alike: dict[str, list[str]] = {}
+    for name in names:
+        folder, slash, last = name.rpartition("/")
+        words = re.split(r"([\W_]+)", last)
+        starred = "".join("*" if word.lower() in SPLIT_WORDS else word for word in words)
+        alike.setdefault(f"{folder}{slash}{starred}", []).append(name)
+    found = set[str]()
+    for starred, some in alike.items():
+        alone = len(some) > 1 and len(some) == sum(1 for name in names if _form(starred).fullmatch(name))
+        found |= {starred} if alone else set(some)
+    return sorted(found)
+
+
+def _form(said: str) -> re.Pattern[str]:
+    return re.compile("(?:.*/)?" + "[^/]*".join(map(re.escape, said.split("*"))), re.DOTALL)
 
 
 def levels(names: Iterable[str]) -> list[list[str]]:

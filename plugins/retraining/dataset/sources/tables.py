@@ -10,6 +10,7 @@ from itertools import islice
 
 from retraining.code_pages import WINDOWS
 from retraining.dataset.layouts.by_table import listed, together, understand_table, why_silent
+from retraining.dataset.layouts.class_folders import names_of
 from retraining.dataset.layouts.layout import Understood
 from retraining.dataset.layouts.pixel_columns import pixel_columns, separator_of
 from retraining.dataset.layouts.proposed import layout
@@ -18,6 +19,7 @@ from retraining.dataset.layouts.table import (
     Table,
     encoding_of,
     is_maybe,
+    kinds,
     levels,
     lists_of_splits,
     named,
@@ -32,7 +34,7 @@ from retraining.recipe.layout import Layout
 
 log = logging.getLogger(__name__)
 
-MAX_TABLES = 8
+MAX_TABLES = 32
 """That are read of a source, or for one of its folders."""
 LINE_BYTES = 64 * 1024
 """Of a table's first line, to tell what it is."""
@@ -46,12 +48,21 @@ LEAST = 0.5
 
 def by_named_table(source: str, tree: Tree, said: Layout) -> Understood:
     """As the recipe's layout.table says. Raises SourceError."""
-    name = named(tree.leaves, str(said.table))
-    if name is None:
+    found = dict[str, Understood]()
+    for name in (names := named(tree.leaves, str(said.table))[: MAX_TABLES + 1]):
+        if not tree.texts.get(name, "?"):  # it was read when nobody had named it, and not kept
+            del tree.texts[name]
+        found[name] = understand_table(_read(tree, name), tree.leaves, said)
+    if not names:
         raise SourceError(f"{source}: layout.table of the recipe is {said.table!r}, but no such file is there.")
-    if not tree.texts.get(name, "?"):  # it was read when nobody had named it, and not kept
-        del tree.texts[name]
-    return understand_table(_read(tree, name), tree.leaves, said)
+    if len(found) == 1:
+        return found[names[0]]
+    if whole := together(found, tree.leaves):
+        return whole
+    raise SourceError(
+        f"{source}: layout.table of the recipe is {said.table!r}, and {names_of(names)} are not called as one table of "
+        "each split is: train, val and test. Name one of them, or leave * for these words alone."
+    )
 
 
 def by_tables(source: str, tree: Tree) -> tuple[Understood | None, list[str]]:
@@ -74,10 +85,10 @@ def by_tables(source: str, tree: Tree) -> tuple[Understood | None, list[str]]:
         if len(found) == 1:
             return found.popitem()[1], reasons
         if found:
-            names = ", ".join(map(printable, found))
+            forms = kinds(found)
             raise SourceError(
-                f"{source}: each of {names} tells classes. "
-                f"Put into the recipe {layout(table=printable(min(found)))}, or another of them."
+                f"{source}: each of {', '.join(map(printable, forms))} tells classes. "
+                f"Put into the recipe {layout(table=printable(forms[0]))}, or another of them."
             )
         if left <= 0:
             break
