@@ -64,6 +64,26 @@ def test_mnist_keeps_its_pixels_and_splits(tmp_path: Path, packed: bool) -> None
         assert {(file.split, file.label) for file in files} >= {("train", "3"), ("test", "9")}
 
 
+def test_qmnist_tells_the_class_before_the_writer(tmp_path: Path) -> None:
+    """As Facebook publishes it: labels of eight ints, of which the first is MNIST's."""
+    for split, labels in (("train", (3, 0, 9)), ("test", (9,))):
+        rows = numpy.array([[label, 4, 2100 + number, 0, 1, 2, 0, 0] for number, label in enumerate(labels)], ">i4")
+        head = struct.pack(">HBBII", 0, 12, 2, *rows.shape)
+        (tmp_path / f"qmnist-{split}-labels-idx2-int.gz").write_bytes(gzip.compress(head + rows.tobytes()))
+        body = gzip.compress(idx(pictures(len(labels))))
+        (tmp_path / f"qmnist-{split}-images-idx3-ubyte.gz").write_bytes(body)
+    assert run(tmp_path, tmp_path / "out") == [
+        "test/9/0000000.png", "train/0/0000002.png", "train/3/0000001.png", "train/9/0000003.png",
+    ]  # fmt: skip
+    labels = tmp_path / "qmnist-train-labels-idx2-int.gz"
+    labels.rename(tmp_path / "mnist-train-labels-idx2-int.gz")
+    (tmp_path / "qmnist-train-images-idx3-ubyte.gz").rename(tmp_path / "mnist-train-images-idx3-ubyte.gz")
+    (tmp_path / "qmnist-test-images-idx3-ubyte.gz").unlink()
+    (tmp_path / "qmnist-test-labels-idx2-int.gz").unlink()
+    with pytest.raises(SourceError, match="holds ints in 2 dimensions"):  # whose second numbers mean who knows what
+        run(tmp_path, tmp_path / "other")
+
+
 def test_fashion_gets_its_names_from_a_list(tmp_path: Path) -> None:
     folder = mnist(tmp_path / "fashion", train=(0, 1), test=(1,))
     (folder / "classnames.txt").write_text("T-shirt/top\nTrouser\n\n")

@@ -50,6 +50,21 @@ def of(array: numpy.ndarray) -> bytes:
     return buffer.getvalue()
 
 
+def test_an_array_in_each_file_is_one_set(tmp_path: Path) -> None:
+    """Kuzushiji-49: arr_0 in k49-train-imgs.npz, k49-train-labels.npz and so on."""
+    for split, count in (("train", 4), ("test", 2)):
+        numpy.savez_compressed(tmp_path / f"k49-{split}-imgs.npz", GREY[:count])
+        numpy.savez_compressed(tmp_path / f"k49-{split}-labels.npz", LABELS[:count].astype("u1"))
+    assert run(tmp_path, tmp_path / "out") == [
+        "test/0/0000001.png", "test/1/0000000.png", "train/0/0000003.png", "train/0/0000005.png",
+        "train/1/0000002.png", "train/1/0000004.png",
+    ]  # fmt: skip
+    assert (written(tmp_path / "out", 5) == GREY[3]).all()
+    (tmp_path / "k49-test-labels.npz").unlink()
+    with pytest.raises(SourceError, match="has no partner of the same split"):
+        run(tmp_path, tmp_path / "again")
+
+
 def test_mnist_of_keras_keeps_pixels_and_splits(tmp_path: Path) -> None:
     numpy.savez(tmp_path / "mnist.npz", x_train=GREY, y_train=LABELS.astype("u1"), x_test=GREY[:1], y_test=LABELS[:1])
     assert run(tmp_path / "mnist.npz", tmp_path / "out") == [

@@ -104,7 +104,8 @@ def _import(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> i
     # Written beside its place and then renamed: a half-written folder would look like a small data set.
     unfinished = target.absolute().with_name(f".{target.absolute().name}.unfinished")
     try:
-        count = _write(importer, arguments.source, unfinished, target)
+        with at_terminal() as progress:
+            count = _write(functools.partial(importer, progress=progress), arguments.source, unfinished, target)
     except (SourceError, ArchiveError, OSError) as error:
         tell(f"python -m retraining.dataset: {error}", error=True)
         return 1

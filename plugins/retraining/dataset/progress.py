@@ -17,7 +17,10 @@ log = logging.getLogger(__name__)
 SAY_EVERY = 5_000
 
 Progress = Callable[[str, int, int], None]
-"""Told "Verified", "Uploaded" or "Packed", how many are done, and of how many, from any thread."""
+"""Told "Verified", "Uploaded", "Packed" or "Written", how many are done, and of how many, from any thread.
+
+Of how many may grow: an importer knows of a file when it opens it.
+"""
 
 
 def in_log(what: str, done: int, total: int) -> None:
@@ -45,7 +48,7 @@ def at_terminal() -> Iterator[Progress]:
         with adding:
             if what not in known:
                 known[what] = bars.add_task(what, total=total)
-        bars.update(known[what], completed=done)
+        bars.update(known[what], completed=done, total=total)
 
     with bars:
         yield show

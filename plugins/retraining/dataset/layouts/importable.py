@@ -14,7 +14,7 @@ CIFAR = {
 }
 MOST_PACKED = 100
 """Files of one set; more are images."""
-ENDINGS = (("parquet", ".parquet"), ("webdataset", ".cls"), ("webdataset", ".tar"), ("npz", ".npz"))
+ENDINGS = (("parquet", ".parquet"), ("webdataset", ".cls"), ("webdataset", ".tar"), ("npz", ".npz"), ("npy", ".npy"))
 
 
 def importer_of(names: Iterable[str]) -> tuple[str, str] | None:

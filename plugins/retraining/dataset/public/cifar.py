@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from retraining import plain_pickle
+from retraining.dataset.progress import Progress, in_log
 from retraining.dataset.public.image_folder import ImageFolder
 from retraining.dataset.public.png import png_of
 from retraining.dataset.source_error import SourceError
@@ -68,14 +69,14 @@ CIFAR_100 = Cifar(
 )
 
 
-def write_cifar(which: Cifar, folder: Path, target: Path) -> int:
+def write_cifar(which: Cifar, folder: Path, target: Path, progress: Progress = in_log) -> int:
     """Write `target`/{train,test}/<class>/<picture>.png; returns how many. Raises SourceError for other content."""
     (names,) = _members(which, folder / which.meta, which.names)
     try:
         classes = [_text(name) for name in _list(names, MAX_LABELS)]
     except PickleRefused as error:
         raise SourceError(f"{which.meta} is not a file of {which.name}: {which.names}: {error}.") from None
-    written = ImageFolder(target)
+    written = ImageFolder(target, progress)
     for file, split in which.splits.items():
         _write_file(which, folder / file, written, split, classes)
     written.tell()
@@ -92,6 +93,7 @@ def _write_file(which: Cifar, path: Path, written: ImageFolder, split: SplitName
         raise SourceError(
             f"{path.name}: data is {pixels.shape} for {len(labels)} labels; {which.name} has 3072 bytes an image."
         )
+    written.expect(len(labels))
     for number, (image, label, name) in enumerate(zip(pixels, labels, names, strict=True)):
         if not (isinstance(label, int) and 0 <= label < len(classes)):
             there = f"there are {len(classes)} classes"

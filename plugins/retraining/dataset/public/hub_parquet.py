@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from retraining.dataset.layouts.table_columns import CLASS
+from retraining.dataset.progress import Progress, in_log
 from retraining.dataset.public.image_folder import ImageFolder
 from retraining.dataset.public.shard_names import splits_of
 from retraining.dataset.source_error import SourceError
@@ -45,7 +46,7 @@ class _Read:
     """Names of the label's numbers."""
 
 
-def write_parquet(source: Path, target: Path, said: Columns) -> int:
+def write_parquet(source: Path, target: Path, said: Columns, progress: Progress = in_log) -> int:
     """Write `target`/<split>/<class>/<picture> of a folder or one file; returns how many.
 
     Raises SourceError for what is no such data set, ArchiveError where the disk is full.
@@ -54,7 +55,7 @@ def write_parquet(source: Path, target: Path, said: Columns) -> int:
     files = {path.relative_to(source if source.is_dir() else source.parent).as_posix(): path for path in paths}
     if not files:
         raise SourceError(f"{source} holds no .parquet file; is it another data set?")
-    written, first = ImageFolder(target), None
+    written, first = ImageFolder(target, progress), None
     for name, split in splits_of(files).items():
         with _opened(name, files[name]) as file:
             read = _columns(name, file.schema_arrow, said)
@@ -64,6 +65,7 @@ def write_parquet(source: Path, target: Path, said: Columns) -> int:
                     "name the folder of one of the data set's configurations."
                 )
             first = first or read
+            written.expect(file.metadata.num_rows)
             for label, path, body in _rows(name, file, read):
                 if label is None:
                     written.left_out[f"without a label, of {split}" if split else "without a label"] += 1

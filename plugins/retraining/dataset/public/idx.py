@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from retraining.dataset.layouts.importable import IDX
+from retraining.dataset.progress import Progress, in_log
 from retraining.dataset.public.class_names import ClassNames, class_names, named
 from retraining.dataset.public.emnist import is_emnist, mapping_beside
 from retraining.dataset.public.image_folder import ImageFolder
@@ -33,7 +34,11 @@ log = logging.getLogger(__name__)
 
 WHAT = ("images", "labels")
 TYPES = {0x08: "unsigned bytes", 0x09: "signed bytes", 0x0B: "shorts", 0x0C: "ints", 0x0D: "floats", 0x0E: "doubles"}
-BYTES = 0x08
+BYTES, INTS = 0x08, 0x0C
+Kinds = Sequence[tuple[int, int]]
+PICTURES: Kinds = ((BYTES, 3),)
+LABELS: Kinds = ((BYTES, 1), (INTS, 2))
+"""Type and dimensions. QMNIST's labels are ints, with seven more behind the class: who wrote it, and so on."""
 AGAIN = " Download it again."
 
 Pair = Mapping[str, Path]
@@ -47,6 +52,12 @@ class _Opened:
     name: str
     file: IO[bytes]
     shape: Sequence[int]
+    number_bytes: int = 1
+
+    @property
+    def row_bytes(self) -> int:
+        """Of one picture or label."""
+        return math.prod(self.shape[1:]) * self.number_bytes
 
     def take(self, size: int, number: int) -> bytes:
         """Of one picture or label, the `number`th from 0 on."""
@@ -68,10 +79,10 @@ class _Opened:
             raise SourceError(f"{self.name} is broken: {error}.{AGAIN}") from None
 
 
-def write_idx(folder: Path, target: Path) -> int:
+def write_idx(folder: Path, target: Path, progress: Progress = in_log) -> int:
     """Write `target`/<split>/<class>/<number>.png; returns how many. Raises SourceError, ArchiveError."""
     pairs = _pairs(folder)
-    written = ImageFolder(target)
+    written = ImageFolder(target, progress)
     for name, split in splits_of_one_set(pairs).items():
         pair = pairs[name]
         classes = mapping_beside(pair["images"]) or class_names(pair["images"].parent, folder)
@@ -117,59 +128,65 @@ def _write(written: ImageFolder, split: SplitName | None, pair: Pair, folder: Pa
 
     names = {what: printable(path.relative_to(folder).as_posix()) for what, path in pair.items()}
     on_side = is_emnist(pair["images"].name)
-    with _opened(names["images"], pair["images"], 3) as images, _opened(names["labels"], pair["labels"], 1) as labels:
+    with contextlib.ExitStack() as stack:
+        images = stack.enter_context(_opened(names["images"], pair["images"], PICTURES))
+        labels = stack.enter_context(_opened(names["labels"], pair["labels"], LABELS))
         count, height, width = images.shape
         if count != labels.shape[0]:
             raise SourceError(
                 f"{images.name} has {count} pictures, and {labels.name} {labels.shape[0]} labels: they are not of one "
                 f"set.{AGAIN}"
             )
+        written.expect(count)
         for number in range(count):
-            label, body = labels.take(1, number), images.take(height * width, number)
+            label, body = labels.take(labels.row_bytes, number), images.take(height * width, number)
+            told = str(int.from_bytes(label[: labels.number_bytes]))
             pixels = np.frombuffer(body, np.uint8).reshape(height, width)
-            called = named(f"{labels.name}: number {number + 1}", str(label[0]), classes)
+            called = named(f"{labels.name}: number {number + 1}", told, classes)
             written.add(split, called, NAMELESS, png_of(pixels.T if on_side else pixels))
         images.require_end()
         labels.require_end()
 
 
 @contextlib.contextmanager
-def _opened(name: str, path: Path, dimensions: int) -> Iterator[_Opened]:
+def _opened(name: str, path: Path, kinds: Kinds) -> Iterator[_Opened]:
     """By its first bytes: browsers unpack a .gz and keep its name."""
     with path.open("rb") as plain:
         packed = plain.read(len(GZIP)) == GZIP
         plain.seek(0)
         with contextlib.ExitStack() as stack:
             file: Any = stack.enter_context(gzip.open(plain)) if packed else plain
-            headed = _headed(_Opened(name=name, file=file, shape=()), dimensions)
+            headed = _headed(_Opened(name=name, file=file, shape=()), kinds)
             _require_sane(headed, path.stat().st_size, packed=packed)
             yield headed
 
 
-def _headed(opened: _Opened, dimensions: int) -> _Opened:
+def _headed(opened: _Opened, kinds: Kinds) -> _Opened:
     head = opened.read(4)
     if len(head) < 4 or head[:2] != b"\0\0" or head[2] not in TYPES:
         raise SourceError(
             f"{opened.name} is no IDX file: it begins with {head!r}, not with two zeros and a type.{AGAIN}"
         )
-    if head[2] != BYTES or head[3] != dimensions:
-        wanted = "pictures have three: how many, height, width" if dimensions > 1 else "labels have one: how many"
+    kind, dimensions = head[2:]
+    if (kind, dimensions) not in kinds or (kind == INTS and "qmnist" not in opened.name.lower()):
+        wanted = "labels have one: how many" if kinds == LABELS else "pictures have three: how many, height, width"
         raise SourceError(
-            f"{opened.name} holds {TYPES[head[2]]} in {head[3]} dimensions. What is read is unsigned bytes (type 8), "
+            f"{opened.name} holds {TYPES[kind]} in {dimensions} dimensions. What is read is unsigned bytes (type 8), "
             f"of which {wanted}; write it so."
         )
     sizes = opened.read(4 * dimensions)
     if len(sizes) < 4 * dimensions:
         raise SourceError(f"{opened.name} ends within its header.{AGAIN}")
-    return _Opened(name=opened.name, file=opened.file, shape=struct.unpack(f">{dimensions}I", sizes))
+    shape = struct.unpack(f">{dimensions}I", sizes)
+    return _Opened(name=opened.name, file=opened.file, shape=shape, number_bytes=4 if kind == INTS else 1)
 
 
 def _require_sane(opened: _Opened, size: int, *, packed: bool) -> None:
     """Before anything of what the header promises is read or written."""
-    shown, promised = " x ".join(map(str, opened.shape)), math.prod(opened.shape)
+    shown, promised = " x ".join(map(str, opened.shape)), opened.shape[0] * opened.row_bytes
     if not all(opened.shape[1:]):
         raise SourceError(f"{opened.name} promises pictures of {shown}, which have no pixel.{AGAIN}")
-    if opened.shape[0] > MAX_FILES or math.prod(opened.shape[1:]) > MAX_PICTURE_BYTES:
+    if opened.shape[0] > MAX_FILES or opened.row_bytes > MAX_PICTURE_BYTES:
         raise SourceError(
             f"{opened.name} promises {shown} bytes; read are up to {MAX_FILES} pictures of {MAX_PICTURE_BYTES} bytes "
             "each. Is it damaged?"

@@ -8,6 +8,7 @@ from collections import Counter
 from pathlib import Path, PurePosixPath
 
 from retraining.dataset.names import as_class_name
+from retraining.dataset.progress import Progress, in_log
 from retraining.dataset.source_error import SourceError
 from retraining.dataset.sources.archive import LOOK_BYTES, MAX_FILES, require_room
 from retraining.dataset.split import SplitName
@@ -25,14 +26,20 @@ BLOCK_BYTES = 4096
 class ImageFolder:
     """<split>/<class>/<number>_<name>; without the first where no split is told."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, progress: Progress = in_log) -> None:
         self._folder = folder
+        self._progress = progress
+        self._expected = 0
         self._folders: dict[str, str] = {}
         """Class, as its source calls it → its folder's name."""
         self._looked_bytes = 0
         self.count = 0
         self.left_out = Counter[str]()
         """Why → pictures that are not written."""
+
+    def expect(self, pictures: int) -> None:
+        """So many more, as far as is known: of the file that is read next, for example."""
+        self._expected += pictures
 
     def add(self, split: SplitName | None, label: str, name: str, body: bytes) -> None:
         """A picture that its source calls `name`. Raises SourceError for two classes that would have one folder."""
@@ -46,6 +53,8 @@ class ImageFolder:
         # The number keeps two pictures of one name apart, and their order that of the source.
         (folder / f"{self.count:07d}{f'_{stem}' if stem else ''}{ending}").write_bytes(body)
         self.count += 1
+        if self._expected:
+            self._progress("Written", self.count + self.left_out.total(), self._expected)
         self._looked_bytes += max(len(body), BLOCK_BYTES)
         if self._looked_bytes > LOOK_BYTES:
             self._looked_bytes = 0

@@ -1,4 +1,4 @@
-"""One array of an .npz file, read row by row: no more of it is in memory, and nothing that it pickles is loaded.
+"""One array of an .npz or .npy file, read row by row: no more is in memory, and nothing that it pickles is loaded.
 
 https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html
 """
@@ -11,9 +11,9 @@ import struct
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from retraining.dataset.source_error import SourceError
 from retraining.dataset.sources.archive import MAX_FILES, ZIP_METHODS
@@ -38,8 +38,7 @@ class Npy:
     name: str
     shape: Sequence[int]
     dtype: numpy.dtype[Any]
-    archive: zipfile.ZipFile
-    info: zipfile.ZipInfo
+    open: Callable[[], IO[bytes]]
     start: int
     """Of its numbers, behind the header."""
 
@@ -55,7 +54,7 @@ class Npy:
         """Raises SourceError where they end before their time, or their checksum is wrong."""
         import numpy as np
 
-        with self.archive.open(self.info) as file:
+        with self.open() as file:
             self._read(file, self.start, "its header")
             for number in range(self.count):
                 body = self._read(file, self.row_bytes, f"number {number + 1} of {self.count}")
@@ -73,13 +72,18 @@ class Npy:
 
 
 def npy_of(name: str, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Npy:
+    """Of an .npz file."""
+    if info.compress_type not in ZIP_METHODS:
+        raise SourceError(f"{name} is packed by method {info.compress_type}; numpy.savez_compressed uses Deflate.")
+    return npy_in(name, lambda: archive.open(info), info.file_size)
+
+
+def npy_in(name: str, opened: Callable[[], IO[bytes]], size: int) -> Npy:
     """An array of numbers or texts. Raises SourceError for another, and for one that is not as its header says."""
     import numpy as np
 
-    if info.compress_type not in ZIP_METHODS:
-        raise SourceError(f"{name} is packed by method {info.compress_type}; numpy.savez_compressed uses Deflate.")
     try:
-        with archive.open(info) as file:
+        with opened() as file:
             head = io.BytesIO(file.read(MAX_HEADER_BYTES))
         version = np.lib.format.read_magic(head)
         if version not in ((1, 0), (2, 0)):
@@ -100,8 +104,8 @@ def npy_of(name: str, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Npy:
             f"{name} is saved by columns (Fortran's order), so that no picture is in one piece. Save "
             "numpy.ascontiguousarray of it."
         )
-    found = Npy(name=name, shape=shape, dtype=dtype, archive=archive, info=info, start=head.tell())
-    there = info.file_size - found.start
+    found = Npy(name=name, shape=shape, dtype=dtype, open=opened, start=head.tell())
+    there = size - found.start
     if found.count > MAX_FILES:
         raise SourceError(f"{name} has {found.count} rows; read are up to {MAX_FILES}.")
     if there != found.count * found.row_bytes:

@@ -1,6 +1,7 @@
-"""Pictures and labels as arrays of numpy's .npz files → class folders: Keras' mnist.npz, MedMNIST, one's own.
+"""Pictures and labels as arrays of numpy's files → class folders: Keras' mnist.npz, MedMNIST, one's own.
 
-x_train, y_train, x_test, y_test; train_images, train_labels, val_images, …; images and labels; X and y. Pictures of n x
+x_train, y_train, x_test, y_test; train_images, train_labels, val_images, …; images and labels; X and y: in one .npz, or
+each in a file called so (Kuzushiji-49; .npy, see `npy_files`). Pictures of n x
 h x w (grey), with 1 or 3 channels behind that or before h, or n rows of a square's pixels. Bytes stay as they are,
 uint16 becomes 16-bit grey, and other numbers are read where each is exactly a byte on some scale.
 """
@@ -14,10 +15,13 @@ import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
+from itertools import repeat
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from retraining.dataset.layouts.folder_names import SPLIT_WORDS
+from retraining.dataset.progress import Progress, in_log
 from retraining.dataset.public.class_names import ClassNames, class_names, named
 from retraining.dataset.public.image_folder import ImageFolder
 from retraining.dataset.public.npy import AGAIN, BROKEN, Npy, npy_of
@@ -39,42 +43,94 @@ PICTURES = {"x", "image", "images", "img", "imgs", "pixels", "data"}
 LABELS = {"y", "label", "labels", "target", "targets"}
 CHANNELS = (1, 3)
 MAX_ARRAYS, SHOWN = 1_000, 12
+MOST_APART = 12
+"""Files of one array each: two of each split, and some."""
 MAX_LABEL_BYTES = 4_000
 """Of a label that is a text: numpy pads all to the longest."""
 EXPECTED = "x_train and y_train, train_images and train_labels, images and labels, or X and y"
 
+Read = Callable[[], Npy]
+"""An array, when it is wanted: others may be of what is never loaded."""
 Turn = Callable[["numpy.ndarray[Any, Any]"], "numpy.ndarray[Any, Any]"]
 """From one row of an array to (h, w) or (h, w, 3)."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Pair:
+class Pair:
     split: SplitName | None
     pictures: Npy
-    labels: Npy
+    labels: Npy | str
+    """One for each, or that of all."""
 
 
-def write_npz(source: Path, target: Path) -> int:
+def write_npz(source: Path, target: Path, progress: Progress = in_log) -> int:
     """Write `target`/<split>/<class>/<number>.png of a folder or one file; returns how many.
 
     Raises SourceError for what is no such data set, ArchiveError for what unpacks without end.
     """
-    folder = source if source.is_dir() else source.parent
-    paths = [source] if source.is_file() else sorted(path for path in source.rglob("*.npz") if path.is_file())
-    files = {path.relative_to(folder).as_posix(): path for path in paths}
-    if not files:
-        raise SourceError(f"{source} holds no .npz file; is it another data set?")
-    written = ImageFolder(target)
+    folder, files = files_of(source, ".npz")
+    written = ImageFolder(target, progress)
+    if 1 < len(files) <= MOST_APART and all(_is_alone(name, path) for name, path in files.items()):
+        with ExitStack() as stack:
+            arrays = {}
+            for name, path in files.items():
+                archive = stack.enter_context(_opened(printable(name), path))
+                arrays[name] = partial(npy_of, printable(name), archive, archive.infolist()[0])
+            write_pairs(written, pairs_of(str(source), called_apart(arrays), None), class_names(folder))
+        return told(source, written)
     shapes: dict[str, Sequence[int]] = {}
     for name, split in splits_of_one_set(files).items():
-        classes = class_names(files[name].parent, folder)
         with _opened(printable(name), files[name]) as archive:
-            pairs = _pairs(printable(name), archive, split)
+            infos = {info.filename: info for info in archive.infolist()}
+            arrays = {
+                called: partial(npy_of, f"{printable(name)}: {_shown(called)}", archive, info)
+                for called, info in infos.items()
+            }
+            pairs = pairs_of(printable(name), arrays, split)
             shapes |= {pair.pictures.name: pair.pictures.shape[1:] for pair in pairs}
             _require_alike(shapes)
-            scale = _scale(pairs)
-            for pair in pairs:
-                _write(written, pair, scale, classes)
+            write_pairs(written, pairs, class_names(files[name].parent, folder))
+    return told(source, written)
+
+
+def _is_alone(name: str, path: Path) -> bool:
+    """Whether a file has one array: Kuzushiji-49 has each in its own."""
+    with _opened(printable(name), path) as archive:
+        return len(archive.infolist()) == 1
+
+
+def files_of(source: Path, ending: str) -> tuple[Path, dict[str, Path]]:
+    """The folder, and those in it by their names there."""
+    folder = source if source.is_dir() else source.parent
+    paths = [source] if source.is_file() else sorted(path for path in source.rglob(f"*{ending}") if path.is_file())
+    if not paths:
+        raise SourceError(f"{source} holds no {ending} file; is it another data set?")
+    return folder, {path.relative_to(folder).as_posix(): path for path in paths}
+
+
+def called_apart(arrays: Mapping[str, Read]) -> dict[str, Read]:
+    """Arrays of files by what is other in the files' names: k49-train-imgs.npz → train imgs."""
+    words = {name: _words(PurePosixPath(name).stem) for name in arrays}
+    common = set.intersection(*map(set, words.values())) if len(arrays) > 1 else set[str]()
+    called: dict[str, Read] = {}
+    for name, read in arrays.items():
+        rest = " ".join(word for word in words[name] if word not in common)
+        if called.setdefault(rest, read) is not read:
+            raise SourceError(f"{printable(name)} is called as another file is; put those of each set into a folder.")
+    return called
+
+
+def write_pairs(written: ImageFolder, pairs: Sequence[Pair], classes: ClassNames | None) -> None:
+    """All of one set."""
+    _require_alike({pair.pictures.name: pair.pictures.shape[1:] for pair in pairs})
+    scale = _scale(pairs)
+    for pair in pairs:
+        written.expect(pair.pictures.count)
+    for pair in pairs:
+        _write(written, pair, scale, classes)
+
+
+def told(source: Path, written: ImageFolder) -> int:
     written.tell()
     if not written.count:
         raise SourceError(f"{source}: its arrays hold no picture.")
@@ -92,18 +148,17 @@ def _opened(name: str, path: Path) -> Iterator[zipfile.ZipFile]:
         yield archive
 
 
-def _pairs(name: str, archive: zipfile.ZipFile, split: SplitName | None) -> list[_Pair]:
+def pairs_of(name: str, arrays: Mapping[str, Read], split: SplitName | None) -> list[Pair]:
     """The arrays by what they are called. `split`: of the file, where its arrays say none."""
     pictures, labels, others = dict[SplitName | None, Npy](), dict[SplitName | None, Npy](), list[str]()
-    for info in archive.infolist():
-        called = printable(info.filename.removesuffix(".npy"))
-        if (meant := _meant(info.filename)) is None:
-            others.append(called)
+    for called, read in arrays.items():
+        if (found_as := meant(called)) is None:
+            others.append(_shown(called))
             continue
-        found, of = (pictures if meant[0] else labels), meant[1] or split
-        npy = npy_of(f"{name}: {called}", archive, info)
+        found, of = (pictures if found_as[0] else labels), found_as[1] or split
+        npy = read()
         if (twin := found.setdefault(of, npy)) is not npy:
-            raise SourceError(f"{twin.name} and {called} may be the same; leave one of them out.")
+            raise SourceError(f"{twin.name} and {_shown(called)} may be the same; leave one of them out.")
     if not pictures and not labels:
         raise SourceError(f"{name} has the arrays {', '.join(others[:SHOWN]) or 'none'}; call them {EXPECTED}.")
     for lone in [
@@ -113,17 +168,25 @@ def _pairs(name: str, archive: zipfile.ZipFile, split: SplitName | None) -> list
         raise SourceError(f"{lone.name} has no partner of the same split in {name}; call them {EXPECTED}.")
     if others:
         log.warning("Left out of %s: the arrays %s, which are called otherwise.", name, ", ".join(others[:SHOWN]))
-    pairs = [_Pair(split=of, pictures=pictures[of], labels=labels[of]) for of in pictures]
+    pairs = [Pair(split=of, pictures=pictures[of], labels=labels[of]) for of in pictures]
     if None in pictures and len(pairs) > 1:
         raise SourceError(f"{pictures[None].name} says no split, and others do; leave it out, or name its split.")
     for pair in pairs:
-        _require_labels(pair)
+        _require_labels(pair.pictures, labels[pair.split])
     return pairs
 
 
-def _meant(filename: str) -> tuple[bool, SplitName | None] | None:
+def _shown(called: str) -> str:
+    return printable(called.removesuffix(".npy"))
+
+
+def _words(name: str) -> list[str]:
+    return [word for word in re.split(r"[\W_]+", name.removesuffix(".npy").lower()) if word]
+
+
+def meant(called: str) -> tuple[bool, SplitName | None] | None:
     """Whether an array is of pictures, and its split; None for one of other things."""
-    words = [word for word in re.split(r"[\W_]+", filename.removesuffix(".npy").lower()) if word]
+    words = _words(called)
     splits = [SPLIT_WORDS[word] for word in words if word in SPLIT_WORDS]
     what = [word for word in words if word not in SPLIT_WORDS]
     if len(what) != 1 or len(splits) > 1 or what[0] not in PICTURES | LABELS:
@@ -131,8 +194,7 @@ def _meant(filename: str) -> tuple[bool, SplitName | None] | None:
     return what[0] in PICTURES, (splits[0] if splits else None)
 
 
-def _require_labels(pair: _Pair) -> None:
-    labels, pictures = pair.labels, pair.pictures
+def _require_labels(pictures: Npy, labels: Npy) -> None:
     if len(labels.shape) > 2 or math.prod(labels.shape[1:]) != 1:
         raise SourceError(
             f"{labels.name} is of shape {labels.shape}: several numbers for a picture are several labels, which "
@@ -156,7 +218,7 @@ def _require_alike(shapes: Mapping[str, Sequence[int]]) -> None:
             )
 
 
-def _scale(pairs: Sequence[_Pair]) -> Scale | None:
+def _scale(pairs: Sequence[Pair]) -> Scale | None:
     """Of all of a file's pictures, which are read once more for it; None where they are bytes or 16-bit grey."""
     kinds = {pair.pictures.dtype.newbyteorder("=").name for pair in pairs}
     first = pairs[0].pictures
@@ -184,19 +246,25 @@ def _scale(pairs: Sequence[_Pair]) -> Scale | None:
     return found
 
 
-def _write(written: ImageFolder, pair: _Pair, scale: Scale | None, classes: ClassNames | None) -> None:
+def _write(written: ImageFolder, pair: Pair, scale: Scale | None, classes: ClassNames | None) -> None:
     import numpy as np
 
     turn = _turn(pair.pictures)
-    for number, (row, label) in enumerate(zip(pair.pictures.rows(), pair.labels.rows(), strict=True), 1):
-        called = _label(f"{pair.labels.name}: number {number}", label)
+    labels = repeat(pair.labels) if isinstance(pair.labels, str) else _labels(pair.labels, classes)
+    for row, called in zip(pair.pictures.rows(), labels, strict=not isinstance(pair.labels, str)):
         if not called:
             written.left_out["without a label"] += 1
             continue
         values = scale.bytes_of(row) if scale else row.astype(row.dtype.newbyteorder("="))
         assert values is not None  # as the scale was chosen
-        body = png_of(np.ascontiguousarray(turn(values)))
-        written.add(pair.split, named(f"{pair.labels.name}: number {number}", called, classes), NAMELESS, body)
+        written.add(pair.split, called, NAMELESS, png_of(np.ascontiguousarray(turn(values))))
+
+
+def _labels(labels: Npy, classes: ClassNames | None) -> Iterator[str]:
+    for number, row in enumerate(labels.rows(), 1):
+        where = f"{labels.name}: number {number}"
+        label = _label(where, row)
+        yield named(where, label, classes) if label else ""
 
 
 def _label(where: str, value: numpy.ndarray[Any, Any]) -> str:

@@ -16,6 +16,7 @@ from typing import TextIO
 
 from retraining.dataset.layouts.pixel_columns import PixelColumns, pixel_columns, separator_of, sides_of
 from retraining.dataset.layouts.table_columns import plain, split_of
+from retraining.dataset.progress import Progress, in_log
 from retraining.dataset.public.class_names import ClassNames, class_names, named
 from retraining.dataset.public.emnist import is_emnist, mapping_beside
 from retraining.dataset.public.image_folder import ImageFolder
@@ -42,7 +43,7 @@ class _Table:
     columns: PixelColumns
 
 
-def write_pixels(source: Path, target: Path, label: str | None) -> int:
+def write_pixels(source: Path, target: Path, label: str | None, progress: Progress = in_log) -> int:
     """Write `target`/<split>/<class>/<number>.png of a folder or one file; returns how many.
 
     `label`: the column of the class, where a person names it. Raises SourceError, ArchiveError where the disk is full.
@@ -57,7 +58,7 @@ def write_pixels(source: Path, target: Path, label: str | None) -> int:
         )
     for other in others:
         log.warning("Left out: %s.", other)
-    written = ImageFolder(target)
+    written = ImageFolder(target, progress)
     shape: tuple[int, ...] | None = None
     for name, split in splits_of_one_set(tables).items():
         shape = _write(written, split, tables[name], folder, shape)
@@ -94,6 +95,7 @@ def _write(
 
     classes = mapping_beside(table.path) or class_names(table.path.parent, folder)
     on_side, columns, width = is_emnist(table.path.name), table.columns, 0
+    written.expect(_lines(table.path) - columns.headed)
     with table.path.open(encoding="utf-8-sig", newline="") as file:
         for number, row in _rows(table.name, file):
             where = f"{table.name}: row {number}"
@@ -123,6 +125,12 @@ def _write(
     return shape
 
 
+def _lines(path: Path) -> int:
+    """As many as rows, or nearly: to tell how far it is."""
+    with path.open("rb") as file:
+        return sum(block.count(b"\n") for block in iter(lambda: file.read(MAX_ROW), b""))
+
+
 def _rows(name: str, file: TextIO) -> Iterator[tuple[int, list[str]]]:
     """With their numbers, as a spreadsheet has them; without empty ones."""
     budget = MAX_ROW
@@ -139,6 +147,7 @@ def _rows(name: str, file: TextIO) -> Iterator[tuple[int, list[str]]]:
         text = lines()
         if not (first := next(text, "")):
             return
+        csv.field_size_limit(MAX_ROW)  # else 131,072: 182 x 182 pixels
         rows = csv.reader(_before(first, text), delimiter=separator_of(first))
         for number, row in enumerate(rows, 1):
             budget = MAX_ROW

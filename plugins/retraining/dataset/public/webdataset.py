@@ -10,6 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from retraining.archive_names import is_archive
+from retraining.dataset.progress import Progress, in_log
 from retraining.dataset.public.class_names import ClassNames, class_names, named, text_of
 from retraining.dataset.public.image_folder import ENDINGS, ImageFolder
 from retraining.dataset.public.shard_names import splits_of
@@ -25,19 +26,22 @@ Sample = dict[str, Path]
 """What follows the first dot of a file's name → the file."""
 
 
-def write_webdataset(folder: Path, target: Path) -> int:
+def write_webdataset(folder: Path, target: Path, progress: Progress = in_log) -> int:
     """Write `target`/<split>/<class>/<picture>; returns how many. Raises SourceError, ArchiveError."""
-    written = ImageFolder(target)
+    written = ImageFolder(target, progress)
     shards = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if is_archive(path)}
     for name, split in splits_of(shards).items():
         with TemporaryDirectory(prefix="retraining-") as scratch:
             unpack(shards[name], Path(scratch))
             classes = class_names(shards[name].parent, folder)
-            for called, sample in _samples(Path(scratch)).items():
+            samples = _samples(Path(scratch))
+            written.expect(len(samples))
+            for called, sample in samples.items():
                 _add(written, split, f"{name}: {called}", sample, classes)
     if not shards:
         samples, classes = _samples(folder), class_names(folder)
         splits = splits_of({name.rpartition("/")[0] for name in samples})
+        written.expect(len(samples))
         for called, sample in samples.items():
             _add(written, splits[called.rpartition("/")[0]], called, sample, classes)
     written.tell()
