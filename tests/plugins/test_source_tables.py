@@ -434,6 +434,17 @@ def test_a_line_for_the_recipe_is_yaml() -> None:
         assert yaml.safe_load(text) == {"layout": {"train": name, "test": "."}}
 
 
+@pytest.mark.parametrize(
+    ("train", "test"), [("train", "test"), ("train_images", "test_images"), ("in/train", "in/test")]
+)
+def test_a_table_of_a_split_tells_of_its_folder_first(tmp_path: Path, train: str, test: str) -> None:
+    """As competitions hand out a test set whose files are called as those to train on."""
+    rows = "\n".join(["id,label", *(f"{name[:2]},{label(name)}" for name in NAMES)])
+    placed(tmp_path, {f"{folder}/{name}": None for folder in (train, test) for name in NAMES})
+    placed(tmp_path, {"train.csv": rows, "sample_submission.csv": rows})
+    assert found(tmp_path) == {f"{train}/{name}": (None, label(name)) for name in NAMES}
+
+
 AIRCRAFT = [f"{number:02}" for number in range(48)]
 KINDS = {"variant": ["707-320", "Model B200"], "family": ["Boeing 707", "A300"], "maker": ["Boeing", "Beech"]}
 PARTS = {"train": AIRCRAFT[:16], "val": AIRCRAFT[16:32], "trainval": AIRCRAFT[:32], "test": AIRCRAFT[32:]}

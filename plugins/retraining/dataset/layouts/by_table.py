@@ -8,7 +8,7 @@ from retraining.dataset.layouts.folder_names import MARKS, is_whole, says, split
 from retraining.dataset.layouts.ignored import why_path_ignored
 from retraining.dataset.layouts.layout import BESIDE_IMAGES, Understood
 from retraining.dataset.layouts.table import Table
-from retraining.dataset.layouts.table_columns import OF_NO_SPLIT, asked, columns_of, image_column
+from retraining.dataset.layouts.table_columns import OF_NO_SPLIT, asked, columns_of, image_column, split_of
 from retraining.printable import printable
 from retraining.recipe.layout import Layout
 
@@ -24,7 +24,7 @@ def understand_table(
     images = _images(table, names, found)
     read = columns_of(table, images, said or Layout(), known)
     found.tables[shown], found.called_so = read.taken, read.called_so
-    called = _called(images, read.key, table.folder)
+    called = _called(images, read.key, table)
     twice, without = set[str](), set[str]()
     for said_of, place in read.rows():
         image = called.get(read.key(said_of), "")
@@ -71,7 +71,7 @@ def listed(table: Table, names: Iterable[str]) -> set[str]:
     """The images that a list names, whatever else it says of them. Raises SourceError where it names none."""
     images = list(names)
     table, image, key = image_column(table, images, Layout())
-    called = _called(images, key, table.folder)
+    called = _called(images, key, table)
     found = {called.get(key(asked(row[image]))) for row in table.rows}
     return {name for name in found if name}
 
@@ -127,11 +127,17 @@ def _images(table: Table, names: Iterable[str], found: Understood) -> list[str]:
     return images
 
 
-def _called(images: Iterable[str], key: Callable[[str], str], folder: str) -> dict[str, str | None]:
-    """Image by its key: the one in the table's own folder, before others; None where several have one."""
-    near: dict[str, str | None] = {}
-    far: dict[str, str | None] = {}
+def _called(images: Iterable[str], key: Callable[[str], str], table: Table) -> dict[str, str | None]:
+    """Image by its key; None where several have one. Those in the table's own folder go before others, and then those
+    in a folder of its split: train.csv means train/1.jpg, and not test/1.jpg."""
+    near, alike, far = (dict[str, str | None]() for _ in range(3))
+    split = split_of(table.name.rpartition("/")[2].rpartition(".")[0])
+    of_split: dict[str, bool] = {}
     for name in images:
-        called, of_name = near if folder and name.startswith(folder) else far, key(name)
+        folder = name.rpartition("/")[0]
+        if split and folder not in of_split:
+            of_split[folder] = split in map(split_of, folder.split("/"))
+        is_near = bool(table.folder) and name.startswith(table.folder)
+        called, of_name = near if is_near else alike if of_split.get(folder) else far, key(name)
         called[of_name] = None if of_name in called else name
-    return far | near
+    return far | alike | near
