@@ -445,6 +445,22 @@ def test_a_table_of_a_split_tells_of_its_folder_first(tmp_path: Path, train: str
     assert found(tmp_path) == {f"{train}/{name}": (None, label(name)) for name in NAMES}
 
 
+@pytest.mark.parametrize(
+    ("name", "way_out"),
+    [
+        ("labels.xlsx", "save it as CSV UTF-8"),
+        ("data-00000-of-00001.arrow", "write it as parquet"),
+        ("pets-train.tfrecord-00000-of-00002", "write its pictures as class folders"),
+        ("pets.h5", "by numpy.savez, for `import npz`"),
+        ("cars_annos.mat", "scipy.io.loadmat reads it"),
+    ],
+)
+def test_a_file_that_nothing_opens_is_told(tmp_path: Path, name: str, way_out: str) -> None:
+    placed(tmp_path, {**{f"images/{each}": None for each in NAMES}, name: "x"})
+    with pytest.raises(SourceError, match=f"{name} is not read: if it tells classes, .*{way_out}"):
+        found(tmp_path)
+
+
 AIRCRAFT = [f"{number:02}" for number in range(48)]
 KINDS = {"variant": ["707-320", "Model B200"], "family": ["Boeing 707", "A300"], "maker": ["Boeing", "Beech"]}
 PARTS = {"train": AIRCRAFT[:16], "val": AIRCRAFT[16:32], "trainval": AIRCRAFT[:32], "test": AIRCRAFT[32:]}

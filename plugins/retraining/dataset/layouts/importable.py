@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterable
 from itertools import islice
 
+from retraining.printable import printable
+
 IDX = re.compile(r"(?P<stem>.*?)[-_. ]?(?P<what>images|labels)[-_. ]idx\d(?:[-_. ]\w+)?(?:\.gz)?", re.IGNORECASE)
 """train-images-idx3-ubyte.gz, t10k-labels.idx1-ubyte, emnist-letters-train-images-idx3-ubyte."""
 CIFAR = {
@@ -15,6 +17,26 @@ CIFAR = {
 MOST_PACKED = 100
 """Files of one set; more are images."""
 ENDINGS = (("parquet", ".parquet"), ("webdataset", ".cls"), ("webdataset", ".tar"), ("npz", ".npz"), ("npy", ".npy"))
+
+UNREAD = {
+    ".xlsx": "save it as CSV UTF-8",
+    ".xls": "save it as CSV UTF-8",
+    ".arrow": "write it as parquet, which Dataset.to_parquet() of the library does, for `import parquet`",
+    ".tfrecord": "write its pictures as class folders; TensorFlow alone reads it",
+    ".h5": "save its arrays as images and labels by numpy.savez, for `import npz`",
+    ".mat": "save its arrays as images and labels by numpy.savez, for `import npz`; scipy.io.loadmat reads it",
+    ".pkl": "save its arrays as images and labels by numpy.savez, for `import npz`: a pickle may run anything",
+}
+"""Ending → what to do with a file of labels or pictures that nothing here opens."""
+
+
+def unread(names: Iterable[str]) -> str:
+    """A sentence about the first such file; empty without any."""
+    for name in names:
+        last = name.rpartition("/")[2].lower()
+        if ending := next((each for each in UNREAD if last.endswith(each) or f"{each}-" in last), None):
+            return f"{printable(name)} is not read: if it tells classes, {UNREAD[ending]}."
+    return ""
 
 
 def importer_of(names: Iterable[str]) -> tuple[str, str] | None:

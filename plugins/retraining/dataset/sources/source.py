@@ -18,7 +18,7 @@ from retraining.archive_names import is_archive
 from retraining.dataset.layouts.boxes import boxes
 from retraining.dataset.layouts.file_names import proposal, understand_names
 from retraining.dataset.layouts.ignored import why_path_ignored
-from retraining.dataset.layouts.importable import are_packed, importer_of
+from retraining.dataset.layouts.importable import are_packed, importer_of, unread
 from retraining.dataset.layouts.layout import Understood, understand
 from retraining.dataset.names import class_name, require_class_names
 from retraining.dataset.pictures.verdict import Rejected
@@ -190,4 +190,6 @@ def _beside(source: str, understood: Understood, tree: Tree) -> str:
             f"\n    {printable(file)}: if pictures and classes are in such files, write them as class folders first"
             f"{copied}: python -m retraining.dataset import {importer} {'COPY' if copied else source} FOLDER."
         )
+    elif told := unread(seen):
+        beside += f"\n    {told}"
     return beside + "".join(f"\n    {reason}" for reason in understood.refused)
