@@ -11,6 +11,7 @@ from itertools import islice
 from retraining.code_pages import WINDOWS
 from retraining.dataset.layouts.by_table import listed, together, understand_table, why_silent
 from retraining.dataset.layouts.class_folders import names_of
+from retraining.dataset.layouts.ignored import why_path_ignored
 from retraining.dataset.layouts.layout import Understood
 from retraining.dataset.layouts.pixel_columns import pixel_columns, separator_of
 from retraining.dataset.layouts.proposed import layout
@@ -34,8 +35,10 @@ from retraining.recipe.layout import Layout
 
 log = logging.getLogger(__name__)
 
-MAX_TABLES = 32
-"""That are read of a source, or for one of its folders."""
+MAX_TABLES = 8
+"""That are read for one folder of a source, or where folders tell the classes."""
+MOST_TABLES = 32
+"""That are read of a source where nothing else tells them: three kinds of classes in four splits, and more."""
 LINE_BYTES = 64 * 1024
 """Of a table's first line, to tell what it is."""
 MOST, AGREE = 0.8, 0.95
@@ -49,7 +52,7 @@ LEAST = 0.5
 def by_named_table(source: str, tree: Tree, said: Layout) -> Understood:
     """As the recipe's layout.table says. Raises SourceError."""
     found = dict[str, Understood]()
-    for name in (names := named(tree.leaves, str(said.table))[: MAX_TABLES + 1]):
+    for name in (names := named(tree.leaves, str(said.table))[: MOST_TABLES + 1]):
         if not tree.texts.get(name, "?"):  # it was read when nobody had named it, and not kept
             del tree.texts[name]
         found[name] = understand_table(_read(tree, name), tree.leaves, said)
@@ -67,8 +70,9 @@ def by_named_table(source: str, tree: Tree, said: Layout) -> Understood:
 
 def by_tables(source: str, tree: Tree) -> tuple[Understood | None, list[str]]:
     """What tables tell of all images, or None, and why others do not. Raises SourceError where several do."""
-    reasons, left = list[str](), MAX_TABLES
-    for level in levels(tree.leaves):
+    reasons, left = list[str](), MOST_TABLES
+    images = {_stem(name) for name in tree.leaves if not why_path_ignored(name)}
+    for level in levels(name for name in tree.leaves if not (is_maybe(name) and _stem(name) in images)):
         found = dict[str, Understood]()
         for name in level[:left]:
             try:
@@ -93,6 +97,11 @@ def by_tables(source: str, tree: Tree) -> tuple[Understood | None, list[str]]:
         if left <= 0:
             break
     return None, reasons
+
+
+def _stem(name: str) -> str:
+    """What a file is called as, of which boxes are where an image is called so."""
+    return name.rpartition("/")[2].rpartition(".")[0]
 
 
 def pixel_table(tree: Tree) -> tuple[str, str] | None:
