@@ -95,11 +95,12 @@ def trained(folder: Path, pixels: Any, given: Any, seed: int) -> tuple[set[int],
     found = json.loads((folder / "out" / suspects.NAME).read_text())
     assert found["count"] < suspects.MOST, "labels.json does not tell them all"
     network, description = model.load_artifact(folder / "model")
+    normalisation = (description["mean"], description["std"])
     order, seen = [], []
     for name in ("train", "validation"):
         channel = Channel(folder / name, description["classes"], SIDE)
         order += [int(path.stem) for path in channel.paths]
-        seen.append(suspects.vectors(network, channel, SIDE, torch.device("cpu")))
+        seen.append(suspects.vectors(network, channel, SIDE, normalisation, torch.device("cpu")))
     vectors = torch.cat(seen)[np.argsort(order)]
     return {int(Path(each["image"]).stem) for each in found["suspects"]}, vectors
 
