@@ -131,8 +131,8 @@ class Measured:
                     self.note(side, found)
                     if number >= whole and "error" not in found:
                         self.answers.setdefault(side, []).append(found)
-        for process in processes.values():
-            self.note("ours" if process.name == "ours" else "peers", process.ask(question="end", row=self.name))
+        for one in processes.values():
+            self.note("ours" if one.name == "ours" else "peers", one.ask(question="end", row=self.name))
         self.check(numbers)
         if self.name == "G6" and "smdebug@fp32" in self.answers:
             found = processes["peers"].ask(question="compare", row=self.name, case=self.case)

@@ -128,7 +128,7 @@ def put(s3: Any, count: int, side: int, folder: Path) -> tuple[Version, float, i
     store = Store(s3, BUCKET, f"{count}/", frozenset(), lambda *_: None)
     store.put_missing(places)
     uri = f"s3://{BUCKET}/{count}/images/"
-    store.put_changed("train.manifest", as_json(version.manifest(SPLITS[0], uri)))
+    store.put_changed({"train.manifest": as_json(version.manifest(SPLITS[0], uri))})
     began = time.monotonic()
     keep_shards(version, store, places, folder)
     return version, time.monotonic() - began, size // count
