@@ -2,7 +2,8 @@
 
 German Excel writes CSV in cp1252, Russian Explorer names in cp866, Japanese both in cp932 (Shift-JIS). Read is what
 is nothing but words of one script. What may as well be another's (Chinese and Korean, Cyrillic and Hebrew of Windows)
-is left to who knows.
+is left to who knows. charset-normalizer always says something: of a word in cp866 that it is Korean, of a German table
+that it is Polish; here each wrong guess would be a class.
 """
 
 from __future__ import annotations
