@@ -389,11 +389,48 @@ def test_a_class_may_be_called_mask() -> None:
     assert classes(found) == {(None, "mask"), (None, "no mask"), (None, "hats")} and len(found.places) == 12
 
 
-@pytest.mark.parametrize("folders", [("images", "masks"), ("train/img", "train/gt", "val/img", "val/gt")])
+@pytest.mark.parametrize(
+    "folders",
+    [
+        ("images", "masks"),
+        ("train/img", "train/gt", "val/img", "val/gt"),
+        ("Images", "Masks", "Source Image Samples"),
+        ("image", "seg"),
+        ("images", "groundTruth"),
+        ("images", "ground_truth", "splits"),
+    ],
+)
 def test_images_and_their_masks_are_no_two_classes(folders: tuple[str, ...]) -> None:
     with pytest.raises(SourceError, match=r"look like images and what is drawn over them.*`layout: \{classes: <the"):
         read(files(*folders))
     assert len(classes(read(files("images", "masks"), classes="."))) == 2
+
+
+@pytest.mark.parametrize("folder", ["{}", "{}/Imgs", "train/{}"])
+def test_masks_of_the_same_name_are_left_out(folder: str) -> None:
+    """The defects of magnetic tiles: each photo is a JPEG, its mask a PNG of the same name."""
+    names = [f"{folder.format(label)}/exp{n}.{end}" for label in ("blow", "free") for n in range(4) for end in KINDS]
+    found = read([*names, *files("free/more", count=1)] if folder == "{}" else names)
+    assert {label for _, label in classes(found)} == {"blow", "free"}
+    assert not [name for name in found.places if name.endswith(".png")]
+    (why,) = [why for why in found.left_out if "give them other names" in why]
+    assert found.left_out[why].files == 8
+
+
+KINDS = ("jpg", "png")
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        [f"{label}/{n}.{end}" for label in ("a", "b") for n in range(2) for end in KINDS],
+        [f"{label}/{n}.{end}" for label in ("a", "b") for end in KINDS for n in range(5 if end == "png" else 9)],
+        [f"a/{n}.{end}" for end in KINDS for n in range(4)] + [f"b/{n}.jpg" for n in range(40)],
+        [f"{label}/{n}.{end}" for label in ("a", "b") for n in range(5) for end in ("jpg", "webp")],
+    ],
+)
+def test_pictures_in_two_formats_stay(names: list[str]) -> None:
+    assert len(read(names).places) == len(names)
 
 
 def test_caches_of_shares_and_notebooks_are_no_classes() -> None:

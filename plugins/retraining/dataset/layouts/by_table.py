@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Set
 
-from retraining.dataset.layouts.folder_names import MARKS, is_whole, says, split_words
+from retraining.dataset.layouts.folder_names import are_marks, is_whole, split_words
 from retraining.dataset.layouts.ignored import why_path_ignored
 from retraining.dataset.layouts.layout import BESIDE_IMAGES, Understood
 from retraining.dataset.layouts.table import Table
@@ -119,7 +119,7 @@ def _images(table: Table, names: Iterable[str], found: Understood) -> list[str]:
             if name != table.name:
                 found.leave_out(why, name)
         else:
-            (marks if any(says(folder, MARKS) for folder in name.split("/")[:-1]) else images).append(name)
+            (marks if any(are_marks(folder) for folder in name.split("/")[:-1]) else images).append(name)
     if not images:
         return marks  # somebody calls images so
     for name in marks:

@@ -11,14 +11,13 @@ from itertools import combinations
 from typing import cast
 
 from retraining.dataset.layouts.folder_names import (
-    MARKS,
     NO_CLASS,
     SPLIT_WORDS,
     WRAPPERS,
+    are_marks,
     are_numbered,
     are_parts,
     classes_with_splits,
-    says,
     split_words,
     words_of,
 )
@@ -252,7 +251,7 @@ def _refuse_whole_sets(
 def _without_marks(folder: Folder) -> dict[str, Folder]:
     """The folders in a folder, without what is drawn over the images of the only other one, or written about them."""
     full = folder.full
-    others = {name: inner for name, inner in full.items() if not says(name, MARKS)}
+    others = {name: inner for name, inner in full.items() if not are_marks(name)}
     if len(others) != 1 or len(full) == 1:
         return full
     ((_, other),) = others.items()
@@ -289,7 +288,7 @@ def _alike(folder: Folder) -> tuple[str, str, set[str], Path, Path] | None:
     held = {name: {each.lower(): each for each in full[name].inner} for name in deep}
     for one, other in combinations(deep, 2):
         common = {
-            name for name in held[one].keys() & held[other].keys() if not says(name, MARKS) and name not in WRAPPERS
+            name for name in held[one].keys() & held[other].keys() if not are_marks(name) and name not in WRAPPERS
         }
         most = min(len(held[one]), len(held[other])) if are_numbered((one, other)) else len(held[one] | held[other])
         if common and 2 * len(common) >= most and (len(common) > 1 or are_numbered((one, other))):
@@ -371,7 +370,7 @@ def _refuse_no_class(source: str, at: Path, folder: Folder) -> None:
 
 def _wraps(name: str) -> bool:
     """Whether a folder of this name holds a class's images, or what is drawn over them."""
-    return name in WRAPPERS or says(name, MARKS)
+    return name in WRAPPERS or are_marks(name)
 
 
 # --- parts ------------------------------------------------------------------------------------------------------------

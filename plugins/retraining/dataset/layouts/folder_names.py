@@ -32,7 +32,7 @@ WRAPPERS = FILLERS | {"jpegimages", "all", "jpg", "png"}
 # What is drawn over images for other tasks than this one, often as images too: images/, masks/.
 MARKS = {
     "mask", "masks", "label", "labels", "annotation", "annotations", "segmentation", "segmentations", "trimap",
-    "trimaps", "groundtruth", "gt",
+    "trimaps", "groundtruth", "gt", "seg",
 }  # fmt: skip
 # Of one set that was too large for one folder, archive or upload: images_001, HAM10000_images_part_2.
 PARTS = {
@@ -90,6 +90,11 @@ def says(folder: str, what: set[str]) -> bool:
     """Whether a folder's name is nothing but such words."""
     words = words_of(folder)
     return bool(words) and set(words) <= what
+
+
+def are_marks(folder: str) -> bool:
+    """Whether a folder's name says that it holds what is drawn over images, or written about them: ground_truth."""
+    return says(folder, MARKS) or "".join(words_of(folder)) in MARKS or folder.lower() in MARKS
 
 
 def are_parts(folders: Iterable[str]) -> bool:

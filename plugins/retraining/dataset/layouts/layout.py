@@ -13,16 +13,18 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from retraining.dataset.layouts.class_folders import guessed, names_of, said_by
-from retraining.dataset.layouts.folder_names import MARKS, WRAPPERS, is_whole, says, split_words
+from retraining.dataset.layouts.folder_names import WRAPPERS, are_marks, is_whole, split_words
 from retraining.dataset.layouts.folders import Folder, Path, folders_of
 from retraining.dataset.layouts.ignored import why_path_ignored
 from retraining.dataset.layouts.proposed import layout, line
+from retraining.dataset.layouts.twins import twins
 from retraining.dataset.source_error import SourceError, WithoutClassesError
 from retraining.dataset.split import SplitName
 from retraining.printable import printable
 from retraining.recipe.layout import Layout
 
 BESIDE_IMAGES = "masks or labels beside their images"
+AS_IMAGES = "called as a JPEG beside it is, as masks are; give them other names if they are pictures"
 DRAWN = re.compile(r"(.+?)[ _-]*(?:mask|masks|seg|segmentation|gt|groundtruth|label)(?:[ _-]?\d+)?\.[a-z]{3,4}", re.I)
 """An image's name without its ending, and what is drawn over it."""
 EXAMPLES = 3
@@ -164,12 +166,14 @@ def understand(source: str, names: Iterable[str], empty: Iterable[str] = (), sai
         found.within = _within(root, parents)
     lengths = sorted({len(path) for path in parents}, reverse=True)
     around = {path[:n] for path in parents for n in range(len(path) + 1)}
-    masks, divided = _masks(kept), {"train", "validation"} <= set(found.splits.values())
+    masks, alike, divided = _masks(kept), twins(kept.values()), {"train", "validation"} <= set(found.splits.values())
     for name, parts in kept.items():
         parent = next((parts[:n] for n in lengths if len(parts) > n and parts[:n] in parents), None)
         split, label = parents[parent] if parent is not None else (None, None)
         if parent is not None and (parts in masks or _are_marks(root, parts, len(parent) + (label is None))):
             found.leave_out(BESIDE_IMAGES, name)
+        elif parent is not None and parts in alike:
+            found.leave_out(AS_IMAGES, name)
         elif parent is not None and label is not None:
             found.places[name] = (split, "", label)
         elif parent is not None and len(parts) > len(parent) + 1:
@@ -199,8 +203,8 @@ def _are_marks(root: Folder, parts: Path, depth: int) -> bool:
     """Whether a file lies, `depth` folders deep or deeper, in one of masks that has their images beside it."""
     for n in range(depth, len(parts) - 1):
         around = root.at(parts[:n])
-        if around and says(parts[n], MARKS):
-            others = [name for name in around.full if name.lower() in WRAPPERS]
+        if around and are_marks(parts[n]):
+            others = [name for name in around.full if name.lower() in WRAPPERS and not are_marks(name)]
             if around.files or others:
                 return True
     return False
@@ -215,11 +219,12 @@ def _masks(kept: Mapping[str, Path]) -> set[Path]:
 
 def _refuse_marks(source: str, labels: set[str]) -> None:
     """Masks and their images are no two classes."""
-    marks = {label for label in labels if says(label, MARKS)}
-    if marks and all(label.lower() in WRAPPERS for label in labels - marks):
+    marks = {label for label in labels if are_marks(label)}
+    images = {label for label in labels - marks if label.lower() in WRAPPERS}
+    if marks and (images or marks == labels):
         raise WithoutClassesError(
-            f"{source}: {names_of(labels)} look like images and what is drawn over them, not like classes; expected "
-            f"<class>/<image>. {line(classes='<the folder that holds them>')} if they are classes."
+            f"{source}: {names_of(marks | images)} look like images and what is drawn over them, not like classes; "
+            f"expected <class>/<image>. {line(classes='<the folder that holds them>')} if they are classes."
         )
 
 
@@ -253,7 +258,7 @@ def _why_outside(parts: Path, parent: Path | None, around: Set[Path], parents: i
     depth = _apart(parts, around)
     if parent is not None or depth == len(parts) - 1:
         return "beside the class folders"
-    if says(parts[depth], MARKS):
+    if are_marks(parts[depth]):
         return BESIDE_IMAGES
     top = printable("/".join(parts[: depth + 1]))
     return f"in {top}: no split of this source" if parents > 1 else f"in {top}: outside the class folders"
