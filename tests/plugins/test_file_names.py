@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from retraining.dataset.layouts import name_search
-from retraining.dataset.layouts.file_names import PROPOSED, proposal, understand_names
+from retraining.dataset.layouts.file_names import NUMBER_FIRST, PROPOSED, proposal, understand_names
 from retraining.dataset.source_error import SourceError
 from retraining.dataset.sources.source import open_source
 from retraining.recipe import RecipeError, read_recipe
@@ -60,6 +60,21 @@ def test_the_proposed_pattern_finds_classes(tmp_path: Path, names: list[str], cl
 )
 def test_other_names_are_left_alone(names: list[str]) -> None:
     assert proposal(names) == ""
+
+
+def test_a_number_before_the_class_is_proposed(tmp_path: Path) -> None:
+    source = write(tmp_path, *(f"Houses/{n}_{room}.jpg" for n in range(6) for room in ("bathroom", "living room")))
+    with pytest.raises(SourceError) as refused, open_source(str(source), s3=None):
+        pass
+    assert f"layout: {{class_pattern: '{NUMBER_FIRST}'}}" in str(refused.value)
+    assert {label for _, label in found(source, NUMBER_FIRST).values()} == {"bathroom", "living room"}
+    assert proposal([f"{n}_{word}.jpg" for n in range(6) for word in ("train", "test")]) == ""
+
+
+def test_masks_are_no_classes_of_names() -> None:
+    images = [f"Images/{label}_{n}.png" for label in ("audi", "bmw") for n in range(3)]
+    names = [*images, *(name.replace("Images", "Masks") for name in images)]
+    assert sorted(understand_names("here", names, PROPOSED).places) == images
 
 
 def test_splits_around_the_names_are_kept(tmp_path: Path) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Set
 
-from retraining.dataset.layouts.folder_names import are_marks, is_whole, split_words
+from retraining.dataset.layouts.folder_names import is_whole, split_words
 from retraining.dataset.layouts.ignored import why_path_ignored
-from retraining.dataset.layouts.layout import BESIDE_IMAGES, Understood
+from retraining.dataset.layouts.layout import Understood, without_marks
 from retraining.dataset.layouts.table import Table
 from retraining.dataset.layouts.table_columns import OF_NO_SPLIT, asked, columns_of, image_column, split_of
 from retraining.printable import printable
@@ -21,7 +21,7 @@ def understand_table(
     Raises SourceError, with the reason, where the table does not tell their classes.
     """
     shown, found = printable(table.name), Understood(places={})
-    images = _images(table, names, found)
+    images = without_marks(names, found, table.name)
     read = columns_of(table, images, said or Layout(), known)
     found.tables[shown], found.called_so = read.taken, read.called_so
     called = _called(images, read.key, table)
@@ -109,22 +109,6 @@ def together(found: Mapping[str, Understood], names: Iterable[str]) -> Understoo
 def _some(labels: Set[str]) -> str:
     shown = ", ".join(printable(label) for label in sorted(labels)[:3])
     return f"{shown}, …" if len(labels) > 3 else shown
-
-
-def _images(table: Table, names: Iterable[str], found: Understood) -> list[str]:
-    """What may be images; the rest is left out of what is found."""
-    images, marks = list[str](), list[str]()
-    for name in names:
-        if why := why_path_ignored(name):
-            if name != table.name:
-                found.leave_out(why, name)
-        else:
-            (marks if any(are_marks(folder) for folder in name.split("/")[:-1]) else images).append(name)
-    if not images:
-        return marks  # somebody calls images so
-    for name in marks:
-        found.leave_out(BESIDE_IMAGES, name)
-    return images
 
 
 def _called(images: Iterable[str], key: Callable[[str], str], table: Table) -> dict[str, str | None]:

@@ -7,8 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from retraining.dataset.layouts.folder_names import split_words
-from retraining.dataset.layouts.ignored import why_path_ignored
-from retraining.dataset.layouts.layout import Understood
+from retraining.dataset.layouts.layout import Understood, without_marks
 from retraining.dataset.layouts.name_search import SearchError, search
 from retraining.dataset.source_error import SourceError
 from retraining.printable import printable
@@ -20,16 +19,14 @@ MOST_LIKELY = 1000
 """Classes that a proposal may find; more are names of things."""
 # A pattern to propose; the shorter a class, the earlier. 12.jpg, of a test set that nobody has labelled, has none.
 PROPOSED = r"^(?![0-9]+[.])(.+?)[ ._-]*[(]?[0-9]+[)]?[.]"
+NUMBER_FIRST = r"^[0-9]+[ ._-]+([^\W0-9_][^.]*)[.]"
+"""The same for 12_bathroom.jpg."""
 
 
 def understand_names(source: str, names: Iterable[str], pattern: str) -> Understood:
     """Each file with what the pattern finds in its own name, without its folders. Raises SourceError."""
-    found, images = Understood(places={}, pattern=pattern), list[str]()
-    for name in names:
-        if why := why_path_ignored(name):
-            found.leave_out(why, name)
-        else:
-            images.append(name)
+    found = Understood(places={}, pattern=pattern)
+    images = without_marks(names, found)
     try:
         labels = search("layout.class_pattern", pattern, [printable(name.rpartition("/")[2]) for name in images])
     except SearchError as error:
@@ -51,13 +48,14 @@ def understand_names(source: str, names: Iterable[str], pattern: str) -> Underst
 
 def proposal(names: Iterable[str]) -> str:
     """A sentence for who has such names and says nothing of them; empty where they look otherwise."""
-    images = [name for name in names if not why_path_ignored(name)]
+    images = without_marks(names, Understood(places={}))
     trained = [name for name in images if "train" in split_words(name.split("/")[:-1]).values()]
-    return _proposal(images) or _proposal(trained)
+    found = (_proposal(some, pattern) for some in (images, trained) for pattern in (PROPOSED, NUMBER_FIRST))
+    return next(filter(None, found), "")
 
 
-def _proposal(images: Sequence[str]) -> str:
-    found = [match[1] for name in images if (match := re.match(PROPOSED, name.rpartition("/")[2]))]
+def _proposal(images: Sequence[str], pattern: str) -> str:
+    found = [match[1] for name in images if (match := re.match(pattern, name.rpartition("/")[2]))]
     counted = Counter(found)
     alone = sum(count == 1 for count in counted.values())
     if len(found) < LIKELY * len(images) or not 1 < len(counted) <= MOST_LIKELY or 2 * alone > len(counted):
@@ -68,5 +66,5 @@ def _proposal(images: Sequence[str]) -> str:
     examples = ", ".join(printable(label) for label, _ in counted.most_common(3))
     return (
         f"The files' names look like {len(counted)} classes ({examples}{', …' if len(counted) > 3 else ''}). "
-        f"Put into the recipe `layout: {{class_pattern: '{PROPOSED}'}}` if they are."
+        f"Put into the recipe `layout: {{class_pattern: '{pattern}'}}` if they are."
     )

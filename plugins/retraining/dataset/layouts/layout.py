@@ -192,6 +192,22 @@ def understand(source: str, names: Iterable[str], empty: Iterable[str] = (), sai
     return found
 
 
+def without_marks(names: Iterable[str], found: Understood, table: str = "") -> list[str]:
+    """What may be images, whatever folders they lie in; the rest, but for the table, is left out of what is found."""
+    images, marks = list[str](), list[str]()
+    for name in names:
+        if why := why_path_ignored(name):
+            if name != table:
+                found.leave_out(why, name)
+        else:
+            (marks if any(are_marks(folder) for folder in name.split("/")[:-1]) else images).append(name)
+    if not images:
+        return marks  # somebody calls images so
+    for name in marks:
+        found.leave_out(BESIDE_IMAGES, name)
+    return images
+
+
 # --- parts ----------------------------------------------------------------------------------------------------------
 
 
