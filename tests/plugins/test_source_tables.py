@@ -129,6 +129,40 @@ def test_a_table_in_each_split_is_one_table(tmp_path: Path) -> None:
     assert len(by_name) == len(NAMES)
 
 
+@pytest.mark.parametrize(
+    "beside",
+    [
+        [
+            "outputs/confusion/1.png",
+            "outputs/predictions/1.png",
+            "assets/logo.png",
+            "venv/Lib/a/x.typed",
+            "venv/Scripts/a",
+        ],
+        ["assets/logo.png", "docs/1.png"],
+        ["outputs/train/1.png", "outputs/test/1.png"],
+    ],
+)
+@pytest.mark.parametrize("splits", [("train", "valid", "test"), ("train", "valid"), ("in/train", "in/test")])
+@pytest.mark.parametrize("images", ["", "images/"])
+def test_tables_of_splits_go_before_folders_beside_them(
+    tmp_path: Path, beside: list[str], splits: tuple[str, ...], images: str
+) -> None:
+    rows = "\n".join(["filename,label", *(f"{name},{label(name)}" for name in NAMES)])
+    placed(tmp_path, {f"{split}/{images}{name}": None for split in splits for name in NAMES})
+    placed(tmp_path, dict.fromkeys((f"{split}/_classes.csv" for split in splits), rows) | dict.fromkeys(beside))
+    read = found(tmp_path)
+    assert {kind for _, kind in read.values()} == {"cat", "dog"} and len(read) == len(splits) * len(NAMES)
+    assert len({split for split, _ in read.values()}) == len(splits)
+
+
+def test_class_folders_in_splits_go_before_their_tables(tmp_path: Path) -> None:
+    kinds = {f"{split}/{label(name)}/{name}": None for split in ("train", "test") for name in NAMES}
+    rows = "\n".join(["filename,shade", *(f"{name},{int(name[:2]) // 6}" for name in NAMES)])
+    placed(tmp_path, kinds | {"train/_shades.csv": rows, "test/_shades.csv": rows, "docs/1.png": None})
+    assert {kind for _, kind in found(tmp_path).values()} == {"cat", "dog"}
+
+
 def test_splits_of_a_table_without_a_heading_are_kept(tmp_path: Path) -> None:
     splits = ["training"] * 6 + ["validation"] * 3 + ["test"] * 3
     rows = (f"{split},gs://b/{name},{label(name)}" for split, name in zip(splits, NAMES, strict=True))

@@ -142,6 +142,19 @@ def lists_of_splits(names: Iterable[str]) -> Iterator[dict[str, SplitName]]:
             yield {tables[stem]: split for stem, split in words.items()}
 
 
+def tables_of_splits(names: Iterable[str]) -> Iterator[dict[str, str]]:
+    """Tables of one name, each in a folder that is called as another split is: train/_classes.csv, valid/_classes.csv.
+    By these folders."""
+    alike: dict[tuple[str, str], dict[str, str]] = {}
+    for name in (name for level in levels(names) for name in level):
+        folder, _, last = name.rpartition("/")
+        alike.setdefault((folder.rpartition("/")[0], last), {})[folder] = name
+    for tables in alike.values():
+        words = split_words(tables) if len(tables) > 1 else {}
+        if "train" in words.values() and 1 < len(words) == len(set(words.values())):
+            yield {folder: tables[folder] for folder in words}
+
+
 def is_guess(name: str) -> bool:
     """Whether a table says what somebody, or nobody, took the images for: sample_submission.csv of a competition."""
     return bool(GUESSES.search(name.rpartition("/")[2]))

@@ -25,7 +25,15 @@ from retraining.dataset.pictures.verdict import Rejected
 from retraining.dataset.source_error import SourceError, WithoutClassesError
 from retraining.dataset.sources.fetch import fetched, find_tree
 from retraining.dataset.sources.memory import Memory, Whole
-from retraining.dataset.sources.tables import by_named_table, by_tables, complete, divide_by_lists, heed, pixel_table
+from retraining.dataset.sources.tables import (
+    by_named_table,
+    by_tables,
+    by_tables_of_splits,
+    complete,
+    divide_by_lists,
+    heed,
+    pixel_table,
+)
 from retraining.dataset.sources.tree import Tree
 from retraining.dataset.split import SplitName
 from retraining.dataset.stamp import Stamp
@@ -134,7 +142,13 @@ def _understood(source: str, tree: Tree, layout: Layout) -> Understood:
         found = understand(source, tree.leaves, tree.empty, layout)
     except WithoutClassesError as error:
         refusal = str(error)
+    except SourceError:
+        if not layout.names_folders and (told := by_tables_of_splits(tree)):
+            return told
+        raise
     if found and found.tells_classes:
+        if not layout.names_folders and (told := by_tables_of_splits(tree)):
+            return told
         if not layout.names_folders:
             heed(source, found, tree)
             divide_by_lists(found, tree)

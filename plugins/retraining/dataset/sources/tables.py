@@ -25,6 +25,7 @@ from retraining.dataset.layouts.table import (
     lists_of_splits,
     named,
     read_table,
+    tables_of_splits,
 )
 from retraining.dataset.source_error import SourceError
 from retraining.dataset.sources.fetch import NOT_HERE
@@ -97,6 +98,30 @@ def by_tables(source: str, tree: Tree) -> tuple[Understood | None, list[str]]:
         if left <= 0:
             break
     return None, reasons
+
+
+def by_tables_of_splits(tree: Tree) -> Understood | None:
+    """What the tables in the split folders tell, where all images of each lie in one folder there; None where not.
+
+    Whatever lies beside the splits: a project's figures and programs.
+    """
+    told = list[Understood]()
+    candidates = list(islice(tables_of_splits(tree.leaves), MAX_TABLES))
+    images = Counter(name.rpartition("/")[0] for name in tree.leaves if candidates and not why_path_ignored(name))
+    for tables in candidates:
+        inside = [[above for above in images if f"{above}/".startswith(f"{folder}/")] for folder in tables]
+        if any(len(folders) != 1 for folders in inside):
+            continue
+        try:
+            found = {name: understand_table(_read(tree, name), tree.leaves) for name in tables.values()}
+        except SourceError:
+            for name in tables.values():
+                _forget(tree, name)
+            continue
+        whole = together(found, tree.leaves)
+        if whole and whole.tells_classes and len(whole.places) >= LEAST * sum(images[above] for (above,) in inside):
+            told.append(whole)
+    return told[0] if len(told) == 1 else None
 
 
 def _stem(name: str) -> str:
