@@ -247,6 +247,48 @@ def test_boxes_of_several_classes_are_refused_by_picture(tmp_path: Path, told: s
         found(tmp_path)
 
 
+@pytest.mark.parametrize("folders", [("images", "."), ("train", "train")])
+def test_a_word_behind_a_box_is_the_class(tmp_path: Path, folders: tuple[str, str]) -> None:
+    """Of Keras-RetinaNet, without a heading; an image without boxes has a row of its name alone."""
+    images, beside = folders
+    rows = [f"{name},{n},{n + 1.5},{n + 40},{n + 50},{label(name)}" for n, name in enumerate(NAMES)]
+    text = "\n".join([*rows, f"{NAMES[0]},7,7,9,9,cat", f"{NAMES[3]},1,2,3,4,cat", "empty.jpg,,,,,"])
+    placed(tmp_path, {f"{images}/{name}": None for name in [*NAMES, "empty.jpg"]} | {f"{beside}/boxes.csv": text})
+    read = found(tmp_path)
+    assert {Path(name).name: kind for name, (_, kind) in read.items()} == {
+        name: label(name) for name in NAMES if name != NAMES[3]
+    }
+
+
+@pytest.mark.parametrize("cells", ["3,cat,red", "3,4,5"])
+def test_words_in_no_or_several_columns_are_unclear(tmp_path: Path, cells: str) -> None:
+    text = "\n".join(f"{name},{cells}" for name in NAMES)
+    placed(tmp_path, {**{f"images/{name}": None for name in NAMES}, "boxes.csv": text})
+    with pytest.raises(SourceError, match="not clear of 2, 3, 4"):
+        found(tmp_path)
+
+
+def test_a_column_may_be_called_finding(tmp_path: Path) -> None:
+    """The chest X-rays of COVID-19, with ages and views beside."""
+    rows = [f"{n},{n + 30},PA,{label(name)},{name}" for n, name in enumerate(NAMES)]
+    placed(tmp_path, {f"images/{name}": None for name in NAMES})
+    placed(tmp_path, {"metadata.csv": "\n".join(["patientid,age,view,finding,filename", *rows])})
+    assert found(tmp_path) == {f"images/{name}": (None, label(name)) for name in NAMES}
+    placed(tmp_path, {"metadata.csv": "\n".join(["patientid,age,material,finding,filename", *rows])})
+    with pytest.raises(SourceError, match="not clear of patientid, age, material, finding"):
+        found(tmp_path)
+
+
+def test_a_table_left_to_git_lfs_is_told(tmp_path: Path) -> None:
+    pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 3175072\n"
+    placed(tmp_path, {f"{split}/{name}": None for split in ("train", "test") for name in NAMES})
+    placed(tmp_path, {f"{split}/labels.csv": pointer for split in ("train", "test")})
+    with pytest.raises(SourceError, match=r"train/labels\.csv: Git LFS keeps the table elsewhere.* git lfs pull"):
+        found(tmp_path)
+    with pytest.raises(SourceError, match="git lfs pull"):
+        found(tmp_path, table="train/labels.csv")
+
+
 def test_a_table_of_one_class_is_told(tmp_path: Path) -> None:
     text = "\n".join(["file,label", *(f"{name},cat" for name in NAMES)])
     placed(tmp_path, {**{f"images/{name}": None for name in NAMES}, "labels.csv": text})

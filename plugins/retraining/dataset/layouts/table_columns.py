@@ -29,6 +29,8 @@ CLASS = (
     "species", "diagnosis", "target", "choice", "variety", "disease", "condition", "emotion", "pathology", "dx",
     "klasse", "clase", "classe", "truelabel", "classid", "categoryid", "labelid", "choices",
 )  # fmt: skip
+LIKELY = ("finding", "findings", "gesture", "expression", "cultivar", "defect", "material", "genus")
+"""Where no column is called as one of those, and one alone as these are."""
 SPLIT = ("split", "set", "subset", "partition", "datasplit", "dataset", "fold", "kfold", "phase", "usage", "mluse")
 UNREAD = ("split", "partition", "subset", "fold", "folds", "isvalid")
 """How a column's name ends whose values people mean to divide images by."""
@@ -51,6 +53,8 @@ SIGNED = re.compile(r"(\.[A-Za-z]{3,5})\?.*")
 """What stands in an address behind a file's name."""
 CHANGED = re.compile(r"^[0-9a-f]{8}-|[^-\w.]+|\.[A-Za-z]{3,5}$")
 """What a server puts before a name, leaves out of it, and its ending."""
+NUMBER = re.compile(r"[-+]?[0-9]*[.]?[0-9]*(?:e[-+]?[0-9]+)?|nan", re.I)
+"""Or nothing: Keras-RetinaNet's row of an image without boxes has its name alone."""
 ONE = 0.9
 """Of the rows; where fewer have exactly one 1, columns of 0 and 1 are not the classes."""
 
@@ -153,8 +157,7 @@ def image_column(table: Table, images: Sequence[str], said: Layout) -> tuple[Tab
             f"by {best:.0%} of its rows."
         )
     if key(asked(table.columns[column])) in there and not named_so:
-        numbers = [str(number) for number in range(1, len(table.columns) + 1)]
-        table = Table(name=table.name, columns=numbers, rows=[table.columns, *table.rows])
+        table = Table(name=table.name, columns=_numbers(len(table.columns)), rows=[table.columns, *table.rows])
     return table, column, key
 
 
@@ -190,6 +193,10 @@ def _class_column(table: Table, image: int, said: str | None) -> int:
         return next((number for number in called if not all(row[number].isdigit() for row in table.rows)), called[0])
     shown = printable(table.name)
     if len(others) != 1:
+        likely = [n for n in others if plain(table.columns[n].rpartition(".")[2]) in LIKELY]
+        words = likely or ([n for n in others if _has_words(table, n)] if _is_headless(table) else [])
+        others = words if len(words) == 1 else others
+    if len(others) != 1:
         names = ", ".join(printable(table.columns[number]) for number in others[:8])
         raise SourceError(
             f"{shown}: which column tells the class is not clear of {names or 'none'}. Put into the recipe "
@@ -203,6 +210,20 @@ def _class_column(table: Table, image: int, said: str | None) -> int:
             "are."
         )
     return others[0]
+
+
+def _is_headless(table: Table) -> bool:
+    """Whether its columns are called by their numbers, as `image_column` calls them."""
+    return list(table.columns) == _numbers(len(table.columns))
+
+
+def _numbers(width: int) -> list[str]:
+    return [str(number) for number in range(1, width + 1)]
+
+
+def _has_words(table: Table, number: int) -> bool:
+    """Whether a column says anything but numbers."""
+    return not all(NUMBER.fullmatch(row[number]) for row in table.rows)
 
 
 def _known_column(table: Table, image: int, known: Set[str]) -> int:

@@ -27,6 +27,7 @@ from retraining.dataset.layouts.table import (
     read_table,
     tables_of_splits,
 )
+from retraining.dataset.pictures.verify import GIT_LFS
 from retraining.dataset.source_error import SourceError
 from retraining.dataset.sources.fetch import NOT_HERE
 from retraining.dataset.sources.memory import Forgotten
@@ -270,6 +271,8 @@ def _fetched(tree: Tree, name: str) -> str:
         body = leaf.path.read_bytes()
     except OSError as error:
         raise SourceError(f"{printable(name)} cannot be read ({error.strerror}); allow the worker to.") from None
+    if body.startswith(GIT_LFS):
+        raise SourceError(f"{printable(name)}: Git LFS keeps the table elsewhere; fetch it: git lfs pull.")
     encoding = encoding_of(name, body)
     if encoding in WINDOWS:
         log.warning(
