@@ -164,7 +164,6 @@ FAULTS: list[tuple[str, Make, str]] = [
     ("zeros", lambda chance: bytes(4096), "NOT_IMAGE"),
     ("a web page", text("<!DOCTYPE html><html><body>404 Not Found"), "NOT_IMAGE"),
     ("an error of S3", text('<?xml version="1.0"?><Error><Code>AccessDenied</Code></Error>'), "NOT_IMAGE"),
-    ("a drawing in SVG", text('<svg xmlns="http://www.w3.org/2000/svg"/>'), "NOT_IMAGE"),
     ("a pointer of Git LFS", text("version https://git-lfs.github.com/spec/v1\noid sha256:0\n"), "NOT_IMAGE"),
     ("a list of labels", text("image,label\n1.jpg,cat\n"), "NOT_IMAGE"),
     ("annotations", text('{"images": [], "annotations": []}'), "NOT_IMAGE"),
@@ -182,6 +181,8 @@ FAULTS: list[tuple[str, Make, str]] = [
     ("what a Mac leaves", starting(b"\0\x05\x16\x07\0\x02\0\0Mac OS X"), "NOT_IMAGE"),
     ("base64 of a picture", text("/9j/4AAQSkZJRgABAQAAAQABAAD"), "NOT_IMAGE"),
     # -- pictures that are not read
+    ("a drawing in SVG", text('<svg xmlns="http://www.w3.org/2000/svg"/>'), "FORMAT"),
+    ("a grey map of numbers", text("P2\n# made by hand\n2 2\n255\n0 1 2 3\n"), "FORMAT"),
     ("HEIC", starting(b"\0\0\0\x18ftypheic"), "FORMAT"),
     ("AVIF", starting(b"\0\0\0\x1cftypavif"), "FORMAT"),
     ("Photoshop", starting(b"8BPS\0\x01"), "FORMAT"),

@@ -192,3 +192,29 @@ def test_a_clone_without_its_pictures_is_told(tmp_path: Path) -> None:
     (tmp_path / "1.jpg").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 12345\n")
     found = verify_image(tmp_path / "1.jpg")
     assert isinstance(found, Rejected) and found.code == "NOT_IMAGE" and "git lfs pull" in found.detail
+
+
+@pytest.mark.parametrize(
+    ("body", "name", "how"),
+    [
+        (b"P5 92 112 255\n" + bytes(92 * 112), "Netpbm", "mogrify -format png"),
+        (b"P6\n# GIMP\n2 2\n255\n" + bytes(12), "Netpbm", "mogrify"),
+        (b"\0\0\0\x18ftypheic" + bytes(9), "HEIC", "mogrify"),
+        (b'<svg xmlns="http://www.w3.org/2000/svg"/>', "SVG", "rsvg-convert"),
+        (b'\xef\xbb\xbf<?xml version="1.0"?>\n<!-- drawn -->\n<svg/>', "SVG", "rsvg-convert"),
+        (bytes(128) + b"DICM" + bytes(20), "DICOM", "dcmj2pnm"),
+        (b"8BPS\0\x01" + bytes(20), "PSD", "magick '1.psd[0]'"),
+        (b"\0\0\0\x0cjP  \r\n\x87\n", "JPEG 2000", "mogrify"),
+    ],
+)
+def test_a_picture_not_read_says_how_to_convert(tmp_path: Path, body: bytes, name: str, how: str) -> None:
+    (tmp_path / "1").write_bytes(body)
+    found = verify_image(tmp_path / "1")
+    assert isinstance(found, Rejected) and found.code == "FORMAT"
+    assert found.detail.startswith(name) and f"PNG: {how}" in found.detail
+
+
+@pytest.mark.parametrize("text", ["P1 cat", "P5", "<!DOCTYPE html><svg/>", "<?xml version='1.0'?><Error/>"])
+def test_other_texts_are_no_pictures(tmp_path: Path, text: str) -> None:
+    (tmp_path / "1").write_text(text)
+    assert getattr(verify_image(tmp_path / "1"), "code", "") == "NOT_IMAGE"

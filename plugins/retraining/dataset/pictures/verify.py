@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import re
 import threading
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import replace
@@ -31,6 +32,16 @@ OTHER_FORMATS = {
     b"\xff\x4f\xff\x51": "JPEG 2000", b"II+\0": "BigTIFF", b"MM\0+": "BigTIFF",
 }  # fmt: skip
 BRANDS = {b"heic": "HEIC", b"heix": "HEIC", b"mif1": "HEIC", b"msf1": "HEIC", b"avif": "AVIF", b"avis": "AVIF"}
+
+NETPBM = re.compile(rb"P[1-6]\s+[#\d]")
+SVG = re.compile(rb"\s*<(?:svg|(?:\?xml|!--|!doctype svg).{0,2000}<svg)", re.IGNORECASE | re.DOTALL)
+HOW = {
+    "DICOM": "dcmj2pnm --write-png 1.dcm 1.png (DCMTK), with the window that doctors look through",
+    "PSD": "magick '1.psd[0]' 1.png",
+    "SVG": "rsvg-convert --width 512 --output 1.png 1.svg",
+}
+ELSE = "mogrify -format png <its files> (ImageMagick)"
+"""How a picture that is not read becomes one that is."""
 
 GIT_LFS = b"version https://git-lfs.github.com/"
 """What stands in a clone until its files are fetched."""
@@ -125,9 +136,11 @@ def _foreign(body: bytes) -> Rejected:
         return Rejected(code="NOT_IMAGE", detail="Git LFS keeps the picture elsewhere; fetch it: git lfs pull")
     name = BRANDS.get(body[8:12]) if body[4:8] == b"ftyp" else None
     name = "DICOM" if body[128:132] == b"DICM" else name
+    name = "Netpbm (PBM, PGM, PPM)" if NETPBM.match(body) else name
+    name = "SVG" if SVG.match(body.removeprefix(b"\xef\xbb\xbf")) else name
     name = name or next((name for magic, name in OTHER_FORMATS.items() if body.startswith(magic)), None)
     if name:
-        return Rejected(code="FORMAT", detail=f"{name} is not read; convert it to JPEG or PNG")
+        return Rejected(code="FORMAT", detail=f"{name} is not read; convert it to PNG: {HOW.get(name, ELSE)}")
     return Rejected(code="NOT_IMAGE", detail=f"no JPEG, PNG, WebP, GIF, BMP or TIFF: it begins with {body[:12]!r}")
 
 
