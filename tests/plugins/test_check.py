@@ -67,6 +67,23 @@ def test_a_recipe_is_checked_with_its_own_layout(tmp_path: Path) -> None:
     assert "pets.yaml" in broken.stderr
 
 
+def test_a_proposed_layout_can_be_tried(tmp_path: Path) -> None:
+    images = photographs()
+    source = folder(
+        tmp_path / "in", A__street=images[:12], A__field=images[20:32], B__street=images[12:16], B__field=images[32:36]
+    )
+    refused = check(source)
+    assert refused.returncode == 1 and "`layout: {train: A, test: B}`" in refused.stdout
+    for layout in ("layout: {train: A, test: B}", "{train: A, test: B}"):
+        done = check(source, "--layout", layout, "--names")
+        assert done.returncode == 0 and "A as train" in done.stdout, done.stdout + done.stderr
+    alone = check(source, "--layout", "{classes: A}")
+    assert "Good: 24 images of 2 classes" in alone.stdout
+    for layout in ("A", "{classes: A", "{classes: 7}", "{folder: A}", ""):
+        wrong = check(source, "--layout", layout)
+        assert (wrong.returncode, wrong.stdout) == (2, "") and "--layout" in wrong.stderr, wrong
+
+
 def test_a_contact_sheet_shows_strangers_text_as_text(tmp_path: Path) -> None:
     source = pets(tmp_path / "in")
     (source / "field" / "0.png").rename(source / "field" / "<script>alert(1)<.png")

@@ -1,6 +1,7 @@
 """Look at a data set as a sync would, or write a known one as an image folder, without Airflow.
 
 python -m retraining.dataset check SOURCE [--html FILE]       what a sync of it would say; SOURCE may be a recipe's file
+python -m retraining.dataset check SOURCE --layout '{classes: Data/Train}'   the same, with what a refusal proposed
 python -m retraining.dataset check SOURCE --names             how its folders and tables are understood, and no more
 python -m retraining.dataset sync RECIPE                      bring a recipe's source into the bucket, as its DAG does
 python -m retraining.dataset diff RECIPE [SINCE [NOW]]        what is other since the champion's data, image by image
@@ -29,7 +30,7 @@ from retraining.dataset.public.hub_parquet import Columns
 from retraining.dataset.sources.archive import ArchiveError
 from retraining.dataset.sources.source import SourceError
 from retraining.environment import dags_folder
-from retraining.recipe import RecipeError
+from retraining.recipe import RecipeError, read_layout
 from retraining.telling import PlainFormatter, tell
 
 
@@ -52,6 +53,9 @@ def main() -> int:
         "check", help="what a sync would say of a source; exit status 1 if it would refuse it"
     )
     checking.add_argument("source", help="a folder, archive, s3:// prefix or https address, or a recipe's file")
+    checking.add_argument(
+        "--layout", metavar="YAML", help="what a refusal proposes, to be tried: '{classes: Data/Train}'"
+    )
     looking = checking.add_mutually_exclusive_group()
     looking.add_argument("--html", type=Path, metavar="FILE", help="also write a contact sheet to look at")
     looking.add_argument("--names", action="store_true", help="look at no picture, only at how they lie")
@@ -78,7 +82,7 @@ def main() -> int:
     doubting.add_argument("--take", type=Path, metavar="FILE", help="go by a sheet that was filled in")
     arguments = parser.parse_args()
     if arguments.command == "check":
-        return _check(arguments.source, arguments.html, names=arguments.names)
+        return _check(arguments.source, arguments.html, arguments.layout, names=arguments.names)
     if arguments.command in ("sync", "diff", "gc", "labels"):
         return _of_recipe(arguments)
     return _import(parser, arguments)
@@ -114,11 +118,12 @@ def _import(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> i
     return 0
 
 
-def _check(source: str, html: Path | None, *, names: bool) -> int:
+def _check(source: str, html: Path | None, layout: str | None, *, names: bool) -> int:
     _log_to_stderr()
     try:
+        said = None if layout is None else read_layout(layout)
         with at_terminal() as progress:
-            checked = check(source, html=html is not None, names=names, progress=progress)
+            checked = check(source, said=said, html=html is not None, names=names, progress=progress)
         if html is not None and checked.html is not None:
             html.write_text(checked.html)
     except (RecipeError, OSError, BotoCoreError, ClientError) as error:

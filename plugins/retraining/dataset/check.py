@@ -42,17 +42,20 @@ class Checked:
     html: str | None = None
 
 
-def check(what: str, *, html: bool = False, names: bool = False, progress: Progress = in_log) -> Checked:
+def check(
+    what: str, *, said: Layout | None = None, html: bool = False, names: bool = False, progress: Progress = in_log
+) -> Checked:
     """`what`: a source, or a recipe file that names one. Raises RecipeError for a recipe that cannot be read.
 
+    `said`: instead of the recipe's layout, to try what a refusal proposes.
     `names`: nothing is looked at but the files' names, and a table of their classes.
     """
     if not what.strip():
         return Checked(good=False, text="Refused: no source is named; . is the folder that you are in.")
-    source, layout, split = what, None, Split()
+    source, layout, split = what, said, Split()
     if what.lower().endswith((".yaml", ".yml")) and Path(what).is_file():
         recipe = load_recipe(Path(what))
-        source, layout, split = recipe.source, recipe.layout, recipe.split
+        source, layout, split = recipe.source, said or recipe.layout, recipe.split
     try:
         return _laid_out(source, layout) if names else _checked(source, layout, split, html=html, progress=progress)
     except (SourceError, ArchiveError) as error:

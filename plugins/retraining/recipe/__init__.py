@@ -16,6 +16,7 @@ from retraining.recipe.recipe import (
     check_recipes,
     find_recipes,
     load_recipe,
+    read_layout,
     read_recipe,
 )
 from retraining.recipe.refusal import RecipeError
@@ -30,5 +31,6 @@ __all__ = [
     "check_recipes",
     "find_recipes",
     "load_recipe",
+    "read_layout",
     "read_recipe",
 ]

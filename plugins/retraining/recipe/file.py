@@ -28,8 +28,6 @@ MERGE = "tag:yaml.org,2002:merge"
 
 def read_yaml(path: Path) -> object:
     """What the file holds; RecipeError, which does not name the file, for what cannot be read or has no end."""
-    import yaml
-
     try:
         if path.exists() and not path.is_file():  # opening a pipe would never end
             raise RecipeError("file", path.name, "is no file")
@@ -38,21 +36,35 @@ def read_yaml(path: Path) -> object:
         if len(content) > MAX_BYTES:
             raise RecipeError("file", path.name, f"has more than {MAX_BYTES} bytes; a recipe is a few kilobytes")
         text = content.decode("utf-16" if content.startswith(UTF_16) else "utf-8")
-        try:
-            found = _load(path.name, text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-        except yaml.YAMLError:  # libyaml is ten times as fast, but refuses names of files that are not UTF-8
-            found = _load(path.name, text, yaml.SafeLoader)
-        if not isinstance(found, dict):
-            rule = "is empty" if found is None else f"is a {type(found).__name__}, not keys with values"
-            raise RecipeError("file", path.name, rule, "A recipe has a name and a source: see dags/recipes.")
-        return found
-    except RecipeError:
-        raise
     except OSError as error:
         raise RecipeError("file", path.name, f"cannot be read ({error.strerror})") from None
+    except UnicodeDecodeError as error:
+        raise _no_yaml("file", path.name, error) from None
+    return parsed("file", path.name, text, "A recipe has a name and a source: see dags/recipes.")
+
+
+def parsed(key: str, name: str, text: str, way_out: str) -> dict[Any, Any]:
+    """What a text holds: keys with values. Raises RecipeError, of the key and the name."""
+    import yaml
+
+    try:
+        try:
+            found = _load(name, text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        except yaml.YAMLError:  # libyaml is ten times as fast, but refuses names of files that are not UTF-8
+            found = _load(name, text, yaml.SafeLoader)
+    except RecipeError:
+        raise
     except (yaml.YAMLError, ValueError, LookupError, ArithmeticError, RecursionError) as error:
-        problem = "\n".join(map(printable, str(error)[:1000].splitlines())) or type(error).__name__
-        raise RecipeError("file", path.name, f"is not valid YAML ({problem})") from None
+        raise _no_yaml(key, name, error) from None
+    if not isinstance(found, dict):
+        rule = "is empty" if found is None else f"is a {type(found).__name__}, not keys with values"
+        raise RecipeError(key, name, rule, way_out)
+    return found
+
+
+def _no_yaml(key: str, name: str, error: Exception) -> RecipeError:
+    problem = "\n".join(map(printable, str(error)[:1000].splitlines())) or type(error).__name__
+    return RecipeError(key, name, f"is not valid YAML ({problem})")
 
 
 def mentions(path: Path, text: str) -> bool:

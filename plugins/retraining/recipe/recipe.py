@@ -19,7 +19,7 @@ from retraining.recipe.capture import Capture
 from retraining.recipe.combinations import check_combinations
 from retraining.recipe.debugger import Debugger
 from retraining.recipe.deployment import Deployment
-from retraining.recipe.file import mentions, read_yaml
+from retraining.recipe.file import mentions, parsed, read_yaml
 from retraining.recipe.hyperparameters import HYPERPARAMETERS, Value
 from retraining.recipe.instance_types import Kind, problem, transform_type
 from retraining.recipe.layout import Layout
@@ -378,6 +378,18 @@ def read_recipe(data: object, where: str) -> Recipe:
         return read_section(Recipe, data)
     except RecipeError as error:
         raise error.found_in(where) from None
+
+
+def read_layout(text: str) -> Layout:
+    """A layout alone, as refusals of a source propose it: {classes: Data/Train}, with `layout:` before it or without.
+
+    Raises RecipeError.
+    """
+    try:
+        data = parsed("text", text, text, "For example {classes: Data/Train}, as a refusal of the source proposes it.")
+        return read_section(Layout, data["layout"] if data.keys() == {"layout"} else data)
+    except RecipeError as error:
+        raise error.found_in("--layout") from None
 
 
 def check_recipes(paths: Iterable[Path]) -> dict[Path, str]:
