@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
 import time
 import zipfile
 from collections import Counter
@@ -277,6 +278,18 @@ def test_a_column_may_be_called_finding(tmp_path: Path) -> None:
     placed(tmp_path, {"metadata.csv": "\n".join(["patientid,age,material,finding,filename", *rows])})
     with pytest.raises(SourceError, match="not clear of patientid, age, material, finding"):
         found(tmp_path)
+
+
+def test_two_spellings_in_a_table_are_merged_as_told(tmp_path: Path) -> None:
+    """Thousands of rows are not to be written anew by hand."""
+    rows = [f"628,ANGER {name},{'anger' if n % 2 else 'joy'}" for n, name in enumerate(NAMES)]
+    text = "\n".join(["user,image,emotion", *rows[:-1], f"628,ANGER {NAMES[-1]},ANGER"])
+    placed(tmp_path, {**{f"ANGER {name}": None for name in NAMES}, "data/the legend.csv": text})
+    with pytest.raises(SourceError, match=r"'ANGER' has 1 images, 'anger' 5\. To write all as 'anger': perl") as told:
+        found(tmp_path)
+    subprocess.run(str(told.value).partition("'anger': ")[2], shell=True, check=True, cwd=tmp_path, timeout=20)
+    assert len(found(tmp_path)) == len(NAMES)
+    assert (tmp_path / "data/the legend.csv").read_text() == text.replace(",ANGER\n", ",anger\n")[:-5] + "anger"
 
 
 def test_a_table_left_to_git_lfs_is_told(tmp_path: Path) -> None:

@@ -6,8 +6,10 @@ keys, manifests, a model's answers and CSV, so it is text of any language, and n
 
 from __future__ import annotations
 
+import re
+import shlex
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from retraining.dataset.source_error import SourceError
 from retraining.printable import JOINERS, printable
@@ -33,8 +35,13 @@ def class_name(folder: str) -> str:
     return unicodedata.normalize("NFC", folder)
 
 
-def require_class_names(source: str, folders: Iterable[tuple[str, str]]) -> None:
-    """Raises SourceError for a name that cannot be carried, and for two that are one. (parent, class folder) pairs."""
+def require_class_names(
+    source: str, folders: Iterable[tuple[str, str]], counts: Mapping[str, int] | None = None, tables: Iterable[str] = ()
+) -> None:
+    """Raises SourceError for a name that cannot be carried, and for two that are one. (parent, class folder) pairs.
+
+    `counts`: images of each class; `tables`: those that tell the classes, where these are of no folders.
+    """
     spelt: dict[tuple[str, str], str] = {}
     folded: dict[str, str] = {}
     for parent, folder in sorted(set(folders)):
@@ -48,7 +55,23 @@ def require_class_names(source: str, folders: Iterable[tuple[str, str]]) -> None
                 "rename one, or merge them."
             )
         if (twin := folded.setdefault(_folded(name), name)) != name:
-            raise SourceError(f"{source}: classes {twin!r} and {name!r} differ only in case; rename or merge them.")
+            raise SourceError(
+                f"{source}: classes {twin!r} and {name!r} differ only in case; rename or merge them."
+                f"{_how_to_merge(twin, name, counts, tables) if counts else ''}"
+            )
+
+
+def _how_to_merge(one: str, other: str, counts: Mapping[str, int], tables: Iterable[str]) -> str:
+    """How many images each has, and the command that writes the rarer as the other in the cells of tables."""
+    rare, usual = sorted((one, other), key=lambda name: counts[name])
+    told = f" {rare!r} has {counts[rare]} images, {usual!r} {counts[usual]}."
+    # What begins with a dash or a bar would be more than a file's name to perl.
+    if not (names := " ".join(shlex.quote(f"./{table}") for table in tables)) or not re.fullmatch(
+        r"[\w -]+", f"{rare}{usual}"
+    ):
+        return told
+    cell = rf"(?<![^,;|\t\"]){rare}(?![^,;|\t\"\r\n])"
+    return f"{told} To write all as {usual!r}: perl -pi.bak -e 's/{cell}/{usual}/g' {names}"
 
 
 def as_class_name(text: str) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -172,7 +173,9 @@ def _require_classes(source: str, understood: Understood, tree: Tree) -> None:
     if are_packed(understood.places):  # Kaggle's MNIST has a folder for each of its files
         labels = []
     if len(labels) > 1:
-        require_class_names(source, folders)
+        counts = Counter(class_name(folder) for _, _, folder in understood.places.values())
+        of_folders = any(label in name.split("/") for name, (_, _, label) in understood.places.items())
+        require_class_names(source, folders, counts, () if of_folders else understood.tables)
         return
     beside = _beside(source, understood, tree)
     if not labels:
