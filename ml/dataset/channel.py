@@ -227,7 +227,7 @@ def list_images(
     left_out: dict[str, list[Path]] = {}
     candidates: list[tuple[Path, int]] = []
     for entry in sorted(folder.iterdir()):
-        if ignored(entry.name):
+        if ignored(entry.name, folder=entry.is_dir()):
             left_out.setdefault(BY_NAME, []).append(entry)
         elif not entry.is_dir():
             left_out.setdefault(BESIDE, []).append(entry)
@@ -251,10 +251,12 @@ def files_below(folder: Path) -> tuple[list[Path], list[Path]]:
     """(files, what `ignored` names, which is not looked into). Links are followed, but into no folder twice."""
     files, strays, seen = [], [], {folder.resolve(), *folder.resolve().parents}
     for place, folders, names in os.walk(folder, followlinks=True):
-        paths = [Path(place, name) for name in (*folders, *names)]
-        strays += [path for path in paths if ignored(path.name)]
-        files += [path for path in paths[len(folders) :] if not ignored(path.name)]
-        folders[:] = sorted(name for name in folders if not ignored(name) and Path(place, name).resolve() not in seen)
+        strays += [Path(place, name) for name in folders if ignored(name, folder=True)]
+        for name in names:
+            (strays if ignored(name) else files).append(Path(place, name))
+        folders[:] = sorted(
+            name for name in folders if not ignored(name, folder=True) and Path(place, name).resolve() not in seen
+        )
         seen |= {Path(place, name).resolve() for name in folders}
     return sorted(files), sorted(strays)
 
@@ -282,4 +284,4 @@ def shown(path: Path) -> str:
 def class_names(folder: Path | str) -> list[str]:
     if shards.are_in(Path(folder)):
         return shards.classes_of(Path(folder))
-    return sorted(path.name for path in Path(folder).iterdir() if path.is_dir() and not ignored(path.name))
+    return sorted(path.name for path in Path(folder).iterdir() if path.is_dir() and not ignored(path.name, folder=True))

@@ -76,7 +76,7 @@ def are_in(folder: Path) -> bool:
     """Whether a channel holds shards; also those whose index is gone, for no training learns from a bare tar file."""
     if (folder / INDEX).is_file() and _index(folder).get("__kind__") == KIND:
         return True
-    entries = [path for path in folder.iterdir() if not ignored(path.name)]
+    entries = [path for path in folder.iterdir() if not ignored(path.name, folder=path.is_dir())]
     return bool(entries) and all(path.suffix == ".tar" and path.is_file() for path in entries)
 
 
@@ -140,7 +140,7 @@ def _index(folder: Path) -> dict[str, Any]:
 def _is_class(name: object) -> bool:
     """Whether a folder could be called so."""
     plain = isinstance(name, str) and 0 < len(name) <= 255 and not {"/", "\0"} & set(name)
-    return plain and not ignored(str(name))
+    return plain and not ignored(str(name), folder=True)
 
 
 def _listed(folder: Path) -> list[Listed]:

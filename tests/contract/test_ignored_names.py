@@ -24,7 +24,8 @@ def ml() -> ModuleType:
 
 
 def test_both_sides_have_the_same_lists(ml: ModuleType) -> None:
-    assert (ml.SYSTEM, ml.NOTES, ml.UNFINISHED) == (sync.SYSTEM, sync.NOTES, sync.UNFINISHED)
+    for name in ("SYSTEM", "NOTES", "PROGRAMS", "EVENTS", "UNFINISHED"):
+        assert getattr(ml, name) == getattr(sync, name)
 
 
 @pytest.mark.parametrize(
@@ -32,8 +33,10 @@ def test_both_sides_have_the_same_lists(ml: ModuleType) -> None:
     [
         *(".ipynb_checkpoints", "Thumbs.db", "desktop.ini", ".DS_Store", "._a.jpg", "__MACOSX", "@eaDir", "README.md"),
         *("labels.CSV", "a.jpg.part", "a.jpg~", "~$notes.docx", "Icon\r", "a.jpg", "cat", "Ä.PNG", "a.jpeg", "README"),
+        *("Node.js", "main.c", "NET.PTH", "events.out.tfevents.1573739953.host", "1.dcm", "logo.svg"),
     ],
 )
 def test_both_sides_judge_a_name_alike(ml: ModuleType, name: str) -> None:
     assert ml.ignored(name) == sync.ignored(name)
     assert ml.why_ignored(name) == sync.why_ignored(name)
+    assert ml.why_ignored(name, folder=True) == sync.why_ignored(name, folder=True)

@@ -384,6 +384,17 @@ def test_a_file_that_is_no_image_makes_no_class() -> None:
     assert classes(read([f"in/{label}/{n}" for label in "ab" for n in range(3)])) == {(None, "a"), (None, "b")}
 
 
+def test_a_folder_of_programs_is_no_class() -> None:
+    found = read([*files("cat", "dog"), "apps/main.c", "apps/net.prototxt", "logs/events.out.tfevents.15737.host"])
+    assert classes(found) == {(None, "cat"), (None, "dog")}
+    assert found.left_out["notes"].files == 3
+
+
+@pytest.mark.parametrize("name", ["1.dcm", "1.heic", "1.pgm", "1.svg", "1"])
+def test_pictures_that_cannot_be_read_stay_a_class(name: str) -> None:
+    assert (None, "bird") in classes(read([*files("cat", "dog"), f"bird/{name}"]))
+
+
 def test_a_class_may_be_called_mask() -> None:
     found = read(files("mask", "no mask/labels", "hats/masks", "hats/caps"))
     assert classes(found) == {(None, "mask"), (None, "no mask"), (None, "hats")} and len(found.places) == 12

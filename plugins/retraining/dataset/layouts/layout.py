@@ -154,7 +154,7 @@ def understand(source: str, names: Iterable[str], empty: Iterable[str] = (), sai
             found.leave_out(why, name)
         elif parts:
             kept[name] = parts
-    root = folders_of(kept.values(), [_parts(name) for name in empty if not why_path_ignored(name)])
+    root = folders_of(kept.values(), [_parts(name) for name in empty if not why_path_ignored(f"{name}/")])
     by_recipe = bool(said and said.names_folders)
     parents = said_by(source, root, said) if said and by_recipe else guessed(source, root)
     found.splits = {

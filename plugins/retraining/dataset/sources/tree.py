@@ -69,15 +69,16 @@ def _entries(
     seen = False
     for entry in found:
         name, path = f"{above}{entry.name}", Path(entry.path)
-        why = why_ignored(entry.name)
+        is_link, status = entry.is_symlink(), _status(entry)
+        is_folder = status is not None and stat.S_ISDIR(status.st_mode)
+        why = why_ignored(entry.name, folder=is_folder)
         # Notes make a folder one of notes; what systems leave behind does not make it any.
         seen |= why not in ("hidden", "of a system")
         if why:
             yield name, Leaf(path=path)
             continue
-        is_link, status = entry.is_symlink(), _status(entry)
         tree.followed += is_link
-        if status is None or not stat.S_ISDIR(status.st_mode):
+        if not is_folder:
             stamp = stamp_of(status) if status and stat.S_ISREG(status.st_mode) else None
             yield name, _leaf(path, stamp, is_link=is_link, linked=linked or is_link)
         elif (real := path.resolve()) in ancestors:
