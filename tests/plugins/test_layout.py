@@ -163,6 +163,68 @@ def test_what_lies_beside_the_splits_is_left_out_and_said() -> None:
     assert found.as_dict()["ignored"]["notes"] == {"files": 1, "examples": ["labels.csv"]}
 
 
+PROJECTS = [
+    (
+        [*files("dataset-resized/paper", "dataset-resized/glass"), *files("images", count=1)],
+        r"dataset-resized holds folders of its own \(glass, paper\), images not: .*\{classes: dataset-resized\}`",
+    ),
+    (files("gestures/0", "gestures/1", "gestures/2", "tmp"), r"tmp not: .* recipe `layout: \{classes: gestures\}` if"),
+    (files("pets/set/cat", "pets/set/dog", "results", "plots"), r"\{classes: pets/set\}` if all classes are in"),
+    (
+        files("faces/messi", "faces/federer", "model/dataset/messi", "model/dataset/ronaldo", "ui/images", "server"),
+        r"faces holds folders of its own .*, beside model, server, ui: .* recipe `layout: \{classes: faces\}` if all",
+    ),
+    (
+        files(*(f"birds/all/{split}/{name}" for split in ("train", "test") for name in ("owl", "jay")))
+        + files("birds/more", "docs"),
+        r"recipe `layout: \{train: birds/all/train, test: birds/all/test\}` if all classes are in there, or",
+    ),
+    ([*files("pets/cat", "pets/dog"), "camera/1.jpg", "train.py"], r"camera not: .*\{classes: pets\}` if all classes"),
+    (
+        [*files("pets/cat", "pets/dog"), *files("oaks/a", "oaks/b", "logs", count=1)],
+        r"logs beside oaks, pets may be no",
+    ),
+    (
+        files("work/data/with", "work/data/without", "shots", count=3)
+        + files(*(f"work/x/{split}/{name}" for split in ("train", "test") for name in ("with", "without"))),
+        r"shots not: one of them .*\{classes: work\}` \(which is not clear itself: check it alone\)",
+    ),
+    (files("src/pkg/data/images", "doc/images"), r"doc, src look like folders of a project, not like classes"),
+    (files("img/doc", "img/gui"), r"doc, gui look like folders of a project, .*\{classes: img\}` if these are classes"),
+    ([*files("VOC2007/JPEGImages", "docs", "output"), "train.py"], r"docs, output beside VOC2007 look like folders of"),
+    ([*files("cat", "dog", "docs"), "main.ipynb"], r"docs beside cat, dog may be no class\. Move it away, or"),
+]
+
+
+@pytest.mark.parametrize(("names", "complaint"), PROJECTS)
+def test_what_lies_beside_a_projects_data_is_no_class(names: list[str], complaint: str) -> None:
+    for around in ("", "repo-main/"):
+        wrapped = re.sub(r"(classes: |train: |test: )(?=\w)", rf"\g<1>{around}", complaint)
+        with pytest.raises(SourceError, match=wrapped):
+            read([f"{around}{name}" for name in names])
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        files("cat/2021", "cat/2022", "dog"),
+        files("normal/p1", "normal/p2", "normal/p3", "ill", count=9),
+        [*files("cat/studio", "cat/street", "dog", "bird", "owl"), "train.py"],
+        [*files("cat/studio", "cat/street", "dog/anna", "dog/ben"), "train.py", "README.md"],
+        files("models/anna", "models/ben", "streets/carl", "streets/dan", "parks/x", "parks/y")[:9] + files("trees"),
+        files("graph", "figure", "plot"),
+        files("photos", "screenshots"),
+        files("model 1", "model 2"),
+        files("cat", "dog", "docs"),
+        [*files("cat", "dog"), "main.ipynb", "src/a.py", "docs/a.md"],
+        [*files("photo", "painting"), "code/train.py"],
+    ],
+)
+def test_class_folders_with_folders_of_their_own_are_read(names: list[str]) -> None:
+    tops = {name.split("/")[0] for name in names if name.endswith(".jpg")}
+    assert {label for _, label in classes(read(names))} == tops
+
+
 def test_a_test_folder_without_classes_is_left_out_and_said() -> None:
     found = read(files("train/cat", "train/dog", "test1", count=4))
     assert classes(found) == {("train", "cat"), ("train", "dog")}
@@ -338,6 +400,11 @@ def test_an_empty_class_folder_is_refused_by_name() -> None:
         read(files("pets/cat", "pets/dog"), empty=["pets/bird"])
     with pytest.raises(SourceError, match="no image in class folder 'train/bird'"):
         read(files("train/cat", "train/dog", "test/cat", "test/dog"), empty=["train/bird", "extra"])
+
+
+def test_an_empty_class_folder_is_told_before_odd_ones() -> None:
+    with pytest.raises(SourceError, match="no image in class folder 'img/paper' and 1 others"):
+        read(files("img/doc", "img/gui"), empty=["img/rock", "img/paper"])
 
 
 def test_empty_folders_that_are_no_class_count_for_nothing() -> None:

@@ -11,7 +11,9 @@ from itertools import combinations
 from typing import cast
 
 from retraining.dataset.layouts.folder_names import (
+    FIGURES,
     NO_CLASS,
+    PROJECT,
     SPLIT_WORDS,
     WRAPPERS,
     are_marks,
@@ -30,6 +32,10 @@ from retraining.recipe.layout import Layout
 
 COPY = re.compile(r"(.+?)(?: - copy| copy| ?\(\d+\))+", re.IGNORECASE)
 """What systems call a second folder of a name."""
+MOST = 0.8
+"""Of the images: where so many lie in folders of folders, the others beside them may be no class."""
+DEEPEST = 20
+"""Folders in each other, up to which a proposal is looked for."""
 
 Parents = dict[Path, tuple[SplitName | None, str | None]]
 """A folder that holds class folders → its split, or None; or a class folder's own split → also its class."""
@@ -57,6 +63,7 @@ def guessed(source: str, root: Folder) -> Parents:
     _refuse_alike(source, at, folder)
     _refuse_parts(source, at, folder)
     _refuse_unlike(source, at, folder)
+    _refuse_project(source, at, folder)
     _refuse_no_class(source, at, folder)
     return {at: (None, None)}
 
@@ -329,21 +336,75 @@ def _refuse_parts(source: str, at: Path, folder: Folder) -> None:
 
 
 def _refuse_unlike(source: str, at: Path, folder: Folder) -> None:
-    """A folder of class folders is no class beside another folder: dataset/cat, dataset/dog and testset."""
-    full = folder.full
-    deep = [name for name, inner in full.items() if inner.inner]
-    flat = full.keys() - set(deep)
-    if len(deep) != 1 or not flat:
+    """A folder of class folders is no class beside other folders: dataset/cat, dataset/dog and testset, docs or tmp.
+
+    Class folders may have folders of their own, by camera or by day. So it takes a name that says something; or nearly
+    all images in such folders, and a program beside them or folders that hold folders once more.
+    """
+    full, odd = folder.full, _odd(folder)
+    deep = {name for name, inner in full.items() if inner.inner}
+    flat, likely = full.keys() - deep, sorted(deep - odd, key=lambda name: (-full[name].pictures, name))
+    if not likely or not (flat or odd):
         return
-    (name,) = deep
-    below, inner = full[name].unwrapped()
-    wraps = not words_of(name) and any(letter.isalpha() for letter in name)
-    if wraps or all(set(words_of(other)) & set(SPLIT_WORDS) for other in flat):
+    first, rest = likely[0], full.keys() - odd
+    by_name = len(deep) == 1 and (_is_filler(first) or all(set(words_of(each)) & set(SPLIT_WORDS) for each in flat))
+    most = sum(full[name].pictures for name in likely) >= MOST * folder.pictures
+    deeper = folder.code or any(each.inner for name in likely for each in full[name].inner.values())
+    if by_name or (odd and rest == {first}) or (flat and most and deeper):
+        others = (
+            f"{names_of(flat)} not" if flat | {first} == full.keys() else f"beside {names_of(full.keys() - {first})}"
+        )
+        inside = " if all classes are in there, "
+        ways = inside.join(_inside(source, at, name, full[name]) for name in likely[:2])
         raise SourceError(
-            f"{source}: {printable(name)} holds folders of its own ({names_of(full[name].inner)}), "
-            f"{names_of(flat)} not: one of them may be no class. "
-            f"{line(classes=_joined(at, name, *below, *_copy_in(inner)))} if all classes are in there, or "
-            f"{layout(classes=_joined(at))} if not."
+            f"{source}: {printable(first)} holds folders of its own ({names_of(full[first].inner)}), {others}: one of "
+            f"them may be no class. Put into the recipe {ways}{inside}or {layout(classes=_joined(at))} if not."
+        )
+
+
+def _inside(source: str, at: Path, name: str, folder: Folder) -> str:
+    """The line for what is in a folder of class folders or of splits."""
+    below, inner = folder.unwrapped()
+    path = (*at, name, *below)
+    if copy := _copy_in(inner):
+        return layout(classes=_joined(path, *copy))
+    try:
+        parents = guessed(source, inner) if len(path) < DEEPEST else {}
+    except SourceError:
+        return f"{layout(classes=_joined(path))} (which is not clear itself: check it alone)"
+    lines = {split: _joined(path, *each) for each, (split, label) in parents.items() if split and label is None}
+    if len(lines) == len(parents) > 1:
+        return layout(**lines)
+    each = next((each for each, (split, _) in parents.items() if split is None), ())
+    return layout(classes=_joined(path, *each))
+
+
+def _odd(folder: Folder) -> set[str]:
+    """Folders called as what lies beside the data of a project, where something says that this is one: a program, other
+    folders of folders, or that all are called so."""
+    full = folder.full
+    if len(full) < len(folder.folders):  # empty ones are told of first: somebody wanted these
+        return set()
+    deep = {name for name, inner in full.items() if inner.inner}
+    words = {name for name in full if not any(sign.isdigit() for sign in name)}  # model 1, model 2
+    odd = {name for name in words if says(name, PROJECT | NO_CLASS)}
+    if odd or folder.code:
+        odd |= {name for name in words if says(name, PROJECT | NO_CLASS | FIGURES)}
+    whole = odd == full.keys() and any(says(name, PROJECT) for name in odd)
+    odd |= {name for name in full.keys() - deep if deep and _is_filler(name)}
+    return odd if folder.code or deep or whole else set()
+
+
+def _refuse_project(source: str, at: Path, folder: Folder) -> None:
+    """Beside the one folder of a project's images, or its tables, lie its programs, plots and results."""
+    full, odd = folder.full, _odd(folder)
+    rest = full.keys() - odd
+    if odd and len(full) > 1 and (len(rest) < 2 or split_words(rest).keys() == rest):
+        beside = f" beside {names_of(rest)}" if rest else ""
+        raise WithoutClassesError(
+            f"{source}: {names_of(odd)}{beside} look like folders of a project, not like classes; expected "
+            f"<class>/<image>. {line(classes='<the folder that holds the classes>')}, or "
+            f"{layout(classes=_joined(at))} if these are classes."
         )
 
 
@@ -355,17 +416,23 @@ def _refuse_no_class(source: str, at: Path, folder: Folder) -> None:
             f"{source}: {names_of(full)} look like a class and a split in one name. Move each into a folder of its "
             f"split (train/<class>, test/<class>), or {_put(at)} if they are classes."
         )
+    called_so = _odd(folder)
     copies = [
         name
         for name in full
         if (of := re.fullmatch(r"(.+?)( - copy| copy|\(\d\)| \(\d\))+", name, re.I)) and of[1] in full
     ]
-    odd = [name for name in full if name.lower() in NO_CLASS]
+    odd = [name for name in full if name.lower() in NO_CLASS or name in called_so]
     if (copies or odd) and len(full) - len(copies or odd) > 1:
         raise SourceError(
             f"{source}: {names_of(copies or odd)} beside {names_of(full.keys() - set(copies or odd))} may be no class. "
             f"Move it away, or {_put(at)} if it is one."
         )
+
+
+def _is_filler(name: str) -> bool:
+    """Whether a folder's name says nothing: data, images, photos."""
+    return not words_of(name) and any(letter.isalpha() for letter in name)
 
 
 def _wraps(name: str) -> bool:

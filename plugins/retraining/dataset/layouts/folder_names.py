@@ -47,6 +47,19 @@ NO_CLASS = {
     "thumbnail", "thumbnails", "thumbs", "submission", "untitled folder", "new folder", "no_label",
 }  # fmt: skip
 
+# What lies beside the data of a project: beside classes where nothing else says that this is one, it may be a class.
+PROJECT = {
+    "src", "source", "doc", "docs", "documentation", "out", "output", "outputs", "result", "results", "run", "runs",
+    "tmp", "temp", "logs", "assets", "checkpoint", "checkpoints", "readme", "static", "resources", "misc", "css", "js",
+    "ui", "gui", "script", "scripts", "notebook", "notebooks", "utils", "venv", "env", "docker",
+}  # fmt: skip
+# The same, and what classes of charts or of screens are called as well.
+FIGURES = {
+    "model", "models", "weights", "example", "examples", "sample", "demo", "demos", "plot", "plots", "graph", "graphs",
+    "figure", "figures", "fig", "figs", "chart", "charts", "loss", "confusion", "matrix", "screenshot", "screenshots",
+    "media", "app", "web", "server", "client", "report", "reports", "logo",
+}  # fmt: skip
+
 
 def split_words(folders: Iterable[str]) -> dict[str, SplitName]:
     """Folder → the split that its name says it is, for those that do: seg_train, Testing, valid-set, val2017.

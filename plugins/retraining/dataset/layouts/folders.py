@@ -25,6 +25,8 @@ class Folder:
     """In it and below it, whatever they look like."""
     pictures: int = 0
     """The same, and looking like images."""
+    code: bool = False
+    """Whether a program's source lies directly in it."""
 
     @cached_property
     def full(self) -> dict[str, Folder]:
@@ -68,8 +70,8 @@ class Folder:
         folder.files += pictures
 
 
-def folders_of(files: Iterable[Path], empty: Iterable[Path] = ()) -> Folder:
-    """The folders in which files lie, and empty ones; the paths of files end in their names."""
+def folders_of(files: Iterable[Path], empty: Iterable[Path] = (), programs: Iterable[Path] = ()) -> Folder:
+    """The folders in which files lie, and empty ones; the paths of files end in their names, those of programs, too."""
     root, found = Folder(), list(files)
     alike = [path[-1].lower().endswith(ENDINGS) for path in found]
     some = any(alike)  # names without endings are images where no name has one
@@ -77,4 +79,7 @@ def folders_of(files: Iterable[Path], empty: Iterable[Path] = ()) -> Folder:
         root.grow(path[:-1], files=1, pictures=int(is_alike or not some))
     for path in empty:
         root.grow(path, files=0, pictures=0)
+    for path in programs:
+        if folder := root.at(path[:-1]):
+            folder.code = True
     return root

@@ -26,6 +26,7 @@ PROGRAMS = (
     ".joblib", ".pickle", ".sav", ".bin",
 )  # fmt: skip
 """Of files alone, for a class may be called Node.js: a program's source, and what a model is kept in."""
+SOURCES = (".py", ".ipynb", ".m", ".r", ".cpp", ".java", ".js", ".sh")
 EVENTS = ".tfevents."
 UNFINISHED = (".part", ".crdownload", ".tmp", "~")
 
@@ -40,6 +41,11 @@ def why_path_ignored(path: str) -> str | None:
     *folders, last = path.split("/")
     whys = [why_ignored(part, folder=True) for part in folders if part not in ("", ".")]
     return next(filter(None, [*whys, why_ignored(last)]), None)
+
+
+def is_program(name: str) -> bool:
+    """Whether a file of this name is a program's source, which is a sign of a project around the images."""
+    return name.lower().endswith(SOURCES)
 
 
 def why_ignored(name: str, *, folder: bool = False) -> str | None:

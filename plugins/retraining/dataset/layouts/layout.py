@@ -15,7 +15,7 @@ from typing import Any
 from retraining.dataset.layouts.class_folders import guessed, names_of, said_by
 from retraining.dataset.layouts.folder_names import WRAPPERS, are_marks, is_whole, split_words
 from retraining.dataset.layouts.folders import Folder, Path, folders_of
-from retraining.dataset.layouts.ignored import why_path_ignored
+from retraining.dataset.layouts.ignored import is_program, why_path_ignored
 from retraining.dataset.layouts.proposed import layout, line
 from retraining.dataset.layouts.twins import twins
 from retraining.dataset.source_error import SourceError, WithoutClassesError
@@ -147,14 +147,15 @@ class Understood:
 
 def understand(source: str, names: Iterable[str], empty: Iterable[str] = (), said: Layout | None = None) -> Understood:
     """Read the names of a source's files (and its empty folders), `/` between their parts. Raises SourceError."""
-    found, kept = Understood(places={}), dict[str, Path]()
+    found, kept, programs = Understood(places={}), dict[str, Path](), list[Path]()
     for name in names:
         parts = _parts(name)
         if why := why_path_ignored(name):
             found.leave_out(why, name)
+            programs += [parts] if why == "notes" and is_program(name) else []
         elif parts:
             kept[name] = parts
-    root = folders_of(kept.values(), [_parts(name) for name in empty if not why_path_ignored(f"{name}/")])
+    root = folders_of(kept.values(), [_parts(name) for name in empty if not why_path_ignored(f"{name}/")], programs)
     by_recipe = bool(said and said.names_folders)
     parents = said_by(source, root, said) if said and by_recipe else guessed(source, root)
     found.splits = {
