@@ -407,6 +407,28 @@ def test_an_empty_class_folder_is_told_before_odd_ones() -> None:
         read(files("img/doc", "img/gui"), empty=["img/rock", "img/paper"])
 
 
+def test_class_folders_of_a_readme_alone_are_empty_ones() -> None:
+    """Of a repository whose images are made by whoever clones it."""
+    bare = [f"img/{label}/README.md" for label in ("rock", "paper", "scissors")]
+    with pytest.raises(SourceError, match="no image in class folder 'img/paper' and 2 others"):
+        read([*files("img/doc", "img/gui"), *bare])
+    assert len(classes(read([*files("img/doc", "img/gui"), *bare], classes="img"))) == 2
+
+
+@pytest.mark.parametrize(
+    "notes",
+    [
+        ["bird/README.md"],
+        ["docs/README.md", "scripts/readme.txt"],
+        ["a/README.md", "a/list.csv", "b/README.md", "b/c/x.py"],
+        ["cat/README.md", "dog/README.md"],
+        ["cat/a/README.md", "dog/a/README.md"],
+    ],
+)
+def test_folders_of_notes_are_no_empty_classes(notes: list[str]) -> None:
+    assert classes(read([*files("cat", "dog"), *notes])) == {(None, "cat"), (None, "dog")}
+
+
 def test_empty_folders_that_are_no_class_count_for_nothing() -> None:
     found = read(files("cat", "dog"), empty=["cat/new", ".cache", "@eaDir", "__MACOSX/cat"])
     assert classes(found) == {(None, "cat"), (None, "dog")}

@@ -20,6 +20,7 @@ from retraining.dataset.layouts.folder_names import (
     are_numbered,
     are_parts,
     classes_with_splits,
+    says,
     split_words,
     words_of,
 )

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field
 from typing import Any
 
 from retraining.dataset.layouts.class_folders import guessed, names_of, said_by
-from retraining.dataset.layouts.folder_names import WRAPPERS, are_marks, is_whole, split_words
+from retraining.dataset.layouts.folder_names import PROJECT, WRAPPERS, are_marks, is_whole, says, split_words
 from retraining.dataset.layouts.folders import Folder, Path, folders_of
 from retraining.dataset.layouts.ignored import is_program, why_path_ignored
 from retraining.dataset.layouts.proposed import layout, line
@@ -27,6 +28,7 @@ BESIDE_IMAGES = "masks or labels beside their images"
 AS_IMAGES = "called as a JPEG beside it is, as masks are; give them other names if they are pictures"
 DRAWN = re.compile(r"(.+?)[ _-]*(?:mask|masks|seg|segmentation|gt|groundtruth|label)(?:[ _-]?\d+)?\.[a-z]{3,4}", re.I)
 """An image's name without its ending, and what is drawn over it."""
+README = re.compile(r"readme(?![^\W_])", re.IGNORECASE)
 EXAMPLES = 3
 REASONS = 12  # of a summary
 
@@ -147,16 +149,18 @@ class Understood:
 
 def understand(source: str, names: Iterable[str], empty: Iterable[str] = (), said: Layout | None = None) -> Understood:
     """Read the names of a source's files (and its empty folders), `/` between their parts. Raises SourceError."""
-    found, kept, programs = Understood(places={}), dict[str, Path](), list[Path]()
+    found, kept, notes = Understood(places={}), dict[str, Path](), list[Path]()
     for name in names:
         parts = _parts(name)
         if why := why_path_ignored(name):
             found.leave_out(why, name)
-            programs += [parts] if why == "notes" and is_program(name) else []
+            notes += [parts] if why == "notes" else []
         elif parts:
             kept[name] = parts
-    root = folders_of(kept.values(), [_parts(name) for name in empty if not why_path_ignored(f"{name}/")], programs)
     by_recipe = bool(said and said.names_folders)
+    bare = [_parts(name) for name in empty if not why_path_ignored(f"{name}/")]
+    bare += [] if by_recipe else _readme_alone(kept.values(), notes)
+    root = folders_of(kept.values(), bare, [path for path in notes if is_program(path[-1])])
     parents = said_by(source, root, said) if said and by_recipe else guessed(source, root)
     found.splits = {
         "/".join("*" if part == label else part for part in path): split
@@ -214,6 +218,19 @@ def without_marks(names: Iterable[str], found: Understood, table: str = "") -> l
 
 def _parts(name: str) -> Path:
     return tuple(part for part in name.split("/") if part not in ("", "."))
+
+
+def _readme_alone(kept: Iterable[Path], notes: Iterable[Path]) -> list[Path]:
+    """Folders of nothing but a README, of which several lie beside each other: their images are still to be put there.
+
+    One alone is as often of a project, as are those that are called so.
+    """
+    alone = {path[:-1] for path in notes if README.match(path[-1]) and path[1:] and not says(path[-2], PROJECT)}
+    if alone:
+        others = (path for paths in (kept, notes) for path in paths if not README.match(path[-1]))
+        alone -= {path[:n] for path in others for n in range(1, len(path))}
+    beside = Counter(path[:-1] for path in alone)
+    return sorted(path for path in alone if beside[path[:-1]] > 1)
 
 
 def _are_marks(root: Folder, parts: Path, depth: int) -> bool:
