@@ -33,6 +33,15 @@ def test_a_good_folder_is_told_with_its_doubts(tmp_path: Path) -> None:
     assert done.stdout.rstrip().endswith("Good: 41 images of 2 classes.")
 
 
+def test_a_folder_of_all_classes_together_is_called_a_copy(tmp_path: Path) -> None:
+    source, images = tmp_path / "in", photographs()
+    folder(source, all=images[:30], bug=images[:14], fire=images[14:30])
+    done = check(source)
+    assert done.returncode == 1
+    assert "Refused: All 30 images of 'all' lie in bug, fire as well, byte for byte: it is a copy" in done.stdout
+    assert "Move the folder 'all' out of the source and run again." in done.stdout
+
+
 def test_a_folder_that_would_be_refused_fails(tmp_path: Path) -> None:
     source = pets(tmp_path / "in")
     for number in range(6):

@@ -173,7 +173,11 @@ def make_version(
     near, confusing = _believable(files, by_digest, near, quarantined)
     usable, conflicts = _without_conflicts(by_digest, near)
     quarantined += conflicts
-    _check_budget(files, quarantined)
+    try:
+        _check_budget(files, quarantined)
+    except DatasetError:
+        _refuse_copy(by_digest)
+        raise
     called = {digest: sorted(file.name for file, _ in copies) for digest, copies in usable.items()}
     grouped = find_groups(called, shares.group_by) if shares.group_by and usable else {d: d for d in usable}
     clusters = [cluster for cluster in near if all(digest in usable for digest in cluster)]
@@ -245,6 +249,25 @@ def _without_conflicts(
             for file, verdict in copies
         ]
     return kept, quarantined
+
+
+def _refuse_copy(by_digest: Mapping[str, Copies]) -> None:
+    """A folder that holds nothing but what the other class folders hold is the whole set once more, and no class."""
+    elsewhere: dict[str, list[set[str]]] = defaultdict(list)
+    for copies in by_digest.values():
+        labels = {file.label for file, _ in copies}
+        for label in labels:
+            elsewhere[label].append(labels - {label})
+    whole = {label: set().union(*others) for label, others in elsewhere.items() if all(others)}
+    if not whole:
+        return
+    # Each class of which all lies in `all` as well is one of those that it repeats.
+    copy = max(sorted(whole), key=lambda label: (len(whole[label]), len(elsewhere[label])))
+    others = sorted(whole[copy])
+    raise DatasetError(
+        f"All {len(elsewhere[copy])} images of {copy!r} lie in {_some(others)} as well, byte for byte: it is a copy of "
+        f"what is there, and no class. Move the folder {copy!r} out of the source and run again."
+    )
 
 
 def _divide(
