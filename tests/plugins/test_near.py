@@ -19,6 +19,7 @@ from retraining.dataset.near.pairs import near_duplicates
 from retraining.dataset.pictures.thumb import BYTES, thumb_of
 from retraining.dataset.pictures.verdict import VerifiedImage
 from retraining.dataset.pictures.verify import verify_image
+from retraining.dataset.summary import notes_on
 from retraining.dataset.sync import sync_dataset
 from retraining.dataset.versions.version import DatasetError
 from retraining.plan import Plan
@@ -214,6 +215,18 @@ def test_classes_that_look_alike_are_left_alone(sync: Sync, tmp_path: Path) -> N
     version = sync(folder(tmp_path / "in", good=images, scratched=scratched))
     assert len(version.images) == 2 * len(images)
     assert version.near.confusing > len(images)
+    assert "copies" not in version.near.as_dict()
+
+
+def test_a_copy_of_a_class_is_told_as_such(sync: Sync, tmp_path: Path) -> None:
+    """Batman and Batman_raw, as a project keeps its pictures before and after they were made alike."""
+    images = photographs()
+    again = [WAYS["saved at 30"](image) for image in images]
+    source = folder(tmp_path / "in", bat=images[:20], bat_raw=again[:20], cat=images[20:], cat_raw=again[20:])
+    near = sync(source).near
+    assert near.copies == [["bat_raw", "bat"], ["cat_raw", "cat"]]
+    told = [note for note in notes_on({"near_duplicates": near.as_dict()}) if "copies of others" in note]
+    assert "bat_raw of bat, cat_raw of cat. Leave one of each two out" in told[0]
 
 
 def test_what_is_known_is_not_compared_again(

@@ -118,6 +118,12 @@ def _near(near: Mapping[str, Any]) -> list[str]:
             f"Nearly the same as images of other classes: {near['confusing']}. They are too many to be mistakes: what "
             "makes these classes is finer than what near-duplicates are told by, and nothing was done to them."
         )
+    if copies := near.get("copies"):
+        pairs = ", ".join(f"{copy} of {of}" for copy, of in copies)
+        notes.append(
+            f"Folders that look like copies of others, picture by picture: {pairs}. Leave one of each two out, unless "
+            "they are to be told apart."
+        )
     return notes
 
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections import Counter
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import asdict, dataclass, field
+from itertools import permutations
 from typing import Any
 
 from retraining.dataset.split import SPLITS, SplitName
 
 EXAMPLES = 5
+MOST = 0.8
+"""Of the images of two classes: so many pairs that are nearly the same make one a copy of the other."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,8 +29,13 @@ class NearSummary:
     confusing: int = 0
     """Images nearly the same as some of other classes, but too many to be mistakes: nothing is done to them."""
 
+    copies: list[list[str]] = field(default_factory=list)
+    """[class, the class that it may be a copy of]: picture by picture nearly the same, and called alike."""
+
     def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        """Without copies where there are none: the same data gives the same bytes as before."""
+        told = asdict(self)
+        return told if self.copies else {key: value for key, value in told.items() if key != "copies"}
 
 
 def leaks(kept: Mapping[str, SplitName | None], clusters: Sequence[Sequence[str]]) -> dict[str, str]:
@@ -42,8 +51,27 @@ def leaks(kept: Mapping[str, SplitName | None], clusters: Sequence[Sequence[str]
     return found
 
 
+def copied_classes(labels: Mapping[str, Set[str]], clusters: Sequence[Sequence[str]]) -> list[list[str]]:
+    """[X_raw, X] where nearly each image of the one has one of the other that is nearly the same. `labels`: by digest.
+
+    Their names have to say so, too: a scratched board is nearly a good one, and no copy.
+    """
+    sizes = Counter(label for its in labels.values() for label in its)
+    alike = Counter[tuple[str, str]]()
+    for cluster in clusters:
+        counts = Counter(label for digest in cluster for label in labels[digest])
+        for one, other in permutations(counts, 2):
+            if other.lower().startswith(one.lower()):
+                alike[other, one] += min(counts[one], counts[other])
+    return sorted([*pair] for pair, count in alike.items() if count >= MOST * max(sizes[pair[0]], sizes[pair[1]]))
+
+
 def near_summary(
-    names: Mapping[str, str], clusters: Sequence[Sequence[str]], left_out: Mapping[str, str], confusing: int
+    names: Mapping[str, str],
+    clusters: Sequence[Sequence[str]],
+    left_out: Mapping[str, str],
+    confusing: int,
+    copies: Sequence[list[str]] = (),
 ) -> NearSummary:
     """`names`: of each image, by its digest."""
     told = sorted(sorted(names[digest] for digest in cluster)[:EXAMPLES] for cluster in clusters)
@@ -53,6 +81,7 @@ def near_summary(
         examples=told[:EXAMPLES],
         left_out=len(left_out),
         confusing=confusing,
+        copies=list(copies),
         left_out_examples=sorted([names[one], names[other]] for one, other in left_out.items())[:EXAMPLES],
     )
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from retraining.dataset.labels.corrections import Corrections
 from retraining.dataset.layouts.groups import GroupSummary, find_groups, joined, summarise
-from retraining.dataset.near.leaks import NearSummary, leaks, near_summary
+from retraining.dataset.near.leaks import NearSummary, copied_classes, leaks, near_summary
 from retraining.dataset.pictures.verdict import Original, Rejected, VerifiedImage
 from retraining.dataset.sources.source import SourceFile
 from retraining.dataset.split import SPLITS, SplitError, SplitName, assign_splits
@@ -170,6 +170,7 @@ def make_version(
         if isinstance(verdict, VerifiedImage):
             by_digest[verdict.identity].append((file, verdict))
     files = [file for file, _ in judged]
+    copied = copied_classes(_labels(by_digest), near)
     near, confusing = _believable(files, by_digest, near, quarantined)
     usable, conflicts = _without_conflicts(by_digest, near)
     quarantined += conflicts
@@ -193,7 +194,13 @@ def make_version(
         shares=shares,
         layout=layout or {},
         groups=_summary(shares, images, grouped),
-        near=near_summary({digest: names[0] for digest, names in called.items()}, clusters, left_out, confusing),
+        near=near_summary(
+            {digest: names[0] for digest, names in called.items()},
+            clusters,
+            left_out,
+            confusing,
+            copied if confusing else (),
+        ),
         animated=sum(copies[0][1].frames > 1 for copies in usable.values()),
     )
 
@@ -203,6 +210,10 @@ def _summary(shares: Split, images: Sequence[Image], grouped: Mapping[str, str])
         return None
     names, splits = ({i.identity: i.file.name for i in images}, {i.identity: i.split for i in images})
     return summarise(shares.group_by, {digest: grouped[digest] for digest in names}, names, splits)
+
+
+def _labels(by_digest: Mapping[str, Copies]) -> dict[str, set[str]]:
+    return {digest: {file.label for file, _ in copies} for digest, copies in by_digest.items()}
 
 
 def _believable(
@@ -215,7 +226,7 @@ def _believable(
 
     A few pictures with two labels are mistakes. Where they are many, what makes the classes is not seen at this size.
     """
-    labels = {digest: {file.label for file, _ in copies} for digest, copies in by_digest.items()}
+    labels = _labels(by_digest)
     of_one_class = [cluster for cluster in near if len(set[str]().union(*(labels[each] for each in cluster))) == 1]
     try:
         _check_budget(files, [*quarantined, *_without_conflicts(by_digest, near)[1]])
