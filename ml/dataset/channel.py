@@ -249,7 +249,9 @@ def list_images(
 
 def files_below(folder: Path) -> tuple[list[Path], list[Path]]:
     """(files, what `ignored` names, which is not looked into). Links are followed, but into no folder twice."""
-    files, strays, seen = [], [], {folder.resolve(), *folder.resolve().parents}
+    files: list[Path] = []
+    strays: list[Path] = []
+    seen = {folder.resolve(), *folder.resolve().parents}
     for place, folders, names in os.walk(folder, followlinks=True):
         strays += [Path(place, name) for name in folders if ignored(name, folder=True)]
         for name in names:
