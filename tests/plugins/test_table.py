@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import tarfile
 import time
 import zipfile
@@ -13,7 +15,7 @@ from typing import Any
 import pytest
 
 from retraining.dataset.layouts.by_table import understand_table
-from retraining.dataset.layouts.table import Table, read_table
+from retraining.dataset.layouts.table import Table, named, read_table
 from retraining.dataset.processing.divide import divide
 from retraining.dataset.source_error import SourceError
 from retraining.dataset.sources.source import open_source
@@ -373,3 +375,20 @@ def test_a_job_verifies_images_of_a_table(s3: Any, bucket: str, make_plan: Calla
         s3.upload_file(str(each), bucket, f"in/{each.name}")
     division = divide(make_plan(bucket, source=f"s3://{bucket}/in", sync={"where": "processing"}), s3)
     assert (division.job, division.in_job) == (True, len(PETS))
+
+
+def test_many_stars_hold_nobody_up() -> None:
+    """In a recipe, and in what is made of files' names where these are full of words of splits."""
+    script = (
+        "from retraining.dataset.layouts.table import kinds, named\n"
+        "assert named(['a' * 200 + '.csv'], '*a' * 12 + '*b.csv') == []\n"
+        "words = '_'.join(['train'] * 40)\n"
+        "kinds([f'{words}_{kind}.csv' for kind in 'ab'] + [f'{words}_{words}.csv'])\n"
+    )
+    subprocess.run([sys.executable, "-c", script], env=os.environ | {"PYTHONPATH": "plugins"}, timeout=60, check=True)
+
+
+def test_brackets_of_a_tables_name_are_its_own() -> None:
+    names = ["sets/labels [1].csv", "labels 1.csv", "sets/labels_train?.csv"]
+    assert named(names, "labels [1].csv") == names[:1]
+    assert named(names, "sets/labels_*?.csv") == names[2:]

@@ -7,6 +7,7 @@ import io
 import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 
 from retraining.code_pages import WINDOWS, page_of
 from retraining.dataset.layouts.folder_names import SPLIT_WORDS, split_words
@@ -96,7 +97,7 @@ def read_table(name: str, text: str) -> Table:
 
 def named(names: Iterable[str], said: str) -> list[str]:
     """The table that the recipe names, or with a * for what is other in their names several; the highest there are."""
-    found = sorted(filter(_form(said).fullmatch, names), key=lambda name: (name.count("/"), name))
+    found = sorted((name for name in names if _is_called(name, said)), key=lambda name: (name.count("/"), name))
     if "*" not in said:
         return found[:1]
     return [name for name in found if name.count("/") == found[0].count("/")]
@@ -112,13 +113,19 @@ def kinds(names: Collection[str]) -> list[str]:
         alike.setdefault(f"{folder}{slash}{starred}", []).append(name)
     found = set[str]()
     for starred, some in alike.items():
-        alone = len(some) > 1 and len(some) == sum(1 for name in names if _form(starred).fullmatch(name))
+        alone = len(some) > 1 and len(some) == sum(1 for name in names if _is_called(name, starred))
         found |= {starred} if alone else set(some)
     return sorted(found)
 
 
-def _form(said: str) -> re.Pattern[str]:
-    return re.compile("(?:.*/)?" + "[^/]*".join(map(re.escape, said.split("*"))), re.DOTALL)
+def _is_called(name: str, said: str) -> bool:
+    """Whether the end of a path is what is said, in which a * stands for some of a file's or a folder's name.
+
+    fnmatch's patterns do not go back over what a * took, however many there are.
+    """
+    wanted = re.sub(r"[\[?]", r"[\g<0>]", said).split("/")
+    parts = name.split("/")[-len(wanted) :]
+    return len(parts) == len(wanted) and all(map(fnmatchcase, parts, wanted))
 
 
 def levels(names: Iterable[str]) -> list[list[str]]:
