@@ -392,3 +392,13 @@ def test_brackets_of_a_tables_name_are_its_own() -> None:
     names = ["sets/labels [1].csv", "labels 1.csv", "sets/labels_train?.csv"]
     assert named(names, "labels [1].csv") == names[:1]
     assert named(names, "sets/labels_*?.csv") == names[2:]
+
+
+def test_digits_without_end_hold_nobody_up() -> None:
+    """A cell of a table without a heading, where the one column of words is looked for."""
+    script = (
+        "from retraining.dataset.layouts.table_columns import NUMBER\n"
+        "assert not NUMBER.fullmatch('1' * 1_000_000 + 'x')\n"
+        "assert all(map(NUMBER.fullmatch, ['', '1', '-1.5', '.5', '5.', '1e-3', 'NaN']))\n"
+    )
+    subprocess.run([sys.executable, "-c", script], env=os.environ | {"PYTHONPATH": "plugins"}, timeout=60, check=True)

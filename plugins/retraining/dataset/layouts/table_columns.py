@@ -53,7 +53,7 @@ SIGNED = re.compile(r"(\.[A-Za-z]{3,5})\?.*")
 """What stands in an address behind a file's name."""
 CHANGED = re.compile(r"^[0-9a-f]{8}-|[^-\w.]+|\.[A-Za-z]{3,5}$")
 """What a server puts before a name, leaves out of it, and its ending."""
-NUMBER = re.compile(r"[-+]?[0-9]*[.]?[0-9]*(?:e[-+]?[0-9]+)?|nan", re.I)
+NUMBER = re.compile(r"[-+]?[0-9]*(?:[.][0-9]*)?(?:e[-+]?[0-9]+)?|nan", re.I)
 """Or nothing: Keras-RetinaNet's row of an image without boxes has its name alone."""
 ONE = 0.9
 """Of the rows; where fewer have exactly one 1, columns of 0 and 1 are not the classes."""
