@@ -15,6 +15,7 @@ import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from retraining.dataset.pictures.glimpse import MAX_BYTES, glimpse
 from retraining.dataset.pictures.verdict import Original
@@ -163,6 +164,11 @@ def zips() -> list[bytes]:
             with opened.open("large.png", "w", force_zip64=True) as member:
                 member.write(b"1")
         made.append(body.getvalue())
+    for word, page in (("кошка", "cp866"), ("ねこ", "cp932"), ("Äpfel", "cp850")):
+        name, body = word.encode(page), io.BytesIO()
+        with zipfile.ZipFile(body, "w") as opened:
+            opened.writestr(f"{'K' * len(name)}/1.png", b"1")
+        made.append(body.getvalue().replace(b"K" * len(name), name))  # what says nothing of its page
     return made
 
 
@@ -175,8 +181,14 @@ def tables() -> list[bytes]:
         "\n".join(
             ["image,cat,dog", *(f"{name},{int(label == 'cat')},{int(label == 'dog')}.0" for name, label, _ in rows)]
         ),
+        "\n".join(f"{name}.png,5,8,65,{number}e1,{label}" for number, (name, label, _) in enumerate(rows)),
+        "\n".join(["name,label,is_valid", *(f"{name},{label},{split == 'test'}" for name, label, split in rows)]),
+        "\n".join(["image,choice", *(f"/data/upload/1/1a2b3c4d-{name}.png?x=%20,{label}" for name, label, _ in rows)]),
     ]
-    return [text.encode(coding) for text in texts for coding in ("utf-8-sig", "utf-16")]
+    pages = ["image,class", *(f"{name},{'Käfer' if label == 'cat' else 'Mücke'}" for name, label, _ in rows)]
+    kana = ["image,class", *(f"{name},{'ねこ' if label == 'cat' else 'いぬ'}" for name, label, _ in rows)]
+    found = [text.encode(coding) for text in texts for coding in ("utf-8-sig", "utf-16")]
+    return [*found, "\n".join(pages).encode("cp1252"), "\n".join(kana).encode("cp932")]
 
 
 def records() -> list[bytes]:
@@ -188,6 +200,7 @@ def records() -> list[bytes]:
             for name, label in rows
         ],
         [{"image": name, "cat": label == 0, "dog": label == 1, "at": None} for name, label in rows],
+        [{"image_url": name, "label": ["ab"[label]], "boxes": [[1, 2]]} for name, label in rows],
     ]
     return ["\n".join(map(json.dumps, each)).encode() for each in found]
 
@@ -204,8 +217,17 @@ def documents() -> list[bytes]:
         dict(rows),
         {name: {"label": "ab"[label]} for name, label in rows},
         [{"a": n, "b": b} for n, b in rows],
+        [
+            {"data": {"image": f"/data/upload/1/1a2b3c4d-{name}"}, "annotations": [{"result": [chosen("ab"[label])]}]}
+            for name, label in rows
+        ],
     ]
     return [json.dumps(each).encode() for each in found]
+
+
+def chosen(label: str) -> dict[str, Any]:
+    """As Label Studio keeps what a person chose."""
+    return {"from_name": "kind", "type": "choices", "value": {"choices": [label]}}
 
 
 def cifar() -> bytes:
