@@ -1,9 +1,9 @@
 """Pictures and labels as arrays of numpy's files → class folders: Keras' mnist.npz, MedMNIST, one's own.
 
 x_train, y_train, x_test, y_test; train_images, train_labels, val_images, …; images and labels; X and y: in one .npz, or
-each in a file called so (Kuzushiji-49; .npy, see `npy_files`). Pictures of n x
-h x w (grey), with 1 or 3 channels behind that or before h, or n rows of a square's pixels. Bytes stay as they are,
-uint16 becomes 16-bit grey, and other numbers are read where each is exactly a byte on some scale.
+each in a file called so (Kuzushiji-49; .npy, see `npy_files`). Pictures of n x h x w (grey), with 1 or 3 channels
+behind that or before h, or n rows of a square's pixels. Bytes stay as they are, uint16 becomes 16-bit grey, and other
+numbers are read where each is exactly a byte on some scale.
 """
 
 from __future__ import annotations

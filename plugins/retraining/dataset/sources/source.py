@@ -148,12 +148,13 @@ def _understood(source: str, tree: Tree, layout: Layout) -> Understood:
             return told
         raise
     if found and found.tells_classes:
-        if not layout.names_folders and (told := by_tables_of_splits(tree)):
+        if layout.names_folders:
+            return found
+        if told := by_tables_of_splits(tree):
             return told
-        if not layout.names_folders:
-            heed(source, found, tree)
-            divide_by_lists(found, tree)
-            complete(found, tree)
+        heed(source, found, tree)
+        divide_by_lists(found, tree)
+        complete(found, tree)
         return found
     reasons: list[str] = []
     if not layout.names_folders:

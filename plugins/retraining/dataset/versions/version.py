@@ -170,8 +170,8 @@ def make_version(
         if isinstance(verdict, VerifiedImage):
             by_digest[verdict.identity].append((file, verdict))
     files = [file for file, _ in judged]
-    copied = copied_classes(_labels(by_digest), near)
-    near, confusing = _believable(files, by_digest, near, quarantined)
+    alike = near
+    near, confusing = _believable(files, by_digest, alike, quarantined)
     usable, conflicts = _without_conflicts(by_digest, near)
     quarantined += conflicts
     try:
@@ -199,7 +199,7 @@ def make_version(
             clusters,
             left_out,
             confusing,
-            copied if confusing else (),
+            copied_classes(_labels(by_digest), alike) if confusing else (),
         ),
         animated=sum(copies[0][1].frames > 1 for copies in usable.values()),
     )
@@ -265,8 +265,7 @@ def _without_conflicts(
 def _refuse_copy(by_digest: Mapping[str, Copies]) -> None:
     """A folder that holds nothing but what the other class folders hold is the whole set once more, and no class."""
     elsewhere: dict[str, list[set[str]]] = defaultdict(list)
-    for copies in by_digest.values():
-        labels = {file.label for file, _ in copies}
+    for labels in _labels(by_digest).values():
         for label in labels:
             elsewhere[label].append(labels - {label})
     whole = {label: set().union(*others) for label, others in elsewhere.items() if all(others)}
