@@ -1,9 +1,10 @@
-"""A training step of ResNet-18 at 224 px beside torchvision's reference and timm's, in one interleaved run.
+"""A training step of ResNet-18 beside torchvision's reference and timm's, in one interleaved run.
 
-    python -m bench.train_step            (--quick for small n; --cores 1; --compile for timm's and our compiled rows)
+    python -m bench.train_step            (--quick for small n; --cores 1; --compile for timm's and our compiled rows;
+                                           --pixels 32 --batch-size 8: as trainings of small images do)
 
-Each side is a process of its own that holds the network, the same weights, one batch of 32 images as uint8 pixels, and
-SGD with momentum; a round is a few steps of one after the other, and the ratio the median of the rounds' ratios.
+Each side is a process of its own that holds the network, the same weights, one batch of images as uint8 pixels, and SGD
+with momentum; a round is a few steps of one after the other, and the ratio the median of the rounds' ratios.
 
 - ours: `Training.epoch` of ml/training/loop.py in .venv/ml, as a training job calls it (the rate of the step,
   augmentation "none", normalisation, loss, metrics, optimizer); in the format that `--precision auto` takes here,
@@ -32,7 +33,8 @@ from typing import Any
 
 from bench.sides import REPOSITORY, Side, machine, ratio, serve
 
-NUM_CLASSES, BATCH, QUICK_BATCH, SIDE = 100, 32, 4, 224
+NUM_CLASSES, BATCH, QUICK_BATCH, PIXELS = 100, 32, 4, 224
+SMALL, MORE_STEPS = 64, 10  # up to this side a step is short, and a round has more of them
 RATE, MOMENTUM = 0.01, 0.9
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -56,13 +58,13 @@ TARGETS = {"torchvision": ">= 3.5", "timm-channels-last": ">= 1.15", "timm-tuned
 # -- the sides: each makes a function from a number of steps to their mean loss, in its own interpreter ---------------
 
 
-def batch(size: int) -> tuple[Any, Any, Any]:
+def batch(size: int, side: int) -> tuple[Any, Any, Any]:
     """Pixels uint8 (N, H, W, 3), labels (N,), and the weights that every side starts from; the same in each process."""
     import torch
 
     generator = torch.Generator().manual_seed(7)
     coarse = torch.rand(size, 3, 14, 14, generator=generator)
-    smooth = torch.nn.functional.interpolate(coarse, size=(SIDE, SIDE), mode="bilinear")
+    smooth = torch.nn.functional.interpolate(coarse, size=(side, side), mode="bilinear")
     pixels = (smooth * 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous()
     labels = torch.randint(NUM_CLASSES, (size,), generator=generator)
     sys.path.insert(0, str(REPOSITORY / "ml"))
@@ -72,11 +74,13 @@ def batch(size: int) -> tuple[Any, Any, Any]:
     return pixels, labels, model.build("resnet18", NUM_CLASSES).state_dict()
 
 
-def ours(size: int, precision: str = "auto", compiled: bool = False) -> Any:
-    pixels, labels, weights = batch(size)
+def ours(size: int, side: int, precision: str = "auto", compiled: bool = False) -> Any:
+    pixels, labels, weights = batch(size, side)
     from training import distributed, flags, loop
+    from training.freed_memory import keep_freed_memory
 
-    arguments = ["--image-size", str(SIDE), "--batch-size", str(size), "--optimizer", "sgd", "--lr", str(RATE)]
+    keep_freed_memory()  # as train.py does
+    arguments = ["--image-size", str(side), "--batch-size", str(size), "--optimizer", "sgd", "--lr", str(RATE)]
     arguments += ["--momentum", str(MOMENTUM), "--schedule", "constant", "--warm-up", "0", "--precision", precision]
     arguments += ["--compile", str(compiled).lower()]
     arguments += [word for name in ("train", "validation", "model") for word in (f"--{name}-dir", ".")]
@@ -103,8 +107,8 @@ class Batches:
         return (self.batch for _ in range(self.count))
 
 
-def torchvision_reference(size: int) -> Any:
-    pixels, labels, weights = batch(size)
+def torchvision_reference(size: int, side: int) -> Any:
+    pixels, labels, weights = batch(size, side)
     import torch
     import torchvision
 
@@ -139,8 +143,8 @@ def torchvision_reference(size: int) -> Any:
     return run
 
 
-def timm_task(size: int, channels_last: bool = False, amp: bool = False, compiled: bool = False) -> Any:
-    pixels, labels, weights = batch(size)
+def timm_task(size: int, side: int, channels_last: bool = False, amp: bool = False, compiled: bool = False) -> Any:
+    pixels, labels, weights = batch(size, side)
     from contextlib import nullcontext
 
     import timm
@@ -191,12 +195,12 @@ MAKERS = {
 }
 
 
-def prepare(name: str, size: int, cores: int) -> Any:
+def prepare(name: str, size: int, side: int, cores: int) -> Any:
     """What bench.sides serves: takes a number of steps, and answers with their mean loss and seconds."""
     import torch
 
     torch.set_num_threads(cores)
-    run = MAKERS[name](size)
+    run = MAKERS[name](size, side)
 
     def answer(steps: int) -> dict[str, float]:
         started = time.perf_counter()
@@ -232,11 +236,9 @@ class Steps:
         return (SIDES | COMPILED)[self.name][1]
 
 
-def measure(names: list[str], cores: int, rounds: int, steps: int, batch_size: int) -> list[Steps]:
-    sides = {
-        name: Side("bench.train_step", name, (SIDES | COMPILED)[name][0], cores, "--batch-size", str(batch_size))
-        for name in names
-    }
+def measure(names: list[str], cores: int, rounds: int, steps: int, batch_size: int, pixels: int) -> list[Steps]:
+    shape = ("--batch-size", str(batch_size), "--pixels", str(pixels))
+    sides = {name: Side("bench.train_step", name, (SIDES | COMPILED)[name][0], cores, *shape) for name in names}
     found = {name: Steps(name, side.about, batch_size) for name, side in sides.items()}
     for count in (1, 1, *[steps] * rounds):  # the first step plans the convolutions; its loss is compared
         for name, side in sides.items():
@@ -282,8 +284,8 @@ def disagreements(sides: list[Steps]) -> list[str]:
     return found
 
 
-def run(quick: bool, compiled: bool, cores: list[int]) -> int:
-    rounds, steps, batch_size = (2, 1, QUICK_BATCH) if quick else (5, 2, BATCH)
+def run(quick: bool, compiled: bool, cores: list[int], batch_size: int, pixels: int) -> int:
+    rounds, steps = (2, 1) if quick else (5, MORE_STEPS if pixels <= SMALL else 2)
     print(f"machine: {machine()}")
     print(
         "| side | cores | images/s | its time / ours | goal | n | first loss | last loss |\n"
@@ -291,7 +293,7 @@ def run(quick: bool, compiled: bool, cores: list[int]) -> int:
     )
     complaints = []
     for count in cores:
-        sides = measure([*SIDES, *(COMPILED if compiled else ())], count, rounds, steps, batch_size)
+        sides = measure([*SIDES, *(COMPILED if compiled else ())], count, rounds, steps, batch_size, pixels)
         print(table(sides, count), flush=True)
         complaints += disagreements(sides)
     versions = {side.about["torch"] for side in sides}
@@ -308,9 +310,11 @@ if __name__ == "__main__":
     parser.add_argument("--compile", action="store_true", help="also the compiled rows (minutes more)")
     parser.add_argument("--cores", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--side", choices=MAKERS, help=argparse.SUPPRESS)
-    parser.add_argument("--batch-size", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--batch-size", type=int)
+    parser.add_argument("--pixels", type=int, default=PIXELS)
     options = parser.parse_args()
     if options.side:
-        serve(options.cores[0], lambda: prepare(options.side, options.batch_size, options.cores[0]))
+        serve(options.cores[0], lambda: prepare(options.side, options.batch_size, options.pixels, options.cores[0]))
     else:
-        sys.exit(run(options.quick, options.compile, options.cores))
+        size = options.batch_size or (QUICK_BATCH if options.quick else BATCH)
+        sys.exit(run(options.quick, options.compile, options.cores, size, options.pixels))

@@ -42,6 +42,7 @@ from recordings.job import tuning_job
 from recordings.rank import is_first_of_host
 from training import distributed, export, features, metrics, suspects
 from training.flags import UsageError, parse
+from training.freed_memory import keep_freed_memory
 from training.loop import Training, say
 from training.tracking import Tracking, tags
 
@@ -180,6 +181,8 @@ def prepare(settings: Computation, batch_size: int, group: Group) -> None:
         say(f"{group.size} processes share each batch of {batch_size} images")
     elif torch.cuda.device_count() > 1:
         say(f"WARNING: 1 of {torch.cuda.device_count()} GPUs is used; with torchrun, all (see --batch-size in --help)")
+    if group.device.type == "cpu":
+        keep_freed_memory()
     if os.environ.get("OMP_NUM_THREADS"):
         torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     torch.manual_seed(settings.seed)

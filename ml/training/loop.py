@@ -21,8 +21,8 @@ from training import checkpoint, features, metrics
 from training.best import Best
 from training.distributed import lost_process_errors
 from training.losses import batch_weight, log_loss, make_loss
-from training.numerics import make_scaler, precision
-from training.optimisation import Ema, make_optimizer, rate
+from training.numerics import make_scaler, memory_format, precision
+from training.optimisation import Ema, lay_out_like_weights, make_optimizer, rate
 from training.progress import Progress
 from training.tally import Tally
 
@@ -60,7 +60,8 @@ class Training:
             if message:
                 say(message)
         self.normalisation = model.normalisation(arch)
-        self.network.to(self.device)
+        self.memory_format = memory_format(settings.images, self.device)
+        self.network.to(self.device, memory_format=self.memory_format)  # type: ignore[call-overload]  # torch knows it, its types do not
         criterion = make_loss(settings.loss, settings.network.head, train_set.labels, num_classes)
         self.criterion = criterion.to(self.device)
         self.optimizer = make_optimizer(settings.optimizer, self.network, settings.computation.compile)
@@ -242,7 +243,8 @@ class Training:
         return seen
 
     def normalised(self, pixels: Tensor) -> Tensor:
-        return normalise(pixels.to(self.device), *self.normalisation)
+        images = normalise(pixels.to(self.device), *self.normalisation)
+        return images.contiguous(memory_format=self.memory_format)
 
     def autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, self.precision, enabled=self.precision is not torch.float32)
@@ -300,6 +302,7 @@ class Training:
         self.network.load_state_dict(state["network"])
         self.best.weights = state["best_weights"] if self.group.first else None
         self.optimizer.load_state_dict(state["optimizer"])
+        lay_out_like_weights(self.optimizer)
         self.scaler.load_state_dict(state["scaler"])
         self.ema.load_state_dict(state["ema"])
         self.order.set_state(state["order"])

@@ -43,6 +43,17 @@ def make_optimizer(settings: Optimizer, network: nn.Module, compiled: bool = Fal
         return kind(groups, **options)
 
 
+def lay_out_like_weights(optimizer: torch.optim.Optimizer) -> None:
+    """What an optimizer keeps beside each weight lies in memory as the weight does, whatever a checkpoint had.
+
+    A fused step goes through both in the order of their memory, and would take one filter's mean for another's.
+    """
+    for parameter, kept in optimizer.state.items():
+        for name, value in kept.items():
+            if torch.is_tensor(value) and value.shape == parameter.shape and value.stride() != parameter.stride():
+                kept[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+
+
 @functools.cache
 def uncompiled(name: str) -> type[torch.optim.Optimizer]:
     """The optimizer of torch by that name, without what torch.compile needs around its methods.

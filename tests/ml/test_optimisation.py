@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from training.losses import BinaryLoss, class_weights, log_loss, make_loss
-from training.numerics import fast_in_bfloat16, precision
-from training.optimisation import Ema, make_optimizer, rate, uncompiled
+from training.numerics import fast_in_bfloat16, memory_format, precision
+from training.optimisation import Ema, lay_out_like_weights, make_optimizer, rate, uncompiled
 from training.settings import Images, Loss, Optimizer, Schedule
 
 ML = Path(__file__).parents[2] / "ml"
@@ -131,6 +131,41 @@ def test_weights_move_as_by_torchs_own_optimizer(name):
     assert ours["param_groups"] == theirs["param_groups"]
     optimizers[1].load_state_dict(ours)
     optimizers[0].load_state_dict(theirs)
+
+
+@pytest.mark.parametrize(
+    ("side", "device", "format"),
+    [
+        (64, "cpu", torch.contiguous_format),
+        (65, "cpu", torch.channels_last),
+        (64, "cuda", torch.channels_last),
+    ],
+)
+def test_small_images_lie_by_channel_on_a_processor(side, device, format):
+    assert memory_format(replace(IMAGES, image_size=side), torch.device(device)) is format
+
+
+@pytest.mark.parametrize("name", ["sgd", "adam"])
+def test_a_checkpoint_of_another_layout_goes_on_alike(name):
+    networks = [nn.Conv2d(3, 4, 3) for _ in range(2)]
+    networks[1].load_state_dict(networks[0].state_dict())
+    networks[1].to(memory_format=torch.channels_last)
+    optimizers = [make_optimizer(replace(OPTIMIZER, optimizer=name, momentum=0.9), each) for each in networks]
+
+    def step():
+        images = torch.randn(2, 3, 8, 8)
+        for network, optimizer in zip(networks, optimizers, strict=True):
+            optimizer.zero_grad()
+            network(images).square().sum().backward()
+            optimizer.step()
+
+    step()
+    states = [optimizer.state_dict() for optimizer in optimizers]
+    for optimizer, state in zip(optimizers, reversed(states), strict=True):  # as if each were of the other's training
+        optimizer.load_state_dict(state)
+        lay_out_like_weights(optimizer)
+    step()
+    torch.testing.assert_close(networks[0].weight, networks[1].weight.contiguous(), rtol=1e-4, atol=1e-5)
 
 
 def test_no_compiler_is_imported_to_step():
