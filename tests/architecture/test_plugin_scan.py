@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests import shipped
 from tests.waiting import PATIENCE_S
 
@@ -18,6 +20,7 @@ def test_only_registering_files_lie_beside_the_package() -> None:
     assert names == {".airflowignore", "retraining_plugin.py"}
 
 
+@pytest.mark.slow
 def test_airflow_loads_the_plugin_and_does_not_execute_the_package(tmp_path: Path) -> None:
     code = (
         "import sys; from airflow import plugins_manager; "

@@ -12,6 +12,8 @@ import pytest
 from retraining.recipe import RecipeError, read_recipe
 from retraining.recipe.combinations import DEFAULTS, ONLY_SIZE, OWN_STEMS, RESNETS, SMALLEST
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 ASK = """
 import json, sys

@@ -22,6 +22,8 @@ import uvicorn
 
 from tests.waiting import PATIENCE_S, wait_until
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 HOMES = ("ml/server/connection.py", "local_sagemaker/wire/connection.py")
 PING = b"GET /ping HTTP/1.1\r\nhost: a\r\n\r\n"

@@ -100,6 +100,7 @@ def test_the_largest_picture_goes_all_the_way(
     assert read(path, "image/jpeg" if kind == "JPEG" else "image/png")["took_mb"] < most_mb
 
 
+@pytest.mark.slow
 def test_the_largest_file_goes_all_the_way(channel: Path) -> None:
     """A JPEG may be padded by comments; SageMaker is asked to take as much in batch, and takes it in real time."""
     body = io.BytesIO()
@@ -144,6 +145,7 @@ def test_the_model_server_takes_the_largest_file() -> None:
     assert int(payload_mb) * 2**20 >= MAX_BYTES
 
 
+@pytest.mark.slow
 def test_the_smallest_picture_goes_all_the_way(channel: Path) -> None:
     path = channel / "moon.png"
     Image.new("L", (MIN_SIDE, MIN_SIDE)).save(path)

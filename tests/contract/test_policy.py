@@ -89,6 +89,7 @@ def test_airflow_may_call_what_the_code_calls() -> None:
     assert needed(calls) - actions(policy.of_airflow(Environment.of(ENVIRONMENT))) == set()
 
 
+@pytest.mark.slow
 def test_simulated_weeks_call_nothing_else(tmp_path: Path) -> None:
     calls: set[str] = set()
     with installed(tmp_path) as installation:

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.plugins.test_near import WAYS, folder, photographs
 
 PLUGINS = Path(__file__).parents[2] / "plugins"
@@ -76,6 +78,7 @@ def test_a_recipe_is_checked_with_its_own_layout(tmp_path: Path) -> None:
     assert "pets.yaml" in broken.stderr
 
 
+@pytest.mark.slow
 def test_a_proposed_layout_can_be_tried(tmp_path: Path) -> None:
     images = photographs()
     source = folder(

@@ -94,6 +94,7 @@ def test_random_swaps_come_to_mcnemars_p(metric: str) -> None:
     assert weigh(ours, theirs, metric, 0.95).p == pytest.approx(exact.p, abs=0.03)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("metric", ["accuracy", "macro_f1", "log_loss"])
 def test_equally_good_models_are_rarely_called_different(metric: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of 400 pairs of equally good models at most 2.5 % may be called clearly better, and as many clearly worse."""

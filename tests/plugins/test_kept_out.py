@@ -124,6 +124,7 @@ def test_every_reason_has_its_share_of_what_is_shown() -> None:
     assert shown[:3] == ["LABEL_CONFLICT", "LABEL_CONFLICT", "TOO_SMALL"]
 
 
+@pytest.mark.slow
 def test_a_file_that_ends_its_decoder_costs_its_picture_alone(tmp_path: Path) -> None:
     (tmp_path / "good.png").write_bytes(picture(1))
     Image.effect_noise((300, 300), 90).resize((10_000, 12_000), 0).save(tmp_path / "slow.png")

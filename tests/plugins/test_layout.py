@@ -127,6 +127,7 @@ FOLDERS = (
 FILES = ("1.jpg", "2.png", "x", "a_mask.png", "a.png", "notes.txt", "LICENSE", ".DS_Store", "3.JPG")
 
 
+@pytest.mark.slow
 def test_any_tree_is_read_or_refused() -> None:
     """And each line that a refusal proposes is one that a recipe takes."""
     refused = 0
@@ -142,6 +143,7 @@ def test_any_tree_is_read_or_refused() -> None:
     assert 100 < refused < 3_900
 
 
+@pytest.mark.slow
 def test_many_folders_are_read_in_no_time() -> None:
     names = [f"class{n}/part{part}{n}/1.jpg" for n in range(20_000) for part in range(2)]
     began = time.process_time()

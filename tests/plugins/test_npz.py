@@ -231,6 +231,7 @@ def test_damage_within_an_array_is_named(tmp_path: Path) -> None:
         run(tmp_path / "a.npz", tmp_path / "out")
 
 
+@pytest.mark.slow
 def test_a_small_file_fills_no_disk(tmp_path: Path) -> None:
     """A hundred thousand pictures of nothing, in a hundred kilobytes."""
     head = HEAD.replace(b"4, 28, 20", b"100000, 50, 50")

@@ -114,6 +114,7 @@ def test_classes_that_cannot_err_hide_nothing() -> None:
     assert [one.name for one, _ in clearly_worse([part("x", 0, 5), *others], 0.05)] == ["x"]
 
 
+@pytest.mark.slow
 def test_an_equal_model_is_rarely_called_worse() -> None:
     """In 1,000 weeks of 133 classes with 30 images each, at most 5 % may be, and a wide margin less is."""
     chance, refused = random.Random(9), 0

@@ -128,6 +128,7 @@ def cifar(folder: Path, train: bytes) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_no_pickle_crashes_or_hangs_the_worker(tmp_path: Path) -> None:
     for number, body in enumerate(ATTACKS.values()):
         cifar(tmp_path / f"{number:03d}", body)
@@ -177,6 +178,7 @@ def test_random_damage_is_refused_or_harmless() -> None:
             continue
 
 
+@pytest.mark.slow
 def test_what_does_not_end_is_given_up() -> None:
     with pytest.raises(PickleRefused, match=f"takes more than {MAX_STEPS:,} steps"):
         load(io.BytesIO(b"N0" * MAX_STEPS), set(), "tensor")
@@ -220,6 +222,7 @@ def test_weights_as_they_should_be_are_read(tmp_path: Path) -> None:
     assert read_weights_file(path).shapes == {"a": (2, 3), "b": (3, 2), "c": (), "d": (0, 9)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("pickled", "complaint"),
     [

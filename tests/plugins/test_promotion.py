@@ -265,6 +265,7 @@ def test_an_answer_that_is_none_is_no_evidence(bad: Any) -> None:
             evaluate(["a", "b"], expected, answers | {spoilt: bad}, "d")
 
 
+@pytest.mark.slow
 def test_more_right_images_are_never_held_against_a_candidate() -> None:
     """Whoever is promoted would be promoted with one more image right, and whoever is not, not with one less."""
     rules = [Promotion(evidence=how) for how in ("point", "clearly_better", "not_clearly_worse")]  # type: ignore[arg-type]

@@ -158,6 +158,7 @@ def keys(data: dict[str, Any], above: str = "") -> Iterator[str]:
             yield from keys(value, f"{above}{key}.")
 
 
+@pytest.mark.slow
 def test_no_value_of_any_key_stops_more_than_its_recipe() -> None:
     base = yaml.safe_load((ROOT / "dags/recipes/digits.yaml").read_text())
     for key in (*keys(base), *MORE):

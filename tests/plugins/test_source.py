@@ -140,6 +140,7 @@ def test_a_folder_without_a_training_script_is_refused(tmp_path: Path) -> None:
         Source.read(tmp_path).packed()
 
 
+@pytest.mark.slow
 def test_only_what_makes_a_model_is_in_its_code_digest(tmp_path: Path) -> None:
     """An edit of the profiler's report or of a rule does not retrain; one of the network does, and so do pins."""
     folder = shutil.copytree(ML, tmp_path / "ml", ignore=shutil.ignore_patterns("__pycache__"))

@@ -399,6 +399,7 @@ def bomb(kind: str, path: Path) -> None:
             tar.addfile(info, io.BytesIO())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "name", "complaint"),
     [

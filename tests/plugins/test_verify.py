@@ -146,6 +146,7 @@ def test_the_first_frame_of_an_animation_counts(tmp_path: Path) -> None:
     assert verdict.frames == 2
 
 
+@pytest.mark.slow
 def test_good_pictures_of_many_hands_are_taken(tmp_path: Path) -> None:
     """A share of what `make bench-pictures` does with 10,000 files and more encoders."""
     path, refused = tmp_path / "image", []
@@ -167,6 +168,7 @@ def test_threads_agree_and_leave_the_warnings_alone(tmp_path: Path) -> None:
     assert list(warnings.filters) == before
 
 
+@pytest.mark.slow
 def test_a_108_megapixel_picture_is_taken_within_little_memory(tmp_path: Path) -> None:
     path = tmp_path / "phone.jpg"
     Image.new("RGB", (12_000, 9_000), (10, 120, 200)).save(path, quality=80)

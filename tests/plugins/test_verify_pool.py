@@ -54,6 +54,7 @@ def test_names_of_any_bytes_reach_the_process(tmp_path: Path) -> None:
     assert [code(verdict) for verdict, _ in verify_files(paths, tmp_path)] == ["VerifiedImage"] * 4
 
 
+@pytest.mark.slow
 def test_a_picture_that_takes_too_long_is_ended(tmp_path: Path) -> None:
     paths = [
         picture(tmp_path / "good.png"),
@@ -64,6 +65,7 @@ def test_a_picture_that_takes_too_long_is_ended(tmp_path: Path) -> None:
     assert [code(verdict) for verdict, _ in found] == ["VerifiedImage", "TOO_SLOW", "VerifiedImage"]
 
 
+@pytest.mark.slow
 def test_a_picture_that_takes_too_much_memory_is_refused(tmp_path: Path) -> None:
     paths = [
         picture(tmp_path / "good.png"),
@@ -74,6 +76,7 @@ def test_a_picture_that_takes_too_much_memory_is_refused(tmp_path: Path) -> None
     assert [code(verdict) for verdict, _ in found] == ["VerifiedImage", "TOO_MUCH_MEMORY", "VerifiedImage"]
 
 
+@pytest.mark.slow
 def test_a_process_killed_from_outside_costs_no_picture(tmp_path: Path) -> None:
     """As the kernel does when a machine runs out of memory."""
     paths = [picture(tmp_path / f"{number}.png", (6000, 6000)) for number in range(6)]
@@ -95,6 +98,7 @@ def test_a_process_killed_from_outside_costs_no_picture(tmp_path: Path) -> None:
     assert {code(verdict) for verdict, _ in found} == {"VerifiedImage"}
 
 
+@pytest.mark.slow
 def test_many_pictures_that_take_too_long_end_the_run(tmp_path: Path) -> None:
     """Each takes minutes, and more than the quarantine allows would end it anyway."""
     paths = [picture(tmp_path / f"{number}.png", (5000, 5000)) for number in range(20)]

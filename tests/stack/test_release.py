@@ -114,6 +114,7 @@ print("from", retraining.__file__)
 """
 
 
+@pytest.mark.slow
 def test_airflow_finds_dags_and_plugin_of_the_wheel(
     plugin_bin: Path, elsewhere: dict[str, str], tmp_path: Path
 ) -> None:

@@ -26,6 +26,8 @@ from stack.settings import GRPC_OFFSET, STORE_PARTS, Settings
 from tests import object_store, stranger
 from tests.waiting import PATIENCE_S
 
+pytestmark = pytest.mark.slow
+
 WEED = object_store.WEED
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
 SETTINGS_FRAME = 4
