@@ -10,7 +10,7 @@ import pytest
 
 from retraining.dataset.sync import sync_dataset
 from retraining.plan import Plan
-from tests.plugins.test_source_tables import found, placed
+from tests.plugins.tabled import found, placed
 
 CLASSES = ("apple pie", "sushi")
 IMAGES = [f"{label}/{number}" for label in CLASSES for number in range(6)]
