@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Iterable
 
 JOINERS = {"\u200c", "\u200d"}  # without which Persian and many languages of India are misspelt
 
@@ -17,6 +18,12 @@ def printable(name: str) -> str:
         raw = name.encode("utf-8", "backslashreplace")
     text = raw.decode("utf-8", "backslashreplace")
     return "".join(letter if _shows(letter) else letter.encode("unicode_escape").decode() for letter in text)
+
+
+def some_of(names: Iterable[str]) -> str:
+    """Some of these, for a sentence."""
+    shown = sorted(map(printable, names))
+    return ", ".join(shown[:6]) + (f" and {len(shown) - 6} more" if len(shown) > 6 else "")
 
 
 def _shows(letter: str) -> bool:

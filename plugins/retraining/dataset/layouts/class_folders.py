@@ -5,34 +5,28 @@ What may be meant otherwise is refused with the line for the recipe: nobody is t
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from itertools import combinations
 from typing import cast
 
 from retraining.dataset.layouts.folder_names import (
-    FIGURES,
     NO_CLASS,
-    PROJECT,
     SPLIT_WORDS,
     WRAPPERS,
     are_marks,
     are_numbered,
     are_parts,
-    classes_with_splits,
-    says,
     split_words,
     words_of,
 )
 from retraining.dataset.layouts.folders import Folder, Path
-from retraining.dataset.layouts.proposed import layout, line
+from retraining.dataset.layouts.projects import beside_data, is_filler, refuse_no_class, refuse_project
+from retraining.dataset.layouts.proposed import joined, layout, line
 from retraining.dataset.source_error import SourceError, WithoutClassesError
 from retraining.dataset.split import SplitName
-from retraining.printable import printable
+from retraining.printable import printable, some_of
 from retraining.recipe.layout import Layout
 
-COPY = re.compile(r"(.+?)(?: - copy| copy| ?\(\d+\))+", re.IGNORECASE)
-"""What systems call a second folder of a name."""
 MOST = 0.8
 """Of the images: where so many lie in folders of folders, the others beside them may be no class."""
 DEEPEST = 20
@@ -64,8 +58,8 @@ def guessed(source: str, root: Folder) -> Parents:
     _refuse_alike(source, at, folder)
     _refuse_parts(source, at, folder)
     _refuse_unlike(source, at, folder)
-    _refuse_project(source, at, folder)
-    _refuse_no_class(source, at, folder)
+    refuse_project(source, at, folder)
+    refuse_no_class(source, at, folder)
     return {at: (None, None)}
 
 
@@ -83,7 +77,7 @@ def said_by(source: str, root: Folder, said: Layout) -> Parents:
         if not (matches := list(_matching(folder, path))):
             raise SourceError(
                 f"{source}: layout.{key} of the recipe is {value!r}, but no such folder with files is there; "
-                f"it has {names_of(root.full) or 'no folders'}."
+                f"it has {some_of(root.full) or 'no folders'}."
             )
         for match in matches:
             if key == "classes":
@@ -98,18 +92,12 @@ def _refuse_splits(source: str, at: Path, folder: Folder | None) -> None:
     words = split_words(full)
     below = {name: _class_folders(name, inner) for name, inner in full.items()}
     if {"train"} < set(words.values()) and len(words) == len(full) and all(below.values()):
-        lines = {word: _joined(at, *below[name]) for name, word in words.items()}
+        lines = {word: joined(at, *below[name]) for name, word in words.items()}
         raise SourceError(
-            f"{source}: layout.classes of the recipe is {_joined(at)!r}, but {names_of(full)} in there are splits that "
-            f"hold the class folders. {line(**lines)} to keep them, or {layout(classes=_joined(at, '*'))} to divide "
+            f"{source}: layout.classes of the recipe is {joined(at)!r}, but {some_of(full)} in there are splits that "
+            f"hold the class folders. {line(**lines)} to keep them, or {layout(classes=joined(at, '*'))} to divide "
             "all anew."
         )
-
-
-def names_of(names: Iterable[str]) -> str:
-    """Some of these, for a sentence."""
-    shown = sorted(map(printable, names))
-    return ", ".join(shown[:6]) + (f" and {len(shown) - 6} more" if len(shown) > 6 else "")
 
 
 # --- splits -----------------------------------------------------------------------------------------------------------
@@ -123,7 +111,7 @@ def _splits(source: str, at: Path, folder: Folder) -> dict[Path, SplitName]:
     divided = {"train"} < set(words.values()) and not any(inner.inner for inner in full.values())
     if not labelled and (len(words) == len(full) > 1 or divided):  # also where train_metadata lies beside
         raise WithoutClassesError(
-            f"{source}: {names_of(words)} hold images themselves, without class folders; expected "
+            f"{source}: {some_of(words)} hold images themselves, without class folders; expected "
             f"{printable(min(words))}/<class>/<image>."
         )
     if not labelled or len(full) == 1:  # classes, or one folder around all
@@ -133,8 +121,8 @@ def _splits(source: str, at: Path, folder: Folder) -> dict[Path, SplitName]:
         if full[name].files:
             return {}
         raise SourceError(
-            f"{source}: {printable(name)} may be a split, or a class beside {names_of(full.keys() - words)}. "
-            f"{_as_split(at, name, words[name], full)}, or {layout(classes=_joined(at))} if not."
+            f"{source}: {printable(name)} may be a split, or a class beside {some_of(full.keys() - words)}. "
+            f"{_as_split(at, name, words[name], full)}, or {layout(classes=joined(at))} if not."
         )
     if "train" not in labelled.values() and len(words) < len(full):
         return {}
@@ -155,7 +143,7 @@ def _with_nested(source: str, root: Folder, splits: Mapping[Path, SplitName]) ->
                 stars = {each: "/".join((*where, "*", *alike[3])) for where, each in splits.items()}
                 raise SourceError(
                     f"{source}: in {printable('/'.join(path))}, {printable(alike[0])} and {printable(alike[1])} both "
-                    f"hold {names_of(alike[2])}: they look like parts, not like classes. {line(**stars)} if they are, "
+                    f"hold {some_of(alike[2])}: they look like parts, not like classes. {line(**stars)} if they are, "
                     f"or {layout(**{each: '/'.join(where) for where, each in splits.items()})} if they are classes."
                 )
     return found
@@ -165,15 +153,15 @@ def _as_split(at: Path, name: str, split: SplitName, full: Mapping[str, Folder])
     """The line for a folder called as one split is, with the other folder of its classes; nothing trains on a test."""
     alike = sorted(other for other in full if other != name and full[name].full.keys() & full[other].full.keys())
     if split == "train":
-        others: dict[str, str] = {"test": _joined(at, alike[0])} if len(alike) == 1 else {}
-        return f"{line(train=_joined(at, name), **others)} if it is the split"
+        others: dict[str, str] = {"test": joined(at, alike[0])} if len(alike) == 1 else {}
+        return f"{line(train=joined(at, name), **others)} if it is the split"
     for other, folder in full.items():
         words = split_words(folder.full)
         if "train" in words.values() and len(words) == len(folder.full):  # data/train, data/val and test
-            inner = {word: _joined(at, other, each) for each, word in words.items()}
-            return f"{line(**inner | {split: _joined(at, name)})} if it is the split"
-    train = _joined(at, alike[0]) if len(alike) == 1 else "<the folder to train on>"
-    return f"{line(train=train, **{split: _joined(at, name)})} if it is the split"
+            inner = {word: joined(at, other, each) for each, word in words.items()}
+            return f"{line(**inner | {split: joined(at, name)})} if it is the split"
+    train = joined(at, alike[0]) if len(alike) == 1 else "<the folder to train on>"
+    return f"{line(train=train, **{split: joined(at, name)})} if it is the split"
 
 
 def _class_folders(name: str, folder: Folder) -> Path:
@@ -220,9 +208,9 @@ def _splits_of_classes(source: str, at: Path, folder: Folder) -> list[tuple[Path
     _refuse_whole_sets(source, at, folder, found, held)
     if without:
         raise SourceError(
-            f"{source}: {names_of(held)} divided into {names_of({path[-1] for path, _ in found})}, and "
-            f"{names_of(without)} not, or not only. Divide it likewise, or let all be divided here: "
-            f"{layout(classes=_joined(at))}."
+            f"{source}: {some_of(held)} divided into {some_of({path[-1] for path, _ in found})}, and "
+            f"{some_of(without)} not, or not only. Divide it likewise, or let all be divided here: "
+            f"{layout(classes=joined(at))}."
         )
     return found
 
@@ -237,19 +225,19 @@ def _refuse_whole_sets(
     several = set.intersection(*classes.values()) if len(classes) == len(held) > 1 else set[str]()
     starred = {word: ("*", *path[1:]) for path, word in found if path[0] in classes}
     if len(several) > 1 and all(("*", *path[1:]) in starred.values() for path, _ in found):
-        lines = {word: _joined(at, *path) for word, path in starred.items()}
+        lines = {word: joined(at, *path) for word, path in starred.items()}
         raise SourceError(
-            f"{source}: {names_of(classes)} each hold {names_of({path[-1] for path, _ in found})}, with folders of "
-            f"classes in them ({names_of(several)}). {line(**lines)} if they are parts of one set, or "
-            f"{layout(classes=_joined(at, min(classes), *starred[found[0][1]][1:-1], '*'))} and the like for one of "
+            f"{source}: {some_of(classes)} each hold {some_of({path[-1] for path, _ in found})}, with folders of "
+            f"classes in them ({some_of(several)}). {line(**lines)} if they are parts of one set, or "
+            f"{layout(classes=joined(at, min(classes), *starred[found[0][1]][1:-1], '*'))} and the like for one of "
             "them alone."
         )
     whole = max(classes, key=lambda label: folder.full[label].total)
-    lines = {word: _joined(at, *path) for path, word in found if path[0] == whole}
+    lines = {word: joined(at, *path) for path, word in found if path[0] == whole}
     raise SourceError(
-        f"{source}: {printable(whole)} holds {names_of({path[-1] for path, _ in found if path[0] == whole})}, with "
-        f"folders of classes in them ({names_of(classes[whole])}): it is a whole data set, and no class beside "
-        f"{names_of(folder.full.keys() - {whole})}. {line(**lines)} to take it alone."
+        f"{source}: {printable(whole)} holds {some_of({path[-1] for path, _ in found if path[0] == whole})}, with "
+        f"folders of classes in them ({some_of(classes[whole])}): it is a whole data set, and no class beside "
+        f"{some_of(folder.full.keys() - {whole})}. {line(**lines)} to take it alone."
     )
 
 
@@ -279,12 +267,12 @@ def _copy_in(folder: Folder) -> Path:
 
 def _refuse_copy(source: str, at: Path, folder: Folder) -> None:
     if copy := _copy_in(folder):
-        told = f"{printable(_joined(at, *copy))} holds folders that lie beside it, too"
-        alone = f"{line(classes=_joined(at, *copy))} to take it alone, or move it away."
+        told = f"{printable(joined(at, *copy))} holds folders that lie beside it, too"
+        alone = f"{line(classes=joined(at, *copy))} to take it alone, or move it away."
         if copy[0].lower() in NO_CLASS or set(words_of(copy[0])) & set(SPLIT_WORDS):
             alone = "Move it away, or the others into a folder train beside it."
         raise SourceError(
-            f"{source}: {told} ({names_of(folder.full[copy[0]].inner)}): it is a copy of them, or a split, and no "
+            f"{source}: {told} ({some_of(folder.full[copy[0]].inner)}): it is a copy of them, or a split, and no "
             f"class. {alone}"
         )
 
@@ -310,16 +298,16 @@ def _refuse_alike(source: str, at: Path, folder: Folder) -> None:
     if not (found := _alike(folder)):
         return
     one, other, common, below, besides = found
-    train, test = _joined(at, one, *below), _joined(at, other, *besides)
-    parts = f"{layout(classes=_joined(at, '*', *below))} if they are parts of one set, " if below == besides else ""
+    train, test = joined(at, one, *below), joined(at, other, *besides)
+    parts = f"{layout(classes=joined(at, '*', *below))} if they are parts of one set, " if below == besides else ""
     words = split_words(common)
     first = f"{line(train=train, test=test)} if they are, or "
     if "train" in words.values():
-        parts, lines = "", {word: _joined(at, "*", *below, name) for name, word in words.items()}
+        parts, lines = "", {word: joined(at, "*", *below, name) for name, word in words.items()}
         first = f"{line(**lines)} if those are the splits, or "
     raise SourceError(
-        f"{source}: {printable(one)} and {printable(other)} both hold {names_of(common)}: they look like splits, not "
-        f"like classes. {first}{parts}{layout(classes=train)} to take one alone, {layout(classes=_joined(at))} if they "
+        f"{source}: {printable(one)} and {printable(other)} both hold {some_of(common)}: they look like splits, not "
+        f"like classes. {first}{parts}{layout(classes=train)} to take one alone, {layout(classes=joined(at))} if they "
         "are classes all the same."
     )
 
@@ -329,10 +317,10 @@ def _refuse_parts(source: str, at: Path, folder: Folder) -> None:
     full = folder.full
     if len(full) > 1 and are_parts(full):
         merged = any(inner.inner for inner in full.values())
-        each = f"{layout(classes=_joined(at, '*'))} if each holds class folders, or " if merged else ""
+        each = f"{layout(classes=joined(at, '*'))} if each holds class folders, or " if merged else ""
         raise WithoutClassesError(
-            f"{source}: {names_of(full)} look like parts of one set, not like classes; expected <class>/<image>. "
-            f"Put into the recipe {each}{layout(classes=_joined(at))} if they are classes all the same."
+            f"{source}: {some_of(full)} look like parts of one set, not like classes; expected <class>/<image>. "
+            f"Put into the recipe {each}{layout(classes=joined(at))} if they are classes all the same."
         )
 
 
@@ -342,24 +330,22 @@ def _refuse_unlike(source: str, at: Path, folder: Folder) -> None:
     Class folders may have folders of their own, by camera or by day. So it takes a name that says something; or nearly
     all images in such folders, and a program beside them or folders that hold folders once more.
     """
-    full, odd = folder.full, _odd(folder)
+    full, odd = folder.full, beside_data(folder)
     deep = {name for name, inner in full.items() if inner.inner}
     flat, likely = full.keys() - deep, sorted(deep - odd, key=lambda name: (-full[name].pictures, name))
     if not likely or not (flat or odd):
         return
     first, rest = likely[0], full.keys() - odd
-    by_name = len(deep) == 1 and (_is_filler(first) or all(set(words_of(each)) & set(SPLIT_WORDS) for each in flat))
+    by_name = len(deep) == 1 and (is_filler(first) or all(set(words_of(each)) & set(SPLIT_WORDS) for each in flat))
     most = sum(full[name].pictures for name in likely) >= MOST * folder.pictures
     deeper = folder.code or any(each.inner for name in likely for each in full[name].inner.values())
     if by_name or (odd and rest == {first}) or (flat and most and deeper):
-        others = (
-            f"{names_of(flat)} not" if flat | {first} == full.keys() else f"beside {names_of(full.keys() - {first})}"
-        )
+        others = f"{some_of(flat)} not" if flat | {first} == full.keys() else f"beside {some_of(full.keys() - {first})}"
         inside = " if all classes are in there, "
         ways = inside.join(_inside(source, at, name, full[name]) for name in likely[:2])
         raise SourceError(
-            f"{source}: {printable(first)} holds folders of its own ({names_of(full[first].inner)}), {others}: one of "
-            f"them may be no class. Put into the recipe {ways}{inside}or {layout(classes=_joined(at))} if not."
+            f"{source}: {printable(first)} holds folders of its own ({some_of(full[first].inner)}), {others}: one of "
+            f"them may be no class. Put into the recipe {ways}{inside}or {layout(classes=joined(at))} if not."
         )
 
 
@@ -368,84 +354,19 @@ def _inside(source: str, at: Path, name: str, folder: Folder) -> str:
     below, inner = folder.unwrapped()
     path = (*at, name, *below)
     if copy := _copy_in(inner):
-        return layout(classes=_joined(path, *copy))
+        return layout(classes=joined(path, *copy))
     try:
         parents = guessed(source, inner) if len(path) < DEEPEST else {}
     except SourceError:
-        return f"{layout(classes=_joined(path))} (which is not clear itself: check it alone)"
-    lines = {split: _joined(path, *each) for each, (split, label) in parents.items() if split and label is None}
+        return f"{layout(classes=joined(path))} (which is not clear itself: check it alone)"
+    lines = {split: joined(path, *each) for each, (split, label) in parents.items() if split and label is None}
     if len(lines) == len(parents) > 1:
         return layout(**lines)
     each = next((each for each, (split, _) in parents.items() if split is None), ())
-    return layout(classes=_joined(path, *each))
-
-
-def _odd(folder: Folder) -> set[str]:
-    """Folders called as what lies beside the data of a project, where something says that this is one: a program, other
-    folders of folders, or that all are called so."""
-    full = folder.full
-    if len(full) < len(folder.folders):  # empty ones are told of first: somebody wanted these
-        return set()
-    deep = {name for name, inner in full.items() if inner.inner}
-    words = {name for name in full if not any(sign.isdigit() for sign in name)}  # model 1, model 2
-    odd = {name for name in words if says(name, PROJECT | NO_CLASS)}
-    if odd or folder.code:
-        odd |= {name for name in words if says(name, PROJECT | NO_CLASS | FIGURES)}
-    whole = odd == full.keys() and any(says(name, PROJECT) for name in odd)
-    odd |= {name for name in full.keys() - deep if deep and _is_filler(name)}
-    return odd if folder.code or deep or whole else set()
-
-
-def _refuse_project(source: str, at: Path, folder: Folder) -> None:
-    """Beside the one folder of a project's images, or its tables, lie its programs, plots and results."""
-    full, odd = folder.full, _odd(folder)
-    rest = full.keys() - odd
-    if odd and len(full) > 1 and (len(rest) < 2 or split_words(rest).keys() == rest):
-        beside = f" beside {names_of(rest)}" if rest else ""
-        raise WithoutClassesError(
-            f"{source}: {names_of(odd)}{beside} look like folders of a project, not like classes; expected "
-            f"<class>/<image>. {line(classes='<the folder that holds the classes>')}, or "
-            f"{layout(classes=_joined(at))} if these are classes."
-        )
-
-
-def _refuse_no_class(source: str, at: Path, folder: Folder) -> None:
-    """Names that beside classes are those of none; and class and split in one name."""
-    full = folder.full
-    if classes_with_splits(full):
-        raise SourceError(
-            f"{source}: {names_of(full)} look like a class and a split in one name. Move each into a folder of its "
-            f"split (train/<class>, test/<class>), or {_put(at)} if they are classes."
-        )
-    called_so = _odd(folder)
-    copies = [
-        name
-        for name in full
-        if (of := re.fullmatch(r"(.+?)( - copy| copy|\(\d\)| \(\d\))+", name, re.I)) and of[1] in full
-    ]
-    odd = [name for name in full if name.lower() in NO_CLASS or name in called_so]
-    if (copies or odd) and len(full) - len(copies or odd) > 1:
-        raise SourceError(
-            f"{source}: {names_of(copies or odd)} beside {names_of(full.keys() - set(copies or odd))} may be no class. "
-            f"Move it away, or {_put(at)} if it is one."
-        )
-
-
-def _is_filler(name: str) -> bool:
-    """Whether a folder's name says nothing: data, images, photos."""
-    return not words_of(name) and any(letter.isalpha() for letter in name)
-
-
-def _wraps(name: str) -> bool:
-    """Whether a folder of this name holds a class's images, or what is drawn over them."""
-    return name in WRAPPERS or are_marks(name)
+    return layout(classes=joined(path, *each))
 
 
 # --- parts ------------------------------------------------------------------------------------------------------------
-
-
-def _put(at: Path) -> str:
-    return f"put into the recipe {layout(classes=_joined(at))}"
 
 
 def _matching(folder: Folder, path: Path) -> Iterator[Path]:
@@ -458,7 +379,3 @@ def _matching(folder: Folder, path: Path) -> Iterator[Path]:
     for name in sorted(full) if path[0] == "*" and "*" not in full else path[:1]:
         if inner := full.get(name):
             yield from ((name, *rest) for rest in _matching(inner, path[1:]))
-
-
-def _joined(at: Path, *name: str) -> str:
-    return "/".join((*at, *name)) or "."

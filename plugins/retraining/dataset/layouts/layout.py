@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field
 from typing import Any
 
-from retraining.dataset.layouts.class_folders import guessed, names_of, said_by
+from retraining.dataset.layouts.class_folders import guessed, said_by
 from retraining.dataset.layouts.folder_names import PROJECT, WRAPPERS, are_marks, is_whole, says, split_words
 from retraining.dataset.layouts.folders import Folder, Path, folders_of
 from retraining.dataset.layouts.ignored import is_program, why_path_ignored
@@ -21,7 +21,7 @@ from retraining.dataset.layouts.proposed import layout, line
 from retraining.dataset.layouts.twins import twins
 from retraining.dataset.source_error import SourceError, WithoutClassesError
 from retraining.dataset.split import SplitName
-from retraining.printable import printable
+from retraining.printable import printable, some_of
 from retraining.recipe.layout import Layout
 
 BESIDE_IMAGES = "masks or labels beside their images"
@@ -257,7 +257,7 @@ def _refuse_marks(source: str, labels: set[str]) -> None:
     images = {label for label in labels - marks if label.lower() in WRAPPERS}
     if marks and (images or marks == labels):
         raise WithoutClassesError(
-            f"{source}: {names_of(marks | images)} look like images and what is drawn over them, not like classes; "
+            f"{source}: {some_of(marks | images)} look like images and what is drawn over them, not like classes; "
             f"expected <class>/<image>. {line(classes='<the folder that holds them>')} if they are classes."
         )
 
@@ -307,8 +307,8 @@ def _require_known(source: str, found: Understood) -> None:
     for split, labels in classes.items():
         if trained and not trained & labels:
             raise SourceError(
-                f"{source}: what is to be trained on has the classes {names_of(trained)}, and none of those of "
-                f"{split} ({names_of(labels)}): their folders do not hold the same. Name those that do: "
+                f"{source}: what is to be trained on has the classes {some_of(trained)}, and none of those of "
+                f"{split} ({some_of(labels)}): their folders do not hold the same. Name those that do: "
                 f"{layout(train='<folder to train on>', test='<folder to test with>')}."
             )
 

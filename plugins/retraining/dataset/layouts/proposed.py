@@ -18,6 +18,11 @@ def layout(**keys: str) -> str:
     return "`layout: {" + ", ".join(f"{key}: {_scalar(value)}" for key, value in keys.items()) + "}`"
 
 
+def joined(at: tuple[str, ...], *name: str) -> str:
+    """The folder at a path, as a layout names it."""
+    return "/".join((*at, *name)) or "."
+
+
 def _scalar(value: str) -> str:
     if PLAIN.fullmatch(value) and value.lower() not in SPOKEN:
         return value

@@ -10,7 +10,6 @@ from itertools import islice
 
 from retraining.code_pages import WINDOWS
 from retraining.dataset.layouts.by_table import listed, together, understand_table, why_silent
-from retraining.dataset.layouts.class_folders import names_of
 from retraining.dataset.layouts.ignored import why_path_ignored
 from retraining.dataset.layouts.layout import Understood
 from retraining.dataset.layouts.pixel_columns import pixel_columns, separator_of
@@ -32,7 +31,7 @@ from retraining.dataset.source_error import SourceError
 from retraining.dataset.sources.fetch import NOT_HERE
 from retraining.dataset.sources.memory import Forgotten
 from retraining.dataset.sources.tree import Tree
-from retraining.printable import printable
+from retraining.printable import printable, some_of
 from retraining.recipe.layout import Layout
 
 log = logging.getLogger(__name__)
@@ -65,7 +64,7 @@ def by_named_table(source: str, tree: Tree, said: Layout) -> Understood:
     if whole := together(found, tree.leaves):
         return whole
     raise SourceError(
-        f"{source}: layout.table of the recipe is {said.table!r}, and {names_of(names)} are not called as one table of "
+        f"{source}: layout.table of the recipe is {said.table!r}, and {some_of(names)} are not called as one table of "
         "each split is: train, val and test. Name one of them, or leave * for these words alone."
     )
 
